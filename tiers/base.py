@@ -1,0 +1,88 @@
+"""What a tier is, and the one vocabulary of outcomes that all tiers share.
+
+A tier answers `get` with an `Outcome`, never with an exception: a hit, a miss, a
+known absence, a stale value and an unavailable tier are five different answers,
+and the caller decides by the predicates below. In particular an unavailable tier
+is never reported as a miss (a nil would be believed by the application).
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias, runtime_checkable
+
+Value: TypeAlias = bytes | dict[bytes, bytes]
+"""A Redis string, or a Redis hash as field -> value."""
+
+
+class Kind(enum.Enum):
+    HIT = "hit"
+    MISS = "miss"  # this tier does not have it; a tier below may
+    NEGATIVE = "negative"  # known not to exist
+    STALE = "stale"  # a value that is no longer provably current
+    UNAVAILABLE = "unavailable"  # the tier could not answer: neither a hit nor a miss
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The answer of one tier for one key."""
+
+    kind: Kind
+    value: Value | None = None
+    tier: str = ""
+    reason: str = ""  # for UNAVAILABLE: what happened, fit to be shown to a user
+    ttl_s: float | None = None
+
+    @property
+    def has_value(self) -> bool:
+        """Whether `value` may be given to the client (a hit, or stale where allowed)."""
+        return self.kind is Kind.HIT or self.kind is Kind.STALE
+
+    @property
+    def is_absent(self) -> bool:
+        """Whether the client may be told that the key does not exist, as far as this tier knows."""
+        return self.kind is Kind.MISS or self.kind is Kind.NEGATIVE
+
+    @property
+    def is_failure(self) -> bool:
+        """An infrastructure error: moves breakers, must never become a nil."""
+        return self.kind is Kind.UNAVAILABLE
+
+    @property
+    def asks_below(self) -> bool:
+        """Whether the next tier should be asked."""
+        return self.kind is Kind.MISS or self.kind is Kind.UNAVAILABLE
+
+
+@runtime_checkable
+class Tier(Protocol):
+    """What every tier offers. Keys are bytes in database 0.
+
+    get         never raises for an unavailable tier; see `Outcome`.
+    invalidate  forget cached copies; the source of truth below keeps its data.
+    explain     facts for TIER.EXPLAIN, as ordered (name, text) pairs; never raises.
+    """
+
+    name: str
+
+    async def get(self, key: bytes) -> Outcome: ...
+
+    async def invalidate(self, keys: Sequence[bytes]) -> None: ...
+
+    async def explain(self, key: bytes) -> Mapping[str, str]: ...
+
+
+@runtime_checkable
+class WritableTier(Tier, Protocol):
+    """A tier that also stores.
+
+    set and delete return only after the tier acknowledged; they raise
+    `TierUnavailable` when it did not, and `outcome_unknown` says whether it may
+    have happened all the same.
+    """
+
+    async def set(self, key: bytes, value: bytes, *, ttl_s: float | None = None) -> None: ...
+
+    async def delete(self, keys: Sequence[bytes]) -> int: ...

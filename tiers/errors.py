@@ -1,0 +1,39 @@
+"""The few errors of the tiers, sorted by whose fault they are."""
+
+from __future__ import annotations
+
+
+class TierError(Exception):
+    """Base; never raised itself. The text is fit to be shown to a user: no secrets."""
+
+
+class TierUnavailable(TierError):
+    """Infrastructure: a tier cannot answer now.
+
+    `outcome_unknown` is True when a write may have been carried out although no
+    acknowledgement arrived; such a write must not be retried by the proxy.
+    """
+
+    def __init__(self, tier: str, reason: str, *, outcome_unknown: bool = False) -> None:
+        super().__init__(f"{tier} is unavailable: {reason}")
+        self.tier = tier
+        self.reason = reason
+        self.outcome_unknown = outcome_unknown
+
+
+class MappingProblem(TierError):
+    """Configuration: a view mapping that cannot work. Says which view and the mend."""
+
+    def __init__(self, view: str, problem: str, mend: str) -> None:
+        super().__init__(f"view {view}: {problem}; {mend}")
+        self.view = view
+        self.problem = problem
+        self.mend = mend
+
+
+class ProtocolError(TierError):
+    """The peer sent bytes that are not RESP; the text is Redis' own where it has one."""
+
+
+class ServerError(TierError):
+    """Redis answered with an error reply (a data error such as WRONGTYPE)."""
