@@ -28,7 +28,7 @@ _QUANTITY = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*\Z")
 
 
 def parse_duration_s(value: Any) -> Any:
-    """"50ms" -> 0.05. A bare number is seconds. Raises ValueError naming the units."""
+    """ "50ms" -> 0.05. A bare number is seconds. Raises ValueError naming the units."""
     if not isinstance(value, str):
         return value
     match = _QUANTITY.match(value)
@@ -39,7 +39,7 @@ def parse_duration_s(value: Any) -> Any:
 
 
 def parse_size_bytes(value: Any) -> Any:
-    """"256MiB" -> 268435456. A bare number is bytes. Raises ValueError naming the units."""
+    """ "256MiB" -> 268435456. A bare number is bytes. Raises ValueError naming the units."""
     if not isinstance(value, str):
         return value
     match = _QUANTITY.match(value)

@@ -1,0 +1,441 @@
+"""RESP in readable Python: scan requests and replies to boundaries, convert RESP3 to RESP2.
+
+This is the definition of correct; a compiled twin must behave identically.
+Nothing here does IO, reads a clock or knows what a command means.
+
+Requests follow Redis' own `processInlineBuffer` and `processMultibulkBuffer`
+(src/networking.c): the same limits, the same error texts, the same leniency
+(the two bytes after a bulk are skipped, not checked). Replies come from a
+trusted server and are only cut at their boundaries, so that they can be passed
+on byte for byte; the wire format is https://redis.io/docs/reference/protocol-spec/.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TypeAlias
+
+import hiredis
+
+from .errors import ProtocolError
+
+Request: TypeAlias = tuple[list[bytes], bytes, int, int]
+"""Arguments, and the slice (buffer, start, end) that holds them as RESP."""
+
+INLINE_MAX_BYTES = 64 * 1024  # PROTO_INLINE_MAX_SIZE
+PREAUTH_MULTIBULK_MAX = 10  # Redis 6.2+, before authentication
+PREAUTH_BULK_MAX_BYTES = 16 * 1024
+
+_CANONICAL_INTEGER = re.compile(rb"(?:0|-?[1-9][0-9]{0,18})\Z")
+# The headers of nearly all requests, parsed once: a dict lookup is also the strict check.
+_MULTIBULK = {b"*%d" % n: n for n in range(1, 1025)}
+_BULK = {b"$%d" % n: n for n in range(4096)}
+
+_CR, _LF = b"\r", b"\n"
+_STAR, _DOLLAR = ord("*"), ord("$")
+
+
+def _strict_integer(text: bytes) -> int | None:
+    """Redis' string2ll: no sign but '-', no leading zeros, no spaces; None if it is not one."""
+    return int(text) if _CANONICAL_INTEGER.match(text) else None
+
+
+def pack(args: list[bytes]) -> bytes:
+    """Encode one command as an array of bulk strings."""
+    packed: bytes = hiredis.pack_command(tuple(args))
+    return packed
+
+
+class RequestScanner:
+    """Bytes of one client in, complete commands out.
+
+    `feed` returns the commands completed by these bytes. After a protocol error
+    it returns the commands before it, `error` holds Redis' text (to be sent as
+    `-ERR Protocol error: <text>` before closing; empty when Redis closes without
+    a word) and further bytes are ignored.
+    """
+
+    __slots__ = (
+        "_args",
+        "_args_bytes",
+        "_chunks",
+        "_held",
+        "_left",
+        "_need",
+        "authenticated",
+        "buffer_max_bytes",
+        "bulk_max_bytes",
+        "error",
+        "multibulk_max",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        *,
+        bulk_max_bytes: int = 512 * 1024**2,
+        multibulk_max: int = 1024**2,
+        buffer_max_bytes: int = 1024**3,
+    ) -> None:
+        self.bulk_max_bytes = bulk_max_bytes
+        self.multibulk_max = multibulk_max
+        self.buffer_max_bytes = buffer_max_bytes
+        self.authenticated = True
+        self.error: str | None = None
+        self._args: list[bytes] = []  # of a command that has not arrived whole
+        self._args_bytes = 0
+        self._left = 0  # arguments it still lacks
+        self._chunks: list[bytes] = []  # bytes after the last complete argument
+        self._held = 0
+        self._need = 0  # how many of them complete the next argument, where known
+
+    @property
+    def buffered_bytes(self) -> int:
+        return self._held + self._args_bytes
+
+    def feed(self, data: bytes) -> list[Request]:
+        if self.error is not None:
+            return []
+        if self._chunks:
+            self._chunks.append(data)
+            self._held += len(data)
+            if self._held < self._need:
+                self._check_bound()
+                return []
+            data = b"".join(self._chunks)
+            self._chunks.clear()
+            self._held = self._need = 0
+        requests: list[Request] = []
+        pos = self._scan(data, requests)
+        if pos < len(data) and self.error is None:
+            self._chunks.append(data[pos:] if pos else data)
+            self._held = len(data) - pos
+        self._check_bound()
+        return requests
+
+    def _check_bound(self) -> None:
+        if self.buffered_bytes > self.buffer_max_bytes:
+            self.error = ""  # Redis closes such a client without a reply
+            self._chunks.clear()
+            self._args.clear()
+
+    def _scan(self, data: bytes, requests: list[Request]) -> int:
+        """Append the complete commands of `data`; return where the incomplete rest starts."""
+        find, size = data.find, len(data)
+        pos = 0
+        if self._left:
+            pos = self._resume(data, requests)
+        while pos < size and not self._left:
+            if data[pos] != _STAR:
+                end = self._scan_inline(data, pos, requests)
+                if end < 0:
+                    return pos
+                pos = end
+                continue
+            eol = find(_CR, pos)
+            if eol < 0 or eol + 2 > size:
+                if size - pos > INLINE_MAX_BYTES:
+                    self.error = "too big mbulk count string"
+                return pos
+            count = _MULTIBULK.get(data[pos:eol])
+            if count is None or (count > PREAUTH_MULTIBULK_MAX and not self.authenticated):
+                count = self._checked_count(data[pos + 1 : eol])
+                if self.error is not None:
+                    return pos
+                if count <= 0:
+                    pos = eol + 2
+                    continue
+            start, pos = pos, eol + 2
+            args: list[bytes] = []
+            for _ in range(count):
+                eol = find(_CR, pos)
+                length = _BULK.get(data[pos:eol]) if eol > 0 else None
+                if length is None:
+                    length = self._checked_length(data, pos, eol)
+                begin = eol + 2
+                end = begin + length
+                if length < 0 or end + 2 > size:
+                    break
+                args.append(data[begin:end])
+                pos = end + 2
+            else:
+                requests.append((args, data, start, pos))
+                continue
+            # Incomplete: keep the arguments that are whole, so that no byte is scanned twice.
+            self._args, self._left = args, count - len(args)
+            self._args_bytes = pos - start
+            self._need = max(0, end + 2 - pos) if length >= 0 else 0
+        return pos
+
+    def _resume(self, data: bytes, requests: list[Request]) -> int:
+        pos, size, args = 0, len(data), self._args
+        while self._left:
+            eol = data.find(_CR, pos)
+            length = self._checked_length(data, pos, eol)
+            if length < 0:
+                break
+            end = eol + 2 + length
+            if end + 2 > size:
+                self._need = end + 2 - pos
+                break
+            args.append(data[eol + 2 : end])
+            self._left -= 1
+            pos = end + 2
+        if self._left == 0:
+            packed = pack(args)
+            requests.append((args, packed, 0, len(packed)))
+            self._args, self._args_bytes = [], 0
+        else:
+            self._args_bytes += pos
+        return pos
+
+    def _checked_count(self, text: bytes) -> int:
+        count = _strict_integer(text)
+        if count is None or count > self.multibulk_max:
+            self.error = "invalid multibulk length"
+            return 0
+        if count > PREAUTH_MULTIBULK_MAX and not self.authenticated:
+            self.error = "unauthenticated multibulk length"
+        return count
+
+    def _checked_length(self, data: bytes, pos: int, eol: int) -> int:
+        """Length of the bulk whose header starts at `pos`; -1 when incomplete or wrong."""
+        size = len(data)
+        if eol < 0 or eol + 2 > size:
+            if size - pos > INLINE_MAX_BYTES:
+                self.error = "too big bulk count string"
+            return -1
+        if data[pos] != _DOLLAR:
+            self.error = f"expected '$', got '{chr(data[pos])}'"
+            return -1
+        length = _strict_integer(data[pos + 1 : eol])
+        if length is None or length < 0 or length > self.bulk_max_bytes:
+            self.error = "invalid bulk length"
+            return -1
+        if length > PREAUTH_BULK_MAX_BYTES and not self.authenticated:
+            self.error = "unauthenticated bulk length"
+            return -1
+        return length
+
+    def _scan_inline(self, data: bytes, pos: int, requests: list[Request]) -> int:
+        """One inline command from `pos`; where it ends, or -1 when incomplete or wrong."""
+        eol = data.find(_LF, pos)
+        if eol < 0:
+            if len(data) - pos > INLINE_MAX_BYTES:
+                self.error = "too big inline request"
+            return -1
+        line = data[pos:eol]
+        args = split_inline(line[:-1] if line.endswith(_CR) else line)
+        if args is None:
+            self.error = "unbalanced quotes in request"
+            return -1
+        if args:
+            packed = pack(args)
+            requests.append((args, packed, 0, len(packed)))
+        return eol + 1
+
+
+_INLINE_SPACE = b" \n\r\t\x0b\x0c\0"
+_INLINE_ESCAPES = {ord("n"): b"\n", ord("r"): b"\r", ord("t"): b"\t", ord("b"): b"\b", ord("a"): b"\a"}  # fmt: skip
+_HEX_ESCAPE = re.compile(rb"x[0-9A-Fa-f]{2}")
+
+
+def split_inline(line: bytes) -> list[bytes] | None:
+    """Split an inline command as Redis' sdssplitargs does; None for unbalanced quotes."""
+    args: list[bytes] = []
+    pos, size = 0, len(line)
+    while True:
+        while pos < size and line[pos] in _INLINE_SPACE:
+            pos += 1
+        if pos >= size:
+            return args
+        arg = bytearray()
+        while pos < size and line[pos] not in _INLINE_SPACE:
+            quote = line[pos]
+            if quote not in b"\"'":
+                arg.append(quote)
+                pos += 1
+                continue
+            pos += 1
+            while True:
+                if pos >= size:
+                    return None
+                char = line[pos]
+                if char == quote:
+                    pos += 1
+                    if pos < size and line[pos] not in _INLINE_SPACE:
+                        return None  # a closing quote must end the argument
+                    break
+                if char == 0x5C and quote == 0x22 and pos + 1 < size:
+                    if _HEX_ESCAPE.match(line, pos + 1):
+                        arg.append(int(line[pos + 2 : pos + 4], 16))
+                        pos += 4
+                    else:
+                        escaped = line[pos + 1]
+                        arg += _INLINE_ESCAPES.get(escaped, bytes((escaped,)))
+                        pos += 2
+                elif char == 0x5C and quote == 0x27 and line[pos + 1 : pos + 2] == b"'":
+                    arg += b"'"
+                    pos += 2
+                else:
+                    arg.append(char)
+                    pos += 1
+        args.append(bytes(arg))
+
+
+_BLOBS = frozenset(b"$!=")
+_LINES = frozenset(b"+-:_,#(")
+_ATTRIBUTE, _PUSH, _MAP = ord("|"), ord(">"), ord("%")
+_ELEMENTS_PER_COUNT = {ord("*"): 1, ord("~"): 1, _PUSH: 1, _MAP: 2, _ATTRIBUTE: 2}
+
+
+class ReplyScanner:
+    """Bytes from Redis in, complete reply frames out, each exactly as it was sent.
+
+    Nesting needs no stack: an aggregate of n elements adds n to what is
+    outstanding. A push that Redis 6 puts *inside* an array reply (it may, for
+    keys that expire during the command) is cut out and delivered before it.
+    Raises ProtocolError for bytes that are not RESP: the stream is then lost.
+    """
+
+    __slots__ = ("_buffer", "_inner_start", "_need", "_outer", "_outstanding", "_pos", "_pushes")
+
+    def __init__(self) -> None:
+        self._buffer: bytearray | None = None  # only while a frame is incomplete
+        self._pos = 0
+        self._outstanding = 0
+        self._need = 0
+        self._outer = 0  # outstanding of the reply around an embedded push
+        self._inner_start = 0
+        self._pushes: list[tuple[int, int]] = []
+
+    def feed(self, data: bytes) -> list[bytes]:
+        buffer: bytes | bytearray = data
+        if self._buffer is not None:
+            self._buffer += data
+            if len(self._buffer) < self._need:
+                return []
+            buffer = self._buffer
+        frames: list[bytes] = []
+        start = self._scan(buffer, frames)
+        if start == len(buffer):
+            self._buffer = None
+            self._pos = self._need = 0
+        else:
+            self._buffer = bytearray(buffer[start:])
+            self._pos -= start
+            self._need -= start
+            if start:
+                self._inner_start -= start
+                self._pushes = [(a - start, b - start) for a, b in self._pushes]
+        return frames
+
+    def _scan(self, buffer: bytes | bytearray, frames: list[bytes]) -> int:
+        """Append complete frames; return where the incomplete one starts."""
+        find, size = buffer.find, len(buffer)
+        pos, outstanding, start = self._pos, self._outstanding, 0
+        while pos < size:
+            if outstanding == 0:
+                start, outstanding = pos, 1
+            kind = buffer[pos]
+            eol = find(b"\r\n", pos)
+            if eol < 0:
+                self._need = 0
+                break
+            if kind in _BLOBS:
+                length = _header(buffer, pos, eol)
+                end = eol + 2 if length < 0 else eol + 4 + length
+                if end > size:
+                    self._need = end
+                    break
+                pos = end
+                outstanding -= 1
+            elif kind in _LINES:
+                pos = eol + 2
+                outstanding -= 1
+            elif kind in _ELEMENTS_PER_COUNT:
+                count = max(0, _header(buffer, pos, eol)) * _ELEMENTS_PER_COUNT[kind]
+                if kind == _PUSH and pos != start:
+                    self._outer, self._inner_start = outstanding, pos
+                    outstanding = count
+                elif kind == _ATTRIBUTE:
+                    outstanding += count  # precedes the reply, does not replace it
+                else:
+                    outstanding += count - 1
+                pos = eol + 2
+            else:
+                raise ProtocolError(f"unknown reply type {chr(kind)!r} from Redis")
+            if outstanding == 0:
+                if self._outer:
+                    self._pushes.append((self._inner_start, pos))
+                    outstanding, self._outer = self._outer, 0
+                else:
+                    frames.extend(self._cut(buffer, start, pos))
+                    start = pos
+        self._pos, self._outstanding = pos, outstanding
+        return start
+
+    def _cut(self, buffer: bytes | bytearray, start: int, end: int) -> list[bytes]:
+        if not self._pushes:
+            return [bytes(buffer[start:end])]
+        pushes, reply, last = [], bytearray(), start
+        for a, b in self._pushes:
+            pushes.append(bytes(buffer[a:b]))
+            reply += buffer[last:a]
+            last = b
+        reply += buffer[last:end]
+        self._pushes = []
+        return [*pushes, bytes(reply)]
+
+
+def _header(buffer: bytes | bytearray, pos: int, eol: int) -> int:
+    try:
+        return int(buffer[pos + 1 : eol])
+    except ValueError:
+        raise ProtocolError("bad length in a reply from Redis") from None
+
+
+def to_resp2(reply: bytes, rule: str = "plain") -> bytes:
+    """Rewrite one RESP3 reply as Redis would have sent it under RESP2.
+
+    `rule` says where the two differ by more than notation, per command:
+    "plain" only notation; "pairs" [[member, score], ...] becomes flat (ZRANGE
+    WITHSCORES); "null_array" nulls become `*-1` (GEOPOS).
+    """
+    if reply[0] in b"+-:$":
+        return reply
+    out: list[bytes] = []
+    pos, size = 0, len(reply)
+    depth_one_left = -1
+    while pos < size:
+        kind = reply[pos]
+        eol = reply.index(b"\r\n", pos)
+        head = reply[pos + 1 : eol]
+        nxt = eol + 2
+        if kind in b"$=!" and head != b"-1":
+            end = nxt + int(head)
+            body = reply[nxt:end]
+            if kind == ord("="):
+                body = body[4:]
+            out.append(
+                b"-%b\r\n" % body if kind == ord("!") else b"$%d\r\n%b\r\n" % (len(body), body)
+            )
+            nxt = end + 2
+        elif kind == ord("_"):
+            out.append(b"*-1\r\n" if rule == "null_array" else b"$-1\r\n")
+        elif kind in b",(":
+            out.append(b"$%d\r\n%b\r\n" % (len(head), head))
+        elif kind == ord("#"):
+            out.append(b":1\r\n" if head == b"t" else b":0\r\n")
+        elif kind in b"~>":
+            out.append(b"*%b\r\n" % head)
+        elif kind == ord("%"):
+            out.append(b"*%d\r\n" % (2 * int(head)))
+        elif kind == ord("*") and rule == "pairs" and reply[nxt : nxt + 4] == b"*2\r\n":
+            out.append(b"*%d\r\n" % (2 * int(head)))
+            depth_one_left = int(head)
+        elif kind == ord("*") and depth_one_left > 0 and head == b"2":
+            depth_one_left -= 1
+        else:
+            out.append(reply[pos:nxt])
+        pos = nxt
+    return b"".join(out)

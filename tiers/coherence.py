@@ -1,0 +1,133 @@
+"""How L1 stays true to Redis: the rules, as synchronous code without IO or clock.
+
+Rules of this file
+  1. Everything here runs in the order in which bytes are read from, or queued to,
+     the tracked connection; there is no await between reading a state and acting on it.
+  2. Time comes in as an argument (seconds of a monotonic clock).
+  3. It knows keys and tokens, not commands or clients.
+
+Theory
+  The tracked connection (RESP3, CLIENT TRACKING ON in default mode) delivers, in one
+  stream, the replies to our reads and a push for every tracked key that somebody
+  changes; in default mode stream order is execution order. So:
+  - a read whose token did not change between *before its bytes were sent* and the
+    parsing of its reply was not overtaken by a change: it may be stored;
+  - whatever is stored and still valid after parsing a prefix of the stream was the
+    state of Redis at the moment it executed the last request of that prefix, which
+    is no earlier than the send time of that request. That send time is `asof`, the
+    watermark: a hit at time t was current at some instant >= t - (t - asof).
+    Refusing hits when now - asof > max_staleness makes the bound provable, without
+    synchronised clocks, and covers half-open connections.
+  Redis pushes an invalidation after the writer's reply may already have arrived
+  elsewhere, so own writes need more: no hit and no fill for a key while a write to
+  it is in flight through us (`begin_write` / `end_write`).
+
+Promise: bounded staleness (max_staleness) for writes of strangers; a client that
+waits for the reply of its own write reads it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ._arena_py import Arena
+
+REMEMBERED_EPOCHS = 8
+
+
+class Coherence:
+    """The state of one tracked connection, and the steps of every read and write.
+
+    States: not live (no tracking: no hits, no fills) and live. `is_open(now)`
+    says whether hits may be served at all.
+    """
+
+    def __init__(self, arena: Arena, *, max_staleness_s: float, stale_on_error_s: float) -> None:
+        self.arena = arena
+        self.max_staleness_s = max_staleness_s
+        self.stale_on_error_s = stale_on_error_s
+        self.live = False
+        self.asof = 0.0
+        self._ended: dict[int, float] = {}  # epoch -> its last asof
+
+    @classmethod
+    def detached(cls) -> Coherence:
+        """One over a store that holds nothing, to try a connection with."""
+        return cls(Arena(0), max_staleness_s=1.0, stale_on_error_s=0.0)
+
+    def __repr__(self) -> str:
+        return f"<Coherence live={self.live} epoch={self.arena.epoch} asof={self.asof:.3f}>"
+
+    # The tracked connection
+
+    def on_connect(self, sent_at: float) -> None:
+        """Tracking is confirmed; `sent_at` is when the confirmed request was sent."""
+        self._end_epoch()
+        self.live = True
+        self.asof = sent_at
+
+    def on_loss(self) -> None:
+        """Invalidations may be missed from now on; there is no resuming."""
+        if self.live:
+            self.live = False
+            self._end_epoch()
+
+    def _end_epoch(self) -> None:
+        self._ended[self.arena.epoch] = self.asof
+        self.arena.bump_epoch()
+        while len(self._ended) > REMEMBERED_EPOCHS:
+            del self._ended[next(iter(self._ended))]
+
+    def on_push(self, keys: Iterable[bytes] | None) -> None:
+        """An `invalidate` push: these keys changed, or with None the whole database was flushed."""
+        if keys is None:
+            self.arena.flush()
+        else:
+            for key in keys:
+                self.arena.invalidate(key)
+
+    def on_reply(self, sent_at: float) -> None:
+        """A reply to a request sent at `sent_at` was parsed: the watermark moves."""
+        if sent_at > self.asof:
+            self.asof = sent_at
+
+    # Reads
+
+    def is_open(self, now: float) -> bool:
+        """Whether any hit may be served: step 1 of a read."""
+        return self.live and now - self.asof <= self.max_staleness_s
+
+    def age_s(self, now: float) -> float:
+        """How stale a hit could be at most."""
+        return now - self.asof
+
+    def begin_fill(self, key: bytes) -> int:
+        """Before the bytes of the read can enter the socket. 0: forward, but do not fill."""
+        return self.arena.begin_fill(key) if self.live else 0
+
+    def get_suspect(self, key: bytes, variant: bytes, now: float) -> bytes | None:
+        """For use only while Redis cannot be asked: an entry that was known to be current
+        at most `stale_on_error_s` ago and was not invalidated since."""
+        entry = self.arena.peek(key, variant)
+        if entry is None or now >= entry[1]:
+            return None
+        asof = self.asof if entry[3] == self.arena.epoch else self._ended.get(entry[3])
+        if asof is None or now - asof > self.stale_on_error_s:
+            return None
+        return entry[0]
+
+    # Writes through this proxy
+
+    def begin_write(self, keys: Iterable[bytes]) -> None:
+        """Before the write can enter the socket: from here on no hit and no fill."""
+        for key in keys:
+            self.arena.begin_write(key)
+
+    def end_write(self, keys: Iterable[bytes]) -> None:
+        """The reply of the write was parsed (or will never come); then release it."""
+        for key in keys:
+            self.arena.end_write(key)
+
+    def flush(self) -> None:
+        """An own FLUSHALL, FLUSHDB or SWAPDB: at its sending and again at its reply."""
+        self.arena.flush()

@@ -1,0 +1,305 @@
+"""L2: the real Redis, over a few shared pipelined connections and a pool of private ones.
+
+Shared connections (see `pipe`): one *tracked* (RESP3 with CLIENT TRACKING: fills
+L1 and carries its invalidations), one *plain* per protocol version, whose replies
+are passed on byte for byte. Private (pinned) connections serve what needs a
+connection of its own: transactions, pub/sub, blocking commands, MONITOR.
+
+As a tier: get/set/delete of strings in database 0.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from importlib import resources
+from typing import Any
+
+import hiredis
+
+from .base import Kind, Outcome
+from .coherence import Coherence
+from .errors import ServerError, TierUnavailable
+from .options import L2Options
+from .pins import PinPool
+from .resp import decode, pack
+from .tasks import TaskSet
+from .upstream import Endpoint, KeptUpstream
+
+TICK_MAX_S = 0.05
+STALL_S = 0.25  # a shared connection silent for longer is treated as down for stale serving
+CLIENT_NAME = b"terrace"
+NAME = "L2 (redis)"
+
+
+class Script:
+    """A Lua script, run by its hash and sent whole only when Redis does not know it."""
+
+    def __init__(self, file: str) -> None:
+        self.text = resources.files(__package__).joinpath(file).read_bytes()
+        self.sha = hashlib.sha1(self.text).hexdigest().encode()  # noqa: S324 (Redis' naming)
+
+
+class _FutureWaiter:
+    __slots__ = ("future",)
+
+    def __init__(self, future: asyncio.Future[bytes]) -> None:
+        self.future = future
+
+    def on_reply(self, reply: bytes, sent_at: float) -> None:
+        if not self.future.done():
+            self.future.set_result(reply)
+
+    def on_lost(self, reason: str, sent: bool) -> None:
+        if not self.future.done():
+            self.future.set_exception(TierUnavailable(NAME, reason, outcome_unknown=sent))
+
+
+class L2Redis:
+    """The shared connections, the pins and the internal commands.
+
+    `coherence` is None when L1 is off: then nothing is tracked.
+    """
+
+    name = "L2"
+
+    def __init__(
+        self, options: L2Options, *, clock: Callable[[], float], coherence: Coherence | None
+    ) -> None:
+        self.options = options
+        self.endpoint = Endpoint.from_url(options.url)
+        self.coherence = coherence
+        self.clock = clock
+        self._tasks = TaskSet("l2")
+        self._l1_wanted = False
+        self.l1_mode = "off" if coherence is None else "connecting"
+        self.known_dbs = {0}
+
+        def kept(name: str, proto: int, **more: Any) -> KeptUpstream:
+            return KeptUpstream(
+                name, self.endpoint, options, proto=proto, clock=clock,
+                handshake=[[b"CLIENT", b"SETNAME", CLIENT_NAME], *more.pop("handshake", [])],
+                **more,
+            )  # fmt: skip
+
+        self.plain = {2: kept("L2 plain RESP2", 2), 3: kept("L2 plain RESP3", 3)}
+        self.tracked: KeptUpstream | None = None
+        if coherence is not None:
+            self.tracked = kept(
+                "L2 tracked",
+                3,
+                handshake=[[b"CLIENT", b"NO-EVICT", b"ON"], [b"CLIENT", b"TRACKING", b"ON"]],
+                accept=self._accept_tracking,
+                on_ready=self._on_tracked_ready,
+                on_down=self._on_tracked_down,
+                on_progress=coherence.on_reply,
+                tap=self._on_push,
+            )
+        self.pins = PinPool(self.endpoint, options, clock)
+
+    def __repr__(self) -> str:
+        return f"<L2Redis {self.endpoint} {self.state}>"
+
+    # Life
+
+    async def start(self) -> None:
+        """Start connecting; returns at once, whether Redis is there or not."""
+        for kept in self._kept():
+            self._tasks.start(kept.name, kept.keep())
+        self._tasks.start("ticker", self._tick())
+
+    async def wait_ready(self, timeout_s: float) -> bool:
+        """Wait until Redis answers, at most `timeout_s`; whether it does."""
+        until = self.clock() + timeout_s
+        while not all(k.ready for k in self._kept()) and self.clock() < until:
+            await asyncio.sleep(0.005)
+        return self.ready
+
+    async def close(self) -> None:
+        await self._tasks.close()
+        self.pins.close()
+
+    def _kept(self) -> list[KeptUpstream]:
+        return [*self.plain.values(), *([self.tracked] if self.tracked else [])]
+
+    @property
+    def ready(self) -> bool:
+        return self.plain[2].ready and self.plain[3].ready
+
+    @property
+    def state(self) -> str:
+        return "ready" if self.ready else f"down: {self.reason}"
+
+    @property
+    def reason(self) -> str:
+        return self.plain[2].reason if not self.plain[2].ready else self.plain[3].reason
+
+    async def _tick(self) -> None:
+        """Watch the connections, and keep the watermark moving while hits are served."""
+        third_s = self.coherence.max_staleness_s / 3 if self.coherence else TICK_MAX_S
+        while True:
+            await asyncio.sleep(min(third_s, TICK_MAX_S))
+            now = self.clock()
+            for kept in self._kept():
+                kept.watch(now)
+            if self._l1_wanted and self.tracked is not None and self.tracked.ready:
+                self._l1_wanted = False
+                if now - self.tracked.upstream.pipe.last_sent_at >= third_s * 0.9:
+                    self.tracked.ping()
+
+    def want_l1(self) -> None:
+        """Hits are being served (or were refused for a late watermark): keep it moving."""
+        self._l1_wanted = True
+
+    def is_stalled(self, now: float) -> bool:
+        return any(kept.is_stalled(now, STALL_S) for kept in self._kept())
+
+    # The tracked connection
+
+    def _accept_tracking(self, replies: list[Any]) -> str:
+        answer = replies[-1]
+        if isinstance(answer, Exception):
+            self.l1_mode = f"off: the server refuses CLIENT TRACKING ({answer})"
+            return self.l1_mode
+        return ""
+
+    def _on_tracked_ready(self, sent_at: float) -> None:
+        assert self.coherence is not None
+        self.l1_mode = "tracking"
+        self.coherence.on_connect(sent_at)
+
+    def _on_tracked_down(self) -> None:
+        assert self.coherence is not None
+        if self.l1_mode == "tracking":
+            self.l1_mode = "off: the tracked connection is down"
+        self.coherence.on_loss()
+
+    def _on_push(self, frame: bytes) -> bool:
+        message = decode(frame)
+        if message and message[0] == b"invalidate":
+            assert self.coherence is not None
+            self.coherence.on_push(message[1])
+        return True
+
+    # Internal commands
+
+    async def call(self, *args: bytes | int | float | str, db: int = 0) -> Any:
+        """One command, its reply decoded. Raises TierUnavailable or ServerError."""
+        future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self._send_internal(pack(_encode(args)), _FutureWaiter(future), db)
+        return _checked(decode(await future))
+
+    async def pipeline(self, commands: Sequence[Sequence[bytes | int]], db: int = 0) -> list[Any]:
+        """Several commands in one go; error replies come back as exceptions in the list."""
+        loop = asyncio.get_running_loop()
+        futures: list[asyncio.Future[bytes]] = []
+        for command in commands:
+            future: asyncio.Future[bytes] = loop.create_future()
+            futures.append(future)
+            self._send_internal(pack(_encode(command)), _FutureWaiter(future), db)
+        replies = await asyncio.gather(*futures, return_exceptions=True)
+        for reply in replies:
+            if isinstance(reply, BaseException):
+                raise reply
+        return [decode(reply) for reply in replies if isinstance(reply, bytes)]
+
+    async def run_script(self, script: Script, keys: Sequence[bytes], args: Sequence[bytes]) -> Any:
+        try:
+            return await self.call(b"EVALSHA", script.sha, len(keys), *keys, *args)
+        except ServerError as error:
+            if not str(error).startswith("NOSCRIPT"):
+                raise
+        return await self.call(b"EVAL", script.text, len(keys), *keys, *args)
+
+    def _send_internal(self, raw: bytes, waiter: _FutureWaiter, db: int) -> None:
+        kept = self.plain[3]
+        if not kept.ready:
+            waiter.on_lost(kept.reason, False)
+        else:
+            kept.send(raw, waiter, db)
+
+    # As a tier
+
+    async def get(self, key: bytes) -> Outcome:
+        try:
+            value, pttl = await self.pipeline([[b"GET", key], [b"PTTL", key]])
+        except TierUnavailable as error:
+            return Outcome(Kind.UNAVAILABLE, tier=self.name, reason=str(error))
+        if isinstance(value, Exception):
+            return Outcome(Kind.UNAVAILABLE, tier=self.name, reason=str(value))
+        if value is None:
+            return Outcome(Kind.MISS, tier=self.name)
+        ttl_s = pttl / 1000 if isinstance(pttl, int) and pttl >= 0 else None
+        return Outcome(Kind.HIT, value=value, tier=self.name, ttl_s=ttl_s)
+
+    async def set(self, key: bytes, value: bytes, *, ttl_s: float | None = None) -> None:
+        expiry = (b"PX", max(1, round(ttl_s * 1000))) if ttl_s is not None else ()
+        await self._written([key], b"SET", key, value, *expiry)
+
+    async def delete(self, keys: Sequence[bytes]) -> int:
+        return int(await self._written(keys, b"UNLINK", *keys)) if keys else 0
+
+    async def invalidate(self, keys: Sequence[bytes]) -> None:
+        """Redis is the copy that writes go to: there is nothing to forget here."""
+
+    async def _written(self, keys: Sequence[bytes], *args: bytes | int) -> Any:
+        """A write with the coherence steps around it."""
+        if self.coherence is not None:
+            self.coherence.begin_write(keys)
+        try:
+            return await self.call(*args)
+        finally:
+            if self.coherence is not None:
+                self.coherence.end_write(keys)
+
+    async def explain(self, key: bytes, db: int = 0) -> Mapping[str, str]:
+        try:
+            kind, pttl, size, idle = await self.pipeline(
+                [[b"TYPE", key], [b"PTTL", key], [b"MEMORY", b"USAGE", key],
+                 [b"OBJECT", b"IDLETIME", key]], db,
+            )  # fmt: skip
+        except TierUnavailable as error:
+            return {"L2": f"unavailable: {error.reason}"}
+        if kind in (b"none", "none"):
+            return {"L2": "absent"}
+        facts = {"L2": "present", "L2.type": _text(kind)}
+        facts["L2.ttl"] = "none" if pttl == -1 else f"{pttl} ms"
+        if isinstance(size, int):
+            facts["L2.size"] = f"{size} bytes"
+        if isinstance(idle, int):
+            facts["L2.idle"] = f"{idle} s"
+        return facts
+
+
+def _encode(args: Sequence[bytes | int | float | str]) -> list[bytes]:
+    return [a if isinstance(a, bytes) else str(a).encode() for a in args]
+
+
+def _text(value: Any) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
+def _checked(reply: Any) -> Any:
+    if isinstance(reply, hiredis.ReplyError):
+        raise ServerError(str(reply))
+    return reply
+
+
+async def check_l2(options: L2Options) -> list[str]:
+    """Problems of the Redis behind these options, for `terrace check`; empty when it works."""
+    import time
+
+    l2 = L2Redis(options, clock=time.monotonic, coherence=Coherence.detached())
+    await l2.start()
+    try:
+        await l2.wait_ready(options.connect_timeout_s + 0.5)
+        if not l2.ready:
+            return [f"l2.url: {l2.reason}; start Redis there or correct l2.url"]
+        if l2.tracked is None or not l2.tracked.ready:
+            return [
+                f"l2.url: L1 would be {l2.l1_mode}; use Redis 6 or newer, or set l1.enabled=false"
+            ]
+        return []
+    finally:
+        await l2.close()

@@ -1,0 +1,124 @@
+"""Private connections to Redis: leased one at a time, cleaned with RESET, or closed.
+
+A lease is for one client (transactions, pub/sub, blocking commands, ...). It comes
+back through `give_back`, which cleans it with RESET before anybody else gets it, or
+through `discard`, which closes it: a connection whose waiter went away is never
+reused, or a BLPOP would eat an element that nobody receives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from .errors import TierUnavailable
+from .options import L2Options
+from .pipe import DISCARD
+from .resp import pack
+from .upstream import Endpoint, Upstream
+
+_RESET = b"*1\r\n$5\r\nRESET\r\n"
+
+
+class _Cleaned:
+    """Waits for the +RESET of a connection that was given back."""
+
+    def __init__(self, pool: PinPool, pin: Upstream) -> None:
+        self._pool, self._pin = pool, pin
+
+    def on_reply(self, reply: bytes, sent_at: float) -> None:
+        self._pool._on_cleaned(self._pin, reply == b"+RESET\r\n")
+
+    def on_lost(self, reason: str, sent: bool) -> None:
+        pass  # _on_closed does the accounting
+
+
+class PinPool:
+    """At most `max_pinned` connections at once; up to `max_idle_pinned` wait for reuse."""
+
+    def __init__(self, endpoint: Endpoint, options: L2Options, clock: Callable[[], float]) -> None:
+        self._endpoint = endpoint
+        self._options = options
+        self._clock = clock
+        self._idle: list[Upstream] = []
+        self._all: set[Upstream] = set()
+        self.opened = 0
+        self.leases = 0
+
+    def __repr__(self) -> str:
+        return f"<PinPool {len(self._all)} open, {len(self._idle)} idle>"
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    @property
+    def idle(self) -> int:
+        return len(self._idle)
+
+    def lease_nowait(self, proto: int) -> Upstream | None:
+        """A clean idle connection, switched to `proto`, or None."""
+        while self._idle:
+            pin = self._idle.pop()
+            if pin.ready:
+                self.leases += 1
+                for command in self._endpoint.login_commands(proto):
+                    pin.send(pack(command), DISCARD, 0)
+                return pin
+        return None
+
+    def connect(self, proto: int) -> Coroutine[Any, Any, Upstream]:
+        """A new connection. Raises TierUnavailable, also when all are in use."""
+        if len(self._all) >= self._options.max_pinned:
+            raise TierUnavailable(
+                "L2 (redis)",
+                f"all {self._options.max_pinned} private connections (l2.max_pinned) are in use",
+            )
+        return self._connect(proto)
+
+    async def _connect(self, proto: int) -> Upstream:
+        pin = Upstream(self._clock, max_in_flight=self._options.max_in_flight)
+        pin._on_closed = lambda reason: self._all.discard(pin)
+        self._all.add(pin)
+        try:
+            commands = [*self._endpoint.login_commands(proto), [b"PING"]]
+            replies = await pin.open(self._endpoint, commands, self._options.connect_timeout_s)
+        except BaseException:
+            self._all.discard(pin)
+            pin.abort("not needed any more")
+            raise
+        for reply in replies:
+            if reply.startswith(b"-"):
+                pin.abort("handshake refused")
+                self._all.discard(pin)
+                text = reply[1:-2].decode("utf-8", "replace")
+                raise TierUnavailable("L2 (redis)", f"{self._endpoint} answered {text}")
+        self.opened += 1
+        self.leases += 1
+        pin.ready = True
+        return pin
+
+    def give_back(self, pin: Upstream) -> None:
+        """The client is done with it: clean it, keep it if there is room."""
+        pin.pipe.tap = None
+        pin.pipe.tap_all = False
+        if not pin.ready or len(pin.pipe) or len(self._idle) >= self._options.max_idle_pinned:
+            self.discard(pin)
+            return
+        pin.send(_RESET, _Cleaned(self, pin), pin.pipe.db)
+
+    def _on_cleaned(self, pin: Upstream, clean: bool) -> None:
+        if not clean:
+            self.discard(pin)
+            return
+        pin.pipe.db = 0
+        self._idle.append(pin)
+
+    def discard(self, pin: Upstream) -> None:
+        """Close it: Redis drops whatever it was waiting for."""
+        self._all.discard(pin)
+        pin.abort("closed")
+
+    def close(self) -> None:
+        for pin in list(self._all):
+            self.discard(pin)
+        self._idle.clear()

@@ -1,0 +1,370 @@
+"""One asyncio connection to Redis: connect, handshake, write once per tick, be watched.
+
+The adapter around `pipe.UpstreamPipe`: it owns the socket and holds no policy
+about commands. `Upstream` connects once; `KeptUpstream` keeps one open, with
+backoff, jitter and a fresh DNS look-up at every attempt.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import socket
+import ssl
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from .errors import ProtocolError, TierUnavailable
+from .options import L2Options
+from .pipe import DISCARD, UpstreamPipe, Waiter
+from .resp import decode, pack
+
+log = logging.getLogger("terrace.l2")
+
+TCP_KEEPALIVE_S = 15
+TCP_USER_TIMEOUT_MS = 10_000
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where Redis is and as whom to log in. Its text never holds the password."""
+
+    host: str = "127.0.0.1"
+    port: int = 6379
+    path: str = ""  # unix socket
+    tls: bool = False
+    username: str = ""
+    password: str = field(default="", repr=False)
+
+    @classmethod
+    def from_url(cls, url: str) -> Endpoint:
+        """Raises ValueError naming what is wrong with the URL (never its password)."""
+        parts = urlsplit(url)
+        login = {
+            "username": unquote(parts.username or ""),
+            "password": unquote(parts.password or ""),
+        }
+        if parts.scheme == "unix":
+            if not parts.path:
+                raise ValueError("a unix:// URL needs the path of the socket")
+            return cls(path=unquote(parts.path), **login)
+        if parts.scheme not in ("redis", "rediss"):
+            raise ValueError("the URL must start with redis://, rediss:// or unix://")
+        if parts.path.strip("/") not in ("", "0"):
+            raise ValueError(
+                "the URL must not select a database: each client selects its own, 0 at first"
+            )
+        return cls(
+            host=parts.hostname or "127.0.0.1",
+            port=parts.port or 6379,
+            tls=parts.scheme == "rediss",
+            **login,
+        )
+
+    def __str__(self) -> str:
+        return f"unix:{self.path}" if self.path else f"{self.host}:{self.port}"
+
+    def login_commands(self, proto: int) -> list[list[bytes]]:
+        """What a fresh (or RESET) connection sends to speak `proto` as this user."""
+        user = (self.username or "default").encode()
+        auth = [b"AUTH", user, self.password.encode()]
+        if proto == 3:
+            return [[b"HELLO", b"3", *(auth if self.password else [])]]
+        if not self.password:
+            return []
+        return [auth if self.username else [b"AUTH", self.password.encode()]]
+
+
+class _Collect:
+    """Waiter of the handshake: gathers replies into a future."""
+
+    def __init__(self, count: int, future: asyncio.Future[list[bytes]]) -> None:
+        self._count = count
+        self._replies: list[bytes] = []
+        self._future = future
+
+    def on_reply(self, reply: bytes, sent_at: float) -> None:
+        self._replies.append(reply)
+        if len(self._replies) == self._count and not self._future.done():
+            self._future.set_result(self._replies)
+
+    def on_lost(self, reason: str, sent: bool) -> None:
+        if not self._future.done():
+            self._future.set_exception(TierUnavailable("L2 (redis)", reason))
+
+
+class Upstream(asyncio.Protocol):
+    """A connection to Redis. `send` queues; one write per tick goes out.
+
+    `on_closed` is called once, after every waiter was told.
+    """
+
+    def __init__(
+        self,
+        clock: Callable[[], float],
+        *,
+        on_closed: Callable[[str], None] | None = None,
+        on_progress: Callable[[float], None] | None = None,
+        max_in_flight: int = 200_000,
+    ) -> None:
+        self.pipe = UpstreamPipe()
+        self.ready = False
+        self.reason = "not connected yet"
+        self._clock = clock
+        self._on_closed = on_closed
+        self._on_progress = on_progress
+        self._max_in_flight = max_in_flight
+        self._transport: asyncio.Transport | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._flush_scheduled = False
+
+    def __repr__(self) -> str:
+        state = "ready" if self.ready else f"down: {self.reason}"
+        return f"<Upstream {state}, {len(self.pipe)} in flight>"
+
+    async def open(
+        self, endpoint: Endpoint, commands: Sequence[list[bytes]], timeout_s: float
+    ) -> list[bytes]:
+        """Connect and run the handshake; returns its raw replies. Raises TierUnavailable."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._connect(endpoint)
+                return await self.run(commands) if commands else []
+        except TimeoutError:
+            self.abort(f"no answer from {endpoint} within {timeout_s:g} s")
+        except OSError as error:
+            text = error.strerror or type(error).__name__
+            self.abort(f"cannot connect to {endpoint}: {text}")
+        raise TierUnavailable("L2 (redis)", self.reason)
+
+    async def _connect(self, endpoint: Endpoint) -> None:
+        self._loop = loop = asyncio.get_running_loop()
+        if endpoint.path:
+            await loop.create_unix_connection(lambda: self, endpoint.path)
+            return
+        context = ssl.create_default_context() if endpoint.tls else None
+        await loop.create_connection(lambda: self, endpoint.host, endpoint.port, ssl=context)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport  # type: ignore[assignment]
+        sock = transport.get_extra_info("socket")
+        if sock is not None and sock.family != socket.AF_UNIX:
+            set_keepalive(sock)
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            sent_at = self.pipe.feed(data)
+        except ProtocolError as error:
+            self.abort(str(error))
+            return
+        if self._on_progress is not None:
+            self._on_progress(sent_at)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._fail(str(exc) if exc else "connection closed by the server")
+
+    def send(self, raw: bytes, waiter: Waiter, db: int = 0) -> None:
+        """Queue one request; fails at once (through the waiter) when down or overfull."""
+        if self._transport is None:
+            waiter.on_lost(self.reason, False)
+            return
+        pipe = self.pipe
+        if len(pipe.pending) >= self._max_in_flight:
+            waiter.on_lost("too many requests in flight", False)
+            return
+        pipe.queue(raw, waiter, db)
+        if not self._flush_scheduled:
+            assert self._loop is not None
+            self._flush_scheduled = True
+            self._loop.call_soon(self.flush)
+
+    def flush(self) -> None:
+        self._flush_scheduled = False
+        if self._transport is not None and self.pipe.has_output:
+            self._transport.write(self.pipe.take_output(self._clock()))
+
+    def run(self, commands: Sequence[list[bytes]]) -> asyncio.Future[list[bytes]]:
+        """Send commands and collect their raw replies."""
+        assert self._loop is not None
+        future: asyncio.Future[list[bytes]] = self._loop.create_future()
+        waiter = _Collect(len(commands), future)
+        for command in commands:
+            self.send(pack(command), waiter)
+        return future
+
+    def abort(self, reason: str) -> None:
+        """Close at once; a reply that comes later reaches nobody."""
+        transport = self._transport
+        self._fail(reason)
+        if transport is not None:
+            transport.abort()
+
+    def _fail(self, reason: str) -> None:
+        had_connection = self._transport is not None
+        self._transport = None
+        self.ready = False
+        self._flush_scheduled = False
+        if had_connection or self.reason == "not connected yet":
+            self.reason = reason
+        self.pipe.fail_all(reason)
+        if had_connection and self._on_closed is not None:
+            self._on_closed(reason)
+
+
+def set_keepalive(sock: socket.socket) -> None:
+    """Find dead peers: keepalive probes when idle, TCP_USER_TIMEOUT when data is unacknowledged."""
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (
+        ("TCP_KEEPIDLE", TCP_KEEPALIVE_S),
+        ("TCP_KEEPINTVL", 5),
+        ("TCP_KEEPCNT", 3),
+        ("TCP_USER_TIMEOUT", TCP_USER_TIMEOUT_MS),
+    ):
+        if hasattr(socket, name):
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
+class KeptUpstream:
+    """A shared connection that is kept open.
+
+    `handshake` runs after the login; `accept` sees its decoded replies and returns
+    "" or why the connection cannot be used. `on_ready(sent_at)` and `on_down(reason)`
+    are called once per transition, synchronously in stream order.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        endpoint: Endpoint,
+        options: L2Options,
+        *,
+        proto: int,
+        clock: Callable[[], float],
+        handshake: Sequence[list[bytes]] = (),
+        accept: Callable[[list[Any]], str] | None = None,
+        on_ready: Callable[[float], None] | None = None,
+        on_down: Callable[[], None] | None = None,
+        on_progress: Callable[[float], None] | None = None,
+        tap: Callable[[bytes], bool] | None = None,
+    ) -> None:
+        self.name = name
+        self.proto = proto
+        self._endpoint = endpoint
+        self._options = options
+        self._clock = clock
+        self._handshake = list(handshake)
+        self._accept = accept
+        self._on_ready = on_ready
+        self._on_down = on_down
+        self._on_progress = on_progress
+        self._tap = tap
+        self._closed = asyncio.Event()
+        self.reconnects = 0
+        self.upstream = self._new()
+        self.send = self.upstream.send
+
+    def __repr__(self) -> str:
+        return f"<KeptUpstream {self.name} {self.upstream!r}>"
+
+    @property
+    def ready(self) -> bool:
+        return self.upstream.ready
+
+    @property
+    def reason(self) -> str:
+        return self.upstream.reason
+
+    def _new(self) -> Upstream:
+        upstream = Upstream(
+            self._clock,
+            on_closed=self._on_lost,
+            on_progress=self._on_progress,
+            max_in_flight=self._options.max_in_flight,
+        )
+        upstream.pipe.tap = self._tap
+        return upstream
+
+    def _on_lost(self, reason: str) -> None:
+        if self._on_down is not None:
+            self._on_down()
+        self._closed.set()
+
+    async def keep(self) -> None:
+        """Connect again and again until cancelled."""
+        backoff_s = self._options.backoff_min_s
+        told = ""
+        try:
+            while True:
+                self._closed.clear()
+                problem = await self._connect_once()
+                if not problem:
+                    if told or self.reconnects == 0:
+                        log.info("%s connected to %s", self.name, self._endpoint)
+                    told, backoff_s = "", self._options.backoff_min_s
+                    self.reconnects += 1
+                    await self._closed.wait()
+                    problem = self.reason
+                if problem != told:
+                    log.warning("%s: %s; reconnecting", self.name, problem)
+                    told = problem
+                await asyncio.sleep(backoff_s * random.uniform(0.5, 1.0))  # noqa: S311 (jitter)
+                backoff_s = min(backoff_s * 2, self._options.backoff_max_s)
+        finally:
+            self.upstream.abort("shutting down")
+
+    async def _connect_once(self) -> str:
+        previous = self.upstream.reason
+        upstream = self._new()
+        upstream.reason = previous
+        # PING last: a server that is loading its data answers the rest, but not PING.
+        login = self._endpoint.login_commands(self.proto)
+        commands = [*login, *self._handshake, [b"PING"]]
+        sent_at = self._clock()
+        try:
+            replies = await upstream.open(self._endpoint, commands, self._options.connect_timeout_s)
+        except TierUnavailable as error:
+            self.upstream.reason = error.reason
+            return error.reason
+        problem = self._judge([decode(r) for r in replies], len(login))
+        if problem:
+            upstream.abort(problem)
+            self.upstream.reason = problem
+            return problem
+        self.upstream = upstream
+        self.send = upstream.send
+        upstream.ready = True
+        if self._on_ready is not None:
+            self._on_ready(sent_at)
+        return ""
+
+    def _judge(self, replies: list[Any], logins: int) -> str:
+        for reply in [*replies[:logins], replies[-1]]:
+            if isinstance(reply, Exception):
+                return f"{self._endpoint} answered {reply}"
+        if self._accept is None:
+            return ""
+        return self._accept(replies[logins:-1])
+
+    def watch(self, now: float) -> None:
+        """Called every few ms: end a connection that stopped answering, probe an idle one."""
+        upstream = self.upstream
+        if not upstream.ready:
+            return
+        since = upstream.pipe.waiting_since()
+        if since is not None:
+            if now - since > self._options.deadline_s:
+                upstream.abort(f"no reply within {self._options.deadline_s:g} s")
+        elif now - upstream.pipe.last_sent_at > self._options.ping_interval_s:
+            self.ping()
+
+    def ping(self) -> None:
+        self.upstream.send(b"*1\r\n$4\r\nPING\r\n", DISCARD, max(self.upstream.pipe.db, 0))
+
+    def is_stalled(self, now: float, patience_s: float) -> bool:
+        """Whether the oldest request has been waiting longer than `patience_s`."""
+        since = self.upstream.pipe.waiting_since()
+        return since is not None and now - since > patience_s
