@@ -24,7 +24,9 @@ _SIZE_BYTES = {
     "kb": 1000, "mb": 1000**2, "gb": 1000**3,
     "kib": 1024, "mib": 1024**2, "gib": 1024**3,
 }  # fmt: skip
-_QUANTITY = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*\Z")
+_QUANTITY = re.compile(r"\s*(\d{1,18}(?:\.\d{1,18})?)\s*([A-Za-z]*)\s*\Z")
+_LONGEST_S = 36_500 * 86_400.0  # a century: longer sums overflow in timers, libpq and PX
+_LARGEST_BYTES = 1024**5  # a pebibyte: an amount of memory that no host has
 
 
 def parse_duration_s(value: Any) -> Any:
@@ -48,8 +50,8 @@ def parse_size_bytes(value: Any) -> Any:
     return int(float(match[1]) * _SIZE_BYTES[match[2].lower()])
 
 
-Seconds = Annotated[float, BeforeValidator(parse_duration_s), Field(ge=0)]
-Bytes = Annotated[int, BeforeValidator(parse_size_bytes), Field(ge=0)]
+Seconds = Annotated[float, BeforeValidator(parse_duration_s), Field(ge=0, le=_LONGEST_S)]
+Bytes = Annotated[int, BeforeValidator(parse_size_bytes), Field(ge=0, le=_LARGEST_BYTES)]
 
 
 class Options(BaseModel):
