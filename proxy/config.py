@@ -1,0 +1,147 @@
+"""The configuration: the options of the front, and `load`, which makes one frozen Config.
+
+Each field is one row of the option table, as in `tiers.options`, where the writing
+of durations and sizes is explained. `load` reads the file, the environment and the
+flags, and reports everything that is wrong at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from tiers import Bytes, L1Options, L2Options, L3Options, Options, Seconds, ViewOptions
+
+from .config_check import Checker
+from .config_rules import broken_rules, broken_view_rules
+from .config_sources import OF_DEFAULT, Problem, RawSettings
+from .option_table import table
+from .toml_lines import KeyPath
+
+MiB = 1024**2
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+class ListenOptions(Options):
+    """Where Redis clients connect."""
+
+    host: str = Field(default="127.0.0.1", min_length=1)
+    """Address to listen on; "0.0.0.0" or "::" for all."""
+    port: Port = 7379
+    """TCP port; 0 takes any free one."""
+    backlog: Annotated[int, Field(ge=1, le=65535)] = 511
+    """Connections that may wait to be accepted."""
+    max_clients: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
+    """Most clients at once; a further one is told so and closed."""
+    password: str = Field(default="", repr=False, json_schema_extra={"secret": True})
+    """Clients must AUTH with this (like Redis' requirepass). Empty: no password."""
+    protected_mode: bool = True
+    """Without a password, refuse clients that do not come from this host."""
+    tcp_keepalive_s: Seconds = 300.0
+    """Silence after which the system probes whether a client is still there; 0 never."""
+    idle_timeout_s: Seconds = 0.0
+    """A client that asks nothing for this long is closed; 0 never."""
+
+
+class AdminOptions(Options):
+    """The HTTP port for metrics and health."""
+
+    enabled: bool = True
+    """Serve /metrics, /healthz and /readyz."""
+    host: str = Field(default="127.0.0.1", min_length=1)
+    """Address to listen on."""
+    port: Port = 7380
+    """TCP port; 0 takes any free one."""
+
+
+class LimitOptions(Options):
+    """What one client may use."""
+
+    query_buffer_bytes: Annotated[Bytes, Field(ge=1 * MiB)] = 256 * MiB
+    """Longest command, all its arguments together, that a client may send."""
+    bulk_bytes: Annotated[Bytes, Field(ge=1024)] = 128 * MiB
+    """Longest single argument (a value) that a client may send."""
+    multibulk: Annotated[int, Field(ge=16, le=2**31 - 1)] = 1_048_576
+    """Most arguments of one command."""
+    output_buffer_bytes: Annotated[Bytes, Field(ge=1 * MiB)] = 256 * MiB
+    """A client that leaves more replies than this unread is dropped."""
+    pipeline: Annotated[int, Field(ge=1)] = 100_000
+    """Commands of one client that may wait for replies before reading from it pauses."""
+
+
+class LogOptions(Options):
+    """The log, on standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least important level that is written."""
+    format: Literal["text", "json"] = "text"
+    """Lines for people, or one JSON object per line."""
+
+
+class ShutdownOptions(Options):
+    """What happens at SIGTERM or SIGINT."""
+
+    deadline_s: Seconds = 10.0
+    """Time for commands in flight to finish before connections are closed."""
+
+
+class Config(Options):
+    """Everything `terrace serve` can be told."""
+
+    workers: Annotated[int, Field(ge=1)] = 1
+    """Worker processes. More than one needs the compiled core."""
+    listen: ListenOptions = ListenOptions()
+    admin: AdminOptions = AdminOptions()
+    limits: LimitOptions = LimitOptions()
+    log: LogOptions = LogOptions()
+    shutdown: ShutdownOptions = ShutdownOptions()
+    l1: L1Options = L1Options()
+    l2: L2Options = L2Options()
+    l3: L3Options = L3Options()
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used; its text has one line per problem, without secrets."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        super().__init__("\n".join(map(str, problems)))
+        self.problems = tuple(problems)
+
+
+def load(path: Path | None, env: Mapping[str, str], flags: Sequence[str] = ()) -> Config:
+    """Defaults, then the file, then TERRACE_ variables, then flags ("l1.max_bytes=64MiB").
+
+    Raises ConfigError with every problem of all of them.
+    """
+    rows = table(Config)
+    settings = RawSettings()
+    if path is not None:
+        settings.add_file(path, rows)
+    settings.add_environment(env, rows)
+    settings.add_flags(flags, rows)
+
+    checker = Checker(settings, rows)
+    config = checker.values(Config)
+    for paths, what in [*_broken(config), *_broken_views(checker)]:
+        if not any(map(checker.is_wrong, paths)):
+            written = [p for p in paths if settings.origin(p) != OF_DEFAULT]
+            checker.complain((written or paths)[0], what)
+    if checker.problems:
+        raise ConfigError(sorted(checker.problems, key=lambda problem: problem.origin))
+    return config
+
+
+def _broken(config: Config) -> Iterator[tuple[list[KeyPath], str]]:
+    for rule in broken_rules(config):
+        yield [tuple(path.split(".")) for path in rule.paths], rule.what
+
+
+def _broken_views(checker: Checker) -> Iterator[tuple[list[KeyPath], str]]:
+    at = ("l3", "view")
+    for i, item in list(checker.items(at)):
+        for rule in broken_view_rules(ViewOptions.model_validate(item)):
+            yield [(*at, i, name) for name in rule.paths], rule.what

@@ -1,0 +1,169 @@
+"""Rules that need more than one option, or more than a type, to be told.
+
+A rule says which options it is about, what is wrong and the mend. The loader adds
+where the values came from, and skips a rule about an option that is wrong already.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from tiers import ViewOptions, parse_duration_s
+
+from .option_table import toml_text
+
+if TYPE_CHECKING:
+    from .config import Config
+
+_COMMAND_OVERHEAD_BYTES = 64 * 1024  # name, key and options around the largest bulk
+_L1_LARGEST_SHARE = 10  # the arena keeps no entry above a tenth of its budget
+_ANY_HOST = ("0.0.0.0", "::", "*")  # noqa: S104 - compared, not bound
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """A broken rule about the options at `paths`; the first that was set is to blame."""
+
+    paths: tuple[str, ...]
+    what: str
+
+
+def broken_rules(config: Config) -> Iterator[Broken]:
+    """Everything wrong with a configuration whose values are all fine by themselves."""
+    if config.workers > 1:
+        yield Broken(
+            ("workers",),
+            "more than one worker needs the compiled core, which this build does not have; "
+            "set workers = 1",
+        )
+    yield from _listeners(config)
+    yield from _limits(config)
+    yield from _l1(config)
+    yield from _l2(config)
+    yield from _l3(config)
+
+
+def _listeners(config: Config) -> Iterator[Broken]:
+    listen, admin = config.listen, config.admin
+    same_host = listen.host == admin.host or {listen.host, admin.host} & set(_ANY_HOST)
+    if admin.enabled and listen.port and listen.port == admin.port and same_host:
+        yield Broken(
+            ("admin.port", "listen.port"),
+            f"listen.port and admin.port are both {listen.port}; give one of them another port",
+        )
+
+
+def _limits(config: Config) -> Iterator[Broken]:
+    limits = config.limits
+    if limits.bulk_bytes + _COMMAND_OVERHEAD_BYTES > limits.query_buffer_bytes:
+        yield Broken(
+            ("limits.bulk_bytes", "limits.query_buffer_bytes"),
+            f"the largest value ({_size(limits.bulk_bytes)}) and its command do not fit into "
+            f"limits.query_buffer_bytes ({_size(limits.query_buffer_bytes)}); lower "
+            "limits.bulk_bytes or raise limits.query_buffer_bytes",
+        )
+    if limits.output_buffer_bytes < limits.bulk_bytes:
+        yield Broken(
+            ("limits.output_buffer_bytes", "limits.bulk_bytes"),
+            f"a client reading the largest value ({_size(limits.bulk_bytes)}) would be dropped; "
+            "raise limits.output_buffer_bytes to at least limits.bulk_bytes",
+        )
+
+
+def _l1(config: Config) -> Iterator[Broken]:
+    # Only a limit that somebody wrote is held against the budget: the default is a
+    # ceiling, and a small cache simply keeps smaller values.
+    l1 = config.l1
+    largest_bytes = l1.max_bytes // _L1_LARGEST_SHARE
+    if (
+        "max_value_bytes" in l1.model_fields_set
+        and l1.enabled
+        and l1.max_value_bytes > largest_bytes
+    ):
+        yield Broken(
+            ("l1.max_value_bytes", "l1.max_bytes"),
+            f"values above a tenth of l1.max_bytes ({_size(l1.max_bytes)}) are never kept; "
+            f"lower l1.max_value_bytes to {largest_bytes} or raise l1.max_bytes",
+        )
+
+
+def _l2(config: Config) -> Iterator[Broken]:
+    l2 = config.l2
+    if problem := _redis_url_problem(l2.url):
+        yield Broken(("l2.url",), problem)
+    if l2.backoff_min_s > l2.backoff_max_s:
+        yield Broken(
+            ("l2.backoff_min", "l2.backoff_max"),
+            f"l2.backoff_min ({l2.backoff_min_s:g}s) is longer than l2.backoff_max "
+            f"({l2.backoff_max_s:g}s); exchange them",
+        )
+    if l2.max_idle_pinned > l2.max_pinned:
+        yield Broken(
+            ("l2.max_idle_pinned", "l2.max_pinned"),
+            f"more idle connections ({l2.max_idle_pinned}) than connections ({l2.max_pinned}); "
+            "lower l2.max_idle_pinned",
+        )
+
+
+def _redis_url_problem(url: str) -> str:
+    """What is wrong with a Redis URL. The text never quotes the URL: it may hold a password."""
+    mend = "write redis://host:port/db, rediss://host:port/db or unix:///path/to.sock"
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return f"the host or port cannot be read; {mend} (percent-encode special characters)"
+    if parts.scheme not in ("redis", "rediss", "unix"):
+        return f"the scheme is not redis, rediss or unix; {mend}"
+    if parts.scheme == "unix":
+        return "" if parts.path.strip("/") else f"the path of the socket is missing; {mend}"
+    if not parts.hostname or port == 0:
+        return f"the host or port is missing; {mend}"
+    database = parts.path.strip("/")
+    if database and not (database.isascii() and database.isdigit()):
+        return f"the database after the host is not a number; {mend}"
+    return ""
+
+
+def _l3(config: Config) -> Iterator[Broken]:
+    l3 = config.l3
+    if l3.view and not l3.dsn:
+        yield Broken(
+            ("l3.view", "l3.dsn"),
+            "views are mapped but l3.dsn is empty; set l3.dsn or remove the [[l3.view]] tables",
+        )
+    scheme, is_url, _ = l3.dsn.partition("://")
+    if is_url and "=" not in scheme and scheme not in ("postgresql", "postgres"):
+        yield Broken(
+            ("l3.dsn",), "the scheme is not postgresql; write postgresql://user@host:port/database"
+        )
+    elif l3.dsn and not is_url and "=" not in l3.dsn:
+        yield Broken(
+            ("l3.dsn",),
+            "is neither a URL nor key=value pairs; write postgresql://user@host:port/database "
+            'or "host=… dbname=…"',
+        )
+
+
+def broken_view_rules(view: ViewOptions) -> Iterator[Broken]:
+    """The rules of one [[l3.view]] table; paths are names within that table."""
+    if view.reply not in ("json", "hash") and not (
+        view.reply.startswith("string:") and view.reply.removeprefix("string:")
+    ):
+        yield Broken(("reply",), '"json", "hash" or "string:<column>" is needed')
+    if view.refresh != "manual":
+        try:
+            works = parse_duration_s(view.refresh) > 0
+        except ValueError:
+            works = False
+        if not works:
+            yield Broken(("refresh",), '"manual" or a duration like "60s" is needed')
+    if not view.view.strip():
+        yield Broken(("view",), "is empty; name the materialized view")
+
+
+def _size(value_bytes: int) -> str:
+    return toml_text(value_bytes, "size").strip('"')

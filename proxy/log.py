@@ -1,0 +1,95 @@
+"""The log: one line per record on standard error, bounded, without secrets.
+
+A record never becomes more than one line, so that nothing a client sends (keys can
+hold newlines) can forge a second one. An exception is written as its message and
+the places it came through, innermost first.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+import traceback
+from types import TracebackType
+from typing import TYPE_CHECKING, TextIO
+
+from .masking import mask
+
+if TYPE_CHECKING:
+    from .config import LogOptions
+
+MAX_LINE_CHARS = 4096  # what journald and docker pass on in one piece, with room to spare
+MAX_FRAMES = 12
+LOGGER = "terrace"
+
+_CONTROL = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
+_CONTROL |= {ord("\n"): "\\n", ord("\r"): "\\r", ord("\t"): "\\t", 0x2028: "\\n", 0x2029: "\\n"}
+
+
+def set_up(options: LogOptions, stream: TextIO | None = None) -> None:
+    """Directs all logging of the process to `stream` (default: standard error)."""
+    handler = logging.StreamHandler(stream or sys.stderr)
+    handler.setFormatter(_JsonLine() if options.format == "json" else _TextLine())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    # Libraries speak only when something is wrong; the level is for Terrace itself.
+    root.setLevel(logging.WARNING)
+    logging.getLogger(LOGGER).setLevel(options.level.upper())
+
+
+class _TextLine(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        head = f"{_timestamp(record)} {record.levelname.lower()} {record.name}: "
+        return _bounded(head + one_line(_message(record)), MAX_LINE_CHARS)
+
+
+class _JsonLine(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        # JSON escapes may make six characters of one: half of the bound keeps most lines
+        # whole, and the rest is cut before it is encoded, so that a line always parses.
+        fields = {
+            "time": _timestamp(record),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": _bounded(one_line(_message(record)), MAX_LINE_CHARS // 2),
+        }
+        return json.dumps(fields, ensure_ascii=False)
+
+
+def one_line(text: str) -> str:
+    """The text without secrets and control characters."""
+    return mask(text).translate(_CONTROL).encode("utf-8", "backslashreplace").decode()
+
+
+def _timestamp(record: logging.LogRecord) -> str:
+    seconds = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+    return f"{seconds}.{int(record.msecs):03d}Z"
+
+
+def _message(record: logging.LogRecord) -> str:
+    try:
+        text = record.getMessage()
+    except (TypeError, ValueError):  # a record whose arguments do not fit must not be lost
+        text = f"{record.msg} {record.args!r}"
+    if record.exc_info and record.exc_info[1] is not None:
+        text += f" | {describe_exception(record.exc_info[1])}"
+    return text
+
+
+def describe_exception(error: BaseException) -> str:
+    """ "ValueError: no such thing [load file.py:12 < main cli.py:40]"."""
+    return f"{type(error).__name__}: {error}{_places(error.__traceback__)}"
+
+
+def _places(trace: TracebackType | None) -> str:
+    frames = traceback.extract_tb(trace)[-MAX_FRAMES:]
+    if not frames:
+        return ""
+    places = (f"{f.name} {f.filename.rpartition('/')[2]}:{f.lineno}" for f in reversed(frames))
+    return f" [{' < '.join(places)}]"
+
+
+def _bounded(text: str, limit_chars: int) -> str:
+    return text if len(text) <= limit_chars else text[: limit_chars - 1] + "…"

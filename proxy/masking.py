@@ -1,0 +1,34 @@
+"""Takes the secrets out of text that a person may see: URLs, connection strings, log lines.
+
+Masking prefers to hide too much. What it looks for: the user part of a URL, a
+password that follows the host separator because its `@host` was forgotten, and
+`password=…` in libpq strings and URL queries.
+"""
+
+from __future__ import annotations
+
+import re
+
+HIDDEN = "***"
+
+_USER_PART = re.compile(r"(?<=://)\S*@")
+_FORGOTTEN_HOST = re.compile(r"(://[^\s/@:\[]*:)(?!\d{1,5}(?:[/?,\s\"']|\Z))[^\s/?@]+")
+_PASSWORD = re.compile(
+    r"(?i)((?:password|passwd|pass|pwd)\s*=\s*)('(?:[^'\\]|\\.)*(?:'|\Z)|[^\s&'\"]+)", re.DOTALL
+)
+
+
+def mask(text: str) -> str:
+    """Any text, such as a log line or somebody else's error message, without its secrets."""
+    text = _USER_PART.sub(f"{HIDDEN}@", text)
+    text = _FORGOTTEN_HOST.sub(rf"\1{HIDDEN}", text)
+    return _PASSWORD.sub(rf"\1{HIDDEN}", text)
+
+
+def mask_option(text: str) -> str:
+    """The value of one option. All of it before the last `@` goes, whatever it looks like."""
+    if "@" in text:
+        scheme, _, rest = text.rpartition("@")[0].partition("://")
+        shown = f"{scheme}://" if rest and scheme.isalpha() else ""
+        text = f"{shown}{HIDDEN}@{text.rpartition('@')[2]}"
+    return mask(text)
