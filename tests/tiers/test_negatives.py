@@ -1,0 +1,107 @@
+"""Negative cache, breaker and notices: the small sans-IO parts of L3."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tiers import notices
+from tiers.breaker import Breaker
+from tiers.negatives import MAX_KEY_BYTES, NegativeCache
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_absence_is_remembered_for_its_ttl() -> None:
+    clock = Clock()
+    cache = NegativeCache(clock)
+    cache.add("v", [b"k"], 5.0, cache.generation("v"))
+    assert cache.remaining_s(b"k") == 5.0
+    clock.now += 5.0
+    assert cache.remaining_s(b"k") == 0.0
+    assert len(cache) == 0
+
+
+def test_absence_read_before_a_change_is_not_entered() -> None:
+    cache = NegativeCache(Clock())
+    for keys in ([b"other"], None):
+        sampled = cache.generation("v")
+        cache.on_change("v", keys)
+        cache.add("v", [b"k"], 5.0, sampled)
+        assert cache.remaining_s(b"k") == 0.0
+
+
+def test_change_drops_its_keys_or_the_whole_view() -> None:
+    cache = NegativeCache(Clock())
+    for view, keys in (("v", [b"v1", b"v2"]), ("w", [b"w1"])):
+        cache.add(view, keys, 5.0, cache.generation(view))
+    cache.on_change("v", [b"v1"])
+    assert [cache.remaining_s(key) > 0 for key in (b"v1", b"v2", b"w1")] == [False, True, True]
+    cache.on_change("v", None)
+    assert [cache.remaining_s(key) > 0 for key in (b"v2", b"w1")] == [False, True]
+    cache.add("v", [b"v3"], 5.0, cache.generation("v"))
+    assert cache.remaining_s(b"v3") > 0
+
+
+def test_bounded_in_entries_and_key_length() -> None:
+    cache = NegativeCache(Clock(), max_entries=2)
+    cache.add("v", [b"1", b"2", b"1", b"3", b"x" * (MAX_KEY_BYTES + 1)], 5.0, 0)
+    assert len(cache) == 2
+    assert [cache.remaining_s(key) > 0 for key in (b"1", b"2", b"3")] == [True, False, True]
+
+
+def test_breaker_lets_one_probe_through() -> None:
+    clock = Clock()
+    breaker = Breaker(clock, open_s=0.5)
+    assert breaker.admits()
+    breaker.on_failure("refused")
+    assert not breaker.admits()
+    clock.now += 0.5
+    assert [breaker.admits(), breaker.admits()] == [True, False]
+    breaker.on_failure("refused")
+    assert not breaker.admits()
+    clock.now += 0.5
+    assert breaker.admits()
+    breaker.on_success()
+    assert [breaker.admits(), breaker.admits()] == [True, True]
+
+
+keys_of_a_refresh = st.lists(
+    st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=300),
+    min_size=1,
+    max_size=120,
+)
+
+
+@given(keys_of_a_refresh)
+def test_notices_of_a_refresh_carry_all_keys_in_bounded_payloads(keys: list[str]) -> None:
+    payloads = notices.refresh_payloads("my view", 7, keys)
+    assert all(len(payload.encode()) < 8000 for payload in payloads)
+    parsed = [notices.parse(payload) for payload in payloads]
+    found: list[bytes] = []
+    for i, notice in enumerate(parsed):
+        assert isinstance(notice, notices.RefreshNotice)
+        assert (notice.view, notice.epoch, notice.more) == ("my view", 7, i < len(parsed) - 1)
+        assert notice.keys is not None
+        found += notice.keys
+    assert found == [key.encode() for key in keys]
+
+
+def test_keys_too_many_or_too_long_become_a_flush() -> None:
+    for keys in (None, ["x" * 9000]):
+        (payload,) = notices.refresh_payloads("a b", 7, keys)
+        assert payload == "flush a b 7"
+        assert notices.parse(payload) == notices.RefreshNotice("a b", 7, None)
+
+
+def test_users_key_notice_and_foreign_text() -> None:
+    assert notices.parse("key user:7 x") == notices.KeyNotice(b"user:7 x")
+    for text in ("", "key", "key ", "hello", "flush v", "flush v x", "refresh []", "refresh {",
+                 'refresh {"view":"v","epoch":1,"keys":[1],"more":false}'):  # fmt: skip
+        assert notices.parse(text) is None

@@ -1,0 +1,133 @@
+"""Which mapped views can be served: looked at when linked, and again while they cannot.
+
+A view with a problem is not served, the others are. Problems mended in the database
+are noticed without a restart. Missing views are created on a connection of their own,
+so that a slow query does not deafen the link.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Iterable
+
+from .errors import MappingProblem
+from .l3_connection import Connection, Connector
+from .l3_rows import BoundView
+from .l3_schema import Inspection, create_view, inspect_view, query_problem, stored_query
+from .views import Mappings, ViewMapping
+
+log = logging.getLogger("terrace.l3")
+
+CREATE_RETRY_S = 30.0  # a query that failed may be one that takes long before it does
+
+
+class Binder:
+    """Binds mappings to the views that exist.
+
+    served       views that fit their mapping, by name
+    refreshable  those, and views that only wait for their first population
+    problems     what is wrong with the others, each with the mend
+    missing      views to be created from their query
+    """
+
+    def __init__(
+        self, mappings: Mappings, connector: Connector, clock: Callable[[], float]
+    ) -> None:
+        self.served: dict[str, BoundView] = {}
+        self.refreshable: dict[str, BoundView] = {}
+        self.problems: dict[str, str] = {}
+        self.missing: dict[str, ViewMapping] = {}
+        self._clock = clock
+        self._create_not_before: dict[str, float] = {}
+        self._mappings = mappings
+        self._connector = connector
+        self._options = connector.options
+        self._doubtful: set[str] = set()
+        self._compared_query: set[str] = set()
+
+    def __repr__(self) -> str:
+        return f"<Binder {len(self.served)} served, {len(self.problems)} with problems>"
+
+    async def bind_all(self, connection: Connection) -> None:
+        await self._bind(connection, self._mappings)
+
+    def doubt(self, mapping: ViewMapping) -> None:
+        """Something does not fit: to be looked at again."""
+        self._doubtful.add(mapping.name)
+
+    async def revisit(self, connection: Connection) -> None:
+        """Look again at the views that had problems or raised doubts."""
+        again = {*self.problems, *self._doubtful}
+        if again:
+            await self._bind(connection, [m for m in self._mappings if m.name in again])
+
+    async def check(self, connection: Connection) -> list[str]:
+        """Every problem of every view. A missing one with a query is no problem if that works."""
+        found: list[str] = []
+        for mapping in self._mappings:
+            inspection = await inspect_view(connection, mapping, self._options)
+            if not inspection.exists and mapping.options.query:
+                problem = await query_problem(connection, mapping, self._options)
+                found += [str(problem)] if problem else []
+            else:
+                found += [str(problem) for problem in inspection.problems]
+        return found
+
+    async def create_missing(self) -> None:
+        """Create the missing views. Raises TierUnavailable or psycopg.OperationalError."""
+        async with self._connector.connected("create") as connection:
+            for name, mapping in tuple(self.missing.items()):
+                try:
+                    await create_view(connection, mapping, self._options)
+                except MappingProblem as problem:
+                    self._create_not_before[name] = self._clock() + CREATE_RETRY_S
+                    self._record(name, str(problem))
+                else:
+                    self._take(await inspect_view(connection, mapping, self._options))
+                del self.missing[name]
+
+    async def _bind(self, connection: Connection, mappings: Iterable[ViewMapping]) -> None:
+        for mapping in mappings:
+            inspection = await inspect_view(connection, mapping, self._options)
+            if inspection.exists or not mapping.options.query:
+                self._take(inspection)
+                await self._warn_of_changed_query(connection, mapping)
+            elif self._clock() >= self._create_not_before.get(mapping.name, -math.inf):
+                self.served.pop(mapping.name, None)
+                self.refreshable.pop(mapping.name, None)
+                self.missing[mapping.name] = mapping
+                self.problems[mapping.name] = f"view {mapping.name}: is being created"
+
+    def _take(self, inspection: Inspection) -> None:
+        name = inspection.mapping.name
+        self._doubtful.discard(name)
+        if inspection.bound is not None:
+            self.refreshable[name] = inspection.bound
+        else:
+            self.refreshable.pop(name, None)
+        if inspection.problems:
+            self.served.pop(name, None)
+            self._record(name, "; ".join(str(problem) for problem in inspection.problems))
+        elif inspection.bound is not None:
+            self.served[name] = inspection.bound
+            self.problems.pop(name, None)
+
+    def _record(self, name: str, problem: str) -> None:
+        if self.problems.get(name) != problem:
+            log.error("not served: %s", problem)
+            self.problems[name] = problem
+
+    async def _warn_of_changed_query(self, connection: Connection, mapping: ViewMapping) -> None:
+        name, query = mapping.name, mapping.options.query
+        if not query or name in self._compared_query:
+            return
+        self._compared_query.add(name)
+        stored = await stored_query(connection, mapping, self._options)
+        if stored is not None and stored != query:
+            log.warning(
+                "view %s: query differs from the one the view was created from, which stays in "
+                "force; to apply it, run DROP MATERIALIZED VIEW %s and Terrace creates it anew",
+                name,
+                name,
+            )

@@ -1,0 +1,107 @@
+"""Hearing of changes: NOTIFY while connected, the outbox for all that was missed.
+
+For each view the listener knows the last epoch it has seen whole. A notice of the next
+epoch is taken as it is; any other, and every (re)connection, makes it read the log
+from the last epoch seen. So a notice is only ever a fast way to what the log says.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+
+from . import notices
+from .l3_connection import Connection, Deadline
+from .l3_sql import identifier, render
+from .refresh_log import Change, RefreshLog
+from .views import Mappings, ViewMapping
+
+log = logging.getLogger("terrace.l3")
+
+KEEPALIVE_S = 5.0  # a silent connection is proven alive, and what was missed is read, this often
+KEEPALIVE_DEADLINE_S = 2.0
+
+
+class Listener:
+    """Turns notices and log rows into `on_change` and `on_key` calls, each change once."""
+
+    def __init__(
+        self,
+        channel: str,
+        refresh_log: RefreshLog,
+        mappings: Mappings,
+        *,
+        on_change: Callable[[ViewMapping, int, list[bytes] | None], None],
+        on_key: Callable[[ViewMapping, int, bytes], None],
+    ) -> None:
+        self._listen = render("LISTEN {channel}", channel=identifier(channel))
+        self._log = refresh_log
+        self._mappings = mappings
+        self._on_change = on_change
+        self._on_key = on_key
+        self._seen: dict[str, int] = {}  # epochs seen whole
+        self._current: dict[str, int] = {}  # ahead of `seen` between two parts of one refresh
+
+    def __repr__(self) -> str:
+        return f"<Listener {self._current}>"
+
+    def current_epoch(self, view: str) -> int:
+        return self._current.get(view, 0)
+
+    async def start(self, connection: Connection) -> None:
+        """Listen, then read what was missed; the first time, only where things stand."""
+        with Deadline(connection, KEEPALIVE_DEADLINE_S):
+            await connection.execute(self._listen, ())
+        await self._catch_up(connection)
+
+    async def listen(
+        self, connection: Connection, on_idle: Callable[[Connection], Awaitable[None]]
+    ) -> None:
+        """Until the connection fails. `on_idle` may use it now and then."""
+        while True:
+            async with aclosing(connection.notifies(timeout=KEEPALIVE_S)) as arrivals:
+                async for arrival in arrivals:
+                    if not self._receive(arrival.payload):
+                        break
+            await self._catch_up(connection)
+            await on_idle(connection)
+
+    async def _catch_up(self, connection: Connection) -> None:
+        names = [mapping.name for mapping in self._mappings]
+        with Deadline(connection, KEEPALIVE_DEADLINE_S):
+            if not self._seen:
+                self._seen = await self._log.epochs(connection, names)
+                self._current = dict(self._seen)
+                return
+            changes = await self._log.since(connection, self._seen)
+        for change in changes:
+            self._seen[change.view] = change.epoch
+            self._announce(change)
+
+    def _receive(self, payload: str) -> bool:
+        """False if the notice shows that others were missed."""
+        notice = notices.parse(payload)
+        match notice:
+            case None:
+                log.warning("a notice that is not Terrace's was ignored: %.80r", payload)
+            case notices.KeyNotice(key):
+                mapping = self._mappings.match(key)
+                if mapping is not None:
+                    self._on_key(mapping, self.current_epoch(mapping.name), key)
+            case notices.RefreshNotice(view, epoch, keys, more):
+                seen = self._seen.get(view)
+                if seen is None or epoch <= seen:
+                    return True  # a view of others, or known from the log
+                if epoch > seen + 1:
+                    return False
+                self._announce(Change(view, epoch, None if keys is None else list(keys)))
+                if not more:
+                    self._seen[view] = epoch
+        return True
+
+    def _announce(self, change: Change) -> None:
+        mapping = self._mappings.by_view(change.view)
+        if mapping is not None:
+            self._current[change.view] = change.epoch
+            self._on_change(mapping, change.epoch, change.keys)

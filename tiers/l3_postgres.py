@@ -1,0 +1,375 @@
+"""L3: rows of PostgreSQL materialized views, as Redis values.
+
+One long-lived connection, the *link*, is the tier's eyes: it prepares the schema,
+inspects the views and listens for changes. While it cannot be made, loads fail fast
+with its reason. Rows are loaded through a pool of their own; the refresher holds a
+third kind of connection.
+
+Promises, per operation
+  load, get   what a snapshot taken after the call says; NEGATIVE only for a row that
+              was looked for and not found, or that cannot exist; UNAVAILABLE, with the
+              reason, for all else, within l3.deadline and a little more. Never raises.
+  invalidate  forgets cached absences. The views are the source of truth and stay.
+  refresh     when it returns, the view is refreshed, and Redis told unless it says not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import psycopg
+
+from . import glob
+from .base import Kind, Outcome
+from .errors import MappingProblem, TierUnavailable
+from .l3_binding import Binder
+from .l3_connection import CLOSE_TIMEOUT_S, NAME, Connection, Connector, LoadPool, describe
+from .l3_listener import Listener
+from .l3_rows import TIER, BoundView
+from .l3_scan import ScanPage, scan_page
+from .l3_schema import prepare_schema
+from .negatives import NegativeCache
+from .options import L3Options
+from .refresh import RefreshResult
+from .refresh_log import RefreshLog
+from .refresher import Publish, Refresher
+from .tasks import TaskSet
+from .views import Mappings, ViewMapping
+
+log = logging.getLogger("terrace.l3")
+
+BACKOFF_S = (0.05, 1.0)
+READY = "ready"
+CONNECTING = "connecting"
+
+
+@dataclass(frozen=True, slots=True)
+class L3Statistics:
+    queries: int
+    keys: int  # asked for in queries
+    rows: int  # found
+    negatives: int  # not found
+    errors: int  # queries that failed
+    negative_entries: int
+    refreshes: int
+    refresh_failures: int
+    is_leader: bool
+    pool_size: int
+    pool_idle: int
+    pool_waiting: int
+
+
+class L3Postgres:
+    """The tier. `publish` tells Redis of a change; `on_change` tells this process of it.
+
+    Raises MappingProblem for a mapping that can never work, whatever the database says.
+    """
+
+    name = TIER
+
+    def __init__(
+        self,
+        options: L3Options,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        publish: Publish,
+        on_change: Callable[[ViewMapping, int, list[bytes] | None], None],
+    ) -> None:
+        self.options = options
+        self.mappings = Mappings(options.view)
+        self._notify = on_change
+        self._state = "not started"
+        self._tasks = TaskSet("l3")
+        self._log = RefreshLog(options.schema_name)
+        self._connector = Connector(options)
+        self._pool = LoadPool(options, clock)
+        self._negatives = NegativeCache(clock)
+        self._binder = Binder(self.mappings, self._connector, clock)
+        self._refresher = Refresher(
+            self._connector,
+            self._log,
+            lambda: self._binder.refreshable,
+            publish,
+            clock=clock,
+        )
+        self._listener = Listener(
+            options.schema_name,
+            self._log,
+            self.mappings,
+            on_change=self._on_change,
+            on_key=self._on_key,
+        )
+        self._ready = asyncio.Event()
+        self._refreshing = False
+        self._creation: asyncio.Task[None] | None = None
+        self._queries = self._keys = self._rows = self._absences = self._errors = 0
+
+    def __repr__(self) -> str:
+        return f"<L3Postgres {self.state}, {len(self.mappings)} views>"
+
+    # Life
+
+    async def start(self) -> None:
+        """Returns at once: connecting, now and ever again, is a task of its own."""
+        self._state = CONNECTING
+        try:
+            await self._pool.open()
+        except TierUnavailable as error:  # the connection string cannot be read
+            self._state = f"down: {error.reason}"
+            log.error("%s", error)
+            return
+        self._tasks.start("link", self._keep_linked())
+
+    async def close(self) -> None:
+        self._state = "closed"
+        await self._connector.close(CLOSE_TIMEOUT_S)
+        await self._pool.close()
+        await self._tasks.close()
+
+    @property
+    def ready(self) -> bool:
+        """Linked; single views may still have problems, see `state`."""
+        return self._state == READY
+
+    @property
+    def state(self) -> str:
+        problems = self._binder.problems
+        if not self.ready or not problems:
+            return self._state
+        return f"degraded: {'; '.join(problems.values())}"
+
+    async def wait_ready(self, timeout_s: float) -> bool:
+        """Wait until the link stands and no view is still to be created."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._ready.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def check(self) -> list[str]:
+        """Connect once and list every problem there is; changes nothing."""
+        found = self.mappings.problems()
+        try:
+            async with self._connector.connected("check") as connection:
+                obstacles = await prepare_schema(connection, self.options, create=False)
+                return [*found, *obstacles, *await self._binder.check(connection)]
+        except (TierUnavailable, psycopg.Error) as error:
+            reason = describe(error, self.options)
+            return [*found, f"l3.dsn: {reason}; see that PostgreSQL runs and the dsn is right"]
+
+    # Reading
+
+    def negative_nowait(self, key: bytes) -> bool:
+        """Whether the key is known to have no row."""
+        return self._negatives.remaining_s(key) > 0
+
+    async def get(self, key: bytes) -> Outcome:
+        mapping = self.mappings.match(key)
+        if mapping is None:
+            return Outcome(Kind.MISS, tier=TIER)
+        if self.negative_nowait(key):
+            return Outcome(Kind.NEGATIVE, tier=TIER)
+        return (await self.load(mapping, [key]))[key]
+
+    async def load(self, mapping: ViewMapping, keys: Sequence[bytes]) -> dict[bytes, Outcome]:
+        """All keys by one query."""
+        generation = self._negatives.generation(mapping.name)
+        self._queries += 1
+        self._keys += len(keys)
+        try:
+            view = self._served(mapping)
+            outcomes = await self._pool.run(partial(view.load, keys=keys))
+        except TierUnavailable as error:
+            return self._failed(keys, error.reason)
+        except psycopg.Error as error:  # dropped, or no longer readable
+            self._binder.doubt(mapping)
+            reason = f"view {mapping.name}: {describe(error, self.options)}"
+            return self._failed(keys, reason)
+        absent = [key for key, outcome in outcomes.items() if outcome.kind is Kind.NEGATIVE]
+        self._absences += len(absent)
+        self._rows += len(outcomes) - len(absent)
+        self._negatives.add(mapping.name, absent, mapping.options.negative_ttl_s, generation)
+        return outcomes
+
+    async def scan_page(self, index: int, epoch: int, block: int, count: int) -> ScanPage:
+        """One page of the keys of the `index`th mapping. Raises TierUnavailable."""
+        mapping = tuple(self.mappings)[index]
+        view = self._served(mapping)
+        work = partial(
+            scan_page, view=view, refresh_log=self._log, epoch=epoch, block=block, count=count
+        )
+        try:
+            page = await self._pool.run(work)
+        except psycopg.Error as error:
+            self._binder.doubt(mapping)
+            reason = f"view {mapping.name}: {describe(error, self.options)}"
+            raise TierUnavailable(NAME, reason) from None
+        # A row whose key belongs to a more specific pattern cannot be read by that key.
+        keys = [key for key in page.keys if self.mappings.match(key) is mapping]
+        return ScanPage(keys, page.epoch, page.next_block, page.restarted)
+
+    async def stream(
+        self, mapping: ViewMapping, pattern: bytes | None = None
+    ) -> AsyncIterator[list[tuple[bytes, Outcome]]]:
+        """All rows of a view whose key matches the glob. Raises TierUnavailable."""
+        view = self._served(mapping)
+        matches = glob.matcher(b"*" if pattern is None else pattern)
+
+        def wanted(key: bytes) -> bool:
+            return matches(key) and self.mappings.match(key) is mapping
+
+        try:
+            async with self._connector.connected("stream") as connection:
+                async for batch in view.stream(connection, wanted):
+                    yield batch
+        except psycopg.Error as error:
+            reason = f"view {mapping.name}: {describe(error, self.options)}"
+            raise TierUnavailable(NAME, reason) from None
+
+    # Changing
+
+    async def invalidate(self, keys: Sequence[bytes]) -> None:
+        self._negatives.forget(keys)
+
+    async def refresh(self, view: str) -> RefreshResult:
+        """Refresh a view now. Raises TierUnavailable or MappingProblem."""
+        mapping = self.mappings.by_view(view)
+        if mapping is None:
+            known = ", ".join(each.name for each in self.mappings) or "none"
+            raise MappingProblem(view, "is not mapped", f"the mapped views are: {known}")
+        bound = self._binder.refreshable.get(view)
+        if bound is None:
+            self._served(mapping)  # raises, and says why
+            raise TierUnavailable(NAME, self._state)
+        return await self._refresher.refresh(bound)
+
+    def current_epoch(self, view: str) -> int:
+        """The newest change of the view that this process has heard of."""
+        return self._listener.current_epoch(view)
+
+    # Telling
+
+    async def explain(self, key: bytes) -> Mapping[str, str]:
+        mapping = self.mappings.match(key)
+        if mapping is None:
+            return {"L3": "not mapped"}
+        facts = {"L3.view": mapping.name, "L3.keys": mapping.options.keys}
+        remaining_s = self._negatives.remaining_s(key)
+        if remaining_s > 0:
+            return {"L3": "absent", "L3.negative": f"for {remaining_s:.3f} s", **facts}
+        outcome = (await self.load(mapping, [key]))[key]
+        if outcome.is_failure:
+            return {"L3": f"unavailable: {outcome.reason}", **facts}
+        facts["L3.epoch"] = str(self.current_epoch(mapping.name))
+        return {"L3": "present" if outcome.has_value else "absent", **facts}
+
+    def statistics(self) -> L3Statistics:
+        pool = self._pool.statistics()
+        return L3Statistics(
+            queries=self._queries,
+            keys=self._keys,
+            rows=self._rows,
+            negatives=self._absences,
+            errors=self._errors,
+            negative_entries=len(self._negatives),
+            refreshes=self._refresher.refreshes,
+            refresh_failures=self._refresher.failures,
+            is_leader=self._refresher.is_leader,
+            pool_size=pool.get("pool_size", 0),
+            pool_idle=pool.get("pool_available", 0),
+            pool_waiting=pool.get("requests_waiting", 0),
+        )
+
+    # The link
+
+    async def _keep_linked(self) -> None:
+        backoff_s = BACKOFF_S[0]
+        while True:
+            try:
+                async with self._connector.connected("link") as connection:
+                    await self._link(connection)
+                    backoff_s = BACKOFF_S[0]
+                    await self._listener.listen(connection, self._revisit)
+            except (TierUnavailable, psycopg.Error) as error:
+                self._on_link_lost(describe(error, self.options))
+            except Exception:
+                log.exception("the link to PostgreSQL failed and is made again")
+                self._on_link_lost("internal error; see the log")
+            await asyncio.sleep(backoff_s)
+            backoff_s = min(backoff_s * 2, BACKOFF_S[1])
+
+    async def _link(self, connection: Connection) -> None:
+        obstacles = await prepare_schema(connection, self.options)
+        if obstacles:
+            raise TierUnavailable(NAME, "; ".join(obstacles))
+        if not self._refreshing:  # not before: its tables must be there
+            self._refreshing = True
+            self._tasks.start("refresher", self._refresher.run())
+        await self._listener.start(connection)
+        await self._binder.bind_all(connection)
+        if self._state != "closed":
+            log.info("L3 (postgres) is linked")
+            self._state = READY
+        self._on_bound()
+
+    async def _revisit(self, connection: Connection) -> None:
+        await self._binder.revisit(connection)
+        self._on_bound()
+
+    def _on_bound(self) -> None:
+        """The views were looked at: create the missing ones, schedule the new ones."""
+        self._refresher.wake()
+        if not self._binder.missing:
+            self._ready.set()
+        elif self._creation is None or self._creation.done():
+            self._creation = self._tasks.start("create", self._create_missing())
+
+    async def _create_missing(self) -> None:
+        try:
+            await self._binder.create_missing()
+        except (TierUnavailable, psycopg.Error) as error:
+            log.warning("creating views was interrupted: %s", describe(error, self.options))
+        else:
+            self._on_bound()
+
+    def _on_link_lost(self, reason: str) -> None:
+        """A link lost may be that connection only; one that cannot be made is an outage."""
+        if self._state == "closed":
+            return
+        if self.ready:
+            log.warning("the link to PostgreSQL was lost: %s", reason)
+            self._state = CONNECTING
+        elif self._state != f"down: {reason}":
+            log.warning("L3 (postgres) is down: %s", reason)
+            self._state = f"down: {reason}"
+        self._ready.clear()
+
+    def _served(self, mapping: ViewMapping) -> BoundView:
+        """The view to read, or raises TierUnavailable with the reason why not."""
+        view = self._binder.served.get(mapping.name)
+        if self._state.startswith("down") or (view is None and not self.ready):
+            raise TierUnavailable(NAME, self._state)
+        if view is None:
+            reason = self._binder.problems.get(mapping.name, "the view is not there yet")
+            raise TierUnavailable(NAME, reason)
+        return view
+
+    def _failed(self, keys: Sequence[bytes], reason: str) -> dict[bytes, Outcome]:
+        self._errors += 1
+        return dict.fromkeys(keys, Outcome(Kind.UNAVAILABLE, tier=TIER, reason=reason))
+
+    def _on_change(self, mapping: ViewMapping, epoch: int, keys: list[bytes] | None) -> None:
+        self._negatives.on_change(mapping.name, keys)
+        if mapping.name not in self._binder.served:
+            self._binder.doubt(mapping)
+        self._notify(mapping, epoch, keys)
+
+    def _on_key(self, mapping: ViewMapping, epoch: int, key: bytes) -> None:
+        self._on_change(mapping, epoch, [key])
+        self._refresher.push(mapping, epoch, key)
