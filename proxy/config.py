@@ -8,6 +8,7 @@ flags, and reports everything that is wrong at once.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -16,7 +17,7 @@ from pydantic import Field
 from tiers import Bytes, L1Options, L2Options, L3Options, Options, Seconds, ViewOptions
 
 from .config_check import Checker
-from .config_rules import broken_rules, broken_view_rules
+from .config_rules import broken_mapping_rules, broken_rules, broken_view_rules
 from .config_sources import OF_DEFAULT, Problem, RawSettings
 from .option_table import table
 from .toml_lines import KeyPath
@@ -126,7 +127,7 @@ def load(path: Path | None, env: Mapping[str, str], flags: Sequence[str] = ()) -
 
     checker = Checker(settings, rows)
     config = checker.values(Config)
-    for paths, what in [*_broken(config), *_broken_views(checker)]:
+    for paths, what in chain(_broken(config), _broken_views(config, checker)):
         if not any(map(checker.is_wrong, paths)):
             written = [p for p in paths if settings.origin(p) != OF_DEFAULT]
             checker.complain((written or paths)[0], what)
@@ -135,13 +136,18 @@ def load(path: Path | None, env: Mapping[str, str], flags: Sequence[str] = ()) -
     return config
 
 
+_VIEWS: KeyPath = ("l3", "view")
+
+
 def _broken(config: Config) -> Iterator[tuple[list[KeyPath], str]]:
     for rule in broken_rules(config):
         yield [tuple(path.split(".")) for path in rule.paths], rule.what
 
 
-def _broken_views(checker: Checker) -> Iterator[tuple[list[KeyPath], str]]:
-    at = ("l3", "view")
-    for i, item in list(checker.items(at)):
+def _broken_views(config: Config, checker: Checker) -> Iterator[tuple[list[KeyPath], str]]:
+    for i, item in list(checker.items(_VIEWS)):
         for rule in broken_view_rules(ViewOptions.model_validate(item)):
-            yield [(*at, i, name) for name in rule.paths], rule.what
+            yield [(*_VIEWS, i, name) for name in rule.paths], rule.what
+    if not checker.is_wrong(_VIEWS):
+        for rule in broken_mapping_rules(config.l3.view):
+            yield [_VIEWS], rule.what

@@ -6,12 +6,12 @@ where the values came from, and skips a rule about an option that is wrong alrea
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from tiers import ViewOptions, parse_duration_s
+from tiers import MappingProblem, Mappings, ViewMapping, ViewOptions
 
 from .option_table import toml_text
 
@@ -21,6 +21,14 @@ if TYPE_CHECKING:
 _COMMAND_OVERHEAD_BYTES = 64 * 1024  # name, key and options around the largest bulk
 _L1_LARGEST_SHARE = 10  # the arena keeps no entry above a tenth of its budget
 _ANY_HOST = ("0.0.0.0", "::", "*")  # noqa: S104 - compared, not bound
+
+# A mapping tells its first problem only; with that option made harmless it tells the next.
+_HARMLESS: Mapping[str, Mapping[str, Any]] = {
+    "keys": {"keys": "key:{key}", "key": {}},
+    "key": {"key": {}},
+    "reply": {"reply": "json"},
+    "refresh": {"refresh": "manual"},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,20 +157,28 @@ def _l3(config: Config) -> Iterator[Broken]:
 
 
 def broken_view_rules(view: ViewOptions) -> Iterator[Broken]:
-    """The rules of one [[l3.view]] table; paths are names within that table."""
-    if view.reply not in ("json", "hash") and not (
-        view.reply.startswith("string:") and view.reply.removeprefix("string:")
-    ):
-        yield Broken(("reply",), '"json", "hash" or "string:<column>" is needed')
-    if view.refresh != "manual":
+    """What is wrong with one [[l3.view]] table; paths are names within that table."""
+    while True:
         try:
-            works = parse_duration_s(view.refresh) > 0
-        except ValueError:
-            works = False
-        if not works:
-            yield Broken(("refresh",), '"manual" or a duration like "60s" is needed')
-    if not view.view.strip():
-        yield Broken(("view",), "is empty; name the materialized view")
+            ViewMapping(view)
+            return
+        except MappingProblem as error:
+            option = error.problem.partition(" ")[0]
+            written = getattr(view, option, None)
+            said_twice = f'{option} = "{written}"'
+            problem = error.problem.removeprefix(said_twice).lstrip(": ")
+            yield Broken((option if written is not None else "view",), f"{problem}; {error.mend}")
+            if option not in _HARMLESS:
+                return
+            view = view.model_copy(update=_HARMLESS[option])
+
+
+def broken_mapping_rules(views: Sequence[ViewOptions]) -> Iterator[Broken]:
+    """What is wrong between views that are fine by themselves."""
+    try:
+        Mappings(views)
+    except MappingProblem as error:
+        yield Broken(("l3.view",), str(error))
 
 
 def _size(value_bytes: int) -> str:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .masking import mask
+from .masking import escaped, mask
 from .option_table import ENV_PREFIX, Row, item_rows
 from .toml_lines import KeyPath, locate
 
@@ -67,7 +67,8 @@ class Problem:
 
     def __str__(self) -> str:
         subject = f"{self.path} = {self.value}" if self.value else self.path
-        return ": ".join(part for part in (str(self.origin), subject, self.what) if part)
+        parts = (str(self.origin), subject, self.what)
+        return escaped(": ".join(part for part in parts if part))
 
 
 @dataclass(slots=True)

@@ -15,7 +15,7 @@ import traceback
 from types import TracebackType
 from typing import TYPE_CHECKING, TextIO
 
-from .masking import mask
+from .masking import one_line
 
 if TYPE_CHECKING:
     from .config import LogOptions
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
 MAX_LINE_CHARS = 4096  # what journald and docker pass on in one piece, with room to spare
 MAX_FRAMES = 12
 LOGGER = "terrace"
-
-_CONTROL = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
-_CONTROL |= {ord("\n"): "\\n", ord("\r"): "\\r", ord("\t"): "\\t", 0x2028: "\\n", 0x2029: "\\n"}
 
 
 def set_up(options: LogOptions, stream: TextIO | None = None) -> None:
@@ -56,11 +53,6 @@ class _JsonLine(logging.Formatter):
             "message": _bounded(one_line(_message(record)), MAX_LINE_CHARS // 2),
         }
         return json.dumps(fields, ensure_ascii=False)
-
-
-def one_line(text: str) -> str:
-    """The text without secrets and control characters."""
-    return mask(text).translate(_CONTROL).encode("utf-8", "backslashreplace").decode()
 
 
 def _timestamp(record: logging.LogRecord) -> str:

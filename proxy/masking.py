@@ -16,6 +16,8 @@ _FORGOTTEN_HOST = re.compile(r"(://[^\s/@:\[]*:)(?!\d{1,5}(?:[/?,\s\"']|\Z))[^\s
 _PASSWORD = re.compile(
     r"(?i)((?:password|passwd|pass|pwd)\s*=\s*)('(?:[^'\\]|\\.)*(?:'|\Z)|[^\s&'\"]+)", re.DOTALL
 )
+_CONTROL = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
+_CONTROL |= {ord("\n"): "\\n", ord("\r"): "\\r", ord("\t"): "\\t", 0x2028: "\\n", 0x2029: "\\n"}
 
 
 def mask(text: str) -> str:
@@ -32,3 +34,13 @@ def mask_option(text: str) -> str:
         shown = f"{scheme}://" if rest and scheme.isalpha() else ""
         text = f"{shown}{HIDDEN}@{text.rpartition('@')[2]}"
     return mask(text)
+
+
+def one_line(text: str) -> str:
+    """The text without secrets and without control characters."""
+    return escaped(mask(text))
+
+
+def escaped(text: str) -> str:
+    """The text with escapes for all that could move a cursor or begin a line."""
+    return text.translate(_CONTROL).encode("utf-8", "backslashreplace").decode()

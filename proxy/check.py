@@ -1,0 +1,129 @@
+"""`terrace check`: asks the servers and ports that a configuration names, all at once.
+
+The configuration itself has been validated by `proxy.config.load` before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Iterator
+from dataclasses import dataclass, field
+
+from tiers import Mappings
+
+from .config import Config
+from .masking import mask_option, one_line
+from .option_table import toml_text
+
+_LOOPBACK = ("127.", "::1", "localhost")
+_PROBE_GRACE_S = 5.0  # above the connect timeout and the deadline that a probe keeps by itself
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    problems: list[str]
+    notes: list[str] = field(default_factory=list)
+
+
+async def check(config: Config) -> Findings:
+    """Never raises for a server that is down or strange: that is what it reports."""
+    found = await asyncio.gather(
+        _probe("L2", _l2_problems(config), config.l2.connect_timeout_s + config.l2.deadline_s),
+        _probe("L3", _l3_problems(config), config.l3.connect_timeout_s + config.l3.deadline_s),
+    )
+    problems = [one_line(problem) for part in found for problem in part]
+    return Findings([*busy_ports(config), *problems], list(_notes(config)))
+
+
+async def _l2_problems(config: Config) -> list[str]:
+    from tiers import check_l2
+
+    return await check_l2(config.l2)
+
+
+async def _l3_problems(config: Config) -> list[str]:
+    if not config.l3.dsn:
+        return []
+    from tiers import L3Postgres
+
+    async def published(*_: object) -> None: ...
+
+    tier = L3Postgres(config.l3, publish=published, on_change=lambda *_: None)
+    try:
+        return await tier.check()
+    finally:
+        await tier.close()
+
+
+async def _probe(tier: str, problems: Awaitable[list[str]], timeout_s: float) -> list[str]:
+    timeout_s += _PROBE_GRACE_S
+    try:
+        return await asyncio.wait_for(problems, timeout_s)
+    except TimeoutError:
+        return [f"{tier}: no answer within {timeout_s:g}s; is the server overloaded or stopped?"]
+    except Exception as error:  # the other tiers must be reported all the same
+        return [f"{tier}: cannot be checked: {type(error).__name__}: {error}"]
+
+
+def busy_ports(config: Config) -> Iterator[str]:
+    """One line for each configured port that cannot be listened on now."""
+    listeners = [("listen", config.listen.host, config.listen.port)]
+    if config.admin.enabled:
+        listeners.append(("admin", config.admin.host, config.admin.port))
+    for group, host, port in listeners:
+        if problem := _bind_problem(host, port):
+            yield (
+                f"{group}.port = {port}: cannot listen on {host}:{port}: {problem}; free the port, "
+                f"or set {group}.host / {group}.port (TERRACE_{group.upper()}__PORT)"
+            )
+
+
+def _bind_problem(host: str, port: int) -> str:
+    try:
+        addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        for family, kind, protocol, _, address in addresses:
+            with socket.socket(family, kind, protocol) as probe:
+                # As a server binds: connections that linger in TIME_WAIT do not count.
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                if family == socket.AF_INET6:
+                    probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                probe.bind(address)
+                probe.listen(1)
+    except UnicodeError:
+        return "not a host name"
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
+
+
+def _notes(config: Config) -> Iterator[str]:
+    if config.l1.enabled:
+        pings = config.workers * 3 / config.l1.max_staleness_s
+        bound = toml_text(config.l1.max_staleness_s, "duration").strip('"')
+        yield (
+            f"L1: hits are at most {bound} stale; this costs Redis at most {pings:g} PING/s "
+            "(workers × 3 / l1.max_staleness), and only while hits are served"
+        )
+    open_host = not config.listen.host.startswith(_LOOPBACK)
+    if open_host and not config.listen.password and config.listen.protected_mode:
+        yield (
+            "listen: protected mode will refuse clients from other hosts; set listen.password "
+            "(or listen.protected_mode = false if other measures protect the port)"
+        )
+    yield from (f"l3.view: {overlap}" for overlap in Mappings(config.l3.view).problems())
+
+
+def summary(config: Config, findings: Findings) -> Iterator[str]:
+    """What is printed when nothing is wrong."""
+    listen, admin = config.listen, config.admin
+    yield f"listen: {listen.host}:{listen.port} is free"
+    if admin.enabled:
+        yield f"admin: {admin.host}:{admin.port} is free"
+    yield f"L2: {mask_option(config.l2.url)} answers"
+    if config.l3.dsn:
+        yield f"L3: PostgreSQL answers, {len(config.l3.view)} views are mapped and fit"
+    else:
+        yield "L3: not configured (l3.dsn is empty)"
+    yield from findings.notes
+    yield "OK"

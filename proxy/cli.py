@@ -1,0 +1,208 @@
+"""The command line, and the one place where an unexpected error is caught.
+
+Each command imports what it needs when it runs: `terrace --version` and the trial
+commands do not wait for the server's libraries, nor the server for theirs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .config import Config
+
+EXIT_PROBLEM = 1
+EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    help: str
+    run: Callable[[Sequence[str]], int]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    try:
+        try:
+            args = _parser().parse_args(argv)
+            if args.command is None:
+                _parser().print_help(sys.stderr)
+                return EXIT_USAGE
+            return _guarded(args)
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader of our output is gone (`| head`): nothing is left to say, not even at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_PROBLEM
+
+
+def _guarded(args: argparse.Namespace) -> int:
+    """Runs the command; whatever happens, the user gets an exit code and at most a line."""
+    try:
+        return COMMANDS[args.command].run(args.arguments)
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        raise
+    except Exception as error:
+        if args.debug:
+            raise
+        _say(_unexpected(error))
+        return EXIT_PROBLEM
+
+
+def _parser() -> argparse.ArgumentParser:
+    commands = "\n".join(f"  {name:8}{command.help}" for name, command in COMMANDS.items())
+    parser = argparse.ArgumentParser(
+        prog="terrace",
+        usage="terrace [--debug] COMMAND [ARGUMENT …]",
+        description="A caching proxy that speaks the Redis protocol.",
+        epilog=f"commands:\n{commands}\n\n`terrace COMMAND --help` says more.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action=_Version, help="print the version")
+    parser.add_argument(
+        "--debug", action="store_true", help="print the full trace of an unexpected error"
+    )
+    parser.add_argument("command", nargs="?", choices=COMMANDS, help=argparse.SUPPRESS)
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    return parser
+
+
+class _Version(argparse.Action):
+    """Looks the version up only when it is asked for."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, help: str) -> None:
+        super().__init__(option_strings, dest, nargs=0, help=help)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            print(f"terrace {version('redis-terrace')}")
+        except PackageNotFoundError:
+            print("terrace (not installed: running from a source tree)")
+        parser.exit()
+
+
+class _OptionsHelp(argparse.Action):
+    """--help with all options of the configuration, which only it has to import."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str) -> None:
+        super().__init__(option_strings, dest, nargs=0, help="list all options and exit")
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from .config_text import help_text
+
+        print(parser.format_help(), help_text(), sep="\n")
+        parser.exit()
+
+
+def _config_of(command: str, argv: Sequence[str]) -> Config | None:
+    """The configuration that `argv` asks for; None when its problems have been told."""
+    parser = argparse.ArgumentParser(
+        prog=f"terrace {command}", description=COMMANDS[command].help, add_help=False
+    )
+    parser.add_argument("-h", "--help", action=_OptionsHelp)
+    parser.add_argument("--config", type=Path, metavar="FILE", help="a TOML file")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="set one option, as in --set l1.max_bytes=64MiB; repeatable",
+    )
+    args = parser.parse_args(argv)
+
+    from .config import ConfigError, load
+
+    try:
+        return load(args.config, os.environ, args.set)
+    except ConfigError as error:
+        count = len(error.problems)
+        _say(f"the configuration has {count} problem{'s' if count > 1 else ''}:", str(error))
+        return None
+
+
+def _serve(argv: Sequence[str]) -> int:
+    config = _config_of("serve", argv)
+    if config is None:
+        return EXIT_PROBLEM
+    from . import log
+    from .server import run
+
+    log.set_up(config.log)
+    return run(config)
+
+
+def _check(argv: Sequence[str]) -> int:
+    config = _config_of("check", argv)
+    if config is None:
+        return EXIT_PROBLEM
+    import asyncio
+
+    from . import log
+    from .check import check, summary
+    from .config import LogOptions
+
+    log.set_up(LogOptions(level="error"))  # the report says what went wrong; once is enough
+    findings = asyncio.run(check(config))
+    if findings.problems:
+        print("\n".join(findings.problems), file=sys.stderr)
+        return EXIT_PROBLEM
+    print("\n".join(summary(config, findings)))
+    return 0
+
+
+def _run(argv: Sequence[str]) -> int:
+    from .embedded.run import main as run
+
+    return run(argv)
+
+
+def _demo(argv: Sequence[str]) -> int:
+    from .embedded.demo import main as demo
+
+    return demo(argv)
+
+
+def _bench(argv: Sequence[str]) -> int:
+    _say("the benchmarks are part of a source checkout: run `make bench` there")
+    return EXIT_USAGE
+
+
+COMMANDS: dict[str, Command] = {
+    "serve": Command("serve Redis clients until told to stop", _serve),
+    "check": Command("report everything wrong with a configuration and its servers", _check),
+    "run": Command("try it: embedded Redis and PostgreSQL with sample data", _run),
+    "demo": Command("show which tier answers, against a running `terrace run`", _demo),
+    "bench": Command("how to run the benchmarks", _bench),
+}
+
+
+def _say(*lines: str) -> None:
+    print(f"terrace: {lines[0]}", *lines[1:], sep="\n", file=sys.stderr)
+
+
+def _unexpected(error: Exception) -> str:
+    """One line for the user; the trace goes where a bug report can take it from."""
+    from .masking import mask, one_line
+
+    what = one_line(f"unexpected {type(error).__name__}: {error}")
+    try:
+        descriptor, name = tempfile.mkstemp(prefix="terrace-error-", suffix=".txt")
+        with os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(mask("".join(traceback.format_exception(error))))
+    except OSError:
+        return f"{what}; `terrace --debug …` prints the full trace"
+    return f"{what}; the full trace is in {name}"
