@@ -1,9 +1,31 @@
 """The tiers behind the proxy, usable without it.
 
-A tier answers reads: L1 from memory, L2 from Redis, L3 from PostgreSQL views; each
-is asked only for what the one above does not have.
+A tier answers reads with an `Outcome` (hit, negative, miss, stale, unavailable: never
+an exception, never a nil for a tier that is down). From the fastest:
+
+  L1  `L1Memory`    raw replies in this process, kept coherent by Redis' own tracking
+  L2  `L2Redis`     the Redis that writes go to
+  L3  `L3Postgres`  rows of materialized views, mapped to keys
+
+`TieredCache` is the three as one, and is itself a tier:
+
+    async with TieredCache(L2Options(url="redis://127.0.0.1:6379")) as cache:
+        await cache.set(b"greeting", b"hello", ttl_s=60)
+        outcome = await cache.get(b"greeting")
+
+The consistency promise: a hit was current in Redis at some instant no longer than
+`l1.max_staleness` ago, and a caller that awaited its own write reads it. The rules
+are in `coherence`.
 """
 
+from .base import Kind, Outcome, Size, Tier, Value, WritableTier
+from .coherence import Coherence
+from .errors import MappingProblem, ProtocolError, ServerError, TierError, TierUnavailable
+from .glob import literal_prefix
+from .glob import matcher as glob_matcher
+from .l1_memory import L1Memory, get_variant, read_variant
+from .l2_redis import L2Redis, check_l2
+from .l3_postgres import L3Postgres
 from .options import (
     Bytes,
     L1Options,
@@ -14,14 +36,49 @@ from .options import (
     ViewOptions,
     parse_duration_s,
 )
+from .resp import Request, RequestScanner
+from .stack import TOMBSTONE, TieredCache
+from .tasks import TaskSet
+from .upstream import KeptUpstream, Upstream, set_keepalive
+from .views import Mappings, ViewMapping
 
 __all__ = [
+    "TOMBSTONE",
     "Bytes",
+    "Coherence",
+    "KeptUpstream",
+    "Kind",
+    "L1Memory",
     "L1Options",
     "L2Options",
+    "L2Redis",
     "L3Options",
+    "L3Postgres",
+    "MappingProblem",
+    "Mappings",
     "Options",
+    "Outcome",
+    "ProtocolError",
+    "Request",
+    "RequestScanner",
     "Seconds",
+    "ServerError",
+    "Size",
+    "TaskSet",
+    "Tier",
+    "TierError",
+    "TierUnavailable",
+    "TieredCache",
+    "Upstream",
+    "Value",
+    "ViewMapping",
     "ViewOptions",
+    "WritableTier",
+    "check_l2",
+    "get_variant",
+    "glob_matcher",
+    "literal_prefix",
     "parse_duration_s",
+    "read_variant",
+    "set_keepalive",
 ]

@@ -95,7 +95,8 @@ class Arena:
         return len(self._index)
 
     def __repr__(self) -> str:
-        return f"<Arena {len(self)} keys, {self.used_bytes}/{self.max_bytes} bytes, epoch {self.epoch}>"
+        used = f"{self.used_bytes}/{self.max_bytes} bytes"
+        return f"<Arena {len(self)} keys, {used}, epoch {self.epoch}>"
 
     @property
     def used_bytes(self) -> int:

@@ -56,6 +56,14 @@ class Outcome:
         return self.kind is Kind.MISS or self.kind is Kind.UNAVAILABLE
 
 
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How much a tier holds, as far as it can tell cheaply."""
+
+    used_bytes: int
+    entries: int
+
+
 @runtime_checkable
 class Tier(Protocol):
     """What every tier offers. Keys are bytes in database 0.

@@ -18,7 +18,7 @@ from typing import Any
 
 import hiredis
 
-from .base import Kind, Outcome
+from .base import Kind, Outcome, Size
 from .coherence import Coherence
 from .errors import ServerError, TierUnavailable
 from .options import L2Options
@@ -74,7 +74,8 @@ class L2Redis:
         self._tasks = TaskSet("l2")
         self._l1_wanted = False
         self.l1_mode = "off" if coherence is None else "connecting"
-        self.known_dbs = {0}
+        self.known_dbs = {0}  # databases that SELECT was seen to accept
+        self.stalled = False  # a shared connection owes a reply for longer than STALL_S
 
         def kept(name: str, proto: int, **more: Any) -> KeptUpstream:
             return KeptUpstream(
@@ -135,6 +136,12 @@ class L2Redis:
     def reason(self) -> str:
         return self.plain[2].reason if not self.plain[2].ready else self.plain[3].reason
 
+    @property
+    def server_version(self) -> str:
+        """Version of the Redis behind; a plausible one before it was ever reached."""
+        version = self.plain[3].server.get(b"version", b"7.0.0")
+        return _text(version)
+
     async def _tick(self) -> None:
         """Watch the connections, and keep the watermark moving while hits are served."""
         third_s = self.coherence.max_staleness_s / 3 if self.coherence else TICK_MAX_S
@@ -143,6 +150,7 @@ class L2Redis:
             now = self.clock()
             for kept in self._kept():
                 kept.watch(now)
+            self.stalled = any(kept.is_stalled(now, STALL_S) for kept in self._kept())
             if self._l1_wanted and self.tracked is not None and self.tracked.ready:
                 self._l1_wanted = False
                 if now - self.tracked.upstream.pipe.last_sent_at >= third_s * 0.9:
@@ -151,9 +159,6 @@ class L2Redis:
     def want_l1(self) -> None:
         """Hits are being served (or were refused for a late watermark): keep it moving."""
         self._l1_wanted = True
-
-    def is_stalled(self, now: float) -> bool:
-        return any(kept.is_stalled(now, STALL_S) for kept in self._kept())
 
     # The tracked connection
 
@@ -189,6 +194,16 @@ class L2Redis:
         future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._send_internal(pack(_encode(args)), _FutureWaiter(future), db)
         return _checked(decode(await future))
+
+    async def ask(self, args: Sequence[bytes], *, proto: int, db: int = 0) -> bytes:
+        """One command in a protocol version, its raw reply. Raises TierUnavailable."""
+        future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        kept, waiter = self.plain[proto], _FutureWaiter(future)
+        if kept.ready:
+            kept.send(pack(list(args)), waiter, db)
+        else:
+            waiter.on_lost(kept.reason, False)
+        return await future
 
     async def pipeline(self, commands: Sequence[Sequence[bytes | int]], db: int = 0) -> list[Any]:
         """Several commands in one go; error replies come back as exceptions in the list."""
@@ -242,6 +257,14 @@ class L2Redis:
 
     async def invalidate(self, keys: Sequence[bytes]) -> None:
         """Redis is the copy that writes go to: there is nothing to forget here."""
+
+    async def size(self) -> Size:
+        """Memory used and keys of all databases, as INFO says. Raises TierUnavailable."""
+        text = _text(await self.call(b"INFO", b"everything"))
+        facts = dict(line.split(":", 1) for line in text.split("\r\n") if ":" in line)
+        spaces = [v for k, v in facts.items() if k.startswith("db") and v.startswith("keys=")]
+        keys = sum(int(space.split(",")[0].removeprefix("keys=")) for space in spaces)
+        return Size(used_bytes=int(facts.get("used_memory", 0)), entries=keys)
 
     async def _written(self, keys: Sequence[bytes], *args: bytes | int) -> Any:
         """A write with the coherence steps around it."""

@@ -61,6 +61,7 @@ class PinPool:
             pin = self._idle.pop()
             if pin.ready:
                 self.leases += 1
+                pin.proto = proto
                 for command in self._endpoint.login_commands(proto):
                     pin.send(pack(command), DISCARD, 0)
                 return pin
@@ -80,7 +81,7 @@ class PinPool:
         pin._on_closed = lambda reason: self._all.discard(pin)
         self._all.add(pin)
         try:
-            commands = [*self._endpoint.login_commands(proto), [b"PING"]]
+            commands = [*self._endpoint.login_commands(proto), [b"PING"], [b"CLIENT", b"ID"]]
             replies = await pin.open(self._endpoint, commands, self._options.connect_timeout_s)
         except BaseException:
             self._all.discard(pin)
@@ -92,13 +93,16 @@ class PinPool:
                 self._all.discard(pin)
                 text = reply[1:-2].decode("utf-8", "replace")
                 raise TierUnavailable("L2 (redis)", f"{self._endpoint} answered {text}")
+        pin.client_id = int(replies[-1][1:-2])
         self.opened += 1
         self.leases += 1
         pin.ready = True
+        pin.proto = proto
         return pin
 
     def give_back(self, pin: Upstream) -> None:
         """The client is done with it: clean it, keep it if there is room."""
+        pin.on_owner_lost = None
         pin.pipe.tap = None
         pin.pipe.tap_all = False
         if not pin.ready or len(pin.pipe) or len(self._idle) >= self._options.max_idle_pinned:
@@ -115,6 +119,7 @@ class PinPool:
 
     def discard(self, pin: Upstream) -> None:
         """Close it: Redis drops whatever it was waiting for."""
+        pin.on_owner_lost = None
         self._all.discard(pin)
         pin.abort("closed")
 

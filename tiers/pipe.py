@@ -76,8 +76,8 @@ class UpstreamPipe:
     def has_output(self) -> bool:
         return bool(self._out)
 
-    def queue(self, raw: bytes, waiter: Waiter, db: int) -> None:
-        """Queue one encoded request to run in database `db`."""
+    def queue(self, raw: bytes, waiter: Waiter, db: int, replies: int = 1) -> None:
+        """Queue one encoded request to run in database `db`; it is answered by `replies` frames."""
         if db != self.db:
             self._out.append(b"*2\r\n$6\r\nSELECT\r\n$%d\r\n%d\r\n" % (len(str(db)), db))
             self.pending.append(DISCARD)
@@ -86,6 +86,17 @@ class UpstreamPipe:
         self._out.append(raw)
         self.pending.append(waiter)
         self._unsent += 1
+        if replies > 1:
+            self.pending.extend([waiter] * (replies - 1))
+            self._unsent += replies - 1
+
+    def forgo(self, waiter: Waiter) -> None:
+        """The frames that `waiter` at the head still expects will not come."""
+        while self.pending and self.pending[0] is waiter:
+            self.pending.popleft()
+            self._batches[0][0] -= 1
+            if not self._batches[0][0]:
+                self._batches.popleft()
 
     def take_output(self, now: float) -> bytes:
         """Everything queued, to be written at once; `now` must be taken before the write."""

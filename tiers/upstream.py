@@ -43,14 +43,11 @@ class Endpoint:
     def from_url(cls, url: str) -> Endpoint:
         """Raises ValueError naming what is wrong with the URL (never its password)."""
         parts = urlsplit(url)
-        login = {
-            "username": unquote(parts.username or ""),
-            "password": unquote(parts.password or ""),
-        }
+        username, password = unquote(parts.username or ""), unquote(parts.password or "")
         if parts.scheme == "unix":
             if not parts.path:
                 raise ValueError("a unix:// URL needs the path of the socket")
-            return cls(path=unquote(parts.path), **login)
+            return cls(path=unquote(parts.path), username=username, password=password)
         if parts.scheme not in ("redis", "rediss"):
             raise ValueError("the URL must start with redis://, rediss:// or unix://")
         if parts.path.strip("/") not in ("", "0"):
@@ -61,7 +58,8 @@ class Endpoint:
             host=parts.hostname or "127.0.0.1",
             port=parts.port or 6379,
             tls=parts.scheme == "rediss",
-            **login,
+            username=username,
+            password=password,
         )
 
     def __str__(self) -> str:
@@ -113,6 +111,9 @@ class Upstream(asyncio.Protocol):
         self.pipe = UpstreamPipe()
         self.ready = False
         self.reason = "not connected yet"
+        self.proto = 2
+        self.client_id = 0  # Redis' CLIENT ID of a private connection
+        self.on_owner_lost: Callable[[str], None] | None = None  # whoever leased it
         self._clock = clock
         self._on_closed = on_closed
         self._on_progress = on_progress
@@ -166,7 +167,7 @@ class Upstream(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._fail(str(exc) if exc else "connection closed by the server")
 
-    def send(self, raw: bytes, waiter: Waiter, db: int = 0) -> None:
+    def send(self, raw: bytes, waiter: Waiter, db: int = 0, replies: int = 1) -> None:
         """Queue one request; fails at once (through the waiter) when down or overfull."""
         if self._transport is None:
             waiter.on_lost(self.reason, False)
@@ -175,7 +176,7 @@ class Upstream(asyncio.Protocol):
         if len(pipe.pending) >= self._max_in_flight:
             waiter.on_lost("too many requests in flight", False)
             return
-        pipe.queue(raw, waiter, db)
+        pipe.queue(raw, waiter, db, replies)
         if not self._flush_scheduled:
             assert self._loop is not None
             self._flush_scheduled = True
@@ -212,6 +213,8 @@ class Upstream(asyncio.Protocol):
         self.pipe.fail_all(reason)
         if had_connection and self._on_closed is not None:
             self._on_closed(reason)
+        if had_connection and self.on_owner_lost is not None:
+            self.on_owner_lost(reason)
 
 
 def set_keepalive(sock: socket.socket) -> None:
@@ -264,6 +267,7 @@ class KeptUpstream:
         self._tap = tap
         self._closed = asyncio.Event()
         self.reconnects = 0
+        self.server: dict[bytes, Any] = {}  # what HELLO 3 said about the server
         self.upstream = self._new()
         self.send = self.upstream.send
 
@@ -329,7 +333,10 @@ class KeptUpstream:
         except TierUnavailable as error:
             self.upstream.reason = error.reason
             return error.reason
-        problem = self._judge([decode(r) for r in replies], len(login))
+        decoded = [decode(r) for r in replies]
+        if self.proto == 3 and isinstance(decoded[0], dict):
+            self.server = decoded[0]
+        problem = self._judge(decoded, len(login))
         if problem:
             upstream.abort(problem)
             self.upstream.reason = problem

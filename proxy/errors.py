@@ -1,0 +1,68 @@
+"""The error replies that Terrace itself makes: what happened, which tier, what to do.
+
+All start with `ERR` (or Redis' own code), never with a code that makes client
+libraries retry by themselves (LOADING, "max number of clients", a closed socket):
+a write must not be sent twice behind the application's back.
+"""
+
+from __future__ import annotations
+
+from tiers import TierUnavailable
+from tiers.resp import error
+
+NOAUTH = error("NOAUTH Authentication required.")
+WRONGPASS = error("WRONGPASS invalid username-password pair or user is disabled.")
+NOPROTO = error("NOPROTO unsupported protocol version")
+SYNTAX = error("ERR syntax error")
+NOT_INTEGER = error("ERR value is not an integer or out of range")
+REPLICATION_REFUSED = error(
+    "ERR terrace: replication streams do not pass the proxy; connect to Redis directly"
+)
+MAX_CLIENTS = error("ERR max number of clients reached")
+PROTECTED = error(
+    "DENIED Terrace is running in protected mode because listen.host is not a loopback address "
+    "and no password is set. Set listen.password (TERRACE_LISTEN__PASSWORD), or set "
+    "listen.protected_mode=false if other measures protect it."
+)
+PIN_LOST = error(
+    "ERR terrace: the private connection to L2 (redis) was lost; this state (transaction, watch) "
+    "is gone, start again"
+)
+EXEC_LOST = error(
+    "EXECABORT Transaction discarded: terrace lost the private connection to L2 (redis) before EXEC"
+)
+
+
+def wrong_arity(name: str) -> bytes:
+    return error(f"ERR wrong number of arguments for '{name.lower()}' command")
+
+
+def unknown_subcommand(container: str, given: bytes) -> bytes:
+    shown = given[:128].decode("utf-8", "replace")
+    return error(f"ERR unknown subcommand '{shown}'. Try {container} HELP.")
+
+
+def protocol_error(text: str) -> bytes:
+    return error(f"ERR Protocol error: {text}")
+
+
+def read_failed(reason: str) -> bytes:
+    return error(f"ERR terrace: L2 (redis) is unavailable: {reason}; the key is not cached")
+
+
+def write_failed(reason: str, sent: bool) -> bytes:
+    if sent:
+        return error(
+            f"ERR terrace: L2 (redis) did not answer: {reason}; the outcome of this command is "
+            "unknown and it was not retried"
+        )
+    return error(f"ERR terrace: L2 (redis) is unavailable: {reason}; the command was not sent")
+
+
+def load_failed(reason: str) -> bytes:
+    return error(f"ERR terrace: L3 (postgres) is unavailable: {reason}; the key is not cached")
+
+
+def tier_failed(failure: TierUnavailable) -> bytes:
+    text = "; the outcome is unknown" if failure.outcome_unknown else ""
+    return error(f"ERR terrace: {failure}{text}")

@@ -1,0 +1,48 @@
+"""Handlers of the commands that Terrace answers itself, one module per family.
+
+connection  PING ECHO SELECT HELLO AUTH QUIT RESET
+client      CLIENT and its subcommands
+introspection  INFO COMMAND
+scan        SCAN over L2 and the mapped views
+tier        TIER.*
+
+Each is called as handler(session, command, request) once arity is checked; it replies
+at once, sends upstream, or starts a task with `session.terrace.run_task`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeAlias
+
+from tiers.resp import Request
+
+from ..commands import Command
+from . import client, connection, introspection, scan, tier
+
+if TYPE_CHECKING:
+    from ..session import Session
+
+Handler: TypeAlias = "Callable[[Session, Command, Request], None]"
+
+LOCAL_HANDLERS: dict[str, Handler] = {
+    "PING": connection.ping,
+    "ECHO": connection.echo,
+    "SELECT": connection.select,
+    "HELLO": connection.hello,
+    "AUTH": connection.auth,
+    "QUIT": connection.quit_,
+    "RESET": connection.reset,
+    "CLIENT": client.client,
+    "INFO": introspection.info,
+    "COMMAND": introspection.command,
+    "SCAN": scan.scan,
+}
+
+OWN_HANDLERS: dict[str, Handler] = {
+    "TIER.EXPLAIN": tier.explain,
+    "TIER.INVALIDATE": tier.invalidate,
+    "TIER.WARM": tier.warm,
+    "TIER.REFRESH": tier.refresh,
+    "TIER.STATS": tier.stats,
+}

@@ -1,0 +1,191 @@
+"""PING ECHO SELECT HELLO AUTH QUIT RESET: the state of a client's own connection."""
+
+from __future__ import annotations
+
+import hmac
+from typing import TYPE_CHECKING
+
+from tiers.pipe import DISCARD
+from tiers.resp import OK, PONG, Request, array, bulk, error, integer, mapping, pack, simple
+
+from .. import errors
+from ..commands import Command
+from ..slots import Slot
+
+if TYPE_CHECKING:
+    from ..session import Session
+
+_NO_PASSWORD_SET = error(
+    "ERR AUTH <password> called without any password configured for the default user. "
+    "Are you sure your configuration is correct?"
+)
+_HELLO_NOAUTH = error(
+    "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO "
+    "<proto> AUTH <user> <pass> option can be used to authenticate the client and select the "
+    "RESP protocol version at the same time"
+)
+
+
+def ping(session: Session, command: Command, request: Request) -> None:
+    args = request[0]
+    if len(args) > 2:
+        session.reply(errors.wrong_arity("PING"))
+    else:
+        session.reply(bulk(args[1]) if len(args) == 2 else PONG)
+
+
+def echo(session: Session, command: Command, request: Request) -> None:
+    session.reply(bulk(request[0][1]))
+
+
+class _SelectSlot(Slot):
+    """Redis decides whether the database exists."""
+
+    __slots__ = ("db",)
+
+    def __init__(self, session: Session, db: int) -> None:
+        super().__init__(session)
+        self.db = db
+
+    def on_reply(self, reply: bytes, sent_at: float) -> None:
+        if reply == OK:
+            self.session.stack.l2.known_dbs.add(self.db)
+            self.session.set_db(self.db)
+        self.finish(reply)
+
+
+def select(session: Session, command: Command, request: Request) -> None:
+    args = request[0]
+    text = args[1]
+    if not text.removeprefix(b"-").isdigit() or len(text) > 18:
+        session.reply(error("ERR invalid DB index"))
+        return
+    db = int(text)
+    l2 = session.stack.l2
+    if db in l2.known_dbs:
+        session.set_db(db)
+        session.reply(OK)
+        return
+    if session.in_flight:
+        session.block_idle(request)
+        return
+    via = l2.plain[session.proto]
+    slot = _SelectSlot(session, db)
+    session.add_slot(slot)
+    if not via.ready:
+        slot.on_lost(via.reason, False)
+        return
+    via.send(pack([b"SELECT", text]), slot, max(0, via.upstream.pipe.db))
+    via.upstream.pipe.db = -1  # not known before the reply: the next request selects its own
+    session.block_idle()
+
+
+def _may_log_in(session: Session, user: bytes, password: bytes) -> bool:
+    """The default user; without a configured password it takes any, as Redis' `nopass`."""
+    if user != b"default":
+        return False
+    expected = session.config.listen.password.encode()
+    return not expected or hmac.compare_digest(password, expected)
+
+
+def auth(session: Session, command: Command, request: Request) -> None:
+    args = request[0]
+    if len(args) > 3:
+        session.reply(errors.SYNTAX)
+        return
+    if len(args) == 2 and not session.config.listen.password:
+        session.reply(_NO_PASSWORD_SET)
+        return
+    user = args[1] if len(args) == 3 else b"default"
+    if not _may_log_in(session, user, args[-1]):
+        session.reply(errors.WRONGPASS)
+        return
+    session.set_authenticated(True)
+    session.reply(OK)
+
+
+def hello(session: Session, command: Command, request: Request) -> None:
+    """HELLO [protover [AUTH user password] [SETNAME name]]; all of it or nothing."""
+    args = request[0]
+    proto = session.proto
+    name: bytes | None = None
+    logged_in = session.authenticated
+    if len(args) > 1:
+        if not args[1].isdigit() or len(args[1]) > 18:
+            session.reply(error("ERR Protocol version is not an integer or out of range"))
+            return
+        proto = int(args[1])
+        if proto not in (2, 3):
+            session.reply(errors.NOPROTO)
+            return
+    at = 2
+    while at < len(args):
+        option, left = args[at].upper(), len(args) - at - 1
+        if option == b"AUTH" and left >= 2:
+            if not _may_log_in(session, args[at + 1], args[at + 2]):
+                session.reply(errors.WRONGPASS)
+                return
+            logged_in = True
+            at += 3
+        elif option == b"SETNAME" and left >= 1:
+            name = args[at + 1]
+            if not is_valid_name(name):
+                session.reply(INVALID_NAME)
+                return
+            at += 2
+        else:
+            shown = args[at][:128].decode("utf-8", "replace")
+            session.reply(error(f"ERR Syntax error in HELLO option '{shown}'"))
+            return
+    if not logged_in:
+        session.reply(_HELLO_NOAUTH)
+        return
+    session.set_authenticated(True)
+    if name is not None:
+        session.name = name
+    _switch(session, proto)
+    session.reply(
+        mapping(
+            {
+                b"server": bulk("redis"),
+                b"version": bulk(session.stack.l2.server_version),
+                b"proto": integer(proto),
+                b"id": integer(session.ident),
+                b"mode": bulk("standalone"),
+                b"role": bulk("master"),
+                b"modules": array([]),
+            },
+            proto,
+        )
+    )
+
+
+def _switch(session: Session, proto: int) -> None:
+    if session.pin is not None and session.pin.upstream.proto != proto:
+        upstream = session.pin.upstream
+        upstream.send(pack([b"HELLO", b"%d" % proto]), DISCARD, session.db)
+        upstream.proto = proto
+        session.pin.tap_all()
+    session.proto = proto
+
+
+INVALID_NAME = error("ERR Client names cannot contain spaces, newlines or special characters.")
+
+
+def is_valid_name(name: bytes) -> bool:
+    return all(0x21 <= char <= 0x7E for char in name)
+
+
+def quit_(session: Session, command: Command, request: Request) -> None:
+    session.reply(OK)
+    session.close_after_output()
+
+
+def reset(session: Session, command: Command, request: Request) -> None:
+    if session.in_flight:
+        session.block_idle(request)
+        return
+    if session.pin is not None:
+        session.pin.abandon()
+    session.reset()
+    session.reply(simple("RESET"))

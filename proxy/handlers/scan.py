@@ -1,0 +1,145 @@
+"""SCAN over L2 and then over the keys of the mapped views, with stateless cursors.
+
+A cursor below 2**52 is Redis' own. Above, it says where in which view to go on:
+
+  bit 52          1
+  bits 46..51     index of the mapping
+  bits 32..45     refresh epoch of the view when its scan began, low 14 bits
+  bits 0..31      heap block to read next
+
+so any worker or proxy can continue any cursor, and it stays below 2**53 for clients
+that hold it in a double. A key that is in a view throughout the scan is returned at
+least once, whatever is refreshed meanwhile (see `L3Postgres.scan_page`); like in
+Redis a key may be returned more than once, for instance from L2 and from its view.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tiers import TierUnavailable, ViewMapping, glob_matcher
+from tiers.resp import Request, array, bulk, decode
+
+from .. import errors
+from ..commands import Command
+from ..slots import Slot
+
+if TYPE_CHECKING:
+    from ..session import Session
+
+VIEW_CURSOR = 1 << 52
+_INDEX_SHIFT, _EPOCH_SHIFT = 46, 32
+_INDEX_MASK, _EPOCH_MASK, _BLOCK_MASK = 0x3F, 0x3FFF, 0xFFFFFFFF
+COUNT_DEFAULT = 10
+COUNT_MAX = 10_000  # rows of one view page, whatever COUNT asks for
+
+
+@dataclass(frozen=True)
+class _Options:
+    matches: Callable[[bytes], bool]
+    count: int
+    type: bytes
+
+
+def scan(session: Session, command: Command, request: Request) -> None:
+    l3 = session.stack.l3
+    if l3 is None or session.db or not any(m.options.scan for m in l3.mappings):
+        via = session.pin.upstream if session.pin is not None else None
+        if via is None:
+            if session.in_flight:
+                session.block_idle(request)
+                return
+            via = session.stack.l2.plain[session.proto].upstream
+        slot = Slot(session)
+        session.add_slot(slot)
+        _, buffer, start, end = request
+        if via.ready:
+            via.send(buffer[start:end], slot, session.db)
+        else:
+            slot.on_lost(via.reason, False)
+        return
+    if session.in_flight:
+        session.block_idle(request)
+        return
+    session.terrace.run_task(session, _scan(session, request[0]))
+
+
+async def _scan(session: Session, args: list[bytes]) -> None:
+    cursor = int(args[1]) if args[1].isdigit() and len(args[1]) < 20 else 0
+    options = parse_options(args[2:])
+    if cursor & VIEW_CURSOR and options is not None:
+        await _scan_view(session, cursor, options)
+        return
+    reply = await session.stack.l2.ask(args, proto=session.proto, db=session.db)
+    page = decode(reply)
+    if isinstance(page, list) and page[0] == b"0":
+        following = _first_cursor(session, 0)
+        session.reply(array([bulk(b"%d" % following), array(bulk(key) for key in page[1])]))
+    else:
+        session.reply(reply)
+
+
+def parse_options(args: list[bytes]) -> _Options | None:
+    """MATCH, COUNT and TYPE; None when Redis would refuse them."""
+    matches: Callable[[bytes], bool] = lambda key: True  # noqa: E731
+    count, kind = COUNT_DEFAULT, b""
+    if len(args) % 2:
+        return None
+    for option, value in zip(args[::2], args[1::2], strict=True):
+        match option.upper():
+            case b"MATCH":
+                matches = glob_matcher(value)
+            case b"COUNT" if value.isdigit() and 0 < int(value):
+                count = min(int(value), COUNT_MAX)
+            case b"TYPE":
+                kind = value.lower()
+            case _:
+                return None
+    return _Options(matches, count, kind)
+
+
+def _scannable(session: Session) -> list[tuple[int, ViewMapping]]:
+    assert session.stack.l3 is not None
+    return [(i, m) for i, m in enumerate(session.stack.l3.mappings) if m.options.scan]
+
+
+def _first_cursor(session: Session, least_index: int) -> int:
+    """Cursor at the start of the next scannable view; 0 when there is none."""
+    assert session.stack.l3 is not None
+    for index, mapping in _scannable(session):
+        if index >= least_index:
+            return _encode(index, session.stack.l3.current_epoch(mapping.name), 0)
+    return 0
+
+
+def _encode(index: int, epoch: int, block: int) -> int:
+    return VIEW_CURSOR | index << _INDEX_SHIFT | (epoch & _EPOCH_MASK) << _EPOCH_SHIFT | block
+
+
+async def _scan_view(session: Session, cursor: int, options: _Options) -> None:
+    l3 = session.stack.l3
+    assert l3 is not None
+    index = cursor >> _INDEX_SHIFT & _INDEX_MASK
+    mappings = dict(_scannable(session))
+    mapping = mappings.get(index)
+    if mapping is None:
+        session.reply(array([bulk(b"0"), array([])]))  # Redis, too, takes any cursor
+        return
+    current = l3.current_epoch(mapping.name)
+    began = current - ((current - (cursor >> _EPOCH_SHIFT)) & _EPOCH_MASK)
+    try:
+        page = await l3.scan_page(index, max(0, began), cursor & _BLOCK_MASK, options.count)
+    except TierUnavailable as failure:
+        session.reply(errors.load_failed(failure.reason))
+        return
+    keys = page.keys
+    if options.type and options.type != mapping.kind.encode():
+        keys = []
+    if page.next_block is not None:
+        following = _encode(index, page.epoch, page.next_block)
+    else:
+        following = _first_cursor(session, index + 1)
+    found = array(bulk(key) for key in keys if options.matches(key))
+    session.reply(array([bulk(b"%d" % following), found]))

@@ -1,0 +1,109 @@
+"""TIER.*: what no Redis has: look into the tiers, invalidate, warm, refresh."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tiers import MappingProblem, ViewMapping, literal_prefix
+from tiers.resp import Request, bulk, error, integer, mapping
+
+from .. import errors
+from ..commands import Command
+from ..report import tier_figures
+
+if TYPE_CHECKING:
+    from ..session import Session
+
+_NO_L3 = error("ERR terrace: L3 (postgres) is not configured; set l3.dsn and [[l3.view]]")
+
+
+def explain(session: Session, command: Command, request: Request) -> None:
+    session.terrace.run_task(session, _explain(session, request[0][1]))
+
+
+async def _explain(session: Session, key: bytes) -> None:
+    facts = await session.stack.explain(key, session.db)
+    _reply_facts(session, {name: str(text) for name, text in facts.items()})
+
+
+def _reply_facts(session: Session, facts: dict[str, str]) -> None:
+    encoded = {name.encode(): bulk(text) for name, text in facts.items()}
+    session.reply(mapping(encoded, session.proto))
+
+
+def invalidate(session: Session, command: Command, request: Request) -> None:
+    args = request[0]
+    if args[1].upper() == b"KEYS":
+        if len(args) < 3:
+            session.reply(errors.wrong_arity("TIER.INVALIDATE"))
+            return
+        session.terrace.run_task(session, _invalidate_keys(session, args[2:]))
+    elif len(args) == 2:
+        session.terrace.run_task(session, _invalidate_pattern(session, args[1]))
+    else:
+        session.reply(errors.SYNTAX)
+
+
+async def _invalidate_keys(session: Session, keys: list[bytes]) -> None:
+    await session.stack.invalidate(keys)
+    session.reply(integer(len(keys)))
+
+
+async def _invalidate_pattern(session: Session, pattern: bytes) -> None:
+    session.reply(integer(await session.stack.invalidate_matching(pattern)))
+
+
+def warm(session: Session, command: Command, request: Request) -> None:
+    l3 = session.stack.l3
+    if l3 is None:
+        session.reply(_NO_L3)
+        return
+    text = request[0][1]
+    view = l3.mappings.by_view(text.decode("utf-8", "replace"))
+    if view is not None:
+        session.terrace.run_task(session, _warm(session, [view], None))
+        return
+    prefix = literal_prefix(text)
+    chosen = [m for m in l3.mappings if m.prefix.startswith(prefix) or prefix.startswith(m.prefix)]
+    if not chosen:
+        shown = text[:128].decode("utf-8", "replace")
+        session.reply(error(f"ERR terrace: '{shown}' is no view and matches no mapped keys"))
+        return
+    session.terrace.run_task(session, _warm(session, chosen, text))
+
+
+async def _warm(session: Session, views: list[ViewMapping], pattern: bytes | None) -> None:
+    loaded = 0
+    for view in views:
+        loaded += await session.stack.warm(view, pattern)
+    session.reply(integer(loaded))
+
+
+def refresh(session: Session, command: Command, request: Request) -> None:
+    if session.stack.l3 is None:
+        session.reply(_NO_L3)
+        return
+    session.terrace.run_task(session, _refresh(session, request[0][1].decode("utf-8", "replace")))
+
+
+async def _refresh(session: Session, view: str) -> None:
+    assert session.stack.l3 is not None
+    try:
+        result = await session.stack.l3.refresh(view)
+    except MappingProblem as problem:
+        session.reply(error(f"ERR terrace: {problem}"))
+        return
+    changed = "all" if result.changed is None else str(len(result.changed))
+    _reply_facts(
+        session,
+        {
+            "view": view,
+            "epoch": str(result.epoch),
+            "changed": changed,
+            "seconds": f"{result.duration_s:.3f}",
+        },
+    )
+
+
+def stats(session: Session, command: Command, request: Request) -> None:
+    _reply_facts(session, tier_figures(session.terrace))

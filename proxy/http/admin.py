@@ -1,0 +1,77 @@
+"""The admin HTTP server. Never on the clients' port, loopback by default, read-only."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+
+from .metrics import TerraceCollector
+
+if TYPE_CHECKING:
+    from ..server import Terrace
+
+log = logging.getLogger("terrace.admin")
+
+CLOSE_TIMEOUT_S = 1.0
+
+
+class AdminServer:
+    """GET /metrics, /healthz and /readyz for one Terrace."""
+
+    def __init__(self, terrace: Terrace) -> None:
+        self._terrace = terrace
+        self._collector = TerraceCollector(terrace)
+        self._registry = CollectorRegistry()
+        self._registry.register(self._collector)
+        self._runner: web.AppRunner | None = None
+
+    async def start(self) -> None:
+        """Raises OSError when the address cannot be bound."""
+        options = self._terrace.config.admin
+        if not options.enabled:
+            return
+        app = web.Application()
+        app.router.add_get("/metrics", self._metrics)
+        app.router.add_get("/healthz", self._healthz)
+        app.router.add_get("/readyz", self._readyz)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=CLOSE_TIMEOUT_S)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, options.host, options.port).start()
+
+    async def close(self) -> None:
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    @property
+    def port(self) -> int:
+        assert self._runner is not None
+        return int(self._runner.addresses[0][1])
+
+    async def _metrics(self, request: web.Request) -> web.Response:
+        await self._collector.measure()
+        body = generate_latest(self._registry)
+        return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    async def _healthz(self, request: web.Request) -> web.Response:
+        """Alive: the event loop answers. Says nothing about the tiers."""
+        return web.Response(text="ok\n")
+
+    async def _readyz(self, request: web.Request) -> web.Response:
+        """200 when Redis is there and clients are accepted, else 503; the tiers' states as JSON."""
+        terrace = self._terrace
+        l3 = terrace.stack.l3
+        state = {
+            "ready": terrace.ready,
+            "draining": terrace.draining,
+            "l1": terrace.stack.l2.l1_mode,
+            "l2": terrace.stack.l2.state,
+            "l3": l3.state if l3 is not None else "off",
+        }
+        text = json.dumps(state) + "\n"
+        status = 200 if terrace.ready else 503
+        return web.Response(text=text, status=status, content_type="application/json")

@@ -1,0 +1,145 @@
+"""Counters as Prometheus metrics, read at scrape time; the hot path knows nothing of it.
+
+Labels come from fixed sets (levels, commands of the table), never from keys or clients.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterator
+from itertools import accumulate
+from typing import TYPE_CHECKING
+
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+)
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from tiers import Size, TierUnavailable
+from tiers.resp import CORE
+
+from ..stats import BUCKETS_S, Histogram
+
+if TYPE_CHECKING:
+    from ..server import Terrace
+
+
+MEASURE_TIMEOUT_S = 0.5  # a scrape does not wait longer for a tier that is down
+
+
+class TerraceCollector(Collector):
+    """Yields every metric of one worker."""
+
+    def __init__(self, terrace: Terrace) -> None:
+        self._terrace = terrace
+        self._measured: dict[str, Size] = {}
+
+    async def measure(self) -> None:
+        """Ask the tiers below for their sizes; a tier that does not answer has none."""
+        self._measured = {}
+        stack = self._terrace.stack
+        for name, tier in (("l2", stack.l2), ("l3", stack.l3)):
+            with contextlib.suppress(TierUnavailable, TimeoutError):
+                if tier is not None:
+                    async with asyncio.timeout(MEASURE_TIMEOUT_S):
+                        self._measured[name] = await tier.size()
+
+    def collect(self) -> Iterator[Metric]:
+        yield from self._levels()
+        yield from self._proxy()
+        yield from self._upstream()
+
+    def _levels(self) -> Iterator[Metric]:
+        stats = self._terrace.stats
+        levels = {"l1": stats.l1, "l2": stats.l2, "l3": stats.l3}
+        hits = CounterMetricFamily("cache_hits", "Reads answered by a level", labels=["level"])
+        misses = CounterMetricFamily("cache_misses", "Reads a level lacked", labels=["level"])
+        seconds = HistogramMetricFamily(
+            "cache_access_seconds", "Time to answer a read, by answering level", labels=["level"]
+        )
+        for name, level in levels.items():
+            hits.add_metric([name], level.hits)
+            misses.add_metric([name], level.misses)
+            seconds.add_metric([name], _buckets(level.seconds), level.seconds.sum_s)
+        yield from (hits, misses, seconds)
+
+        l1 = self._terrace.stack.l1
+        size = GaugeMetricFamily("cache_size_bytes", "Bytes held by a level", labels=["level"])
+        # The name ends in _total although it is a gauge: dashboards expect it so.
+        entries = GaugeMetricFamily("cache_entries_total", "Keys held by a level", labels=["level"])
+        if l1 is not None:
+            size.add_metric(["l1"], l1.arena.used_bytes)
+            entries.add_metric(["l1"], len(l1.arena))
+        for name, measured in self._measured.items():
+            size.add_metric([name], measured.used_bytes)
+            entries.add_metric([name], measured.entries)
+        yield from (size, entries)
+
+    def _proxy(self) -> Iterator[Metric]:
+        terrace, stats = self._terrace, self._terrace.stats
+        yield InfoMetricFamily("terrace", "Build", value={"version": terrace.version, "core": CORE})
+        commands = CounterMetricFamily(
+            "terrace_commands", "Commands received, by name", labels=["command"]
+        )
+        for name, count in stats.commands.items():
+            commands.add_metric([name.lower()], count)
+        yield commands
+        yield GaugeMetricFamily("terrace_clients", "Connected clients", len(terrace.sessions))
+        for name, text, value in (
+            ("connections_accepted", "Clients accepted", stats.connections_accepted),
+            ("connections_rejected", "Clients turned away", stats.connections_rejected),
+            ("protocol_errors", "Clients closed for malformed requests", stats.protocol_errors),
+            ("output_limit_closed", "Clients closed for unread replies", stats.output_limit_closed),
+            ("received_bytes", "Bytes from clients", stats.bytes_in),
+            ("sent_bytes", "Bytes to clients", stats.bytes_out),
+            ("read_errors", "Reads answered with an infrastructure error", stats.read_errors),
+            ("write_errors", "Writes answered with an infrastructure error", stats.write_errors),
+            ("stale_served", "L1 entries served while L2 was down", stats.stale_served),
+            ("l1_fills", "Replies stored in L1", stats.fills),
+            ("l1_fills_refused", "Replies not stored: outdated or too big", stats.fills_refused),
+        ):
+            yield CounterMetricFamily(f"terrace_{name}", text, value)
+
+    def _upstream(self) -> Iterator[Metric]:
+        terrace = self._terrace
+        l1, l2, l3 = terrace.stack.l1, terrace.stack.l2, terrace.stack.l3
+        up = GaugeMetricFamily("terrace_tier_up", "Whether a tier can answer", labels=["level"])
+        up.add_metric(["l1"], float(l1 is not None and l1.coherence.live))
+        up.add_metric(["l2"], float(l2.ready))
+        if l3 is not None:
+            up.add_metric(["l3"], float(l3.ready))
+        yield up
+        if l1 is not None:
+            yield CounterMetricFamily(
+                "terrace_l1_evictions", "Entries evicted from L1", l1.arena.evictions
+            )
+            yield CounterMetricFamily(
+                "terrace_l1_invalidations", "Entries invalidated in L1", l1.arena.invalidations
+            )
+            age_s = l1.coherence.age_s(terrace.clock()) if l1.coherence.live else float("inf")
+            yield GaugeMetricFamily(
+                "terrace_l1_watermark_age_seconds", "Bound on the staleness of a hit now", age_s
+            )
+        yield GaugeMetricFamily(
+            "terrace_l2_private_connections", "Private connections to Redis", len(l2.pins)
+        )
+        if l3 is not None:
+            counts = l3.statistics()
+            for name, text, value in (
+                ("l3_queries", "Queries for rows", counts.queries),
+                ("l3_rows", "Rows loaded", counts.rows),
+                ("l3_errors", "Queries that failed", counts.errors),
+                ("l3_refreshes", "Views refreshed by this process", counts.refreshes),
+                ("l3_refresh_failures", "Refreshes that failed", counts.refresh_failures),
+            ):
+                yield CounterMetricFamily(f"terrace_{name}", text, value)
+
+
+def _buckets(histogram: Histogram) -> list[tuple[str, float]]:
+    bounds = [*(f"{bound:g}" for bound in BUCKETS_S), "+Inf"]
+    return list(zip(bounds, accumulate(histogram.counts), strict=True))

@@ -1,0 +1,79 @@
+"""The figures of all tiers as text: the `# Tiers` section of INFO, and TIER.STATS."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tiers.resp import CORE
+
+if TYPE_CHECKING:
+    from .server import Terrace
+
+
+def tier_figures(terrace: Terrace) -> dict[str, str]:
+    """Ordered name -> text."""
+    stack, stats = terrace.stack, terrace.stats
+    now = terrace.clock()
+    l1, l2, l3 = stack.l1, stack.l2, stack.l3
+    figures: dict[str, object] = {
+        "terrace_version": terrace.version,
+        "terrace_core": CORE,
+        "terrace_uptime_in_seconds": int(now - terrace.started_at),
+        "terrace_clients": len(terrace.sessions),
+        "l1_mode": l2.l1_mode,
+    }
+    if l1 is not None:
+        figures |= {
+            "l1_entries": len(l1.arena),
+            "l1_used_bytes": l1.arena.used_bytes,
+            "l1_max_bytes": l1.arena.max_bytes,
+            "l1_hits": stats.l1.hits,
+            "l1_misses": stats.l1.misses,
+            "l1_hit_ratio": _ratio(stats.l1.hits, stats.l1.misses),
+            "l1_fills": stats.fills,
+            "l1_fills_refused": stats.fills_refused,
+            "l1_evictions": l1.arena.evictions,
+            "l1_invalidations": l1.arena.invalidations,
+            "l1_epoch": l1.arena.epoch,
+            "l1_watermark_age_ms": f"{l1.coherence.age_s(now) * 1000:.1f}"
+            if l1.coherence.live
+            else "none",
+            "l1_max_staleness_ms": f"{l1.options.max_staleness_s * 1000:g}",
+            "l1_stale_served": stats.stale_served,
+        }
+    figures |= {
+        "l2_state": l2.state,
+        "l2_endpoint": str(l2.endpoint),
+        "l2_hits": stats.l2.hits,
+        "l2_misses": stats.l2.misses,
+        "l2_private_connections": len(l2.pins),
+        "l2_private_connections_idle": l2.pins.idle,
+        "l2_private_connections_opened": l2.pins.opened,
+        "l2_read_errors": stats.read_errors,
+        "l2_write_errors": stats.write_errors,
+    }
+    if l3 is not None:
+        counts = l3.statistics()
+        figures |= {
+            "l3_state": l3.state,
+            "l3_views": len(l3.mappings),
+            "l3_hits": stats.l3.hits,
+            "l3_misses": stats.l3.misses,
+            "l3_queries": counts.queries,
+            "l3_rows": counts.rows,
+            "l3_errors": counts.errors,
+            "l3_negative_entries": counts.negative_entries,
+            "l3_refreshes": counts.refreshes,
+            "l3_refresh_failures": counts.refresh_failures,
+            "l3_is_refresher": int(counts.is_leader),
+        }
+    return {name: str(value).replace("\n", " ") for name, value in figures.items()}
+
+
+def info_section(terrace: Terrace) -> str:
+    lines = [f"{name}:{text}" for name, text in tier_figures(terrace).items()]
+    return "# Tiers\r\n" + "\r\n".join(lines) + "\r\n"
+
+
+def _ratio(hits: int, misses: int) -> str:
+    return f"{hits / (hits + misses):.4f}" if hits + misses else "0"

@@ -1,0 +1,151 @@
+"""Reply slots: one per request, filled in any order, released in arrival order.
+
+A slot is also the waiter (`tiers.pipe.Waiter`) of the request it sent upstream, so
+that a reply finds its client with one call. Each kind of slot carries the
+coherence steps of its kind of command; they run when the reply is parsed, before
+the reply can be released.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tiers import Coherence, KeptUpstream
+from tiers.resp import to_resp2
+
+from . import errors
+
+if TYPE_CHECKING:
+    from .session import Session
+
+_PING = b"*1\r\n$4\r\nPING\r\n"
+
+
+class Slot:
+    """A reply to come: forwarded as it arrives, rewritten when `rule` says how."""
+
+    __slots__ = ("reply", "rule", "session")
+
+    def __init__(self, session: Session, rule: str = "") -> None:
+        self.session = session
+        self.reply: bytes | None = None
+        self.rule = rule  # "": as it is; else how to_resp2 rewrites it
+
+    def on_reply(self, reply: bytes, sent_at: float) -> None:
+        self.finish(to_resp2(reply, self.rule) if self.rule else reply)
+
+    def on_lost(self, reason: str, sent: bool) -> None:
+        self.session.stats.read_errors += 1
+        self.finish(errors.read_failed(reason))
+
+    def finish(self, reply: bytes) -> None:
+        self.reply = reply
+        session = self.session
+        session.in_flight -= 1
+        session.wake()
+
+
+class Done:
+    """A reply that was known at once but has to wait its turn."""
+
+    __slots__ = ("reply",)
+
+    def __init__(self, reply: bytes) -> None:
+        self.reply: bytes | None = reply
+
+
+class Muted:
+    """Around a slot whose reply the client does not want (CLIENT REPLY OFF | SKIP)."""
+
+    __slots__ = ("_slot",)
+
+    def __init__(self, slot: Slot | Done) -> None:
+        self._slot = slot
+
+    @property
+    def reply(self) -> bytes | None:
+        return None if self._slot.reply is None else b""
+
+
+class WriteSlot(Slot):
+    """A write with known keys: no hit and no fill for them until its reply is parsed."""
+
+    __slots__ = ("coherence", "keys")
+
+    def __init__(
+        self, session: Session, rule: str, keys: list[bytes], coherence: Coherence | None
+    ) -> None:
+        super().__init__(session, rule)
+        self.keys = keys
+        self.coherence = coherence
+        if coherence is not None:
+            coherence.begin_write(keys)
+
+    def on_reply(self, reply: bytes, sent_at: float) -> None:
+        if self.coherence is not None:
+            self.coherence.end_write(self.keys)
+        self.finish(to_resp2(reply, self.rule) if self.rule else reply)
+
+    def on_lost(self, reason: str, sent: bool) -> None:
+        if self.coherence is not None:
+            self.coherence.end_write(self.keys)
+        self.session.stats.write_errors += 1
+        self.finish(errors.write_failed(reason, sent))
+
+
+class BarrierSlot(WriteSlot):
+    """A command that may write any key (`keys`: those that are known).
+
+    Its reply is held until a PING sent after it on the tracked connection is
+    answered: by then every invalidation it caused has been parsed, because Redis
+    queues them on that connection when it executes the command.
+    """
+
+    __slots__ = ("_held", "flushes", "tracked")
+
+    def __init__(
+        self,
+        session: Session,
+        rule: str,
+        keys: list[bytes],
+        coherence: Coherence | None,
+        tracked: KeptUpstream | None,
+        *,
+        flushes: bool = False,
+    ) -> None:
+        super().__init__(session, rule, keys, coherence)
+        self.tracked = tracked
+        self.flushes = flushes
+        self._held: bytes | None = None
+        session.opaque_in_flight += 1
+        if flushes and coherence is not None:
+            coherence.flush()
+
+    def on_reply(self, reply: bytes, sent_at: float) -> None:
+        if self._held is not None:
+            self._release(self._held)
+            return
+        if self.coherence is not None:
+            self.coherence.end_write(self.keys)
+            if self.flushes:
+                self.coherence.flush()
+        self._held = to_resp2(reply, self.rule) if self.rule else reply
+        if self.tracked is not None and self.tracked.ready:
+            self.tracked.send(_PING, self, max(0, self.tracked.upstream.pipe.db))
+        else:
+            self._release(self._held)  # not tracking: nothing can be hit before a new epoch
+
+    def on_lost(self, reason: str, sent: bool) -> None:
+        if self._held is not None:  # the tracked connection died: the epoch ended with it
+            self._release(self._held)
+            return
+        if self.coherence is not None:
+            self.coherence.end_write(self.keys)
+            if self.flushes:
+                self.coherence.flush()
+        self.session.stats.write_errors += 1
+        self._release(errors.write_failed(reason, sent))
+
+    def _release(self, reply: bytes) -> None:
+        self.session.opaque_in_flight -= 1
+        self.finish(reply)

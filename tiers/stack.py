@@ -1,0 +1,392 @@
+"""L1 over L2 over L3: the tiers as one, and itself a tier.
+
+`TieredCache` owns the tiers and everything that crosses them:
+  - fault-in: a mapped key that L2 lacks is loaded from L3 and stored in L2, guarded
+    by the epoch of its view, before anybody is answered from it;
+  - changes: what a refresh changed leaves L2 and every L1;
+  - get/set/delete of strings for library use, with the promises of each tier.
+
+Promises, per operation
+  get      L1's bound (l1.max_staleness) on hits. UNAVAILABLE when the answer is not
+           known; absence (NEGATIVE) only when every tier below was asked or the
+           absence is cached.
+  set, delete  acknowledged by Redis, or raise TierUnavailable; never retried.
+  invalidate   forgets the keys in L1 and the loaded copies in L2; not promised: that
+           values written by clients survive, for mapped and unmapped keys alike.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from functools import partial
+from types import TracebackType
+
+from .base import Kind, Outcome
+from .coalesce import Coalescer
+from .errors import ServerError, TierUnavailable
+from .l1_memory import TTL_ABSENT, L1Memory
+from .l2_redis import L2Redis, Script
+from .l3_postgres import L3Postgres
+from .options import L1Options, L2Options, L3Options
+from .resp import NULL3, decode, pack
+from .tasks import TaskSet
+from .views import ViewMapping
+
+EPOCHS = b"__terrace:epochs"  # hash: view -> epoch of its last published refresh
+TOMBSTONE = b"__terrace:tombstone:"  # prefix of markers of keys deleted on purpose
+PUBLISH_CHUNK = 1000  # keys unlinked by one script call: keeps Redis' pauses below a millisecond
+LOAD_ATTEMPTS = 3  # loads overtaken by a refresh, before the row is answered uncached
+UNLINK_SCAN_COUNT = 1000
+
+ASK_L2 = Outcome(Kind.MISS, tier="L3", reason="the key exists in L2 by now")
+
+
+class TieredCache:
+    """The three tiers in one process; an async context manager.
+
+    `l1=None` or `l1.enabled=False`: no L1. `l3=None` or no dsn: no L3.
+    Entering starts connecting and waits at most `l2.connect_timeout` for Redis; it
+    does not fail when a tier is down.
+    """
+
+    name = "stack"
+
+    def __init__(
+        self,
+        l2: L2Options | None = None,
+        *,
+        l1: L1Options | None = None,
+        l3: L3Options | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.clock = clock
+        l1 = L1Options() if l1 is None else l1
+        l3 = L3Options() if l3 is None else l3
+        self.l1 = L1Memory(l1, clock) if l1.enabled else None
+        self.l2 = L2Redis(
+            l2 or L2Options(), clock=clock, coherence=self.l1.coherence if self.l1 else None
+        )
+        self.l3 = (
+            L3Postgres(l3, clock=clock, publish=self._publish, on_change=self._on_change)
+            if l3.dsn
+            else None
+        )
+        self._tasks = TaskSet("stack")
+        self._fill = Script("fill.lua")
+        self._publish_script = Script("publish.lua")
+        self._coalescers: dict[str, Coalescer] = {}
+        if self.l3 is not None:
+            for mapping in self.l3.mappings:
+                self._coalescers[mapping.options.keys] = Coalescer(
+                    partial(self._load_batch, mapping),
+                    name=mapping.name,
+                    batch_max=l3.batch_max,
+                    queue_max=l3.queue_max,
+                    tasks=self._tasks,
+                )
+
+    def __repr__(self) -> str:
+        return f"<TieredCache {self.l1!r} {self.l2!r} {self.l3!r}>"
+
+    async def start(self) -> None:
+        await self.l2.start()
+        if self.l3 is not None:
+            await self.l3.start()
+
+    async def close(self) -> None:
+        await self._tasks.close()
+        if self.l3 is not None:
+            await self.l3.close()
+        await self.l2.close()
+
+    async def __aenter__(self) -> TieredCache:
+        await self.start()
+        await self.l2.wait_ready(self.l2.options.connect_timeout_s)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    def mapping_of(self, key: bytes, db: int = 0) -> ViewMapping | None:
+        """The view behind a key, if any. Mappings hold for database 0 only."""
+        if self.l3 is None or db:
+            return None
+        return self.l3.mappings.match(key)
+
+    # Fault-in
+
+    def load(self, mapping: ViewMapping, key: bytes, on_done: Callable[[Outcome], None]) -> None:
+        """Load a mapped key that L2 was seen to lack.
+
+        `on_done` gets HIT with the row, NEGATIVE, UNAVAILABLE, or MISS when the key
+        turned up in L2 meanwhile: then L2 has to be asked again.
+        """
+        assert self.l3 is not None
+        if self.l3.negative_nowait(key):
+            on_done(Outcome(Kind.NEGATIVE, tier="L3"))
+        else:
+            self._coalescers[mapping.options.keys].submit(key, on_done)
+
+    async def ensure_loaded(self, keys: Iterable[bytes], db: int = 0) -> Outcome | None:
+        """Make L2 hold every mapped key among `keys` that has a row.
+
+        Returns None when it does, else the UNAVAILABLE outcome that prevented it.
+        """
+        pairs = [(m, k) for k in dict.fromkeys(keys) if (m := self.mapping_of(k, db)) is not None]
+        if not pairs:
+            return None
+        try:
+            present = await self.l2.pipeline([[b"EXISTS", key] for _, key in pairs])
+        except TierUnavailable as failure:
+            return Outcome(Kind.UNAVAILABLE, tier="L2", reason=failure.reason)
+        missing = [pair for pair, there in zip(pairs, present, strict=True) if there == 0]
+        outcomes = await asyncio.gather(*(self._load(m, k) for m, k in missing))
+        return next((outcome for outcome in outcomes if outcome.is_failure), None)
+
+    def _load(self, mapping: ViewMapping, key: bytes) -> Awaitable[Outcome]:
+        future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+
+        def on_done(outcome: Outcome) -> None:
+            if not future.done():
+                future.set_result(outcome)
+
+        self.load(mapping, key, on_done)
+        return future
+
+    async def _load_batch(self, mapping: ViewMapping, keys: list[bytes]) -> Mapping[bytes, Outcome]:
+        """Sample the epoch, read the rows, store them if the epoch still stands."""
+        assert self.l3 is not None
+        outcomes: Mapping[bytes, Outcome] = {}
+        for _ in range(LOAD_ATTEMPTS):
+            epoch = await self._epoch(mapping)
+            outcomes = await self.l3.load(mapping, keys)
+            if epoch is None:
+                return outcomes  # L2 is down: answered, not stored
+            stored = await self._store(mapping, epoch, outcomes)
+            if stored is not None:
+                return stored
+        return outcomes
+
+    async def _epoch(self, mapping: ViewMapping) -> bytes | None:
+        try:
+            return await self.l2.call(b"HGET", EPOCHS, mapping.name) or b""
+        except (TierUnavailable, ServerError):
+            return None
+
+    async def _store(
+        self, mapping: ViewMapping, epoch: bytes, outcomes: Mapping[bytes, Outcome]
+    ) -> Mapping[bytes, Outcome] | None:
+        """Store loaded rows in L2; None when a refresh overtook the load."""
+        rows = {key: o for key, o in outcomes.items() if o.kind is Kind.HIT}
+        if not rows:
+            return outcomes
+        args = [mapping.name.encode(), epoch, TOMBSTONE]
+        for outcome in rows.values():
+            args.append(b"%d" % max(1, round((outcome.ttl_s or 1.0) * 1000)))
+            if isinstance(outcome.value, dict):
+                args.append(b"%d" % (2 * len(outcome.value)))
+                for field, text in outcome.value.items():
+                    args += (field, text)
+            else:
+                assert outcome.value is not None
+                args += (b"1", outcome.value)
+        try:
+            verdicts = await self.l2.run_script(self._fill, [EPOCHS, *rows], args)
+        except (TierUnavailable, ServerError):
+            return outcomes  # L2 went away or is out of memory: answered, not stored
+        if verdicts is None:
+            return None
+        result = dict(outcomes)
+        for key, verdict in zip(rows, verdicts, strict=True):
+            if verdict == 0:
+                result[key] = ASK_L2
+            elif verdict == 2:
+                result[key] = Outcome(Kind.NEGATIVE, tier="L3", reason="deleted (tombstone)")
+        return result
+
+    # Changes
+
+    def _on_change(self, mapping: ViewMapping, epoch: int, keys: list[bytes] | None) -> None:
+        """A view changed (told by Postgres to every proxy): drop own copies."""
+        if self.l1 is None:
+            return
+        if keys is None:
+            keys = [key for key in self.l1.arena.keys() if mapping.parse(key) is not None]
+        self.l1.coherence.on_push(keys)
+
+    async def _publish(self, mapping: ViewMapping, epoch: int, keys: list[bytes] | None) -> None:
+        """Called by the one refresher: the epoch, then the changed keys out of L2.
+
+        Tracking then cleans every L1. Raises TierUnavailable to be called again.
+        """
+        args = [mapping.name.encode(), b"%d" % epoch]
+        try:
+            await self.l2.run_script(self._publish_script, [EPOCHS], args)
+            if keys is None:
+                await self._unlink_matching(mapping)
+                return
+            for at in range(0, len(keys), PUBLISH_CHUNK):
+                chunk = keys[at : at + PUBLISH_CHUNK]
+                marks = [TOMBSTONE + key for key in chunk]
+                await self.l2.run_script(self._publish_script, [EPOCHS, *chunk, *marks], args)
+        except ServerError as error:
+            raise TierUnavailable("L2 (redis)", str(error)) from error
+
+    async def _unlink_matching(self, mapping: ViewMapping) -> None:
+        for prefix in (b"", TOMBSTONE):
+            pattern = prefix + _escape_glob(mapping.prefix) + b"*"
+            async for keys in self._scan(pattern):
+                doomed = [k for k in keys if mapping.parse(k.removeprefix(prefix)) is not None]
+                if doomed:
+                    await self.l2.call(b"UNLINK", *doomed)
+
+    async def _scan(self, pattern: bytes) -> AsyncIterator[list[bytes]]:
+        cursor = b"0"
+        while True:
+            cursor, keys = await self.l2.call(
+                b"SCAN", cursor, b"MATCH", pattern, b"COUNT", UNLINK_SCAN_COUNT
+            )
+            yield keys
+            if cursor == b"0":
+                return
+
+    # As a tier
+
+    async def get(self, key: bytes) -> Outcome:
+        if self.l1 is not None:
+            outcome = await self.l1.get(key)
+            if not outcome.asks_below:
+                return outcome
+        outcome = await self._get_l2(key)
+        mapping = self.mapping_of(key)
+        if outcome.is_failure and self.l1 is not None:
+            suspect = self.l1.coherence.get_suspect(key, b"", self.clock())
+            if suspect is not None and suspect != NULL3:
+                return Outcome(Kind.STALE, value=decode(suspect), tier="L1", reason=outcome.reason)
+        if mapping is None:
+            absent = outcome.kind is Kind.MISS
+            return Outcome(Kind.NEGATIVE, tier="L2") if absent else outcome
+        if not outcome.asks_below:
+            return outcome
+        loaded = await self._load(mapping, key)
+        return await self._get_l2(key) if loaded.kind is Kind.MISS else loaded
+
+    async def _get_l2(self, key: bytes) -> Outcome:
+        """GET through the tracked connection where there is one, filling L1."""
+        tracked = self.l2.tracked
+        if self.l1 is None or tracked is None or not tracked.ready:
+            return await self.l2.get(key)
+        read = _TrackedRead(self.l1, key, mapped=self.mapping_of(key) is not None)
+        tracked.send(pack([b"PTTL", key]), read)
+        tracked.send(pack([b"GET", key]), read)
+        try:
+            reply, pttl_ms = await read.future
+        except TierUnavailable as failure:
+            return Outcome(Kind.UNAVAILABLE, tier="L2", reason=failure.reason)
+        value = decode(reply)
+        if isinstance(value, Exception):
+            return Outcome(Kind.UNAVAILABLE, tier="L2", reason=str(value))
+        if value is None:
+            return Outcome(Kind.MISS, tier="L2")
+        ttl_s = pttl_ms / 1000 if pttl_ms >= 0 else None
+        return Outcome(Kind.HIT, value=value, tier="L2", ttl_s=ttl_s)
+
+    async def get_many(self, keys: Sequence[bytes]) -> dict[bytes, Outcome]:
+        """Several keys at once; misses share batches at every tier."""
+        unique = list(dict.fromkeys(keys))
+        outcomes = await asyncio.gather(*(self.get(key) for key in unique))
+        return dict(zip(unique, outcomes, strict=True))
+
+    async def set(self, key: bytes, value: bytes, *, ttl_s: float | None = None) -> None:
+        await self.l2.set(key, value, ttl_s=ttl_s)
+
+    async def delete(self, keys: Sequence[bytes]) -> int:
+        return await self.l2.delete(keys)
+
+    async def invalidate(self, keys: Sequence[bytes]) -> None:
+        if keys:
+            await self.l2.delete(keys)
+        if self.l3 is not None:
+            await self.l3.invalidate(keys)
+
+    async def invalidate_matching(self, pattern: bytes) -> int:
+        """Forget all keys that match a glob; returns how many L2 held.
+
+        Removing them from Redis makes tracking clean the L1 of every proxy.
+        """
+        removed = 0
+        async for keys in self._scan(pattern):
+            doomed = [key for key in keys if not key.startswith(b"__terrace:")]
+            if doomed:
+                removed += await self.l2.delete(doomed)
+                if self.l3 is not None:
+                    await self.l3.invalidate(doomed)
+        return removed
+
+    async def warm(self, mapping: ViewMapping, pattern: bytes | None = None) -> int:
+        """Stream rows of a view into L2; returns how many were loaded."""
+        assert self.l3 is not None
+        loaded = 0
+        epoch = await self._epoch(mapping)
+        if epoch is None:
+            raise TierUnavailable("L2 (redis)", self.l2.reason)
+        async for rows in self.l3.stream(mapping, pattern):
+            if await self._store(mapping, epoch, dict(rows)) is None:
+                epoch = await self._epoch(mapping) or b""  # refreshed: this batch is skipped
+                continue
+            loaded += len(rows)
+        return loaded
+
+    async def explain(self, key: bytes, db: int = 0) -> Mapping[str, str]:
+        facts: dict[str, str] = {}
+        if self.l1 is None:
+            facts["L1"] = "off (l1.enabled=false)"
+        else:
+            facts.update(await self.l1.explain(key, db))
+        facts.update(await self.l2.explain(key, db))
+        if self.l3 is None:
+            facts["L3"] = "off (no l3.dsn)"
+        elif db:
+            facts["L3"] = "not mapped (mappings hold for database 0)"
+        else:
+            facts.update(await self.l3.explain(key))
+        return facts
+
+
+class _TrackedRead:
+    """Waiter for [PTTL k][GET k] on the tracked connection; fills L1.
+
+    The absence of a mapped key is not stored: L3 may have it.
+    """
+
+    def __init__(self, l1: L1Memory, key: bytes, *, mapped: bool) -> None:
+        self._l1, self._key, self._mapped = l1, key, mapped
+        self._token = l1.coherence.begin_fill(key)
+        self._epoch = l1.arena.epoch
+        self._pttl_ms: int | None = None
+        self.future: asyncio.Future[tuple[bytes, int]] = asyncio.get_running_loop().create_future()
+
+    def on_reply(self, reply: bytes, sent_at: float) -> None:
+        if self._pttl_ms is None:
+            self._pttl_ms = int(reply[1:-2]) if reply[:1] == b":" else -1
+            self._token = self._token if reply[:1] == b":" else 0
+            return
+        if not (self._mapped and self._pttl_ms == TTL_ABSENT):
+            self._l1.commit(self._key, b"", reply, self._token, self._epoch, sent_at, self._pttl_ms)
+        if not self.future.done():
+            self.future.set_result((reply, self._pttl_ms))
+
+    def on_lost(self, reason: str, sent: bool) -> None:
+        if not self.future.done():
+            self.future.set_exception(TierUnavailable("L2 (redis)", reason))
+
+
+def _escape_glob(literal: bytes) -> bytes:
+    return b"".join(b"\\" + bytes((c,)) if c in b"*?[]\\" else bytes((c,)) for c in literal)
