@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from tiers import TOMBSTONE, KeptUpstream, Upstream, read_variant
-from tiers.pipe import DISCARD
+from tiers import DISCARD, TOMBSTONE, KeptUpstream, Upstream, read_variant
 from tiers.resp import NULL2, NULL3, Request, array, pack
 
 from . import errors, pinned

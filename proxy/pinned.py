@@ -20,8 +20,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from tiers import TierUnavailable, Upstream
-from tiers.pipe import DISCARD
+from tiers import DISCARD, TierUnavailable, Upstream
 from tiers.resp import OK, Request, bulk, error, integer, null, pack, push
 
 from . import errors

@@ -36,6 +36,7 @@ from .options import (
     ViewOptions,
     parse_duration_s,
 )
+from .pipe import DISCARD
 from .resp import Request, RequestScanner
 from .stack import TOMBSTONE, TieredCache
 from .tasks import TaskSet
@@ -43,6 +44,7 @@ from .upstream import KeptUpstream, Upstream, set_keepalive
 from .views import Mappings, ViewMapping
 
 __all__ = [
+    "DISCARD",
     "TOMBSTONE",
     "Bytes",
     "Coherence",

@@ -22,6 +22,7 @@ from typing import Any, TypeAlias, TypeVar
 import psycopg
 from psycopg import AsyncConnection, OperationalError
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.pq import TransactionStatus
 from psycopg.types.string import ByteaBinaryLoader
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
 
@@ -160,8 +161,6 @@ class Connector:
         self.options = options
         self._open: set[Connection] = set()
         self.is_closed = False
-        self._none_open = asyncio.Event()
-        self._none_open.set()
 
     def __repr__(self) -> str:
         return f"<Connector {len(self._open)} open>"
@@ -173,26 +172,27 @@ class Connector:
             raise TierUnavailable(NAME, CLOSING)
         connection = await connect(self.options, purpose)
         self._open.add(connection)
-        self._none_open.clear()
         try:
             yield connection
         finally:
             self._open.discard(connection)
             await close(connection)
-            if not self._open:
-                self._none_open.set()
 
     async def close(self, timeout_s: float) -> None:
-        """Sever all, and give those who use them the time to notice.
+        """Sever all, and give the tasks in the middle of a query the time to notice.
 
-        Their tasks must not be cancelled before: see the top of this file.
+        They must not be cancelled before: see the top of this file.
         """
         self.is_closed = True
         for connection in tuple(self._open):
             sever(connection)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout_s):
-                await self._none_open.wait()
+        loop = asyncio.get_running_loop()
+        end_s = loop.time() + timeout_s
+        while loop.time() < end_s and any(
+            connection.info.transaction_status is TransactionStatus.ACTIVE
+            for connection in self._open
+        ):
+            await asyncio.sleep(0.005)
 
 
 async def _configure(connection: Connection) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 from typing import TYPE_CHECKING
 
-from tiers.pipe import DISCARD
+from tiers import DISCARD
 from tiers.resp import OK, PONG, Request, array, bulk, error, integer, mapping, pack, simple
 
 from .. import errors

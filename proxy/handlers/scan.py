@@ -91,7 +91,7 @@ def parse_options(args: list[bytes]) -> _Options | None:
         match option.upper():
             case b"MATCH":
                 matches = glob_matcher(value)
-            case b"COUNT" if value.isdigit() and 0 < int(value):
+            case b"COUNT" if value.isdigit() and int(value) > 0:
                 count = min(int(value), COUNT_MAX)
             case b"TYPE":
                 kind = value.lower()
