@@ -11,6 +11,7 @@ import textwrap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from .command_text import commands_page
 from .config import Config
 from .config_sources import RESERVED_ENV
 from .option_table import Row, groups, item_rows, table
@@ -165,7 +166,11 @@ def _wrapped(text: str, indent: str) -> list[str]:
 
 def generated_files() -> dict[str, str]:
     """Path below the root of the checkout -> what it must hold."""
-    return {"conf/terrace.toml": sample_file(), "docs/CONFIG.md": reference_page()}
+    return {
+        "conf/terrace.toml": sample_file(),
+        "docs/CONFIG.md": reference_page(),
+        "docs/COMMANDS.md": commands_page(),
+    }
 
 
 def main(argv: list[str]) -> int:

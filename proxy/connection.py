@@ -26,7 +26,8 @@ class Connection(asyncio.Protocol):
     """One client socket."""
 
     __slots__ = (
-        "_output_max", "_pipeline_max", "_reading", "_terrace", "_transport", "_writable", "session",
+        "_output_max", "_pipeline_max", "_reading", "_terrace", "_transport", "_writable",
+        "session",
     )  # fmt: skip
 
     def __init__(self, terrace: Terrace) -> None:

@@ -92,7 +92,7 @@ def cached_read(session: Session, command: Command, request: Request, now: float
     stack = session.stack
     l1 = stack.l1
     if l1 is not None:
-        stack.l2.want_l1()
+        stack.l2.want_l1(now)
         if session.can_hit(now):
             reply = l1.arena.get(key, variant, now)
             if reply is not None:
@@ -134,7 +134,7 @@ def mget(session: Session, command: Command, request: Request, now: float) -> No
     l1 = stack.l1
     found: list[bytes | None] = [None] * len(keys)
     if l1 is not None:
-        stack.l2.want_l1()
+        stack.l2.want_l1(now)
         if session.can_hit(now):
             # All of them or none: entries that are valid together are one state of Redis.
             found = [l1.arena.get(key, session.get_variant, now) for key in keys]

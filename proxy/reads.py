@@ -113,6 +113,7 @@ class ReadSlot(Slot):
 
         def on_loaded(outcome: Outcome) -> None:
             if outcome.kind is OutcomeKind.NEGATIVE:
+                self.session.stats.l3.misses += 1
                 converted = to_resp2(reply, self.rule) if self.rule else reply
                 self.commit(reply, converted, sent_at, mapping.options.negative_ttl_s)
                 self.finish(converted)
@@ -195,7 +196,8 @@ class MgetSlot(Slot):
     """MGET as a whole: [PTTL k] for the keys worth filling or mapped, then the MGET itself."""
 
     __slots__ = (
-        "again", "asked", "failure", "keys", "loading", "lost", "proto", "pttls", "request", "tokens",
+        "again", "asked", "failure", "keys", "loading", "lost", "proto", "pttls", "request",
+        "tokens",
     )  # fmt: skip
 
     def __init__(self, session: Session, rule: str, request: Request) -> None:

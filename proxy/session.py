@@ -136,7 +136,7 @@ class Session:
             self._count_hits(hits, now)
 
     def _count_hits(self, hits: int, began: float) -> None:
-        self.stack.l2.want_l1()
+        self.stack.l2.want_l1(began)
         level = self.stats.l1
         level.hits += hits
         self.stats.commands["GET"] += hits

@@ -28,7 +28,6 @@ from __future__ import annotations
 
 import itertools
 from collections import OrderedDict, deque
-from collections.abc import Iterator
 
 SLOTS = 1 << 16
 _MASK = SLOTS - 1
@@ -149,8 +148,9 @@ class Arena:
         node = self._index.get(key)
         return 0 if node is None else node.size
 
-    def keys(self) -> Iterator[bytes]:
-        return iter(list(self._index))
+    def snapshot(self) -> list[bytes]:
+        """The keys held now."""
+        return list(self._index)
 
     # Filling
 

@@ -11,6 +11,7 @@ As a tier: get/set/delete of strings in database 0.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
@@ -27,7 +28,7 @@ from .resp import decode, pack
 from .tasks import TaskSet
 from .upstream import Endpoint, KeptUpstream
 
-TICK_MAX_S = 0.05
+TICK_S = 0.05
 STALL_S = 0.25  # a shared connection silent for longer is treated as down for stale serving
 CLIENT_NAME = b"terrace"
 NAME = "L2 (redis)"
@@ -72,7 +73,7 @@ class L2Redis:
         self.coherence = coherence
         self.clock = clock
         self._tasks = TaskSet("l2")
-        self._l1_wanted = False
+        self._ping_after_s = coherence.max_staleness_s / 3 if coherence is not None else 0.0
         self.l1_mode = "off" if coherence is None else "connecting"
         self.known_dbs = {0}  # databases that SELECT was seen to accept
         self.stalled = False  # a shared connection owes a reply for longer than STALL_S
@@ -112,9 +113,10 @@ class L2Redis:
 
     async def wait_ready(self, timeout_s: float) -> bool:
         """Wait until Redis answers, at most `timeout_s`; whether it does."""
-        until = self.clock() + timeout_s
-        while not all(k.ready for k in self._kept()) and self.clock() < until:
-            await asyncio.sleep(0.005)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                for kept in self._kept():
+                    await kept.connected.wait()
         return self.ready
 
     async def close(self) -> None:
@@ -143,22 +145,26 @@ class L2Redis:
         return _text(version)
 
     async def _tick(self) -> None:
-        """Watch the connections, and keep the watermark moving while hits are served."""
-        third_s = self.coherence.max_staleness_s / 3 if self.coherence else TICK_MAX_S
+        """Watch the connections."""
         while True:
-            await asyncio.sleep(min(third_s, TICK_MAX_S))
+            await asyncio.sleep(TICK_S)
             now = self.clock()
             for kept in self._kept():
                 kept.watch(now)
             self.stalled = any(kept.is_stalled(now, STALL_S) for kept in self._kept())
-            if self._l1_wanted and self.tracked is not None and self.tracked.ready:
-                self._l1_wanted = False
-                if now - self.tracked.upstream.pipe.last_sent_at >= third_s * 0.9:
-                    self.tracked.ping()
 
-    def want_l1(self) -> None:
-        """Hits are being served (or were refused for a late watermark): keep it moving."""
-        self._l1_wanted = True
+    def want_l1(self, now: float) -> None:
+        """Hits are being served: keep the watermark moving.
+
+        A PING when nothing was sent for a third of the bound, right away rather than by a
+        timer: in a saturated loop a timer's PING comes too late. Nothing is sent when nobody reads.
+        """
+        tracked = self.tracked
+        if tracked is None or not tracked.ready:
+            return
+        pipe = tracked.upstream.pipe
+        if now - pipe.last_sent_at >= self._ping_after_s and not pipe.has_output:
+            tracked.ping()
 
     # The tracked connection
 

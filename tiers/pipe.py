@@ -48,7 +48,8 @@ class UpstreamPipe:
     """
 
     __slots__ = (
-        "_batches", "_out", "_scanner", "_unsent", "db", "last_sent_at", "pending", "tap", "tap_all",
+        "_batches", "_out", "_scanner", "_unsent",
+        "db", "last_sent_at", "pending", "tap", "tap_all",
     )  # fmt: skip
 
     def __init__(self, tap: Callable[[bytes], bool] | None = None) -> None:

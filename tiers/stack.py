@@ -218,7 +218,7 @@ class TieredCache:
         if self.l1 is None:
             return
         if keys is None:
-            keys = [key for key in self.l1.arena.keys() if mapping.parse(key) is not None]
+            keys = [key for key in self.l1.arena.snapshot() if mapping.parse(key) is not None]
         self.l1.coherence.on_push(keys)
 
     async def _publish(self, mapping: ViewMapping, epoch: int, keys: list[bytes] | None) -> None:
@@ -263,6 +263,7 @@ class TieredCache:
         if self.l1 is not None:
             outcome = await self.l1.get(key)
             if not outcome.asks_below:
+                self.l2.want_l1(self.clock())
                 return outcome
         outcome = await self._get_l2(key)
         mapping = self.mapping_of(key)

@@ -266,6 +266,7 @@ class KeptUpstream:
         self._on_progress = on_progress
         self._tap = tap
         self._closed = asyncio.Event()
+        self.connected = asyncio.Event()
         self.reconnects = 0
         self.server: dict[bytes, Any] = {}  # what HELLO 3 said about the server
         self.upstream = self._new()
@@ -293,6 +294,7 @@ class KeptUpstream:
         return upstream
 
     def _on_lost(self, reason: str) -> None:
+        self.connected.clear()
         if self._on_down is not None:
             self._on_down()
         self._closed.set()
@@ -344,6 +346,7 @@ class KeptUpstream:
         self.upstream = upstream
         self.send = upstream.send
         upstream.ready = True
+        self.connected.set()
         if self._on_ready is not None:
             self._on_ready(sent_at)
         return ""

@@ -1,0 +1,21 @@
+"""The Redis-speaking front of Terrace. This file is the map; there is no code in it.
+
+The nouns, and which way they flow:
+
+  Connection   a client's socket: bytes in, bytes out, flow control      connection.py
+    -> Session     the client's state machine: reply slots, ordering     session.py
+      -> Command       a row of the command table: how a request travels commands.py
+        -> dispatch        classify, check, run now, upstream or later   dispatch.py
+          -> Slot              a reply to come; carries the coherence    slots.py reads.py
+                               steps of its command
+          -> Pinned            a private upstream connection and why     pinned.py
+          -> handlers/         what Terrace answers itself
+        -> tiers               L1, L2, L3 and what crosses them          (package tiers)
+
+Bytes of a request go down this list; its reply comes back through its slot and leaves
+when it is the oldest one, in one write per client and tick.
+
+Around it: `config` and its neighbours (one option table), `cli` (commands for people),
+`server` (the process: listen, drain), `http/` (metrics and health), `embedded/` (a real
+Redis and PostgreSQL for `make run` and the tests).
+"""
