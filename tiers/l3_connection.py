@@ -11,52 +11,31 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import math
 import os
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from types import TracebackType
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias
 
 import psycopg
-from psycopg import AsyncConnection, OperationalError
+from psycopg import AsyncConnection
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.pq import TransactionStatus
 from psycopg.types.string import ByteaBinaryLoader
-from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
 
-from .breaker import Breaker
 from .errors import TierUnavailable
 from .options import L3Options
-from .tasks import TaskSet
-
-log = logging.getLogger("terrace.l3")
 
 NAME = "L3 (postgres)"
-GRACE_S = 0.25  # the server's own timeout should win, since it says more
-BREAKER_OPEN_S = 0.5
 CLOSE_TIMEOUT_S = 1.0
 CLOSING = "it is shutting down"
 
-# Said by a server process that is about to end, on a connection not yet closed.
-_BACKEND_ENDED = (psycopg.errors.AdminShutdown, psycopg.errors.CrashShutdown)
-
 Connection: TypeAlias = AsyncConnection[tuple[Any, ...]]
-T = TypeVar("T")
 
 # Text forms must not depend on the role or the database, or two proxies would cache
 # different bytes for one row.
 _TEXT_FORMS = "SET datestyle = 'ISO, YMD'; SET timezone = 'UTC'; SET intervalstyle = 'iso_8601'"
-
-# Load connections only fetch rows by their unique key. Statistics of a view are often
-# missing or outdated right after a refresh, and a cached plan that scans would be kept:
-# so the planner is told what is known beforehand, and plans once per statement.
-_LOAD_PLANS = (
-    "SET plan_cache_mode = force_generic_plan; SET jit = off; SET enable_seqscan = off; "
-    "SET enable_hashjoin = off; SET enable_mergejoin = off; "
-    "SET default_transaction_read_only = on"
-)
 
 
 class Deadline:
@@ -140,7 +119,7 @@ async def connect(options: L3Options, purpose: str) -> Connection:
         raise TierUnavailable(NAME, describe(error, options)) from None
     try:
         with Deadline(connection, options.connect_timeout_s):
-            await _configure(connection)
+            await configure(connection)
     except BaseException:
         await close(connection)
         raise
@@ -188,145 +167,15 @@ class Connector:
             sever(connection)
         loop = asyncio.get_running_loop()
         end_s = loop.time() + timeout_s
-        while loop.time() < end_s and any(
-            connection.info.transaction_status is TransactionStatus.ACTIVE
-            for connection in self._open
-        ):
+        while self._any_active() and loop.time() < end_s:  # noqa: ASYNC110 (it has no event)
             await asyncio.sleep(0.005)
 
+    def _any_active(self) -> bool:
+        statuses = (connection.info.transaction_status for connection in self._open)
+        return TransactionStatus.ACTIVE in statuses
 
-async def _configure(connection: Connection) -> None:
+
+async def configure(connection: Connection) -> None:
     # Every value is selected as ::text in binary format, and wanted as bytes.
     connection.adapters.register_loader("text", ByteaBinaryLoader)
     await connection.execute(_TEXT_FORMS)
-
-
-class LoadPool:
-    """The pool of connections that load rows: bounded, with a deadline and a breaker."""
-
-    def __init__(self, options: L3Options, clock: Callable[[], float]) -> None:
-        self._options = options
-        self._breaker = Breaker(clock, open_s=BREAKER_OPEN_S)
-        self._pool: AsyncConnectionPool[Connection] | None = None
-        self._busy: set[Connection] = set()
-        self._tasks = TaskSet("l3.pool")
-        self._running: set[asyncio.Task[None]] = set()
-
-    def __repr__(self) -> str:
-        return f"<LoadPool {len(self._busy)} busy, breaker {self._breaker.state}>"
-
-    @property
-    def breaker_state(self) -> str:
-        return self._breaker.state
-
-    def statistics(self) -> dict[str, int]:
-        return dict(self._pool.get_stats()) if self._pool is not None else {}
-
-    async def open(self) -> None:
-        if self._pool is None:
-            # Connections are opened on demand and given up on early: when to try again
-            # is for the breaker to say, and for the link that watches the server.
-            self._pool = AsyncConnectionPool(
-                conninfo_of(self._options, "loads"),
-                kwargs={"autocommit": True},
-                min_size=0,
-                max_size=self._options.pool_max,
-                configure=self._configure_load,
-                reconnect_timeout=1.0,
-                open=False,
-                name="terrace-l3",
-            )
-            await self._pool.open()
-
-    async def close(self) -> None:
-        pool, self._pool = self._pool, None
-        for connection in tuple(self._busy):
-            sever(connection)
-        if pool is not None:
-            await pool.close(timeout=CLOSE_TIMEOUT_S)
-        if self._running:
-            await asyncio.wait(tuple(self._running), timeout=CLOSE_TIMEOUT_S)
-        await self._tasks.close()
-
-    async def run(self, work: Callable[[Connection], Awaitable[T]]) -> T:
-        """`await work(connection)` within the deadline.
-
-        Raises TierUnavailable for trouble with the server and psycopg.Error for trouble
-        with the statement. Must be repeatable: a connection that turns out to have died
-        while idle is replaced, and the work done again on another.
-        """
-        # In a task that a cancelled caller leaves behind: see the top of this file.
-        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        task = self._tasks.start("run", self._run_into(future, work))
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
-        return await future
-
-    async def _run_into(
-        self, future: asyncio.Future[T], work: Callable[[Connection], Awaitable[T]]
-    ) -> None:
-        try:
-            result = await self._run(work)
-        except Exception as error:
-            if not future.done():
-                future.set_exception(error)
-        else:
-            if not future.done():
-                future.set_result(result)
-
-    async def _run(self, work: Callable[[Connection], Awaitable[T]]) -> T:
-        if not self._breaker.admits():
-            raise TierUnavailable(NAME, self._breaker.reason or "it is being probed")
-        try:
-            result = await self._attempt(work)
-        except TierUnavailable as error:
-            self._breaker.on_failure(error.reason)
-            raise
-        except psycopg.Error:
-            self._breaker.on_success()  # the server is there: it answered
-            raise
-        except BaseException:
-            self._breaker.on_failure("the load was abandoned")
-            raise
-        self._breaker.on_success()
-        return result
-
-    async def _attempt(self, work: Callable[[Connection], Awaitable[T]]) -> T:
-        loop = asyncio.get_running_loop()
-        end_s = loop.time() + self._options.deadline_s + GRACE_S
-        reason = ""
-        # After a restart of the server every idle connection may be dead.
-        for _ in range(self._options.pool_max + 1):
-            pool = self._pool
-            if pool is None:
-                raise TierUnavailable(NAME, CLOSING)
-            try:
-                connection = await pool.getconn(timeout=end_s - loop.time())
-            except PoolTimeout:
-                reason = f"no free connection within {self._options.deadline_s:g} s"
-                raise TierUnavailable(NAME, reason) from None
-            except PoolClosed:
-                raise TierUnavailable(NAME, CLOSING) from None
-            self._busy.add(connection)
-            try:
-                with Deadline(connection, end_s - loop.time()):
-                    return await work(connection)
-            except psycopg.errors.QueryCanceled:
-                reason = f"no answer within {self._options.deadline_s:g} s"
-                raise TierUnavailable(NAME, reason) from None
-            except OperationalError as error:
-                reason = describe(error, self._options)
-                if not connection.closed and not isinstance(error, _BACKEND_ENDED):
-                    raise TierUnavailable(NAME, reason) from None
-                await close(connection)
-            finally:
-                self._busy.discard(connection)
-                await pool.putconn(connection)
-        raise TierUnavailable(NAME, reason)
-
-    async def _configure_load(self, connection: Connection) -> None:
-        timeout_ms = max(1, int(self._options.deadline_s * 1000))
-        with Deadline(connection, self._options.connect_timeout_s):
-            await _configure(connection)
-            await connection.execute(f"SET statement_timeout = {timeout_ms}")
-            await connection.execute(_LOAD_PLANS)

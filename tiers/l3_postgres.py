@@ -28,8 +28,9 @@ from . import glob
 from .base import Kind, Outcome
 from .errors import MappingProblem, TierUnavailable
 from .l3_binding import Binder
-from .l3_connection import CLOSE_TIMEOUT_S, NAME, Connection, Connector, LoadPool, describe
+from .l3_connection import CLOSE_TIMEOUT_S, NAME, Connection, Connector, describe
 from .l3_listener import Listener
+from .l3_pool import LoadPool
 from .l3_rows import TIER, BoundView
 from .l3_scan import ScanPage, scan_page
 from .l3_schema import prepare_schema

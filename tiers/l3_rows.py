@@ -61,18 +61,18 @@ class BoundView:
     def values_of(self, key: bytes) -> tuple[str, ...] | None:
         """The key column values, or None if no row can have this key."""
         values = self.mapping.parse(key)
-        if values is None:
-            return None
-        for value, key_type in zip(values, self.key_types, strict=True):
-            if not key_type.is_canonical(value):
-                return None
-        return values
+        return values if values is not None and self._are_canonical(values) else None
 
     def key_of(self, texts: Sequence[bytes | None]) -> bytes | None:
         """The key of a row by its key columns' text; None if no key leads to this row."""
-        values = [None if text is None else text.decode() for text in texts]
-        key = self.mapping.key_of(values)
-        return None if key is None or self.values_of(key) is None else key
+        values = [text.decode() for text in texts if text is not None]
+        if len(values) < self._n_keys or not self._are_canonical(values):
+            return None
+        return self.mapping.key_of(values)
+
+    def _are_canonical(self, values: Sequence[str]) -> bool:
+        pairs = zip(values, self.key_types, strict=True)
+        return all(key_type.is_canonical(value) for value, key_type in pairs)
 
     async def load(self, connection: Connection, keys: Sequence[bytes]) -> dict[bytes, Outcome]:
         """All keys by one query: HIT or NEGATIVE for each. Raises psycopg.Error."""

@@ -51,8 +51,10 @@ _TABLES = {
 _HAS_SCHEMA = "SELECT to_regnamespace(quote_ident(%s)) IS NOT NULL"
 _HAS_TABLE = "SELECT to_regclass(quote_ident(%s) || '.' || quote_ident(%s)) IS NOT NULL"
 _VIEW = """
-    SELECT c.oid::int8, c.relkind::text, c.relispopulated, pg_has_role(c.relowner, 'USAGE'),
-           has_table_privilege(c.oid, 'SELECT')
+    SELECT c.oid::int8, c.relkind::text, c.relispopulated, has_table_privilege(c.oid, 'SELECT'),
+           pg_has_role(c.relowner, 'USAGE')
+           OR current_setting('server_version_num')::int >= 170000
+              AND has_table_privilege(c.oid, 'MAINTAIN')
     FROM pg_class c WHERE c.oid = to_regclass(%s)"""
 _COLUMNS = """
     SELECT a.attnum::int4, a.attname::text, t.typname::text,
@@ -196,16 +198,16 @@ async def _inspect(connection: Connection, mapping: ViewMapping) -> Inspection:
     if view is None:
         problem("does not exist", "create it, or give the mapping a query to create it from")
         return Inspection(mapping, False, None, tuple(problems))
-    oid, kind, populated, owned, readable = view
+    oid, kind, populated, readable, maintained = view
     if kind != "m":
         problem("is not a materialized view", "map a materialized view that selects from it")
         return Inspection(mapping, True, None, tuple(problems))
     user = connection.info.user
     if not readable:
         problem(f"may not be read by {user}", f'run: GRANT SELECT ON {name} TO "{user}"')
-    if not owned and mapping.refresh_interval_s is not None:
+    if not maintained and mapping.refresh_interval_s is not None:
         mend = f'run: ALTER MATERIALIZED VIEW {name} OWNER TO "{user}", or set refresh = "manual"'
-        problem(f"may not be refreshed by {user}, who is not its owner", mend)
+        problem(f"may not be refreshed by {user}, who does not own it", mend)
     rows = await (await connection.execute(_COLUMNS, (oid,))).fetchall()
     bound = _bind(mapping, oid, rows, problem)
     indexes = await (await connection.execute(_UNIQUE_INDEXES, (oid,))).fetchall()

@@ -68,13 +68,10 @@ class ViewMapping:
             parts += (value.encode(), literal)
         return b"".join(parts)
 
-    def key_of(self, values: Sequence[str | None]) -> bytes | None:
+    def key_of(self, values: Sequence[str]) -> bytes | None:
         """The key of a row, or None if no key reads back as exactly these values."""
-        present = [value for value in values if value is not None]
-        if len(present) < len(values):
-            return None
-        key = self.format(present)
-        return key if self.parse(key) == tuple(present) else None
+        key = self.format(values)
+        return key if self.parse(key) == tuple(values) else None
 
 
 class Mappings:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from psycopg.errors import FeatureNotSupported
 
 from tests.tiers.l3_harness import Harness, running
 from tests.tiers.postgres_fixture import Database, Postgres, database, postgres
@@ -160,9 +161,14 @@ async def test_hostile_keys_are_absent_and_harm_no_other_key(database: Database)
 
 
 async def test_collation_that_ignores_case_makes_no_second_key(database: Database) -> None:
+    try:
+        database.run(
+            "CREATE COLLATION nocase"
+            " (provider = icu, locale = 'und-u-ks-level2', deterministic = false)"
+        )
+    except FeatureNotSupported:
+        pytest.skip("this PostgreSQL was built without ICU")
     database.run(
-        "CREATE COLLATION nocase"
-        " (provider = icu, locale = 'und-u-ks-level2', deterministic = false)",
         "CREATE MATERIALIZED VIEW v AS SELECT 'JFK' COLLATE nocase AS k",
         "CREATE UNIQUE INDEX ON v (k)",
     )
@@ -254,7 +260,7 @@ async def test_role_without_privileges_gets_the_grants_to_run(database: Database
     database.run("CREATE SCHEMA terrace AUTHORIZATION poor", "GRANT SELECT ON v TO poor")
     async with running(dsn, {**view, "refresh": "manual"}) as allowed:
         assert [o.kind for o in await allowed.load(b"v:1")] == [Kind.HIT]
-        with pytest.raises(MappingProblem, match="must be owner"):
+        with pytest.raises(MappingProblem, match="was not refreshed.*ownership to poor"):
             await allowed.l3.refresh("v")
 
 
@@ -437,9 +443,8 @@ async def test_silent_server_is_unavailable_in_time_and_never_answers_late(
         assert time.monotonic() - started_at < 0.1  # the breaker is open
         restless.resume()
         async with asyncio.timeout(10):
-            while (await harness.load(b"person:4"))[0].kind is not Kind.HIT:
+            while (outcome := (await harness.load(b"person:5"))[0]).kind is not Kind.HIT:
                 await asyncio.sleep(0.05)
-        (outcome,) = await harness.load(b"person:5")
         assert isinstance(outcome.value, bytes)
         assert json.loads(outcome.value)["id"] == "5"
 

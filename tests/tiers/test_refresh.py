@@ -312,10 +312,10 @@ async def test_old_rows_are_trimmed_unless_unapplied(
     monkeypatch.setattr(refresh_log, "TRIM_ROWS", 2)
     async with running(database, ITEMS) as harness:
         database.run(
-            "INSERT INTO terrace.refresh_log SELECT 'items', i, '{}', true, now() - interval '2h'"
-            " FROM generate_series(1, 5) i",
-            "INSERT INTO terrace.refresh_log VALUES ('items', 6, '{}', true, now())",
-            "INSERT INTO terrace.refresh_log VALUES ('other', 7, '{}', false, now() - interval '2h')",
+            "INSERT INTO terrace.refresh_log SELECT 'items', i, '{}', i < 6, now() - interval '2h'"
+            " FROM generate_series(1, 6) i",
+            "INSERT INTO terrace.refresh_log VALUES ('items', 7, '{}', true, now())",
+            "UPDATE terrace.refresh_log SET view = 'of other proxies' WHERE NOT applied",
         )
         await harness.until(lambda: [row[0] for row in log_rows(database)] == [6, 7])
 

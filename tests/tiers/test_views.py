@@ -57,10 +57,6 @@ def test_every_key_leads_back_to_its_row(pattern: str, data: st.DataObject) -> N
         assert view.parse(view.format(values)) != values
 
 
-def test_row_with_null_has_no_key() -> None:
-    assert mapping("a:{x}:{y}").key_of(("1", None)) is None
-
-
 @given(st.binary(max_size=40))
 def test_any_bytes_are_parsed_without_raising(rest: bytes) -> None:
     view = mapping("a:{x}:{y}")

@@ -1,0 +1,179 @@
+"""The connections that load rows: a bounded pool, with a deadline and a breaker.
+
+Connections are opened on demand and given up on early: when to try again is for the
+breaker to say, and for the link (`l3_postgres`) that watches the server. A load runs
+in a task that a cancelled caller leaves behind, since psycopg would answer the
+cancellation by waiting for the server (`l3_connection` says more).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import psycopg
+from psycopg import OperationalError
+from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
+
+from .breaker import Breaker
+from .errors import TierUnavailable
+from .l3_connection import (
+    CLOSE_TIMEOUT_S,
+    CLOSING,
+    NAME,
+    Connection,
+    Deadline,
+    close,
+    configure,
+    conninfo_of,
+    describe,
+    sever,
+)
+from .options import L3Options
+from .tasks import TaskSet
+
+GRACE_S = 0.25  # the server's own timeout should win, since it says more
+BREAKER_OPEN_S = 0.5
+
+T = TypeVar("T")
+
+# Said by a server process that is about to end, on a connection not yet closed.
+_BACKEND_ENDED = (psycopg.errors.AdminShutdown, psycopg.errors.CrashShutdown)
+
+# Load connections only fetch rows by their unique key. Statistics of a view are often
+# missing or outdated right after a refresh, and a cached plan that scans would be kept:
+# so the planner is told what is known beforehand, and plans once per statement.
+_LOAD_PLANS = (
+    "SET plan_cache_mode = force_generic_plan; SET jit = off; SET enable_seqscan = off; "
+    "SET enable_hashjoin = off; SET enable_mergejoin = off; "
+    "SET default_transaction_read_only = on"
+)
+
+
+class LoadPool:
+    """The pool of connections that load rows: bounded, with a deadline and a breaker."""
+
+    def __init__(self, options: L3Options, clock: Callable[[], float]) -> None:
+        self._options = options
+        self._breaker = Breaker(clock, open_s=BREAKER_OPEN_S)
+        self._pool: AsyncConnectionPool[Connection] | None = None
+        self._busy: set[Connection] = set()
+        self._tasks = TaskSet("l3.pool")
+        self._running: set[asyncio.Task[None]] = set()
+
+    def __repr__(self) -> str:
+        return f"<LoadPool {len(self._busy)} busy, breaker {self._breaker.state}>"
+
+    @property
+    def breaker_state(self) -> str:
+        return self._breaker.state
+
+    def statistics(self) -> dict[str, int]:
+        return dict(self._pool.get_stats()) if self._pool is not None else {}
+
+    async def open(self) -> None:
+        if self._pool is None:
+            self._pool = AsyncConnectionPool(
+                conninfo_of(self._options, "loads"),
+                kwargs={"autocommit": True},
+                min_size=0,
+                max_size=self._options.pool_max,
+                configure=self._configure_load,
+                reconnect_timeout=1.0,
+                open=False,
+                name="terrace-l3",
+            )
+            await self._pool.open()
+
+    async def close(self) -> None:
+        pool, self._pool = self._pool, None
+        for connection in tuple(self._busy):
+            sever(connection)
+        if pool is not None:
+            await pool.close(timeout=CLOSE_TIMEOUT_S)
+        if self._running:
+            await asyncio.wait(tuple(self._running), timeout=CLOSE_TIMEOUT_S)
+        await self._tasks.close()
+
+    async def run(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+        """`await work(connection)` within the deadline.
+
+        Raises TierUnavailable for trouble with the server and psycopg.Error for trouble
+        with the statement. Must be repeatable: a connection that turns out to have died
+        while idle is replaced, and the work done again on another.
+        """
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        task = self._tasks.start("run", self._run_into(future, work))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return await future
+
+    async def _run_into(
+        self, future: asyncio.Future[T], work: Callable[[Connection], Awaitable[T]]
+    ) -> None:
+        try:
+            result = await self._run(work)
+        except Exception as error:
+            if not future.done():
+                future.set_exception(error)
+        else:
+            if not future.done():
+                future.set_result(result)
+
+    async def _run(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+        if not self._breaker.admits():
+            raise TierUnavailable(NAME, self._breaker.reason or "it is being probed")
+        try:
+            result = await self._attempt(work)
+        except TierUnavailable as error:
+            self._breaker.on_failure(error.reason)
+            raise
+        except psycopg.Error:
+            self._breaker.on_success()  # the server is there: it answered
+            raise
+        except BaseException:
+            self._breaker.on_failure("the load was abandoned")
+            raise
+        self._breaker.on_success()
+        return result
+
+    async def _attempt(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+        loop = asyncio.get_running_loop()
+        end_s = loop.time() + self._options.deadline_s + GRACE_S
+        reason = ""
+        # After a restart of the server every idle connection may be dead.
+        for _ in range(self._options.pool_max + 1):
+            pool = self._pool
+            if pool is None:
+                raise TierUnavailable(NAME, CLOSING)
+            try:
+                connection = await pool.getconn(timeout=end_s - loop.time())
+            except PoolTimeout:
+                reason = f"no free connection within {self._options.deadline_s:g} s"
+                raise TierUnavailable(NAME, reason) from None
+            except PoolClosed:
+                raise TierUnavailable(NAME, CLOSING) from None
+            self._busy.add(connection)
+            try:
+                with Deadline(connection, end_s - loop.time()):
+                    return await work(connection)
+            except psycopg.errors.QueryCanceled:
+                reason = f"no answer within {self._options.deadline_s:g} s"
+                raise TierUnavailable(NAME, reason) from None
+            except OperationalError as error:
+                reason = describe(error, self._options)
+                if not connection.closed and not isinstance(error, _BACKEND_ENDED):
+                    raise TierUnavailable(NAME, reason) from None
+                await close(connection)
+            finally:
+                self._busy.discard(connection)
+                await pool.putconn(connection)
+        raise TierUnavailable(NAME, reason)
+
+    async def _configure_load(self, connection: Connection) -> None:
+        timeout_ms = max(1, int(self._options.deadline_s * 1000))
+        with Deadline(connection, self._options.connect_timeout_s):
+            await configure(connection)
+            await connection.execute(f"SET statement_timeout = {timeout_ms}")
+            await connection.execute(_LOAD_PLANS)
