@@ -260,7 +260,7 @@ async def test_role_without_privileges_gets_the_grants_to_run(database: Database
     database.run("CREATE SCHEMA terrace AUTHORIZATION poor", "GRANT SELECT ON v TO poor")
     async with running(dsn, {**view, "refresh": "manual"}) as allowed:
         assert [o.kind for o in await allowed.load(b"v:1")] == [Kind.HIT]
-        with pytest.raises(MappingProblem, match="was not refreshed.*ownership to poor"):
+        with pytest.raises(MappingProblem, match=r"was not refreshed.*ownership to poor"):
             await allowed.l3.refresh("v")
 
 
@@ -443,7 +443,7 @@ async def test_silent_server_is_unavailable_in_time_and_never_answers_late(
         assert time.monotonic() - started_at < 0.1  # the breaker is open
         restless.resume()
         async with asyncio.timeout(10):
-            while (outcome := (await harness.load(b"person:5"))[0]).kind is not Kind.HIT:
+            while (outcome := (await harness.load(b"person:5"))[0]).kind is not Kind.HIT:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
         assert isinstance(outcome.value, bytes)
         assert json.loads(outcome.value)["id"] == "5"
