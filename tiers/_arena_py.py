@@ -38,10 +38,12 @@ MAX_TOUCHES = 3
 HOLES_MIN = 1024  # holes tolerated before queues are compacted
 GARBAGE_PER_COMMIT = 16  # nodes of a flushed store freed with each insert: no pause, bounded lag
 
-# What one key costs beyond its key and reply bytes, measured with tracemalloc on CPython
-# 3.11 (node 136, entry tuple 88, deadline 24, bytes headers 2 x 33, index and queue shares).
-NODE_BYTES = 400
-VARIANT_BYTES = 250
+# What things cost beyond the key and reply bytes, measured with tracemalloc on CPython 3.11
+# with a million-entry shape (index and queue shares included): 370 for a key with its GET
+# entry, 170 for each further variant, 224 once for the dict that holds variants.
+NODE_BYTES = 200
+VARIANT_BYTES = 180
+VARIANTS_DICT_BYTES = 224
 
 Entry = tuple[bytes, float, int, int]
 """Reply, deadline, token, epoch."""
@@ -181,6 +183,7 @@ class Arena:
         else:
             if node.variants is None:
                 node.variants = {}
+                size += VARIANTS_DICT_BYTES
             old = node.variants.pop(variant, None)
             if old is not None:
                 size -= len(old[0]) + VARIANT_BYTES + len(variant)
@@ -348,5 +351,6 @@ class Arena:
             assert entries, "a node without entries"
             size = len(key) + NODE_BYTES
             size += sum(len(v) + len(e[0]) + VARIANT_BYTES for v, e in entries.items())
+            size += VARIANTS_DICT_BYTES if node.variants is not None else 0
             assert size == node.size, "node size is wrong"
             assert node.slot == hash(key) & _MASK, "node in the wrong slot"
