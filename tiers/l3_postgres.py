@@ -25,7 +25,7 @@ from functools import partial
 import psycopg
 
 from . import glob
-from .base import Kind, Outcome
+from .base import Kind, Outcome, Size
 from .errors import MappingProblem, TierUnavailable
 from .l3_binding import Binder
 from .l3_connection import CLOSE_TIMEOUT_S, NAME, Connection, Connector, describe
@@ -47,6 +47,13 @@ log = logging.getLogger("terrace.l3")
 BACKOFF_S = (0.05, 1.0)
 READY = "ready"
 CONNECTING = "connecting"
+
+
+# reltuples is -1 for a view that was never analysed
+_SIZE = """
+    SELECT coalesce(sum(pg_total_relation_size(oid)), 0)::int8,
+           coalesce(sum(greatest(reltuples, 0)), 0)::int8
+    FROM pg_class WHERE oid = ANY(%s::oid[])"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,6 +276,21 @@ class L3Postgres:
             return {"L3": f"unavailable: {outcome.reason}", **facts}
         facts["L3.epoch"] = str(self.current_epoch(mapping.name))
         return {"L3": "present" if outcome.has_value else "absent", **facts}
+
+    async def size(self) -> Size:
+        """Bytes and estimated rows of the mapped views. Raises TierUnavailable."""
+        oids = [bound.oid for bound in self._binder.refreshable.values()]
+
+        async def measure(connection: Connection) -> Size:
+            cursor = await connection.execute(_SIZE, (oids,))
+            row = await cursor.fetchone()
+            assert row is not None
+            return Size(used_bytes=row[0], entries=row[1])
+
+        try:
+            return await self._pool.run(measure)
+        except psycopg.Error as error:
+            raise TierUnavailable(NAME, describe(error, self.options)) from None
 
     def statistics(self) -> L3Statistics:
         pool = self._pool.statistics()
