@@ -33,6 +33,7 @@ def set_up(options: LogOptions, stream: TextIO | None = None) -> None:
     root.handlers[:] = [handler]
     # Libraries speak only when something is wrong; the level is for Terrace itself.
     root.setLevel(logging.WARNING)
+    logging.getLogger("psycopg.pool").setLevel(logging.ERROR)  # L3 says itself what is wrong
     logging.getLogger(LOGGER).setLevel(options.level.upper())
 
 
