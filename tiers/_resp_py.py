@@ -36,8 +36,11 @@ _STAR, _DOLLAR = ord("*"), ord("$")
 
 
 def _strict_integer(text: bytes) -> int | None:
-    """Redis' string2ll: no sign but '-', no leading zeros, no spaces; None if it is not one."""
-    return int(text) if _CANONICAL_INTEGER.match(text) else None
+    """Redis' string2ll: 64 bits, no sign but '-', no leading zeros or spaces; None otherwise."""
+    if not _CANONICAL_INTEGER.match(text):
+        return None
+    value = int(text)
+    return value if -(2**63) <= value < 2**63 else None
 
 
 def pack(args: list[bytes]) -> bytes:
@@ -60,6 +63,8 @@ class RequestScanner:
         "_args_bytes",
         "_chunks",
         "_held",
+        "_known_counts",
+        "_known_lengths",
         "_left",
         "_need",
         "authenticated",
@@ -79,6 +84,9 @@ class RequestScanner:
         self.bulk_max_bytes = bulk_max_bytes
         self.multibulk_max = multibulk_max
         self.buffer_max_bytes = buffer_max_bytes
+        # Limits below what the tables hold need the slow check for every header.
+        self._known_counts = _MULTIBULK if multibulk_max >= len(_MULTIBULK) else {}
+        self._known_lengths = _BULK if bulk_max_bytes >= len(_BULK) else {}
         self.authenticated = True
         self.error: str | None = None
         self._args: list[bytes] = []  # of a command that has not arrived whole
@@ -117,10 +125,12 @@ class RequestScanner:
             self.error = ""  # Redis closes such a client without a reply
             self._chunks.clear()
             self._args.clear()
+            self._held = self._args_bytes = 0
 
     def _scan(self, data: bytes, requests: list[Request]) -> int:
         """Append the complete commands of `data`; return where the incomplete rest starts."""
         find, size = data.find, len(data)
+        known_counts, known_lengths = self._known_counts, self._known_lengths
         pos = 0
         if self._left:
             pos = self._resume(data, requests)
@@ -136,7 +146,7 @@ class RequestScanner:
                 if size - pos > INLINE_MAX_BYTES:
                     self.error = "too big mbulk count string"
                 return pos
-            count = _MULTIBULK.get(data[pos:eol])
+            count = known_counts.get(data[pos:eol])
             if count is None or (count > PREAUTH_MULTIBULK_MAX and not self.authenticated):
                 count = self._checked_count(data[pos + 1 : eol])
                 if self.error is not None:
@@ -148,7 +158,7 @@ class RequestScanner:
             args: list[bytes] = []
             for _ in range(count):
                 eol = find(_CR, pos)
-                length = _BULK.get(data[pos:eol]) if eol > 0 else None
+                length = known_lengths.get(data[pos:eol]) if eol > 0 else None
                 if length is None:
                     length = self._checked_length(data, pos, eol)
                 begin = eol + 2
@@ -234,7 +244,8 @@ class RequestScanner:
         return eol + 1
 
 
-_INLINE_SPACE = b" \n\r\t\x0b\x0c\0"
+_INLINE_SPACE = b" \n\r\t\x0b\x0c\0"  # between arguments, and after a closing quote
+_INLINE_END = b" \n\r\t\0"  # of an unquoted argument
 _INLINE_ESCAPES = dict(zip(b"nrtba", (b"\n", b"\r", b"\t", b"\b", b"\a"), strict=True))
 _HEX_ESCAPE = re.compile(rb"x[0-9A-Fa-f]{2}")
 
@@ -249,7 +260,7 @@ def split_inline(line: bytes) -> list[bytes] | None:
         if pos >= size:
             return args
         arg = bytearray()
-        while pos < size and line[pos] not in _INLINE_SPACE:
+        while pos < size and line[pos] not in _INLINE_END:
             quote = line[pos]
             if quote not in b"\"'":
                 arg.append(quote)
@@ -279,6 +290,7 @@ def split_inline(line: bytes) -> list[bytes] | None:
                 else:
                     arg.append(char)
                     pos += 1
+            break
         args.append(bytes(arg))
 
 
