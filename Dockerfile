@@ -1,0 +1,25 @@
+# Terrace as a container. Needs at least:
+#   -e TERRACE_L2__URL=redis://redis:6379 -e TERRACE_LISTEN__PASSWORD=…
+# Without a password only loopback clients are served (protected mode).
+
+FROM python:3.13-slim AS build
+WORKDIR /src
+COPY pyproject.toml README.md LICENSE ./
+COPY proxy ./proxy
+COPY tiers ./tiers
+RUN python -m venv /opt/terrace && /opt/terrace/bin/pip install --no-cache-dir .
+
+FROM python:3.13-slim
+RUN useradd --system --no-create-home --uid 7379 terrace
+COPY --from=build /opt/terrace /opt/terrace
+COPY conf/terrace.toml /etc/terrace/terrace.toml
+ENV PATH=/opt/terrace/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    TERRACE_LISTEN__HOST=0.0.0.0
+USER terrace
+EXPOSE 7379 7380
+HEALTHCHECK --interval=10s --timeout=3s --start-period=5s CMD ["python", "-c", \
+    "import os, urllib.request as u; u.urlopen(f\"http://127.0.0.1:{os.environ.get('TERRACE_ADMIN__PORT', '7380')}/healthz\", timeout=2)"]
+STOPSIGNAL SIGTERM
+ENTRYPOINT ["terrace"]
+CMD ["serve", "--config", "/etc/terrace/terrace.toml"]

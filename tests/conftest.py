@@ -1,0 +1,36 @@
+"""One Redis and one PostgreSQL for the whole test session, each in a directory of its own."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+
+import pytest
+
+from proxy.embedded.postgres import PostgresServer
+from proxy.embedded.redis import RedisServer
+
+
+@pytest.fixture(scope="session")
+def server_directory() -> Iterator[Path]:
+    """Short, for unix sockets, and open to the account that PostgreSQL runs as."""
+    with tempfile.TemporaryDirectory(prefix="terrace-", dir="/tmp") as name:
+        directory = Path(name)
+        directory.chmod(0o755)
+        yield directory
+
+
+@pytest.fixture(scope="session")
+def redis_server(server_directory: Path) -> Iterator[RedisServer]:
+    server = RedisServer(server_directory / "redis", durable=False)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def postgres_server(server_directory: Path) -> Iterator[PostgresServer]:
+    server = PostgresServer(server_directory / "postgres", durable=False)
+    server.start()
+    yield server
+    server.stop()
