@@ -224,6 +224,7 @@ class Arena:
             self._evict_from_small()
         else:
             self._evict_from_main()
+        self._trim_ghost()
 
     def _evict_from_small(self) -> None:
         node = self._small.popleft()
@@ -237,7 +238,7 @@ class Arena:
             self._main.append(node)
         else:
             self._small_bytes -= node.size
-            self._remember(node.key)
+            self._ghost[hash(node.key)] = None
             self._drop(node)
 
     def _evict_from_main(self) -> None:
@@ -256,9 +257,8 @@ class Arena:
         self.evictions += 1
         del self._index[node.key]
 
-    def _remember(self, key: bytes) -> None:
-        """Into the ghost: as many fingerprints as there are keys in main (the paper's size)."""
-        self._ghost[hash(key)] = None
+    def _trim_ghost(self) -> None:
+        """To as many fingerprints as there are keys in main (the paper's size)."""
         while len(self._ghost) > len(self._main) + 1:
             self._ghost.popitem(last=False)
 
@@ -285,8 +285,7 @@ class Arena:
         self._small = deque(n for n in self._small if n.key is not None)
         self._main = deque(n for n in self._main if n.key is not None)
         self._holes = 0
-        while len(self._ghost) > len(self._main) + 1:
-            self._ghost.popitem(last=False)
+        self._trim_ghost()
 
     def begin_write(self, key: bytes) -> None:
         self._writes[hash(key) & _MASK] += 1
