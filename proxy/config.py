@@ -33,7 +33,9 @@ class ListenOptions(Options):
     host: str = Field(default="127.0.0.1", min_length=1)
     """Address to listen on; "0.0.0.0" or "::" for all."""
     port: Port = 7379
-    """TCP port; 0 takes any free one."""
+    """TCP port; 0 takes any free one, or none where tls.port or listen.unix_socket is set."""
+    unix_socket: str = ""
+    """Path of a unix socket to listen on as well, for clients on this host. Empty: none."""
     backlog: Annotated[int, Field(ge=1, le=65535)] = 511
     """Connections that may wait to be accepted."""
     max_clients: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
@@ -48,6 +50,23 @@ class ListenOptions(Options):
     """A client that asks nothing for this long is closed; 0 never."""
 
 
+class TlsOptions(Options):
+    """The port for clients that speak TLS. SIGHUP reads its files again."""
+
+    port: Port = 0
+    """TCP port, on listen.host; 0: no TLS."""
+    cert_file: str = ""
+    """PEM file of the certificate to show, with the chain below its root."""
+    key_file: str = ""
+    """PEM file of its private key, without a passphrase. Empty: it is in cert_file."""
+    client_ca_file: str = ""
+    """PEM file of the authorities that sign the certificates of clients."""
+    client_auth: Literal["off", "optional", "required"] = "off"
+    """Whether clients show a certificate signed by client_ca_file."""
+    min_version: Literal["1.2", "1.3"] = "1.2"
+    """Oldest version of TLS that is spoken."""
+
+
 class AdminOptions(Options):
     """The HTTP port for metrics and health."""
 
@@ -60,7 +79,7 @@ class AdminOptions(Options):
 
 
 class LimitOptions(Options):
-    """What one client may use."""
+    """What clients may use."""
 
     query_buffer_bytes: Annotated[Bytes, Field(ge=1 * MiB)] = 256 * MiB
     """Longest command, all its arguments together, that a client may send."""
@@ -70,6 +89,10 @@ class LimitOptions(Options):
     """Most arguments of one command."""
     output_buffer_bytes: Annotated[Bytes, Field(ge=1 * MiB)] = 256 * MiB
     """A client that leaves more replies than this unread is dropped."""
+    subscriber_buffer_bytes: Annotated[Bytes, Field(ge=64 * 1024)] = 32 * MiB
+    """A subscriber that leaves more messages than this unread is dropped."""
+    output_total_bytes: Annotated[Bytes, Field(ge=1 * MiB)] = 1024 * MiB
+    """When the unread replies of all clients pass this, the client with most is dropped."""
     pipeline: Annotated[int, Field(ge=1)] = 100_000
     """Commands of one client that may wait for replies before reading from it pauses."""
 
@@ -96,6 +119,7 @@ class Config(Options):
     workers: Annotated[int, Field(ge=1)] = 1
     """Worker processes. More than one needs the compiled core."""
     listen: ListenOptions = ListenOptions()
+    tls: TlsOptions = TlsOptions()
     admin: AdminOptions = AdminOptions()
     limits: LimitOptions = LimitOptions()
     log: LogOptions = LogOptions()

@@ -6,12 +6,13 @@ where the values came from, and skips a rule about an option that is wrong alrea
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from tiers import MappingProblem, Mappings, ViewMapping, ViewOptions
+from tiers import L2Options, MappingProblem, Mappings, ViewMapping, ViewOptions
 
 from .option_table import toml_text
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 _COMMAND_OVERHEAD_BYTES = 64 * 1024  # name, key and options around the largest bulk
 _L1_LARGEST_SHARE = 10  # the arena keeps no entry above a tenth of its budget
+_UNIX_PATH_BYTES = 107  # sun_path of Linux, without the NUL at its end
 _ANY_HOST = ("0.0.0.0", "::", "*")  # noqa: S104 - compared, not bound
 
 # A mapping tells its first problem only; with that option made harmless it tells the next.
@@ -48,6 +50,7 @@ def broken_rules(config: Config) -> Iterator[Broken]:
             "set workers = 1",
         )
     yield from _listeners(config)
+    yield from _tls(config)
     yield from _limits(config)
     yield from _l1(config)
     yield from _l2(config)
@@ -62,6 +65,42 @@ def _listeners(config: Config) -> Iterator[Broken]:
             ("admin.port", "listen.port"),
             f"listen.port and admin.port are both {listen.port}; give one of them another port",
         )
+    path_bytes = len(os.fsencode(listen.unix_socket))
+    if path_bytes > _UNIX_PATH_BYTES:
+        yield Broken(
+            ("listen.unix_socket",),
+            f"the path has {path_bytes} bytes, a unix socket may have {_UNIX_PATH_BYTES}; "
+            "choose a shorter one",
+        )
+
+
+def _tls(config: Config) -> Iterator[Broken]:
+    tls, listen, admin = config.tls, config.listen, config.admin
+    if not tls.port:
+        return
+    if tls.port == listen.port or (admin.enabled and tls.port == admin.port):
+        other = "listen.port" if tls.port == listen.port else "admin.port"
+        yield Broken(
+            ("tls.port", other),
+            f"tls.port and {other} are both {tls.port}; give one of them another port",
+        )
+    if not tls.cert_file:
+        yield Broken(
+            ("tls.cert_file", "tls.port"),
+            "tls.port is set but tls.cert_file is empty; name the PEM file of the certificate",
+        )
+    if tls.client_ca_file and tls.client_auth == "off":
+        yield Broken(
+            ("tls.client_ca_file", "tls.client_auth"),
+            "no client is asked for a certificate while tls.client_auth is off; "
+            'set tls.client_auth to "required" or "optional"',
+        )
+    if tls.client_auth != "off" and not tls.client_ca_file:
+        yield Broken(
+            ("tls.client_auth",),
+            "certificates of clients cannot be judged without tls.client_ca_file; "
+            "name the PEM file of the authorities that sign them",
+        )
 
 
 def _limits(config: Config) -> Iterator[Broken]:
@@ -72,6 +111,13 @@ def _limits(config: Config) -> Iterator[Broken]:
             f"the largest value ({_size(limits.bulk_bytes)}) and its command do not fit into "
             f"limits.query_buffer_bytes ({_size(limits.query_buffer_bytes)}); lower "
             "limits.bulk_bytes or raise limits.query_buffer_bytes",
+        )
+    if limits.output_total_bytes < limits.output_buffer_bytes:
+        yield Broken(
+            ("limits.output_total_bytes", "limits.output_buffer_bytes"),
+            f"one client may use {_size(limits.output_buffer_bytes)} "
+            f"(limits.output_buffer_bytes) but all together {_size(limits.output_total_bytes)}; "
+            "raise limits.output_total_bytes",
         )
     if limits.output_buffer_bytes < limits.bulk_bytes:
         yield Broken(
@@ -102,6 +148,7 @@ def _l2(config: Config) -> Iterator[Broken]:
     l2 = config.l2
     if problem := _redis_url_problem(l2.url):
         yield Broken(("l2.url",), problem)
+    yield from _l2_tls(l2)
     if l2.backoff_min_s > l2.backoff_max_s:
         yield Broken(
             ("l2.backoff_min", "l2.backoff_max"),
@@ -113,6 +160,22 @@ def _l2(config: Config) -> Iterator[Broken]:
             ("l2.max_idle_pinned", "l2.max_pinned"),
             f"more idle connections ({l2.max_idle_pinned}) than connections ({l2.max_pinned}); "
             "lower l2.max_idle_pinned",
+        )
+
+
+def _l2_tls(l2: L2Options) -> Iterator[Broken]:
+    if not l2.url.startswith("rediss://"):
+        for name in ("tls_ca_file", "tls_cert_file", "tls_key_file"):
+            if getattr(l2, name):
+                yield Broken(
+                    (f"l2.{name}", "l2.url"),
+                    "has no effect, as l2.url does not begin with rediss://; "
+                    "change l2.url, or remove this",
+                )
+    elif l2.tls_key_file and not l2.tls_cert_file:
+        yield Broken(
+            ("l2.tls_key_file", "l2.tls_cert_file"),
+            "is the key of no certificate; set l2.tls_cert_file",
         )
 
 

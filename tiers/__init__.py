@@ -40,6 +40,7 @@ from .pipe import DISCARD
 from .resp import Request, RequestScanner
 from .stack import TOMBSTONE, TieredCache
 from .tasks import TaskSet
+from .tls import CertificateError, authorities_problem, key_pair_problems
 from .upstream import KeptUpstream, Upstream, set_keepalive
 from .views import Mappings, ViewMapping
 
@@ -47,6 +48,7 @@ __all__ = [
     "DISCARD",
     "TOMBSTONE",
     "Bytes",
+    "CertificateError",
     "Coherence",
     "KeptUpstream",
     "Kind",
@@ -76,9 +78,11 @@ __all__ = [
     "ViewMapping",
     "ViewOptions",
     "WritableTier",
+    "authorities_problem",
     "check_l2",
     "get_variant",
     "glob_matcher",
+    "key_pair_problems",
     "literal_prefix",
     "parse_duration_s",
     "read_variant",

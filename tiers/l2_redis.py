@@ -29,7 +29,7 @@ from .tasks import TaskSet
 from .upstream import Endpoint, KeptUpstream
 
 TICK_S = 0.05
-STALL_S = 0.25  # a shared connection silent for longer is treated as down for stale serving
+STALL_S = 0.25  # Redis owes a reply for longer: reads may be served from suspect entries
 CLIENT_NAME = b"terrace"
 NAME = "L2 (redis)"
 
@@ -69,7 +69,7 @@ class L2Redis:
         self, options: L2Options, *, clock: Callable[[], float], coherence: Coherence | None
     ) -> None:
         self.options = options
-        self.endpoint = Endpoint.from_url(options.url)
+        self.endpoint = Endpoint.from_options(options)
         self.coherence = coherence
         self.clock = clock
         self._tasks = TaskSet("l2")

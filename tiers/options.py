@@ -90,6 +90,14 @@ class L2Options(Options):
 
     url: str = "redis://127.0.0.1:6379/0"
     """redis://[user:password@]host:port, rediss:// for TLS, unix:///path/to.sock."""
+    tls_ca_file: str = ""
+    """For rediss://: PEM file of the authorities to trust. Empty: those of the system."""
+    tls_cert_file: str = ""
+    """For rediss://: PEM file of the certificate that Terrace shows to Redis. Empty: none."""
+    tls_key_file: str = ""
+    """Its private key, without a passphrase. Empty: it is in tls_cert_file."""
+    tls_verify: bool = True
+    """Refuse a Redis whose certificate is not trusted or is for another host name."""
     connect_timeout_s: Annotated[Seconds, Field(gt=0)] = 2.0
     """Time to connect and finish the handshake."""
     deadline_s: Annotated[Seconds, Field(gt=0)] = 5.0

@@ -21,11 +21,14 @@ from .errors import ProtocolError, TierUnavailable
 from .options import L2Options
 from .pipe import DISCARD, UpstreamPipe, Waiter
 from .resp import decode, pack
+from .tls import CertificateError, ClientTls, tls_error_text
 
 log = logging.getLogger("terrace.l2")
 
 TCP_KEEPALIVE_S = 15
 TCP_USER_TIMEOUT_MS = 10_000
+UNSENT_MAX_BYTES = 256 * 1024**2  # written to one connection and not yet taken by the kernel
+_KEEPALIVE_LONGEST_S = 32_767  # what Linux takes
 
 
 @dataclass(frozen=True)
@@ -35,12 +38,17 @@ class Endpoint:
     host: str = "127.0.0.1"
     port: int = 6379
     path: str = ""  # unix socket
-    tls: bool = False
+    tls: ClientTls | None = None
     username: str = ""
     password: str = field(default="", repr=False)
 
     @classmethod
-    def from_url(cls, url: str) -> Endpoint:
+    def from_options(cls, options: L2Options) -> Endpoint:
+        """Raises ValueError as `from_url` does."""
+        return cls.from_url(options.url, ClientTls(options))
+
+    @classmethod
+    def from_url(cls, url: str, tls: ClientTls | None = None) -> Endpoint:
         """Raises ValueError naming what is wrong with the URL (never its password)."""
         parts = urlsplit(url)
         username, password = unquote(parts.username or ""), unquote(parts.password or "")
@@ -57,7 +65,7 @@ class Endpoint:
         return cls(
             host=parts.hostname or "127.0.0.1",
             port=parts.port or 6379,
-            tls=parts.scheme == "rediss",
+            tls=(tls or ClientTls(L2Options())) if parts.scheme == "rediss" else None,
             username=username,
             password=password,
         )
@@ -121,6 +129,7 @@ class Upstream(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._flush_scheduled = False
+        self._congested = False  # Redis does not read what was written
 
     def __repr__(self) -> str:
         state = "ready" if self.ready else f"down: {self.reason}"
@@ -135,24 +144,29 @@ class Upstream(asyncio.Protocol):
                 await self._connect(endpoint)
                 return await self.run(commands) if commands else []
         except TimeoutError:
-            self.abort(f"no answer from {endpoint} within {timeout_s:g} s")
+            reason = f"no answer from {endpoint} within {timeout_s:g} s"
+        except CertificateError as error:
+            reason = f"cannot connect to {endpoint}: {'; '.join(str(error).splitlines())}"
         except OSError as error:
-            text = error.strerror or type(error).__name__
-            self.abort(f"cannot connect to {endpoint}: {text}")
-        raise TierUnavailable("L2 (redis)", self.reason)
+            reason = f"cannot connect to {endpoint}: {_failure_text(error)}"
+        self.abort(reason)
+        self.reason = reason
+        raise TierUnavailable("L2 (redis)", reason)
 
     async def _connect(self, endpoint: Endpoint) -> None:
         self._loop = loop = asyncio.get_running_loop()
         if endpoint.path:
             await loop.create_unix_connection(lambda: self, endpoint.path)
             return
-        context = ssl.create_default_context() if endpoint.tls else None
+        context = endpoint.tls.context() if endpoint.tls is not None else None
         await loop.create_connection(lambda: self, endpoint.host, endpoint.port, ssl=context)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment]
+        self._transport.set_write_buffer_limits(high=UNSENT_MAX_BYTES)
         sock = transport.get_extra_info("socket")
         if sock is not None and sock.family != socket.AF_UNIX:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             set_keepalive(sock)
 
     def data_received(self, data: bytes) -> None:
@@ -164,8 +178,14 @@ class Upstream(asyncio.Protocol):
         if self._on_progress is not None:
             self._on_progress(sent_at)
 
+    def pause_writing(self) -> None:
+        self._congested = True
+
+    def resume_writing(self) -> None:
+        self._congested = False
+
     def connection_lost(self, exc: Exception | None) -> None:
-        self._fail(str(exc) if exc else "connection closed by the server")
+        self._fail(_failure_text(exc) if exc else "connection closed by the server")
 
     def send(self, raw: bytes, waiter: Waiter, db: int = 0, replies: int = 1) -> None:
         """Queue one request; fails at once (through the waiter) when down or overfull."""
@@ -173,8 +193,8 @@ class Upstream(asyncio.Protocol):
             waiter.on_lost(self.reason, False)
             return
         pipe = self.pipe
-        if len(pipe.pending) >= self._max_in_flight:
-            waiter.on_lost("too many requests in flight", False)
+        if self._congested or len(pipe.pending) >= self._max_in_flight:
+            waiter.on_lost("too much is waiting to be sent or answered", False)
             return
         pipe.queue(raw, waiter, db, replies)
         if not self._flush_scheduled:
@@ -217,15 +237,26 @@ class Upstream(asyncio.Protocol):
             self.on_owner_lost(reason)
 
 
-def set_keepalive(sock: socket.socket) -> None:
-    """Find dead peers: keepalive probes when idle, TCP_USER_TIMEOUT when data is unacknowledged."""
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+def _failure_text(error: Exception) -> str:
+    if isinstance(error, ssl.SSLError):
+        return f"TLS: {tls_error_text(error)}"
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
+def set_keepalive(
+    sock: socket.socket, idle_s: float = TCP_KEEPALIVE_S, user_timeout_ms: int = TCP_USER_TIMEOUT_MS
+) -> None:
+    """Find dead peers: probes after `idle_s` of silence, three of them as in Redis.
+
+    `user_timeout_ms` bounds how long sent data may stay unacknowledged (0: the system's
+    bound). It also ends a peer that is alive but does not read.
+    """
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in (
-        ("TCP_KEEPIDLE", TCP_KEEPALIVE_S),
-        ("TCP_KEEPINTVL", 5),
+        ("TCP_KEEPIDLE", min(max(1, round(idle_s)), _KEEPALIVE_LONGEST_S)),
+        ("TCP_KEEPINTVL", min(max(1, round(idle_s / 3)), _KEEPALIVE_LONGEST_S)),
         ("TCP_KEEPCNT", 3),
-        ("TCP_USER_TIMEOUT", TCP_USER_TIMEOUT_MS),
+        ("TCP_USER_TIMEOUT", user_timeout_ms),
     ):
         if hasattr(socket, name):
             sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
