@@ -26,6 +26,7 @@ class Connection(asyncio.Protocol):
     """One client socket."""
 
     __slots__ = (
+        "_input_ended",
         "_output_max", "_pipeline_max", "_reading", "_terrace", "_transport", "_writable",
         "session",
     )  # fmt: skip
@@ -35,6 +36,7 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._reading = True
         self._writable = True
+        self._input_ended = False
         self._output_max = terrace.config.limits.output_buffer_bytes
         self._pipeline_max = terrace.config.limits.pipeline
         self.session: Session | None = None
@@ -90,7 +92,7 @@ class Connection(asyncio.Protocol):
                 self._terrace.stats.output_limit_closed += 1
                 self.abort("its unread replies passed limits.output_buffer")
                 return
-        if session.closing and not session.slots:
+        if (session.closing and not session.slots) or (self._input_ended and session.is_done):
             transport.close()
             return
         waiting = len(session.slots) + len(session.backlog)
@@ -108,8 +110,13 @@ class Connection(asyncio.Protocol):
         self._writable = True
 
     def eof_received(self) -> bool:
-        """The client sends no more; like Redis, drop it with whatever it still waits for."""
-        return False
+        """The client sends no more. What it asked for is still answered (`printf … | nc`),
+        unless it waits on a private connection: then it counts as gone."""
+        session = self.session
+        if session is None or session.pin is not None or session.is_drained:
+            return False
+        self._input_ended = True
+        return True
 
     def abort(self, reason: str) -> None:
         if self._transport is not None and self.session is not None:

@@ -110,8 +110,10 @@ def cached_read(session: Session, command: Command, request: Request, now: float
     if via is stack.l2.tracked or mapping is not None:
         slot = ReadSlot(session, rule, command, request, variant, mapping, now)
         session.add_slot(slot)
-        if not via.ready or stack.l2.stalled:
+        if not via.ready:
             slot.degrade(via.reason)
+            return
+        if stack.l2.stalled and slot.serve_suspect():
             return
         if via is stack.l2.tracked:
             slot.begin_fill()
@@ -151,7 +153,7 @@ def mget(session: Session, command: Command, request: Request, now: float) -> No
         return
     slot = MgetSlot(session, rule_for(session, command, via), request)
     session.add_slot(slot)
-    if not via.ready or stack.l2.stalled:
+    if not via.ready:
         slot.on_lost(via.reason, False)
         return
     fills = via is stack.l2.tracked and len(keys) <= MGET_FILL_MAX

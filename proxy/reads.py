@@ -171,17 +171,24 @@ class ReadSlot(Slot):
 
     def degrade(self, reason: str) -> None:
         """L2 cannot be asked: a suspect L1 entry within the window, else L3, else an error."""
-        session = self.session
-        stale = session.get_suspect(self.key, self.variant)
-        if stale is not None:
-            session.stats.stale_served += 1
-            self.finish(NULL2 if stale == NULL3 and self.proto == 2 else stale)
+        if self.serve_suspect():
             return
+        session = self.session
         if self.mapping is None:
             session.stats.read_errors += 1
             self.finish(errors.read_failed(reason))
             return
         session.stack.load(self.mapping, self.key, self.on_row)
+
+    def serve_suspect(self) -> bool:
+        """Answer from L1 although the watermark is late, if the window allows it."""
+        session = self.session
+        stale = session.get_suspect(self.key, self.variant)
+        if stale is None:
+            return False
+        session.stats.stale_served += 1
+        self.finish(NULL2 if stale == NULL3 and self.proto == 2 else stale)
+        return True
 
     def finish(self, reply: bytes) -> None:
         if self.mapping is not None:

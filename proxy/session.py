@@ -273,6 +273,11 @@ class Session:
         return not self.slots and not self.backlog and not self.out
 
     @property
+    def is_done(self) -> bool:
+        """For a client that sends no more: nothing is owed, or it waits for what may never come."""
+        return self.is_drained or self.pin is not None
+
+    @property
     def pending_commands(self) -> int:
         return len(self.slots) + len(self.backlog)
 
