@@ -1,9 +1,9 @@
 """The asyncio adapter of one client: bytes to the session, replies to the socket.
 
 No policy about commands; but the bounds on what a client may make us hold are kept
-here: reading pauses while too many of its commands wait for replies (they drain
+here: reading pauses while too much of what it sent waits for replies (these come
 whether or not it reads), and a client that does not read what it asked for is
-dropped when its unsent output passes `limits.output_buffer`.
+dropped when too much of it has piled up, here or at all clients together.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from .session import Session
 if TYPE_CHECKING:
     from .server import Terrace
 
-WRITE_HIGH_WATER_BYTES = 1024 * 1024  # asyncio calls pause_writing above it
+# Above it, and only when the kernel takes no more, asyncio calls pause_writing.
+WRITE_HIGH_WATER_BYTES = 64 * 1024
 
 
 class Connection(asyncio.Protocol):
     """One client socket."""
 
     __slots__ = (
-        "_input_ended",
-        "_output_max", "_pipeline_max", "_reading", "_terrace", "_transport", "_writable",
-        "session",
+        "_input_ended", "_limits", "_reading", "_taken_bytes", "_terrace", "_transport",
+        "_writable", "session",
     )  # fmt: skip
 
     def __init__(self, terrace: Terrace) -> None:
@@ -37,8 +37,8 @@ class Connection(asyncio.Protocol):
         self._reading = True
         self._writable = True
         self._input_ended = False
-        self._output_max = terrace.config.limits.output_buffer_bytes
-        self._pipeline_max = terrace.config.limits.pipeline
+        self._taken_bytes = 0  # received since nothing was owed to the client
+        self._limits = terrace.config.limits
         self.session: Session | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -48,7 +48,10 @@ class Connection(asyncio.Protocol):
         transport.set_write_buffer_limits(high=WRITE_HIGH_WATER_BYTES)
         sock: socket.socket | None = transport.get_extra_info("socket")
         if sock is not None and sock.family != socket.AF_UNIX:
-            set_keepalive(sock)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if keepalive_s := self._terrace.config.listen.tcp_keepalive_s:
+                # No bound on unacknowledged data: a subscriber may be slow for a while.
+                set_keepalive(sock, keepalive_s, user_timeout_ms=0)
         peer = _address(transport.get_extra_info("peername"))
         refusal = self._terrace.refusal_for(peer)
         if refusal is not None:
@@ -67,6 +70,7 @@ class Connection(asyncio.Protocol):
         if session is None:
             return
         self._terrace.stats.bytes_in += len(data)
+        self._taken_bytes += len(data)
         session.feed(data)
         self._flush()
 
@@ -88,26 +92,66 @@ class Connection(asyncio.Protocol):
         if data:
             self._terrace.stats.bytes_out += len(data)
             transport.write(data)
-            if not self._writable and transport.get_write_buffer_size() > self._output_max:
-                self._terrace.stats.output_limit_closed += 1
-                self.abort("its unread replies passed limits.output_buffer")
-                return
+            if not self._writable:
+                self._bound_unread(len(data))
+                if self._transport is None:
+                    return
         if (session.closing and not session.slots) or (self._input_ended and session.is_done):
             transport.close()
             return
-        waiting = len(session.slots) + len(session.backlog)
-        if self._reading and waiting > self._pipeline_max:
+        self._bound_input(session, transport)
+
+    def _bound_input(self, session: Session, transport: asyncio.Transport) -> None:
+        limits = self._limits
+        waiting = session.pending_commands
+        if not waiting:
+            self._taken_bytes = 0
+        too_many_bytes = self._taken_bytes > limits.query_buffer_bytes
+        if not self._reading:
+            if waiting <= limits.pipeline // 2 and not too_many_bytes:
+                self._reading = True
+                transport.resume_reading()
+        elif waiting > limits.pipeline or too_many_bytes:
+            if session.pin is not None and session.pin.blocking_id is not None:
+                # This wait may have no end, and with reading paused we would not see the
+                # client go: an element popped for it would be lost.
+                self._terrace.stats.input_limit_closed += 1
+                self.abort("it sent too much behind a blocking command")
+                return
             self._reading = False
             transport.pause_reading()
-        elif not self._reading and waiting <= self._pipeline_max // 2:
-            self._reading = True
-            transport.resume_reading()
+
+    # Output
+
+    @property
+    def unread_bytes(self) -> int:
+        return 0 if self._transport is None else self._transport.get_write_buffer_size()
+
+    def _bound_unread(self, added_bytes: int) -> None:
+        """This client is behind, and was just sent more: is that still bearable?"""
+        assert self.session is not None
+        stats, limits = self._terrace.stats, self._limits
+        unread_bytes = self.unread_bytes
+        pin = self.session.pin
+        if pin is not None and pin.subscribed and unread_bytes > limits.subscriber_buffer_bytes:
+            stats.slow_subscribers_closed += 1
+            self.abort("its unread messages passed limits.subscriber_buffer_bytes")
+        elif unread_bytes > limits.output_buffer_bytes:
+            stats.output_limit_closed += 1
+            self.abort("its unread replies passed limits.output_buffer_bytes")
+        elif (victim := self._terrace.output.largest_over(added_bytes)) is not None:
+            stats.output_total_closed += 1
+            victim.abort("the unread replies of all clients passed limits.output_total_bytes")
 
     def pause_writing(self) -> None:
         self._writable = False
+        self._terrace.output.begin(self)
 
     def resume_writing(self) -> None:
         self._writable = True
+        self._terrace.output.end(self)
+
+    # Ending
 
     def eof_received(self) -> bool:
         """The client sends no more. What it asked for is still answered (`printf … | nc`),
@@ -115,16 +159,34 @@ class Connection(asyncio.Protocol):
         session = self.session
         if session is None or session.pin is not None or session.is_drained:
             return False
+        if self._transport is None or self._transport.get_extra_info("sslcontext") is not None:
+            return False  # TLS has no half-closed connections
         self._input_ended = True
         return True
 
     def abort(self, reason: str) -> None:
-        if self._transport is not None and self.session is not None:
+        transport, self._transport = self._transport, None
+        if transport is not None and self.session is not None:
+            self._terrace.output.end(self)
             self._terrace.log_closed(self.session, reason)
-            self._transport.abort()
+            transport.abort()
+
+    def close_if_idle(self, since: float) -> None:
+        """Close if nothing happened after `since`, unless the client waits for something.
+
+        A private connection is no excuse: a forgotten MULTI holds one.
+        """
+        session = self.session
+        if session is None or session.active_at >= since or not self._writable:
+            return
+        pin = session.pin
+        streams = pin is not None and (pin.subscribed or pin.monitoring)
+        if not (session.blocked or session.slots or streams):
+            self.abort("idle longer than listen.idle_timeout")
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
+        self._terrace.output.end(self)
         self._terrace.detach(self)
         if self.session is not None:
             self._terrace.close_session(self.session)

@@ -15,13 +15,15 @@ from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as package_version
 from typing import Any
 
-from tiers import TaskSet, TieredCache, TierError, TierUnavailable
+from tiers import CertificateError, TaskSet, TieredCache, TierError, TierUnavailable
 from tiers.resp import error
 
 from . import errors
 from .config import Config
 from .connection import Connection
 from .dispatch import dispatch
+from .listeners import Listeners
+from .output_budget import OutputBudget
 from .session import Session
 from .stats import Stats
 
@@ -52,12 +54,13 @@ class Terrace:
         self.started_at = clock()
         self.sessions: dict[int, Session] = {}
         self.draining = False
+        self.output: OutputBudget[Connection] = OutputBudget(config.limits.output_total_bytes)
         self._connections: set[Connection] = set()
         self._dirty: list[Connection] = []
         self._task_of: dict[Session, asyncio.Task[Any]] = {}
         self._tasks = TaskSet("proxy")
         self._next_ident = 1
-        self._server: asyncio.Server | None = None
+        self._listeners = Listeners(config, lambda: Connection(self))
         self._loop: asyncio.AbstractEventLoop | None = None
         self._last_protocol_log = -PROTOCOL_LOG_INTERVAL_S
 
@@ -69,32 +72,45 @@ class Terrace:
     async def start(self) -> None:
         """Listen. Redis and Postgres may be down: that shows in readiness, not here.
 
-        Raises OSError when the address cannot be bound.
+        Raises CertificateError, or OSError when an address cannot be bound.
         """
-        self._loop = loop = asyncio.get_running_loop()
+        self._loop = asyncio.get_running_loop()
         await self.stack.start()
-        listen = self.config.listen
-        self._server = await loop.create_server(
-            lambda: Connection(self), listen.host, listen.port, backlog=listen.backlog
-        )
-        if listen.idle_timeout_s:
+        await self._listeners.open()
+        if self.config.listen.idle_timeout_s:
             self._tasks.start("idle sweep", self._sweep_idle())
 
     @property
     def port(self) -> int:
-        assert self._server is not None
-        return int(self._server.sockets[0].getsockname()[1])
+        """The plain TCP port; 0 when there is none."""
+        return self._listeners.port
+
+    @property
+    def addresses(self) -> str:
+        return str(self._listeners)
 
     @property
     def ready(self) -> bool:
         """Whether commands can be answered in full: accepting, and L2 is there."""
-        return self._server is not None and not self.draining and self.stack.l2.ready
+        return self._listeners.is_open and not self.draining and self.stack.l2.ready
+
+    def reload_certificates(self) -> None:
+        """Show new clients what the files of [tls] hold now; bad ones change nothing."""
+        self._tasks.start("certificates", self._reload_certificates())
+
+    async def _reload_certificates(self) -> None:
+        try:
+            await self._listeners.reload_certificates()
+        except (CertificateError, OSError) as failure:
+            problems = "; ".join(str(failure).splitlines())
+            log.error("certificates not reloaded, the old ones stay: %s", problems)
+        else:
+            log.info("certificates reloaded: %s", self.config.tls.cert_file)
 
     async def drain(self, deadline_s: float) -> None:
         """Stop accepting, let what is in flight finish, then close everything."""
         self.draining = True
-        if self._server is not None:
-            self._server.close()
+        self._listeners.close()
         until = self.clock() + deadline_s
         while self.clock() < until:
             open_now = [c for c in list(self._connections) if not c.close_when_drained()]
@@ -109,11 +125,9 @@ class Terrace:
     async def _sweep_idle(self) -> None:
         while True:
             await asyncio.sleep(IDLE_SWEEP_S)
-            oldest = self.clock() - self.config.listen.idle_timeout_s
-            for session in list(self.sessions.values()):
-                waits = session.blocked or session.pin is not None or session.slots
-                if session.active_at < oldest and not waits:
-                    session.on_close_request("idle longer than listen.idle_timeout")
+            since = self.clock() - self.config.listen.idle_timeout_s
+            for connection in list(self._connections):
+                connection.close_if_idle(since)
 
     # Clients
 
@@ -234,14 +248,20 @@ async def _serve(config: Config) -> int:
     try:
         await terrace.start()
         await admin.start()
+    except CertificateError as failure:
+        for problem in str(failure).splitlines():
+            log.error("cannot listen: %s", problem)
+        await terrace.drain(0)
+        return 1
     except OSError as failure:
         log.error("cannot listen: %s", failure.strerror or failure)
         await terrace.drain(0)
         return 1
-    listen = config.listen
+    if config.tls.port:
+        loop.add_signal_handler(signal.SIGHUP, terrace.reload_certificates)
     log.info(
-        "terrace %s serves %s:%s (L2 %s)",
-        terrace.version, listen.host, terrace.port, terrace.stack.l2.endpoint,
+        "terrace %s serves %s (L2 %s)",
+        terrace.version, terrace.addresses, terrace.stack.l2.endpoint,
     )  # fmt: skip
     await stop.wait()
     log.info("draining for at most %g s", config.shutdown.deadline_s)

@@ -54,7 +54,10 @@ class Stats:
     connections_accepted: int = 0
     connections_rejected: int = 0
     protocol_errors: int = 0
+    input_limit_closed: int = 0
     output_limit_closed: int = 0
+    output_total_closed: int = 0
+    slow_subscribers_closed: int = 0
     read_errors: int = 0
     write_errors: int = 0
     bytes_in: int = 0

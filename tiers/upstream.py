@@ -14,7 +14,7 @@ import socket
 import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 from urllib.parse import unquote, urlsplit
 
 from .errors import ProtocolError, TierUnavailable
@@ -162,7 +162,8 @@ class Upstream(asyncio.Protocol):
         await loop.create_connection(lambda: self, endpoint.host, endpoint.port, ssl=context)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport  # type: ignore[assignment]
+        # uvloop's transports are no subclass of asyncio.Transport, but behave as one
+        self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=UNSENT_MAX_BYTES)
         sock = transport.get_extra_info("socket")
         if sock is not None and sock.family != socket.AF_UNIX:

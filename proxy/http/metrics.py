@@ -90,11 +90,20 @@ class TerraceCollector(Collector):
             commands.add_metric([name.lower()], count)
         yield commands
         yield GaugeMetricFamily("terrace_clients", "Connected clients", len(terrace.sessions))
+        yield GaugeMetricFamily(
+            "terrace_output_unread_bytes", "Replies of slow readers", terrace.output.count_bytes()
+        )
         for name, text, value in (
             ("connections_accepted", "Clients accepted", stats.connections_accepted),
             ("connections_rejected", "Clients turned away", stats.connections_rejected),
             ("protocol_errors", "Clients closed for malformed requests", stats.protocol_errors),
+            ("input_limit_closed", "Clients closed for sending too much while blocked",
+             stats.input_limit_closed),
             ("output_limit_closed", "Clients closed for unread replies", stats.output_limit_closed),
+            ("output_total_closed", "Clients closed for the unread replies of all clients",
+             stats.output_total_closed),
+            ("slow_subscribers_closed", "Subscribers closed for unread messages",
+             stats.slow_subscribers_closed),
             ("received_bytes", "Bytes from clients", stats.bytes_in),
             ("sent_bytes", "Bytes to clients", stats.bytes_out),
             ("read_errors", "Reads answered with an infrastructure error", stats.read_errors),
@@ -102,7 +111,7 @@ class TerraceCollector(Collector):
             ("stale_served", "L1 entries served while L2 was down", stats.stale_served),
             ("l1_fills", "Replies stored in L1", stats.fills),
             ("l1_fills_refused", "Replies not stored: outdated or too big", stats.fills_refused),
-        ):
+        ):  # fmt: skip
             yield CounterMetricFamily(f"terrace_{name}", text, value)
 
     def _upstream(self) -> Iterator[Metric]:
