@@ -31,6 +31,9 @@ PIN_LOST = error(
 EXEC_LOST = error(
     "EXECABORT Transaction discarded: terrace lost the private connection to L2 (redis) before EXEC"
 )
+EXEC_ARITY = error(
+    "EXECABORT Transaction discarded because of: wrong number of arguments for 'exec' command"
+)
 
 
 def wrong_arity(name: str) -> bytes:

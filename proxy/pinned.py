@@ -37,6 +37,7 @@ _SUBSCRIPTIONS = {
     "PSUBSCRIBE": "patterns", "PUNSUBSCRIBE": "patterns",
     "SSUBSCRIBE": "shards", "SUNSUBSCRIBE": "shards",
 }  # fmt: skip
+_IN_MULTI = frozenset(("EXEC", "DISCARD", "UNWATCH", "MONITOR"))  # not merely queued there
 _ALWAYS_LOCAL = frozenset(("QUIT", "RESET"))
 _PING = pack([b"PING"])
 
@@ -140,7 +141,7 @@ class Pinned:
         session = self.session
         if self.lost:
             self._dispatch_lost(command)
-        elif command.kind is Kind.PIN and command.name not in ("WATCH", "MULTI"):
+        elif command.name in _SUBSCRIPTIONS or (self.in_multi and command.name in _IN_MULTI):
             dispatch_pin(session, command, request, now)
         elif self.in_multi:
             self._queue(command, request)
@@ -291,11 +292,16 @@ def run_private(session: Session, command: Command, request: Request, now: float
 
 def dispatch_pin(session: Session, command: Command, request: Request, now: float) -> None:
     """MULTI, EXEC, WATCH, SUBSCRIBE, MONITOR and their likes."""
-    if not command.accepts(len(request[0])):
-        session.reply(errors.wrong_arity(command.name))
-        return
     name, pin = command.name, session.pin
     in_multi = pin is not None and pin.in_multi
+    if not command.accepts(len(request[0])):
+        if pin is not None and in_multi:
+            # Redis has to see it, too: such a mistake ends its transaction.
+            pin.forward(request, ExecSlot(pin) if name == "EXEC" else Slot(session))
+            session.block_idle()
+        else:
+            session.reply(errors.EXEC_ARITY if name == "EXEC" else errors.wrong_arity(name))
+        return
     if name in _SUBSCRIPTIONS:
         _subscribe(session, name, request)
     elif name in ("EXEC", "DISCARD"):

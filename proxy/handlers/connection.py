@@ -58,7 +58,7 @@ def select(session: Session, command: Command, request: Request) -> None:
     args = request[0]
     text = args[1]
     if not text.removeprefix(b"-").isdigit() or len(text) > 18:
-        session.reply(error("ERR invalid DB index"))
+        session.reply(errors.NOT_INTEGER)
         return
     db = int(text)
     l2 = session.stack.l2
