@@ -59,7 +59,6 @@ ROWS = (
     Command("ZSCORE", 3, Kind.CACHED, keys=(1, 1, 1)),
     # READ
     Command("ACL", -2, Kind.READ),
-    Command("CONFIG", -2, Kind.READ),
     Command("DBSIZE", 1, Kind.READ, portable=True),
     Command("DUMP", 2, Kind.READ, keys=(1, 1, 1)),
     Command("EVALSHA_RO", -3, Kind.READ, numkeys_at=2),
@@ -246,6 +245,7 @@ ROWS = (
     Command("AUTH", -2, Kind.LOCAL),
     Command("CLIENT", -2, Kind.LOCAL),
     Command("COMMAND", -1, Kind.LOCAL),
+    Command("CONFIG", -2, Kind.LOCAL),
     Command("ECHO", 2, Kind.LOCAL),
     Command("HELLO", -1, Kind.LOCAL),
     Command("INFO", -1, Kind.LOCAL),

@@ -2,6 +2,7 @@
 
 connection  PING ECHO SELECT HELLO AUTH QUIT RESET
 client      CLIENT and its subcommands
+config      CONFIG, with Terrace's options beside those of Redis
 introspection  INFO COMMAND
 scan        SCAN over L2 and the mapped views
 tier        TIER.*
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from tiers.resp import Request
 
 from ..commands import Command
-from . import client, connection, introspection, scan, tier
+from . import client, config, connection, introspection, scan, tier
 
 if TYPE_CHECKING:
     from ..session import Session
@@ -34,6 +35,7 @@ LOCAL_HANDLERS: dict[str, Handler] = {
     "QUIT": connection.quit_,
     "RESET": connection.reset,
     "CLIENT": client.client,
+    "CONFIG": config.config,
     "INFO": introspection.info,
     "COMMAND": introspection.command,
     "SCAN": scan.scan,

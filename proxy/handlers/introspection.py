@@ -64,13 +64,13 @@ async def _command(session: Session, args: list[bytes]) -> None:
 
     if sub in (b"", b"INFO") and not named:
         rows = [_row(session, row) for row in own.values()]
-        session.reply(_extended(await ask(*args), rows))
+        session.reply(extended(await ask(*args), rows))
     elif sub == b"COUNT" and not named:
         reply = await ask(*args)
         session.reply(integer(int(reply[1:-2]) + len(own)) if reply[:1] == b":" else reply)
     elif sub == b"LIST" and not named:
         names = [bulk(name.lower()) for name in own]
-        session.reply(_extended(await ask(*args), names))
+        session.reply(extended(await ask(*args), names))
     elif sub == b"INFO":
         session.reply(await _info_of(session, args[2:], own, ask))
     elif sub == b"DOCS":
@@ -80,7 +80,7 @@ async def _command(session: Session, args: list[bytes]) -> None:
         if others or not named:
             reply = await ask(b"COMMAND", b"DOCS", *others)
         docs = [bulk(row.name.lower()) + _docs(row, proto) for row in chosen]
-        session.reply(_extended(reply, docs, width=1 if proto == 3 else 2))
+        session.reply(extended(reply, docs, width=1 if proto == 3 else 2))
     elif sub == b"GETKEYS" and named and named[0] in own:
         keys = own[named[0]].keys_of(args[2:])
         session.reply(array(bulk(key) for key in keys))
@@ -109,7 +109,7 @@ def _own_rows() -> dict[bytes, Command]:
     return {name: row for name, row in TABLE.rows.items() if row.kind is Kind.OWN}
 
 
-def _extended(reply: bytes, items: list[bytes], width: int = 1) -> bytes:
+def extended(reply: bytes, items: list[bytes], width: int = 1) -> bytes:
     """An aggregate reply with more items at its end; an error reply stays what it is."""
     if reply[:1] not in b"*%":
         return reply

@@ -1,0 +1,106 @@
+"""CONFIG: Redis' parameters, and Terrace's own options as parameters `terrace.…`.
+
+Terrace's are answered from its own memory, so they can be read while Redis is down. They
+are fixed from start to end; everything else CONFIG can do is done by Redis.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from tiers import glob_matcher
+from tiers.resp import Request, bulk, error, mapping
+
+from ..commands import Command
+from ..config import Config
+from ..masking import mask, mask_option
+from ..option_table import Row, table, toml_text
+from .introspection import extended
+
+if TYPE_CHECKING:
+    from ..session import Session
+
+PREFIX = b"terrace."
+
+
+def config(session: Session, command: Command, request: Request) -> None:
+    args = request[0]
+    sub = args[1].upper()
+    if sub == b"SET" and (names := [name for name in args[2::2] if is_own(name)]):
+        session.reply(_fixed(session.config, names[0]))
+        return
+    if sub == b"GET" and len(args) > 2 and all(map(is_own, args[2:])):
+        session.reply(mapping(_matching(session.config, args[2:]), session.proto))
+        return
+    if session.in_flight:
+        session.block_idle(request)
+        return
+    session.terrace.run_task(session, _ask(session, args))
+
+
+async def _ask(session: Session, args: list[bytes]) -> None:
+    """Redis answers; GET gets Terrace's options added where a pattern covers both."""
+    proto = session.proto
+    if args[1].upper() != b"GET" or len(args) == 2:
+        session.reply(await session.stack.l2.ask(args, proto=proto))
+        return
+    patterns = args[2:]
+    others = [pattern for pattern in patterns if not is_own(pattern)]
+    reply = await session.stack.l2.ask([b"CONFIG", b"GET", *others], proto=proto)
+    own = _matching(session.config, patterns)
+    pairs = [bulk(name) + value for name, value in own.items()]
+    session.reply(extended(reply, pairs, width=1 if proto == 3 else 2))
+
+
+def is_own(pattern: bytes) -> bool:
+    """Whether it can match nothing but options of Terrace."""
+    return pattern[: len(PREFIX)].lower() == PREFIX
+
+
+def _matching(config: Config, patterns: list[bytes]) -> dict[bytes, bytes]:
+    """Name -> encoded value of every option that a pattern matches; case does not matter."""
+    matchers = [glob_matcher(pattern.lower()) for pattern in patterns]
+    return {
+        name: bulk(value)
+        for name, value in _parameters(config).items()
+        if any(matches(name) for matches in matchers)
+    }
+
+
+def _fixed(config: Config, name: bytes) -> bytes:
+    shown = name[:128].decode("utf-8", "replace")
+    if name.lower() not in _parameters(config):
+        return error(f"ERR Unknown option or number of arguments for CONFIG SET - '{shown}'")
+    return error(
+        f"ERR CONFIG SET failed (possibly related to argument '{shown}') - terrace reads its "
+        "options at start: change it in the configuration and restart terrace"
+    )
+
+
+@lru_cache(maxsize=1)
+def _rows() -> dict[str, Row]:
+    return table(Config)
+
+
+def _parameters(config: Config) -> dict[bytes, str]:
+    """Every option as a parameter: named in lower case, without secrets."""
+    values = config.model_dump(by_alias=True)
+    parameters = {}
+    for path, row in _rows().items():
+        value = values
+        for part in path.split("."):
+            value = value[part]
+        parameters[PREFIX + path.encode()] = _text(row, value)
+    return parameters
+
+
+def _text(row: Row, value: object) -> str:
+    if row.secret:
+        return ""
+    if row.kind in ("rows", "map"):
+        return mask(json.dumps(value))
+    if isinstance(value, str):
+        return mask_option(value)
+    return toml_text(value, row.kind).strip('"')
