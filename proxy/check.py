@@ -10,11 +10,13 @@ import socket
 from collections.abc import Awaitable, Iterator
 from dataclasses import dataclass, field
 
-from tiers import Mappings
+from tiers import CertificateError, Mappings
 
 from .config import Config
+from .listeners import unix_socket_problem
 from .masking import mask_option, one_line
 from .option_table import toml_text
+from .tls import server_context
 
 _LOOPBACK = ("127.", "::1", "localhost")
 _PROBE_GRACE_S = 5.0  # above the connect timeout and the deadline that a probe keeps by itself
@@ -33,7 +35,8 @@ async def check(config: Config) -> Findings:
         _probe("L3", _l3_problems(config), config.l3.connect_timeout_s + config.l3.deadline_s),
     )
     problems = [one_line(problem) for part in found for problem in part]
-    return Findings([*busy_ports(config), *problems], list(_notes(config)))
+    here = [*busy_ports(config), *map(one_line, _file_problems(config))]
+    return Findings([*here, *problems], list(_notes(config)))
 
 
 async def _l2_problems(config: Config) -> list[str]:
@@ -69,14 +72,29 @@ async def _probe(tier: str, problems: Awaitable[list[str]], timeout_s: float) ->
 def busy_ports(config: Config) -> Iterator[str]:
     """One line for each configured port that cannot be listened on now."""
     listeners = [("listen", config.listen.host, config.listen.port)]
+    if config.tls.port:
+        listeners.append(("tls", config.listen.host, config.tls.port))
     if config.admin.enabled:
         listeners.append(("admin", config.admin.host, config.admin.port))
     for group, host, port in listeners:
         if problem := _bind_problem(host, port):
+            host_group = "listen" if group == "tls" else group
             yield (
                 f"{group}.port = {port}: cannot listen on {host}:{port}: {problem}; free the port, "
-                f"or set {group}.host / {group}.port (TERRACE_{group.upper()}__PORT)"
+                f"or set {host_group}.host / {group}.port (TERRACE_{group.upper()}__PORT)"
             )
+
+
+def _file_problems(config: Config) -> Iterator[str]:
+    """Certificates that cannot be used, and a unix socket that cannot be made."""
+    if config.tls.port:
+        try:
+            server_context(config.tls)
+        except CertificateError as failure:
+            yield from str(failure).splitlines()
+    path = config.listen.unix_socket
+    if path and (problem := unix_socket_problem(path)):
+        yield f"listen.unix_socket = {path}: {problem}; choose another path"
 
 
 def _bind_problem(host: str, port: int) -> str:
@@ -117,7 +135,12 @@ def _notes(config: Config) -> Iterator[str]:
 def summary(config: Config, findings: Findings) -> Iterator[str]:
     """What is printed when nothing is wrong."""
     listen, admin = config.listen, config.admin
-    yield f"listen: {listen.host}:{listen.port} is free"
+    if listen.port or not (config.tls.port or listen.unix_socket):
+        yield f"listen: {listen.host}:{listen.port} is free"
+    if config.tls.port:
+        yield f"tls: {listen.host}:{config.tls.port} is free, the certificates can be used"
+    if listen.unix_socket:
+        yield f"listen: {listen.unix_socket} can be made"
     if admin.enabled:
         yield f"admin: {admin.host}:{admin.port} is free"
     yield f"L2: {mask_option(config.l2.url)} answers"
