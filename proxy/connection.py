@@ -155,9 +155,9 @@ class Connection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """The client sends no more. What it asked for is still answered (`printf … | nc`),
-        unless it waits on a private connection: then it counts as gone."""
+        unless it waits for what others may do: then it counts as gone."""
         session = self.session
-        if session is None or session.pin is not None or session.is_drained:
+        if session is None or session.is_done:
             return False
         if self._transport is None or self._transport.get_extra_info("sslcontext") is not None:
             return False  # TLS has no half-closed connections

@@ -81,6 +81,11 @@ class Pinned:
         """Frames may come that answer no request."""
         return bool(self.subscribed) or self.monitoring or self.tracking
 
+    @property
+    def waits_for_others(self) -> bool:
+        """Subscribed, monitoring, or blocked in Redis: the next frame may never come."""
+        return self.streams or self.blocking_id is not None
+
     def begin_transaction(self) -> None:
         self.in_multi = True
         self.keys: list[bytes] = []

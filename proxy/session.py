@@ -275,7 +275,7 @@ class Session:
     @property
     def is_done(self) -> bool:
         """For a client that sends no more: nothing is owed, or it waits for what may never come."""
-        return self.is_drained or self.pin is not None
+        return self.is_drained or (self.pin is not None and self.pin.waits_for_others)
 
     @property
     def pending_commands(self) -> int:
