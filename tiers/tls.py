@@ -8,6 +8,7 @@ the connections to Redis; the listener's side is in `proxy.tls`.
 from __future__ import annotations
 
 import os
+import re
 import ssl
 from collections.abc import Sequence
 
@@ -15,6 +16,7 @@ from .options import L2Options
 
 _CERTIFICATE = b"-----BEGIN CERTIFICATE-----"
 _KEY = b"PRIVATE KEY-----"
+_SOURCE = re.compile(r"^\[[A-Z0-9: _]*\] |(?: )?\(_ssl\.c:\d+\)$")
 _REASONS = {
     "WRONG_VERSION_NUMBER": "the peer does not speak TLS on this port",
     "TLSV1_ALERT_PROTOCOL_VERSION": "the peer accepts none of our TLS versions",
@@ -71,7 +73,11 @@ def key_pair_problems(
     except ssl.SSLError as error:
         if error.reason == "KEY_VALUES_MISMATCH":
             return [f"{key_option}: {key_file}: is not the key of {cert_option}, {cert_file}"]
-        return [f"{cert_option}: {cert_file}: cannot be used: {tls_error_text(error)}"]
+        # OpenSSL does not say in which of the two it stumbled; a trust store takes no keys.
+        scratch = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        if problem := authorities_problem(scratch, cert_option, cert_file):
+            return [problem]
+        return [f"{key_option}: {key_file}: cannot be used: {tls_error_text(error)}"]
     except OSError as error:
         return [f"{cert_option}: {cert_file}: cannot be read: {error.strerror}"]
     return []
@@ -99,7 +105,8 @@ def tls_error_text(error: BaseException) -> str:
         return f"the certificate is not trusted: {error.verify_message.rstrip('.')}"
     if isinstance(error, ssl.SSLError) and error.reason:
         return _REASONS.get(error.reason) or error.reason.replace("_", " ").lower()
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return _SOURCE.sub("", text)
 
 
 class ClientTls:
