@@ -56,7 +56,9 @@ class RedisServer:
     `durable`: append-only file. Otherwise nothing is kept (tests).
     """
 
-    def __init__(self, folder: Path, *, durable: bool = True, options: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, folder: Path, *, durable: bool = True, options: tuple[str, ...] = ()
+    ) -> None:
         self.folder = folder
         self.binary = find_redis()
         self.version = redis_version(self.binary)
