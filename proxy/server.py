@@ -103,7 +103,7 @@ class Terrace:
             await self._listeners.reload_certificates()
         except (CertificateError, OSError) as failure:
             problems = "; ".join(str(failure).splitlines())
-            log.error("certificates not reloaded, the old ones stay: %s", problems)
+            log.warning("certificates not reloaded, the old ones stay: %s", problems)
         else:
             log.info("certificates reloaded: %s", self.config.tls.cert_file)
 

@@ -16,7 +16,7 @@ from .options import L2Options
 
 _CERTIFICATE = b"-----BEGIN CERTIFICATE-----"
 _KEY = b"PRIVATE KEY-----"
-_SOURCE = re.compile(r"^\[[A-Z0-9: _]*\] |(?: )?\(_ssl\.c:\d+\)$")
+_SOURCE = re.compile(r"^\[[A-Z0-9: _]*\] | ?\(_ssl\.c:\d+\)$")
 _REASONS = {
     "WRONG_VERSION_NUMBER": "the peer does not speak TLS on this port",
     "TLSV1_ALERT_PROTOCOL_VERSION": "the peer accepts none of our TLS versions",
