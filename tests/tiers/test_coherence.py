@@ -16,7 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.tiers.coherence_world import KEYS, STEPS, Step, Violation, World
+from tests.tiers.coherence_world import STEPS, Step, Violation, World
+from tests.tiers.model_redis import KEYS
 from tiers import _arena_py
 from tiers._arena_py import Arena
 from tiers.coherence import Coherence
@@ -31,17 +32,22 @@ SCHEDULES = 400
 STEPS_EACH = 200
 
 
+def share_slots(monkeypatch: pytest.MonkeyPatch, *, slots: int) -> None:
+    """Keys by their first byte into so few slots: the same in every run, and cheap worlds."""
+    monkeypatch.setattr(_arena_py, "SLOTS", slots)
+    monkeypatch.setattr(_arena_py, "_MASK", slots - 1)
+    monkeypatch.setattr(_arena_py, "hash", lambda key: key[0], raising=False)
+
+
 @pytest.fixture(autouse=True)
-def few_slots(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that keys share slots, and worlds are cheap."""
-    monkeypatch.setattr(_arena_py, "SLOTS", 4)
-    monkeypatch.setattr(_arena_py, "_MASK", 3)
+def a_slot_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    share_slots(monkeypatch, slots=4)
 
 
 TRACKED, PLAIN = 0, 1  # for send, execute, deliver, exchange, lose
 READ_A = ("read", 8)  # client 0, key a, stored as it is parsed
 WRITE_A_WITH_TTL = ("write", 12)
-STRANGER_WRITES_A = ("stranger", 8)
+STRANGER_WRITES_A, STRANGER_FLUSHES = ("stranger", 8), ("stranger", 2)
 WAIT_10_MS, WAIT_40_MS, WAIT_200_MS = ("wait", 2), ("wait", 4), ("wait", 5)
 
 # What random schedules hardly ever bring about: it takes a particular order of long waits.
@@ -54,6 +60,15 @@ DIALOGUES: list[list[Step]] = [
     [  # a reply arrives long after it was true, and the push after it has not yet
         READ_A, ("exchange", TRACKED), ("ping", 0), ("send", TRACKED), ("execute", TRACKED),
         STRANGER_WRITES_A, WAIT_200_MS, ("deliver", TRACKED), READ_A,
+    ],
+    [  # a fill commits while another client's write is in flight beside it, which then reads
+        ("write", 49), READ_A, ("exchange", TRACKED), ("read", 9),
+    ],
+    [  # what changed during a loss is read after it
+        READ_A, ("exchange", TRACKED), ("lose", TRACKED), STRANGER_WRITES_A, ("connect", 0), READ_A,
+    ],
+    [  # everything is gone at once
+        STRANGER_WRITES_A, READ_A, ("exchange", TRACKED), STRANGER_FLUSHES,
     ],
     [  # Redis stays away
         READ_A, ("exchange", TRACKED), ("lose", TRACKED), STRANGER_WRITES_A, WAIT_200_MS,
@@ -83,7 +98,9 @@ def test_no_rare_schedule_does_either(schedule: list[Step]) -> None:
     World().run(schedule)
 
 
-def test_many_long_schedules() -> None:
+@pytest.mark.parametrize("slots", [1, 4])
+def test_many_long_schedules(slots: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    share_slots(monkeypatch, slots=slots)
     served: Counter[str] = Counter()
     for seed in range(SCHEDULES):
         world = World()
@@ -92,10 +109,10 @@ def test_many_long_schedules() -> None:
         except Violation as violation:
             pytest.fail(f"schedule {seed}: {violation}")
         served += world.served
-    assert served["fill"] > 1000
-    assert served["hit"] > 1000
+    assert served["fill"] > 500
+    assert served["hit"] > 500
     assert served["suspect"] > 5
-    assert served["settled"] > 100
+    assert served["settled"] > 50
 
 
 # The algorithm broken on purpose
