@@ -56,6 +56,7 @@ class Pinned:
         self.monitoring = False
         self.tracking = False
         self.waits_alone = False  # for a blocking (or unknown) command
+        self.opened_for: Request | None = None  # has not run yet: it was put off meanwhile
         self.subscriptions: dict[str, set[bytes]] = {
             "channels": set(),
             "patterns": set(),
@@ -100,6 +101,8 @@ class Pinned:
         if self.in_multi or self.watching or self.streams:
             return
         session = self.session
+        if session.backlog and session.backlog[0] is self.opened_for:
+            return
         session.pin = session.via = None
         session.stack.l2.pins.give_back(self.upstream)
 
@@ -275,6 +278,7 @@ async def _connect(session: Session, request: Request) -> None:
         session.reply(errors.tier_failed(failure))
         return
     session.pin = Pinned(session, upstream)
+    session.pin.opened_for = request
     session.backlog.appendleft(request)
 
 

@@ -136,17 +136,15 @@ def test_client_unblock(terrace: TerraceProcess, direct: Wire) -> None:
 
 def test_beyond_max_pinned_is_an_error_not_a_wait(redis: RedisProcess, direct: Wire) -> None:
     with running_terrace(redis.url, l2__max_pinned=2, l2__max_idle_pinned=2) as small:
-        waiters = [Wire(small.port) for _ in range(2)]
-        for wire in waiters:
-            wire.send("BLPOP", "q", 0)
-        wait_blocked(direct, 2)
-        with Wire(small.port) as third:
+        with Wire(small.port) as first, Wire(small.port) as second, Wire(small.port) as third:
+            first.send("BLPOP", "q", 0)
+            second.send("BLPOP", "q", 0)
+            wait_blocked(direct, 2)
             refusal = third.ask("BLPOP", "q", 0)
             assert refusal.startswith(b"-ERR terrace: L2 (redis)")
             assert b"l2.max_pinned" in refusal
             assert third.ask("SET", "k", "v") == b"+OK\r\n"
-        for wire in waiters:
-            wire.close()
+        assert small.figure("l2_private_connections_opened") == "2"
 
 
 def test_wait_counts_writes_of_this_client(terrace: TerraceProcess) -> None:
