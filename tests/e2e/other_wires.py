@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import ssl
 
@@ -34,6 +35,11 @@ class TlsWire(_WireOver):
         """Tells one certificate of the server from another."""
         certificate = self._socket.getpeercert()  # type: ignore[attr-defined]
         return str(certificate["serialNumber"])
+
+    def say_goodbye(self) -> None:
+        """close_notify, and wait for the one of the peer."""
+        with contextlib.suppress(OSError):
+            self._socket.unwrap()  # type: ignore[attr-defined]
 
     @property
     def version(self) -> str:

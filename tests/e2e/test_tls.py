@@ -77,13 +77,17 @@ def test_a_plain_client_on_the_tls_port_harms_nobody(
 
 
 def test_a_client_that_ends_its_side_early_is_closed_quietly(
-    redis: RedisProcess, authority: Authority
+    own_redis: RedisProcess, authority: Authority
 ) -> None:
-    with tls_terrace(redis, authority) as (terrace, port):
+    """TLS has no half-closed connections: the reply that is still owed has no way to go."""
+    with tls_terrace(own_redis, authority) as (terrace, port):
         with TlsWire(port, authority.client_context()) as wire:
-            wire.send_raw(encode("INCR", "n") * 100)  # their replies are on the way
-            wire.half_close()
+            own_redis.freeze()
+            wire.send("INCR", "n")
+            wait_until(lambda: terrace.metrics()['terrace_commands_total{command="incr"}'], "sent")
+            wire.say_goodbye()
             wait_until(lambda: terrace.metrics()["terrace_clients"] == 0, "the client is gone")
+            own_redis.thaw()
         assert "eof_received" not in terrace.log()
 
 
