@@ -11,6 +11,7 @@ import hashlib
 import importlib.util
 import os
 import pwd
+import secrets
 import shutil
 import signal
 import socket
@@ -79,11 +80,13 @@ class PostgresServer:
         self._socket_folder = self._home
 
     def __repr__(self) -> str:
-        return f"<PostgresServer {self.dsn}>"
+        return f"<PostgresServer 127.0.0.1:{self.port}>"
 
     @property
     def dsn(self) -> str:
-        return f"postgresql://{SUPERUSER}@127.0.0.1:{self.port}/{DATABASE}"
+        """By TCP, with the password: not for logs."""
+        password = self._password_file.read_text().strip()
+        return f"postgresql://{SUPERUSER}:{password}@127.0.0.1:{self.port}/{DATABASE}"
 
     @property
     def socket(self) -> Path:
@@ -98,6 +101,11 @@ class PostgresServer:
     @property
     def pid(self) -> int:
         return self.child.pid
+
+    @property
+    def _password_file(self) -> Path:
+        """Made up at the first start: every user of the machine can reach the TCP port."""
+        return self._home / "password"
 
     @property
     def _data(self) -> Path:
@@ -184,12 +192,20 @@ class PostgresServer:
             )
 
     def _initdb(self) -> None:
+        password = self._password_file
+        password.unlink(missing_ok=True)
+        password.touch(mode=0o600)
+        password.write_text(secrets.token_urlsafe(24) + "\n")
+        if self._account is not None:
+            os.chown(password, self._account.pw_uid, self._account.pw_gid)
         result = subprocess.run(  # noqa: S603
             [
                 str(self._programs / "initdb"),
                 "-D", str(self._data),
                 "-U", SUPERUSER,
-                "--auth=trust",
+                "--auth-local=trust",  # the folder of the socket is ours alone
+                "--auth-host=scram-sha-256",
+                f"--pwfile={password}",
                 "--encoding=UTF8",
                 "--locale=C",
                 *([] if self._durable else ["--no-sync"]),

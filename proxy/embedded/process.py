@@ -1,9 +1,13 @@
-"""A child process: logs to a file, ends with its parent, is found again by its pid file."""
+"""A child process: logs to a file, ends with its parent, is found again by its pid file.
+
+On Linux the kernel ends a child whose parent was killed (see launcher.py). "Parent"
+means the thread that started it: start children from the main thread only.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
+import json
 import os
 import pwd
 import signal
@@ -14,7 +18,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-PR_SET_PDEATHSIG = 1
+_LAUNCHER = Path(__file__).with_name("launcher.py")
 START_TIMEOUT_S = 20.0
 STOP_TIMEOUT_S = 10.0
 POLL_S = 0.02
@@ -49,19 +53,19 @@ class Child:
         self.log = log
         self._stop_signal = stop_signal
         log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("ab") as output:
+        settings = {"signal": int(stop_signal), "parent": os.getpid()}
+        if account is not None:
+            settings |= {"uid": account.pw_uid, "gid": account.pw_gid}
+        launcher = [sys.executable, "-I", "-S", str(_LAUNCHER), json.dumps(settings)]
+        with log.open("wb") as output:
             self._process = subprocess.Popen(  # noqa: S603 (our own command line)
-                list(command),
+                [*launcher, *command],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
                 cwd=cwd,
                 env=env,
                 start_new_session=True,  # Ctrl-C reaches the parent only; it ends us in order
-                preexec_fn=_die_with_parent(stop_signal),
-                user=account.pw_uid if account else None,
-                group=account.pw_gid if account else None,
-                extra_groups=[] if account else None,
             )
 
     @property
@@ -107,14 +111,6 @@ class Child:
             except subprocess.TimeoutExpired:
                 self._process.kill()
         return self._process.wait()
-
-
-def _die_with_parent(number: signal.Signals) -> Callable[[], None] | None:
-    """Linux can end a child when its parent is killed; elsewhere the pid file has to do."""
-    if sys.platform != "linux":
-        return None
-    libc = ctypes.CDLL(None)
-    return lambda: libc.prctl(PR_SET_PDEATHSIG, int(number))
 
 
 def end_orphan(pid_file: Path, marks: Sequence[str], number: signal.Signals) -> None:

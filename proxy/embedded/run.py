@@ -157,6 +157,7 @@ class Trial:
             "pids": pids,
         }
         draft = self._endpoints_file.with_suffix(".new")
+        draft.touch(mode=0o600)  # it holds the password of PostgreSQL
         draft.write_text(json.dumps(endpoints, indent=2) + "\n")
         draft.replace(self._endpoints_file)
 
