@@ -16,11 +16,7 @@ from rich.table import Table
 
 ROUNDS = 3
 KEYS = ("GET airport:JFK", "GET airport:NRT", "HGET country:US airports", "HGETALL country:FR")
-_TIERS = {
-    "L1": "[green]L1[/] memory",
-    "L2": "[yellow]L2[/] Redis",
-    "L3": "[red]L3[/] Postgres",
-}
+_TIERS = {"L1": "[green]L1[/]", "L2": "[yellow]L2[/]", "L3": "[red]L3[/]"}
 
 
 def main(argv: Sequence[str]) -> int:
@@ -42,10 +38,13 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _table(client: redis.Redis) -> Table:
-    table = Table(title="Which tier answered, and how long it took")
-    table.add_column("command")
+    table = Table(
+        title="Which tier answered, and how long it took",
+        caption="L1 memory of the proxy, L2 Redis, L3 PostgreSQL",
+    )
+    table.add_column("command", no_wrap=True)
     for number in range(1, ROUNDS + 1):
-        table.add_column(f"{number}. time", justify="right")
+        table.add_column(f"{number}. time", justify="right", no_wrap=True)
     for command in KEYS:
         words = command.split()
         _run(client, "TIER.INVALIDATE", "KEYS", words[1])
