@@ -1,0 +1,199 @@
+"""The upstream pipe: replies to their waiters in order, databases, pushes, the watermark."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.tiers.splits import cut
+from tiers.errors import ProtocolError
+from tiers.pipe import DISCARD, UpstreamPipe
+from tiers.resp import OK, pack
+
+PING = pack([b"PING"])
+PUSH = b">2\r\n+invalidate\r\n*1\r\n+k\r\n"
+
+
+class Recorder:
+    """A waiter that notes what it was told."""
+
+    def __init__(self) -> None:
+        self.replies: list[tuple[bytes, float]] = []
+        self.losses: list[tuple[str, bool]] = []
+
+    def on_reply(self, reply: bytes, sent_at: float) -> None:
+        self.replies.append((reply, sent_at))
+
+    def on_lost(self, reason: str, sent: bool) -> None:
+        self.losses.append((reason, sent))
+
+
+def test_replies_go_to_their_waiters_with_the_time_of_their_sending() -> None:
+    pipe, a, b, c = UpstreamPipe(), Recorder(), Recorder(), Recorder()
+    pipe.queue(PING, a, 0)
+    pipe.queue(PING, b, 0)
+    assert pipe.waiting_since() is None, "nothing was sent yet"
+    assert pipe.take_output(1.0) == PING * 2
+    assert not pipe.has_output
+    pipe.queue(PING, c, 0)
+    assert pipe.take_output(2.0) == PING
+    assert (len(pipe), pipe.last_sent_at, pipe.waiting_since()) == (3, 2.0, 1.0)
+    assert pipe.feed(b"+1\r\n+2") == 1.0
+    assert pipe.feed(b"\r\n+3\r\n") == 2.0
+    assert [r.replies for r in (a, b, c)] == [
+        [(b"+1\r\n", 1.0)], [(b"+2\r\n", 1.0)], [(b"+3\r\n", 2.0)],
+    ]  # fmt: skip
+    assert (len(pipe), pipe.waiting_since()) == (0, None)
+
+
+def test_the_database_is_switched_where_it_differs() -> None:
+    pipe, waiter = UpstreamPipe(), Recorder()
+    for db in (0, 12, 12, 0):
+        pipe.queue(PING, waiter, db)
+    to_12, to_0 = pack([b"SELECT", b"12"]), pack([b"SELECT", b"0"])
+    assert pipe.take_output(1.0) == PING + to_12 + PING * 2 + to_0 + PING
+    pipe.feed(b"+0\r\n" + OK + b"+1\r\n+2\r\n" + OK + b"+3\r\n")
+    assert [reply for reply, _ in waiter.replies] == [b"+0\r\n", b"+1\r\n", b"+2\r\n", b"+3\r\n"]
+
+
+def test_pushes_are_nobodys_replies_and_come_in_stream_order() -> None:
+    story: list[bytes] = []
+
+    class Teller(Recorder):
+        def on_reply(self, reply: bytes, sent_at: float) -> None:
+            story.append(reply)
+
+    def tap(frame: bytes) -> bool:
+        story.append(frame)
+        return True
+
+    pipe = UpstreamPipe(tap)
+    pipe.queue(PING * 2, Teller(), 0, replies=2)
+    pipe.take_output(1.0)
+    assert pipe.feed(PUSH) == 0.0, "a push answers nothing: it moves no watermark"
+    pipe.feed(b"+1\r\n" + PUSH + b"+2\r\n" + PUSH)
+    assert story == [PUSH, b"+1\r\n", PUSH, b"+2\r\n", PUSH]
+
+
+def test_a_tap_may_decline_and_sees_everything_when_asked() -> None:
+    seen: list[bytes] = []
+
+    def tap(frame: bytes) -> bool:
+        seen.append(frame)
+        return frame.startswith(b"*3")
+
+    pipe, waiter = UpstreamPipe(tap), Recorder()
+    pipe.queue(PING, waiter, 0, replies=2)
+    pipe.take_output(1.0)
+    message = b"*3\r\n+message\r\n+ch\r\n+hi\r\n"
+    pipe.feed(PUSH)
+    assert waiter.replies == [(PUSH, 1.0)], "declined: a reply"
+    pipe.tap_all = True
+    pipe.feed(message + b"+PONG\r\n" + message)
+    assert waiter.replies[1:] == [(b"+PONG\r\n", 1.0)]
+    assert seen == [PUSH, message, b"+PONG\r\n", message]
+
+
+def test_a_request_with_many_replies_and_one_that_forgoes_the_rest() -> None:
+    pipe, many, after = UpstreamPipe(), Recorder(), Recorder()
+    pipe.queue(PING, many, 0, replies=3)
+    pipe.queue(PING, after, 0)
+    pipe.take_output(1.0)
+    pipe.feed(b"-ERR no\r\n")
+    pipe.forgo(many)
+    pipe.feed(b"+PONG\r\n")
+    assert [reply for reply, _ in many.replies] == [b"-ERR no\r\n"]
+    assert [reply for reply, _ in after.replies] == [b"+PONG\r\n"]
+    assert pipe.waiting_since() is None
+
+
+def test_a_frame_that_nobody_asked_for_is_dropped() -> None:
+    pipe, waiter = UpstreamPipe(), Recorder()
+    assert pipe.feed(b"+huh\r\n") == 0.0
+    pipe.queue(PING, waiter, 0)
+    pipe.take_output(1.0)
+    pipe.feed(b"+PONG\r\n")
+    assert waiter.replies == [(b"+PONG\r\n", 1.0)]
+
+
+def test_losing_the_connection_tells_everybody_once_and_what_was_sent() -> None:
+    pipe, answered, sent, unsent = UpstreamPipe(), Recorder(), Recorder(), Recorder()
+    pipe.queue(PING, answered, 0)
+    pipe.queue(PING, sent, 3, replies=2)
+    pipe.take_output(1.0)
+    pipe.feed(b"+PONG\r\n")
+    pipe.queue(PING, unsent, 5)
+    pipe.fail_all("gone")
+    assert answered.losses == []
+    assert sent.losses == [("gone", True)] * 2
+    assert unsent.losses == [("gone", False)]
+    assert (len(pipe), pipe.db, pipe.has_output, pipe.waiting_since()) == (0, 0, False, None)
+
+
+def test_half_a_reply_does_not_survive_the_connection() -> None:
+    pipe, waiter = UpstreamPipe(), Recorder()
+    pipe.queue(PING, waiter, 0)
+    pipe.take_output(1.0)
+    pipe.feed(b"$100\r\nhalf")
+    pipe.fail_all("gone")
+    pipe.queue(PING, waiter, 0)
+    pipe.take_output(2.0)
+    pipe.feed(b"+PONG\r\n")
+    assert waiter.replies == [(b"+PONG\r\n", 2.0)]
+
+
+def test_a_waiter_may_queue_again_from_within() -> None:
+    pipe = UpstreamPipe()
+
+    class Again(Recorder):
+        def on_reply(self, reply: bytes, sent_at: float) -> None:
+            super().on_reply(reply, sent_at)
+            if len(self.replies) == 1:
+                pipe.queue(PING, self, 0)
+
+        def on_lost(self, reason: str, sent: bool) -> None:
+            super().on_lost(reason, sent)
+            pipe.queue(PING, DISCARD, 0)
+
+    again = Again()
+    pipe.queue(PING, again, 0)
+    pipe.take_output(1.0)
+    pipe.feed(b"+1\r\n")
+    assert pipe.take_output(2.0) == PING
+    pipe.fail_all("gone")
+    assert again.losses == [("gone", True)]
+    assert len(pipe) == 1
+
+
+def test_bytes_that_are_not_resp_end_the_stream() -> None:
+    pipe = UpstreamPipe()
+    with pytest.raises(ProtocolError):
+        pipe.feed(b"HTTP/1.1 400\r\n")
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 2), st.booleans()), max_size=20),
+    st.lists(st.integers(min_value=0), max_size=8),
+)
+def test_every_waiter_gets_its_own_reply(
+    requests: list[tuple[int, bool]], places: list[int]
+) -> None:
+    """Whatever databases, flushes and cuts there are."""
+    pipe = UpstreamPipe(tap=lambda frame: True)
+    waiters, sent = [], b""
+    for number, (db, flush) in enumerate(requests):
+        waiters.append(Recorder())
+        pipe.queue(pack([b"ECHO", b"%d" % number]), waiters[-1], db)
+        if flush:
+            sent += pipe.take_output(float(number))
+    if pipe.has_output:
+        sent += pipe.take_output(99.0)
+    stream = b""
+    for command in sent.split(b"*2\r\n")[1:]:
+        stream += OK if b"SELECT" in command else command.removeprefix(b"$4\r\nECHO\r\n") + PUSH
+    for chunk in cut(stream, places):
+        pipe.feed(chunk)
+    answers = [[reply for reply, _ in waiter.replies] for waiter in waiters]
+    assert answers == [[b"$%d\r\n%d\r\n" % (len(str(n)), n)] for n in range(len(requests))]
+    assert len(pipe) == 0
