@@ -1,0 +1,154 @@
+"""Private connections: leased, cleaned, reused, bounded; never reused while a reply is owed."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.tiers.scripted_redis import Answer, ScriptedRedis, scripted_redis, usual
+from tests.tiers.test_upstream import PING, Waits, options, until
+from tiers.errors import TierUnavailable
+from tiers.pins import PinPool
+from tiers.resp import error, pack
+from tiers.upstream import Endpoint
+
+SECRET = "hunter2"
+
+
+@contextlib.asynccontextmanager
+async def pool_on(server: ScriptedRedis, **limits: int) -> AsyncIterator[PinPool]:
+    pool = PinPool(Endpoint.from_url(server.url), options(**limits), time.monotonic)
+    try:
+        yield pool
+    finally:
+        pool.close()
+
+
+async def test_a_pin_given_back_is_reset_and_leased_again() -> None:
+    async with scripted_redis() as server, pool_on(server) as pool:
+        assert pool.lease_nowait(2) is None
+        pin = await pool.connect(2)
+        assert (pin.ready, pin.proto, pin.client_id) == (True, 2, 42)
+        pin.send(pack([b"GET", b"k"]), waiter := Waits(), 3)
+        await waiter.wait()
+        pool.give_back(pin)
+        assert pool.lease_nowait(2) is None, "leased before it was clean"
+        await server.wait_received(b"RESET")
+        await until(lambda: not len(pin.pipe))
+        again = pool.lease_nowait(2)
+        assert again is pin
+        assert pin.pipe.db == 0, "RESET selects database 0"
+        again.send(PING, waiter := Waits(), 0)
+        await waiter.wait()
+        assert waiter.replies[0][0] == b"+PONG\r\n"
+        assert server.received.count([b"SELECT", b"3"]) == 1
+        assert server.accepted == pool.opened == 1
+
+
+async def test_the_protocol_is_switched_when_another_is_wanted() -> None:
+    async with scripted_redis() as server, pool_on(server) as pool:
+        pin = await pool.connect(2)
+        pool.give_back(pin)
+        await until(lambda: not len(pin.pipe))
+        assert pool.lease_nowait(3) is pin
+        await server.wait_received(b"HELLO", b"3")
+        assert pin.proto == 3
+
+
+async def test_a_password_is_given_again_after_the_reset() -> None:
+    async with scripted_redis() as server:
+        endpoint = Endpoint(path=str(server.path), password=SECRET)
+        pool = PinPool(endpoint, options(), time.monotonic)
+        pin = await pool.connect(2)
+        pool.give_back(pin)
+        await until(lambda: not len(pin.pipe))
+        assert pool.lease_nowait(2) is pin
+        pin.send(PING, waiter := Waits())
+        await waiter.wait()
+        login = [b"AUTH", SECRET.encode()]
+        assert [args for args in server.received if args[0] in (b"AUTH", b"RESET")] == [
+            login, [b"RESET"], login,
+        ]  # fmt: skip
+        pool.close()
+
+
+async def test_a_pin_that_owes_a_reply_is_closed() -> None:
+    async with scripted_redis() as server, pool_on(server) as pool:
+        server.answer = lambda args: None if args[0] == b"BLPOP" else usual(args)
+        pin = await pool.connect(2)
+        pin.send(pack([b"BLPOP", b"k", b"0"]), Waits())
+        await server.wait_received(b"BLPOP", b"k", b"0")
+        pool.give_back(pin)
+        await server.wait_for(lambda: not server.open)
+        assert pool.lease_nowait(2) is None
+        assert [b"RESET"] not in server.received
+
+
+async def test_a_pin_whose_reset_fails_is_closed() -> None:
+    async with scripted_redis() as server, pool_on(server) as pool:
+        server.answer = lambda args: error("ERR no") if args[0] == b"RESET" else usual(args)
+        pool.give_back(await pool.connect(2))
+        await server.wait_for(lambda: server.accepted == 1 and not server.open)
+        assert pool.lease_nowait(2) is None
+
+
+async def test_an_idle_pin_that_died_is_not_leased() -> None:
+    async with scripted_redis() as server, pool_on(server) as pool:
+        pin = await pool.connect(2)
+        pool.give_back(pin)
+        await until(lambda: not len(pin.pipe))
+        server.cut()
+        await until(lambda: not pin.ready)
+        assert pool.lease_nowait(2) is None
+
+
+async def test_the_bounds() -> None:
+    async with scripted_redis() as server, pool_on(server, max_pinned=3, max_idle_pinned=1) as pool:
+        pins = [await pool.connect(2) for _ in range(3)]
+        with pytest.raises(TierUnavailable, match=r"all 3 private connections \(l2.max_pinned\)"):
+            await pool.connect(2)
+        pool.discard(pins[0])
+        pins[0] = await pool.connect(2)
+        for pin in pins:
+            pool.give_back(pin)
+            await until(lambda: not len(pin.pipe))  # noqa: B023 (awaited at once)
+        await server.wait_for(lambda: len(server.open) == 1)
+
+
+@pytest.mark.parametrize("command", [b"AUTH", b"PING"])
+async def test_a_refused_handshake_leaves_nothing_behind(command: bytes) -> None:
+    def refuse(args: list[bytes]) -> Answer:
+        return error("WRONGPASS no") if args[0] == command else usual(args)
+
+    async with scripted_redis() as server:
+        server.answer = refuse
+        endpoint = Endpoint(path=str(server.path), password=SECRET)
+        pool = PinPool(endpoint, options(max_pinned=1), time.monotonic)
+        for _ in range(3):  # each takes the only place, and returns it
+            with pytest.raises(TierUnavailable, match="WRONGPASS no") as caught:
+                await pool.connect(2)
+            assert SECRET not in str(caught.value)
+        await server.wait_for(lambda: not server.open)
+        assert pool.opened == 0
+
+
+async def test_no_server_leaves_nothing_behind_either() -> None:
+    async with scripted_redis(listening=False) as server, pool_on(server, max_pinned=1) as pool:
+        for _ in range(3):
+            with pytest.raises(TierUnavailable, match="cannot connect"):
+                await pool.connect(2)
+        await server.start()
+        assert (await pool.connect(2)).ready
+
+
+async def test_close_closes_all() -> None:
+    async with scripted_redis() as server, pool_on(server) as pool:
+        leased, idle = await pool.connect(2), await pool.connect(3)
+        pool.give_back(idle)
+        pool.close()
+        await server.wait_for(lambda: not server.open)
+        assert not leased.ready
+        assert not idle.ready

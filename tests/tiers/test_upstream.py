@@ -1,0 +1,406 @@
+"""Connections to Redis: handshakes that fail, servers that fall silent, reconnecting."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+
+from tests.tiers.scripted_redis import WAIT_S, Answer, ScriptedRedis, scripted_redis, usual
+from tests.tiers.test_pipe import Recorder
+from tiers.errors import TierUnavailable
+from tiers.options import L2Options
+from tiers.resp import error, pack, simple
+from tiers.tasks import TaskSet
+from tiers.upstream import Endpoint, KeptUpstream, Upstream
+
+SECRET = "hunter2-%40"
+PING = pack([b"PING"])
+
+
+def options(**changes: Any) -> L2Options:
+    quick = {"backoff_min_s": 0.001, "backoff_max_s": 0.01, "connect_timeout_s": 2.0}
+    return L2Options.model_validate(quick | changes)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """For a state that nobody announces."""
+    async with asyncio.timeout(WAIT_S):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+
+
+class Waits(Recorder):
+    """A recorder that can be awaited."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told = asyncio.Event()
+
+    def on_reply(self, reply: bytes, sent_at: float) -> None:
+        super().on_reply(reply, sent_at)
+        self.told.set()
+
+    def on_lost(self, reason: str, sent: bool) -> None:
+        super().on_lost(reason, sent)
+        self.told.set()
+
+    async def wait(self) -> None:
+        async with asyncio.timeout(WAIT_S):
+            await self.told.wait()
+
+
+# URLs
+
+
+@pytest.mark.parametrize(
+    ("url", "endpoint"),
+    [
+        ("redis://", Endpoint()),
+        ("redis://h:1/0", Endpoint(host="h", port=1)),
+        ("redis://[::1]:7", Endpoint(host="::1", port=7)),
+        ("redis://:p%40ss@h", Endpoint(host="h", password="p@ss")),
+        ("redis://u:p@h", Endpoint(host="h", username="u", password="p")),
+        ("unix:///run/r.sock", Endpoint(path="/run/r.sock")),
+        ("unix://u:p@/run/r%20s.sock", Endpoint(path="/run/r s.sock", username="u", password="p")),
+    ],
+)
+def test_urls(url: str, endpoint: Endpoint) -> None:
+    assert Endpoint.from_url(url) == endpoint
+    assert Endpoint.from_url("rediss://h").tls is not None
+
+
+@pytest.mark.parametrize("url", ["http://h", "redis://h/3", "unix://", "redis://h:x", "h:6379"])
+def test_bad_urls_are_refused_without_their_password(url: str) -> None:
+    secret = url.replace("://", f"://u:{SECRET}@")
+    with pytest.raises(ValueError) as caught:
+        Endpoint.from_url(secret)
+    assert SECRET not in str(caught.value)
+
+
+def test_an_endpoint_never_shows_its_password() -> None:
+    endpoint = Endpoint.from_url(f"redis://user:{SECRET}@h:1")
+    assert "hunter2" not in f"{endpoint} {endpoint!r}"
+
+
+@pytest.mark.parametrize(
+    ("url", "proto", "commands"),
+    [
+        ("redis://h", 2, []),
+        ("redis://h", 3, [[b"HELLO", b"3"]]),
+        ("redis://:p@h", 2, [[b"AUTH", b"p"]]),
+        ("redis://u:p@h", 2, [[b"AUTH", b"u", b"p"]]),
+        ("redis://:p@h", 3, [[b"HELLO", b"3", b"AUTH", b"default", b"p"]]),
+    ],
+)
+def test_logging_in(url: str, proto: int, commands: list[list[bytes]]) -> None:
+    assert Endpoint.from_url(url).login_commands(proto) == commands
+
+
+# One connection
+
+
+@contextlib.asynccontextmanager
+async def connected(server: ScriptedRedis, **more: Any) -> AsyncIterator[Upstream]:
+    upstream = Upstream(time.monotonic, **more)
+    await upstream.open(Endpoint.from_url(server.url), [[b"PING"]], 2.0)
+    upstream.ready = True
+    try:
+        yield upstream
+    finally:
+        upstream.abort("test over")
+
+
+async def test_what_is_queued_in_one_tick_leaves_in_one_write() -> None:
+    async with scripted_redis() as server, connected(server) as upstream:
+        waiters = [Waits() for _ in range(100)]
+        for number, waiter in enumerate(waiters):
+            upstream.send(pack([b"GET", b"%d" % number]), waiter)
+        await waiters[-1].wait()
+        values = [waiter.replies[0][0] for waiter in waiters]
+        assert values == [b"$%d\r\n%d\r\n" % (len(str(n)), n) for n in range(100)]
+        assert len({waiter.replies[0][1] for waiter in waiters}) == 1, "sent more than once"
+
+
+async def test_nobody_listens() -> None:
+    async with scripted_redis(listening=False) as server:
+        upstream = Upstream(time.monotonic)
+        with pytest.raises(TierUnavailable, match=r"cannot connect to unix:.*No such file"):
+            await upstream.open(Endpoint.from_url(server.url), [[b"PING"]], 2.0)
+        waiter = Recorder()
+        upstream.send(PING, waiter)
+        assert waiter.losses == [(upstream.reason, False)]
+
+
+async def test_a_refused_port_and_an_unknown_host() -> None:
+    with socket.socket() as taken:  # bound, but nobody listens
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        with pytest.raises(TierUnavailable, match=rf"cannot connect to 127.0.0.1:{port}: "):
+            await Upstream(time.monotonic).open(Endpoint(port=port), [], 2.0)
+    with pytest.raises(TierUnavailable, match=r"cannot connect to nowhere.invalid:6379: |within"):
+        await Upstream(time.monotonic).open(Endpoint(host="nowhere.invalid"), [], 2.0)
+
+
+async def test_a_server_that_accepts_and_says_nothing() -> None:
+    async with scripted_redis() as server:
+        server.answer = lambda args: None
+        with pytest.raises(TierUnavailable, match=r"no answer from unix:.* within 0.05 s"):
+            await Upstream(time.monotonic).open(Endpoint.from_url(server.url), [[b"PING"]], 0.05)
+        await server.wait_for(lambda: not server.open)
+
+
+async def test_a_reply_cut_in_the_middle_tells_every_waiter_once() -> None:
+    closed: list[str] = []
+    async with scripted_redis() as server, connected(server, on_closed=closed.append) as upstream:
+        whole, half, rest = Waits(), Waits(), Waits()
+        server.answer = lambda args: b"+whole\r\n$100\r\nhalf" if args[1] == b"1" else None
+        for number, waiter in enumerate((whole, half, rest), 1):
+            upstream.send(pack([b"GET", b"%d" % number]), waiter)
+        await whole.wait()
+        server.cut()
+        await rest.wait()
+        assert whole.replies[0][0] == b"+whole\r\n"
+        assert [len(half.losses), len(rest.losses), len(whole.losses)] == [1, 1, 0]
+        assert half.losses[0][1], "it was sent"
+        assert len(closed) == 1
+        assert not upstream.ready
+        late = Recorder()
+        upstream.send(PING, late)
+        assert [sent for _, sent in late.losses] == [False]
+
+
+async def test_bytes_that_are_not_resp_end_the_connection() -> None:
+    async with scripted_redis() as server, connected(server) as upstream:
+        server.answer = lambda args: b"HTTP/1.1 400 Bad Request\r\n\r\n"
+        waiter = Waits()
+        upstream.send(PING, waiter)
+        await waiter.wait()
+        assert "unknown reply type" in waiter.losses[0][0]
+        await server.wait_for(lambda: not server.open)
+
+
+async def test_too_many_in_flight_fail_fast() -> None:
+    async with scripted_redis() as server, connected(server, max_in_flight=3) as upstream:
+        server.answer = lambda args: None
+        waiters = [Recorder() for _ in range(5)]
+        for waiter in waiters:
+            upstream.send(PING, waiter)
+        assert [waiter.losses for waiter in waiters[:3]] == [[], [], []]
+        assert [sent for _, sent in waiters[4].losses] == [False]
+        assert "too much is waiting" in waiters[4].losses[0][0]
+
+
+async def test_an_aborted_connection_says_why_and_only_once() -> None:
+    closed: list[str] = []
+    async with scripted_redis() as server, connected(server, on_closed=closed.append) as upstream:
+        unsent = Recorder()
+        upstream.send(PING, unsent)
+        upstream.abort("first")
+        upstream.abort("second")
+        assert unsent.losses == [("first", False)]
+        assert (closed, upstream.reason) == (["first"], "first")
+
+
+# A connection that is kept
+
+
+class Kept:
+    """A KeptUpstream under test, with its transitions recorded."""
+
+    def __init__(self, server: ScriptedRedis, url: str = "", **changes: Any) -> None:
+        self.story: list[str] = []
+        self.tasks = TaskSet("test")
+        limits = {k: changes.pop(k) for k in list(changes) if k in L2Options.model_fields}
+        self.upstream = KeptUpstream(
+            "L2 test",
+            Endpoint.from_url(url or server.url),
+            options(**limits),
+            proto=3,
+            clock=time.monotonic,
+            on_ready=lambda sent_at: self.story.append("ready"),
+            on_down=lambda: self.story.append("down"),
+            **changes,
+        )
+
+    async def __aenter__(self) -> Kept:
+        self.tasks.start("keep", self.upstream.keep())
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self.tasks.close()
+
+    async def connected(self) -> None:
+        async with asyncio.timeout(WAIT_S):
+            await self.upstream.connected.wait()
+
+
+async def test_it_connects_and_reconnects_by_itself() -> None:
+    async with scripted_redis() as server, Kept(server) as kept:
+        await kept.connected()
+        assert kept.upstream.server[b"server"] in (b"redis", "redis")
+        for _ in range(3):
+            waiter = Waits()
+            server.answer = lambda args: usual(args) if args[0] != b"GET" else None
+            kept.upstream.send(pack([b"GET", b"k"]), waiter)
+            await server.wait_received(b"GET", b"k")
+            server.cut()
+            await waiter.wait()
+            assert waiter.losses[0][1]
+            await kept.connected()
+        assert kept.story == ["ready", "down"] * 3 + ["ready"]
+        assert server.accepted == 4
+
+
+async def test_it_waits_for_a_server_that_comes_later() -> None:
+    async with scripted_redis(listening=False) as server, Kept(server) as kept:
+        await until(lambda: "No such file" in kept.upstream.reason)
+        assert kept.story == []
+        await server.start()
+        await kept.connected()
+        await server.stop()
+        await until(lambda: not kept.upstream.ready)
+        await server.start()
+        await kept.connected()
+        assert kept.story == ["ready", "down", "ready"]
+
+
+@pytest.mark.parametrize(
+    ("command", "reply"),
+    [
+        (b"HELLO", error("NOAUTH HELLO must be called with the client already authenticated")),
+        (b"HELLO", error("WRONGPASS invalid username-password pair or user is disabled.")),
+        (b"HELLO", error("ERR unknown command `HELLO`")),
+        (b"PING", error("LOADING Redis is loading the dataset in memory")),
+        (b"PING", error("MASTERDOWN Link with MASTER is down")),
+    ],
+)
+async def test_a_refused_handshake_is_told_and_tried_again(command: bytes, reply: bytes) -> None:
+    def refuse(args: list[bytes]) -> Answer:
+        return reply if args[0] == command else usual(args)
+
+    async with scripted_redis() as server:
+        server.answer = refuse
+        async with Kept(server) as kept:
+            await server.wait_for(lambda: server.accepted >= 3)
+            assert not kept.upstream.ready
+            assert "ready" not in kept.story
+            assert reply[1:-2].decode() in kept.upstream.reason
+            server.answer = usual
+            await kept.connected()
+
+
+async def test_what_the_handshake_asks_may_be_refused_by_its_owner() -> None:
+    def accept(replies: list[Any]) -> str:
+        return "no tracking here" if isinstance(replies[-1], Exception) else ""
+
+    async with scripted_redis() as server:
+        refusing = True
+
+        def answer(args: list[bytes]) -> Answer:
+            return error("ERR no") if refusing and args[0] == b"CLIENT" else usual(args)
+
+        server.answer = answer
+        handshake = [[b"CLIENT", b"TRACKING", b"ON"]]
+        async with Kept(server, handshake=handshake, accept=accept) as kept:
+            await until(lambda: kept.upstream.reason == "no tracking here")
+            refusing = False
+            await kept.connected()
+            assert server.received[-3:] == [[b"HELLO", b"3"], *handshake, [b"PING"]]
+
+
+async def test_a_silent_server_is_given_up_at_the_deadline() -> None:
+    async with scripted_redis() as server, Kept(server, deadline_s=0.5) as kept:
+        await kept.connected()
+        server.answer = lambda args: None
+        waiter = Waits()
+        kept.upstream.send(pack([b"GET", b"k"]), waiter)
+        await server.wait_received(b"GET", b"k")
+        now = kept.upstream.upstream.pipe.last_sent_at
+        kept.upstream.watch(now + 0.4)
+        assert not kept.upstream.is_stalled(now + 0.1, 0.25)
+        assert kept.upstream.is_stalled(now + 0.3, 0.25)
+        assert not waiter.losses
+        server.answer = usual
+        kept.upstream.watch(now + 0.6)
+        assert waiter.losses == [("no reply within 0.5 s", True)]
+        await kept.connected()
+
+
+async def test_an_idle_connection_is_probed_and_a_half_open_one_found_out() -> None:
+    async with scripted_redis() as server, Kept(server, ping_interval_s=2, deadline_s=1) as kept:
+        await kept.connected()
+        pings = server.received.count([b"PING"])
+        sent_at = kept.upstream.upstream.pipe.last_sent_at
+        kept.upstream.watch(sent_at + 1.9)
+        kept.upstream.watch(sent_at + 2.1)
+        await server.wait_for(lambda: server.received.count([b"PING"]) == pings + 1)
+        await until(lambda: not len(kept.upstream.upstream.pipe))
+        server.answer = lambda args: None  # half open: it takes bytes and never answers
+        sent_at = kept.upstream.upstream.pipe.last_sent_at
+        kept.upstream.watch(sent_at + 2.1)
+        await server.wait_for(lambda: server.received.count([b"PING"]) == pings + 2)
+        server.answer = usual
+        kept.upstream.watch(kept.upstream.upstream.pipe.last_sent_at + 1.1)
+        assert kept.story == ["ready", "down"]
+        await kept.connected()
+
+
+async def test_nothing_shows_a_password(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+
+    def refuse(args: list[bytes]) -> Answer:
+        return error("WRONGPASS invalid username-password pair or user is disabled.")
+
+    async with scripted_redis() as server:
+        server.answer = refuse
+        url = f"unix://user:{SECRET}@{server.path}"
+        async with Kept(server, url) as kept:
+            await server.wait_for(lambda: server.accepted >= 2)
+            shown = f"{kept.upstream!r} {kept.upstream.reason} {caplog.text}"
+            assert [b"HELLO", b"3", b"AUTH", b"user", b"hunter2-@"] in server.received
+    assert "WRONGPASS" in shown
+    assert "hunter2" not in shown + caplog.text
+
+
+async def test_one_line_in_the_log_per_change(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "terrace.l2")
+    async with scripted_redis() as server, Kept(server) as kept:
+        await kept.connected()
+        await server.stop()
+        await until(lambda: len([r for r in caplog.records if "No such file" in r.message]) == 1)
+        await asyncio.sleep(0.05)  # some more attempts
+        await server.start()
+        await kept.connected()
+        await until(lambda: len(caplog.records) >= 4)
+    messages = [record.message.split(" unix:")[0] for record in caplog.records]
+    assert messages[0] == messages[-1] == "L2 test connected to"
+    assert len([m for m in messages if "cannot connect" in m]) == 1
+
+
+async def test_the_reply_to_a_push_in_the_handshake_is_not_confused() -> None:
+    """A push may already come between the replies of the handshake."""
+
+    def pushy(args: list[bytes]) -> Answer:
+        reply = usual(args)
+        return b">2\r\n+invalidate\r\n*1\r\n+k\r\n" + reply if reply else None
+
+    frames: list[bytes] = []
+
+    def tap(frame: bytes) -> bool:
+        frames.append(frame)
+        return True
+
+    async with scripted_redis() as server:
+        server.answer = pushy
+        async with Kept(server, tap=tap) as kept:
+            await kept.connected()
+            assert kept.upstream.server
+    assert frames
+    assert simple("PONG") not in frames
