@@ -145,6 +145,9 @@ class Upstream(asyncio.Protocol):
                 return await self.run(commands) if commands else []
         except TimeoutError:
             reason = f"no answer from {endpoint} within {timeout_s:g} s"
+            if endpoint.tls is not None and self._transport is None:
+                # A plain Redis takes the first bytes of TLS for the beginning of a command.
+                reason += "; does it speak TLS on this port?"
         except CertificateError as error:
             reason = f"cannot connect to {endpoint}: {'; '.join(str(error).splitlines())}"
         except OSError as error:
