@@ -13,7 +13,7 @@ from tests.e2e.other_wires import TlsWire
 from tests.e2e.polling import wait_until
 from tests.e2e.redis_process import RedisProcess, free_port
 from tests.e2e.terrace_process import TerraceProcess, running_terrace
-from tests.e2e.wire import Wire, encode
+from tests.e2e.wire import Wire
 
 
 @pytest.fixture
