@@ -67,14 +67,16 @@ class Listeners:
         # Certificates first: without them the process must not seem to be there.
         context = server_context(tls) if tls.port else None
         if listen.port or not (tls.port or listen.unix_socket):
-            self._tcp_server = await loop.create_server(
-                self._factory, listen.host, listen.port, backlog=listen.backlog
-            )
+            with naming_the_option("listen.port", listen.host, listen.port):
+                self._tcp_server = await loop.create_server(
+                    self._factory, listen.host, listen.port, backlog=listen.backlog
+                )
         if context is not None:
-            server = await loop.create_server(
-                self._factory, listen.host, tls.port, backlog=listen.backlog,
-                ssl=context, ssl_handshake_timeout=HANDSHAKE_TIMEOUT_S,
-            )  # fmt: skip
+            with naming_the_option("tls.port", listen.host, tls.port):
+                server = await loop.create_server(
+                    self._factory, listen.host, tls.port, backlog=listen.backlog,
+                    ssl=context, ssl_handshake_timeout=HANDSHAKE_TIMEOUT_S,
+                )  # fmt: skip
             self._tls_servers = [server]
         if listen.unix_socket:
             _remove_stale(listen.unix_socket)
@@ -116,6 +118,19 @@ class Listeners:
                     os.unlink(self._listen.unix_socket)
         self._tcp_server = self._unix_server = None
         self._tls_servers = []
+
+
+@contextlib.contextmanager
+def naming_the_option(option: str, host: str, port: int) -> Iterator[None]:
+    """An address that cannot be bound: the OSError says which option asked for it."""
+    try:
+        yield
+    except OSError as error:
+        number = error.errno or 0  # below 0: of a look-up of a name
+        reason = os.strerror(number) if number > 0 else error.strerror
+        mend = f"set another one (TERRACE_{option.upper().replace('.', '__')})"
+        text = f"{option} = {port} on {host}: {reason}; {mend}"
+        raise OSError(error.errno, text) from error
 
 
 def unix_socket_problem(path: str) -> str:

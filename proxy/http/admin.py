@@ -10,6 +10,7 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
+from ..listeners import naming_the_option
 from .metrics import TerraceCollector
 
 if TYPE_CHECKING:
@@ -41,7 +42,8 @@ class AdminServer:
         app.router.add_get("/readyz", self._readyz)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=CLOSE_TIMEOUT_S)
         await self._runner.setup()
-        await web.TCPSite(self._runner, options.host, options.port).start()
+        with naming_the_option("admin.port", options.host, options.port):
+            await web.TCPSite(self._runner, options.host, options.port).start()
 
     async def close(self) -> None:
         if self._runner is not None:
