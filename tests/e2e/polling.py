@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 PAUSE_S = 0.005
 PATIENCE_S = 10.0
@@ -16,14 +15,4 @@ def wait_until(condition: Callable[[], object], what: str, patience_s: float = P
     while not condition():
         assert time.monotonic() - began < patience_s, f"not within {patience_s:g} s: {what}"
         time.sleep(PAUSE_S)
-    return time.monotonic() - began
-
-
-async def wait_until_async(
-    condition: Callable[[], Awaitable[object]], what: str, patience_s: float = PATIENCE_S
-) -> float:
-    began = time.monotonic()
-    while not await condition():
-        assert time.monotonic() - began < patience_s, f"not within {patience_s:g} s: {what}"
-        await asyncio.sleep(PAUSE_S)
     return time.monotonic() - began

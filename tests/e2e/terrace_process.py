@@ -39,6 +39,7 @@ class TerraceProcess:
             **options,
         }
         surroundings |= {f"TERRACE_{k.upper()}": str(v) for k, v in settings.items()}
+        self._told = False
         self.process = subprocess.Popen(
             [sys.executable, "-m", "proxy", "serve", *arguments],
             cwd=ROOT, env=surroundings,
@@ -118,6 +119,7 @@ class TerraceProcess:
     # Ending
 
     def signal(self, number: int = signal.SIGTERM) -> None:
+        self._told = True
         self.process.send_signal(number)
 
     def wait_exit(self, timeout_s: float = STOP_S) -> int:
@@ -126,7 +128,7 @@ class TerraceProcess:
     def stop(self) -> None:
         """SIGTERM, and it must go in peace: exit code 0, no traceback in the log."""
         try:
-            if self.process.poll() is None:
+            if not self._told:
                 self.signal()
             code = self.wait_exit()
             text = self.log()
