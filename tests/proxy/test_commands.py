@@ -1,0 +1,178 @@
+"""The command table: its look-ups, and that it agrees with the server it runs against."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.command_table import ROWS, TABLE
+from proxy.commands import UNKNOWN, Command, CommandTable, Kind
+from proxy.embedded.redis import RedisServer
+from tests.e2e.wire import Wire
+from tiers.resp import decode
+
+TABLE_VERSION = "7.0"  # older servers differ in arities, newer ones know more commands
+
+Described: TypeAlias = dict[str, dict[str, Any]]
+
+CONTAINERS = {"MEMORY", "OBJECT", "XGROUP", "XINFO"}
+"""Keys belong to their subcommands there; the row covers those that have a key."""
+
+
+@pytest.fixture(scope="module")
+def described(redis_server: RedisServer) -> Described:
+    """COMMAND of the running server, by upper-case name."""
+    with Wire(redis_server.port) as wire:
+        return {row[0].decode().upper(): _named(row) for row in decode(wire.ask("COMMAND"))}
+
+
+def _named(row: list[Any]) -> dict[str, Any]:
+    return {"arity": row[1], "flags": set(row[2]), "keys": tuple(row[3:6])}
+
+
+# Look-ups
+
+
+@pytest.mark.parametrize("spelling", [b"GET", b"get", b"GeT"])
+def test_names_are_found_in_any_spelling(spelling: bytes) -> None:
+    assert TABLE.find(spelling).name == "GET"
+
+
+def test_unknown_names_run_privately() -> None:
+    assert TABLE.find(b"JSON.GET") is TABLE.find(b"") is TABLE.find(b"\xff\xfe") is UNKNOWN
+    assert UNKNOWN.kind is Kind.PRIVATE
+
+
+def test_two_rows_for_one_command_are_refused() -> None:
+    row = Command("GET", 2, Kind.CACHED)
+    with pytest.raises(ValueError, match="two rows"):
+        CommandTable([row, row])
+
+
+def test_arity() -> None:
+    exact, least = Command("A", 2, Kind.READ), Command("B", -2, Kind.READ)
+    assert [exact.accepts(n) for n in (1, 2, 3)] == [False, True, False]
+    assert [least.accepts(n) for n in (1, 2, 3)] == [False, True, True]
+
+
+@pytest.mark.parametrize(
+    ("request_text", "keys"),
+    [
+        ("GET k", "k"),
+        ("DEL a b c", "a b c"),
+        ("MSET a 1 b 2", "a b"),
+        ("BITOP AND dest a b", "dest a b"),
+        ("RENAME a b", "a b"),
+        ("BLPOP a b 0", "a b"),
+        ("EVAL script 2 a b arg", "a b"),
+        ("EVAL script 0 arg", ""),
+        ("EVAL script x a", ""),
+        ("EVAL script 99999999 a", ""),
+        ("EVAL script 9 a b", "a b"),
+        ("SINTERCARD 2 a b LIMIT 1", "a b"),
+        ("ZUNIONSTORE dest 2 a b", "dest a b"),
+        ("LMPOP 1 a LEFT", "a"),
+        ("OBJECT ENCODING k", "k"),
+        ("PING", ""),
+        ("GET", ""),
+        ("ZUNIONSTORE", ""),
+    ],
+)
+def test_keys(request_text: str, keys: str) -> None:
+    args = request_text.encode().split()
+    assert TABLE.find(args[0]).keys_of(args) == keys.encode().split()
+
+
+@given(st.sampled_from(ROWS), st.lists(st.binary(max_size=6) | st.just(b"3"), max_size=6))
+def test_finding_keys_never_raises(row: Command, rest: list[bytes]) -> None:
+    assert set(row.keys_of([row.name.encode(), *rest])) <= set(rest)
+
+
+def test_what_blocks() -> None:
+    xread = TABLE.find(b"XREAD")
+    assert xread.is_blocking([b"XREAD", b"block", b"0", b"STREAMS", b"s", b"$"])
+    assert not xread.is_blocking([b"XREAD", b"STREAMS", b"s", b"0"])
+    assert not TABLE.find(b"GET").is_blocking([b"GET", b"BLOCK"])
+
+
+# Against the running server
+
+
+@pytest.fixture(scope="module")
+def described_7_0(described: Described, redis_server: RedisServer) -> Described:
+    if not redis_server.version.startswith(TABLE_VERSION + "."):
+        pytest.skip(f"the table is of Redis {TABLE_VERSION}, this is {redis_server.version}")
+    return described
+
+
+def test_every_command_of_the_server_has_a_row(described_7_0: Described) -> None:
+    # Names that begin an HTTP request are there to be recognised, not to be called.
+    missing = {name for name in described_7_0 if TABLE.find(name.encode()) is UNKNOWN}
+    assert missing <= {"POST", "HOST:"}
+
+
+def test_rows_have_the_arity_and_keys_of_the_server(described_7_0: Described) -> None:
+    for row in ROWS:
+        if row.kind is Kind.OWN:
+            continue
+        theirs = described_7_0[row.name]
+        assert row.arity == theirs["arity"], row.name
+        if row.name not in CONTAINERS:
+            assert (row.keys or (0, 0, 0)) == theirs["keys"], row.name
+
+
+def test_own_commands_do_not_hide_any_of_the_server(described: Described) -> None:
+    assert not [row.name for row in ROWS if row.kind is Kind.OWN and row.name in described]
+
+
+def test_what_writes_is_never_treated_as_a_read(described: Described) -> None:
+    for row in ROWS:
+        flags = described.get(row.name, {"flags": set()})["flags"]
+        if b"write" in flags:
+            assert row.kind not in (Kind.CACHED, Kind.READ), row.name
+        if row.kind is Kind.CACHED and flags:
+            assert b"readonly" in flags, row.name
+            assert b"movablekeys" not in flags, row.name
+            assert row.keys is not None, row.name
+        if row.kind is Kind.WRITE and row.name not in CONTAINERS and flags:
+            assert b"write" in flags, row.name
+
+
+def test_what_blocks_never_shares_a_connection(described: Described) -> None:
+    for row in ROWS:
+        if b"blocking" in described.get(row.name, {"flags": set()})["flags"]:
+            assert row.kind is Kind.PRIVATE or row.may_block, row.name
+
+
+@pytest.mark.parametrize(
+    "request_text",
+    [
+        "EVAL script 2 a b arg",
+        "SINTERCARD 2 a b LIMIT 1",
+        "ZUNIONSTORE dest 2 a b WEIGHTS 1 2",
+        "ZDIFF 1 a WITHSCORES",
+        "LMPOP 2 a b LEFT",
+        "OBJECT ENCODING k",
+        "MEMORY USAGE k",
+        "XINFO STREAM k",
+        "XGROUP CREATE k g 0",
+        "SORT_RO k",
+        "BITOP NOT dest k",
+        "COPY a b REPLACE",
+        "GEOSEARCHSTORE dest k FROMMEMBER m BYRADIUS 1 km",
+        "MSETNX a 1 b 2",
+        "BZPOPMIN a b 0",
+    ],
+)
+def test_keys_as_the_server_finds_them(
+    request_text: str, described: Described, redis_server: RedisServer
+) -> None:
+    args = request_text.encode().split()
+    if args[0].decode() not in described:
+        pytest.skip(f"Redis {redis_server.version} has no {args[0].decode()}")
+    with Wire(redis_server.port) as wire:
+        theirs = decode(wire.ask("COMMAND", "GETKEYS", *args))
+    assert sorted(TABLE.find(args[0]).keys_of(args)) == sorted(theirs)
