@@ -16,7 +16,7 @@ def facts(cores: int, **versions: str) -> dict[str, Any]:
         "cores": cores,
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1024**3, 1),
         "system": f"{platform.system()} {platform.machine()}",
-        "kernel": platform.release(),
+        "kernel": platform.release().partition("-")[0],
         "python": platform.python_version(),
         "terrace": _version_of("redis-terrace"),
         "uvloop": _version_of("uvloop"),
