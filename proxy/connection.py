@@ -9,6 +9,7 @@ dropped when too much of it has piled up, here or at all clients together.
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from typing import TYPE_CHECKING, cast
 
@@ -18,6 +19,8 @@ from .session import Session
 
 if TYPE_CHECKING:
     from .server import Terrace
+
+log = logging.getLogger("terrace")
 
 # Above it, and only when the kernel takes no more, asyncio calls pause_writing.
 WRITE_HIGH_WATER_BYTES = 64 * 1024
@@ -61,6 +64,7 @@ class Connection(asyncio.Protocol):
             return
         session = self._terrace.open_session(peer, _address(transport.get_extra_info("sockname")))
         session.wake = self._wake
+        session.spill = self._flush
         session.on_close_request = self.abort
         self.session = session
         self._terrace.attach(self)
@@ -71,8 +75,11 @@ class Connection(asyncio.Protocol):
             return
         self._terrace.stats.bytes_in += len(data)
         self._taken_bytes += len(data)
-        session.feed(data)
-        self._flush()
+        try:
+            session.feed(data)
+            self._flush()
+        except Exception:
+            self._on_bug(session)
 
     def _wake(self) -> None:
         self._terrace.mark_dirty(self)
@@ -80,9 +87,18 @@ class Connection(asyncio.Protocol):
     def proceed(self) -> None:
         """Replies came in: go on with what waited for them, then send."""
         session = self.session
-        if session is not None:
+        if session is None:
+            return
+        try:
             session.proceed()
             self._flush()
+        except Exception:
+            self._on_bug(session)
+
+    def _on_bug(self, session: Session) -> None:
+        """One client's trouble stays its own: it is closed, the others go on."""
+        log.exception("a command failed unexpectedly: %s", session.last_command)
+        self.abort("internal error")
 
     def _flush(self) -> None:
         session, transport = self.session, self._transport
@@ -107,19 +123,21 @@ class Connection(asyncio.Protocol):
         if not waiting:
             self._taken_bytes = 0
         too_many_bytes = self._taken_bytes > limits.query_buffer_bytes
-        if not self._reading:
-            if waiting <= limits.pipeline // 2 and not too_many_bytes:
-                self._reading = True
-                transport.resume_reading()
-        elif waiting > limits.pipeline or too_many_bytes:
-            if session.pin is not None and session.pin.blocking_id is not None:
-                # This wait may have no end, and with reading paused we would not see the
-                # client go: an element popped for it would be lost.
-                self._terrace.stats.input_limit_closed += 1
-                self.abort("it sent too much behind a blocking command")
-                return
+        too_much = too_many_bytes or waiting > limits.pipeline
+        # A blocking command may wait forever, and with reading paused we would not see the
+        # client go: an element popped for it would be lost.
+        must_read = session.pin is not None and session.pin.blocking_id is not None
+        if must_read and too_much:
+            self._terrace.stats.input_limit_closed += 1
+            self.abort("it sent too much behind a blocking command")
+        elif self._reading and too_much:
             self._reading = False
             transport.pause_reading()
+        elif not self._reading and (
+            must_read or (waiting <= limits.pipeline // 2 and not too_many_bytes)
+        ):
+            self._reading = True
+            transport.resume_reading()
 
     # Output
 

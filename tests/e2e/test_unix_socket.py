@@ -21,11 +21,14 @@ def path() -> Iterator[Path]:
 
 
 def test_beside_tcp_and_gone_at_the_end(redis: RedisProcess, path: Path) -> None:
-    with running_terrace(redis.url, listen__unix_socket=path) as terrace:
-        with UnixWire(str(path)) as near, Wire(terrace.port) as far:
-            assert near.ask("SET", "k", "v") == b"+OK\r\n"
-            assert far.ask("GET", "k") == b"$1\r\nv\r\n"
-            assert b"addr=unix:0 " in near.ask("CLIENT", "INFO")
+    with (
+        running_terrace(redis.url, listen__unix_socket=path) as terrace,
+        UnixWire(str(path)) as near,
+        Wire(terrace.port) as far,
+    ):
+        assert near.ask("SET", "k", "v") == b"+OK\r\n"
+        assert far.ask("GET", "k") == b"$1\r\nv\r\n"
+        assert b"addr=unix:0 " in near.ask("CLIENT", "INFO")
     assert not path.exists()
 
 
