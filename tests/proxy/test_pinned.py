@@ -1,0 +1,413 @@
+"""Private connections of sessions: transactions, pub/sub, MONITOR, blocking commands."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from proxy import errors
+from tests.proxy.session_play import PING, Peer, Play, command, confirmation, fill, message
+from tiers.resp import OK, PONG, QUEUED, bulk, integer
+
+GET_K = command("GET", "k")
+SET_K = command("SET", "k", "new")
+MULTI, EXEC, DISCARD = command("MULTI"), command("EXEC"), command("DISCARD")
+RESET, RESET_OK = command("RESET"), b"+RESET\r\n"
+BLPOP = command("BLPOP", "list", 0)
+GONE = "connection closed by the server"
+
+
+@pytest.fixture
+def play() -> Iterator[Play]:
+    with Play() as play:
+        yield play
+
+
+def given_back(play: Play, pin: Peer) -> None:
+    """Cleaned, and then ready for somebody else."""
+    pin << RESET
+    assert play.idle_pins == 0
+    pin >> RESET_OK
+    assert play.idle_pins == 1
+
+
+def discarded(play: Play, pin: Peer) -> None:
+    play.tick()
+    assert pin.wire.closed
+    assert play.idle_pins == 0
+
+
+# Transactions
+
+
+def test_a_transaction_runs_on_a_private_connection_and_gives_it_back(play: Play) -> None:
+    pin = play.pin()
+    play.cache("k", bulk("old"))
+    play.client >> MULTI
+    pin << MULTI
+    pin >> OK
+    play.client << OK
+    play.client >> SET_K + GET_K
+    pin << SET_K + GET_K
+    pin >> QUEUED + QUEUED
+    play.client << QUEUED * 2
+    assert play.cached("k") == bulk("old"), "nothing was written so far"
+    play.client >> EXEC
+    assert play.writes_in_flight == 1
+    assert play.cached("k") is None
+    pin << EXEC
+    pin >> b"*2\r\n" + OK + bulk("new")
+    play.client << b"*2\r\n" + OK + bulk("new")
+    assert play.writes_in_flight == 0
+    given_back(play, pin)
+
+
+def test_a_transaction_in_one_write(play: Play) -> None:
+    pin = play.pin()
+    play.client >> MULTI + SET_K + EXEC + GET_K
+    pin << MULTI + SET_K + EXEC
+    pin >> OK + QUEUED + b"*1\r\n" + OK
+    play.client << OK + QUEUED + b"*1\r\n" + OK
+    given_back(play, pin)
+    play.tracked << fill("GET", "k")
+    play.tracked >> integer(-1) + bulk("new")
+    play.client << bulk("new")
+
+
+def test_a_transaction_waits_for_what_is_in_flight(play: Play) -> None:
+    pin = play.pin()
+    play.client >> SET_K + MULTI
+    play.tracked << SET_K
+    pin << b""
+    play.tracked >> OK
+    pin << MULTI
+    pin >> OK
+    play.client << OK + OK
+    play.client >> DISCARD
+    pin << DISCARD
+    pin >> OK
+    play.client << OK
+    given_back(play, pin)
+
+
+def test_a_discarded_transaction_writes_nothing(play: Play) -> None:
+    pin = play.pin()
+    play.cache("k", bulk("v"))
+    play.client >> MULTI + SET_K + DISCARD
+    pin << MULTI + SET_K + DISCARD
+    pin >> OK + QUEUED + OK
+    play.client << OK + QUEUED + OK
+    assert play.cached("k") == bulk("v")
+    given_back(play, pin)
+
+
+def test_a_transaction_with_a_script_ends_behind_a_barrier(play: Play) -> None:
+    pin = play.pin()
+    script = command("EVAL", "...", 0)
+    play.client >> MULTI + script + EXEC
+    pin << MULTI + script + EXEC
+    pin >> OK + QUEUED + b"*1\r\n" + OK
+    play.client << OK + QUEUED
+    play.tracked << PING
+    play.tracked >> PONG
+    play.client << b"*1\r\n" + OK
+    given_back(play, pin)
+
+
+def test_watch_keeps_the_connection_until_exec(play: Play) -> None:
+    pin = play.pin()
+    watch = command("WATCH", "k")
+    play.cache("k", bulk("cached"))
+    play.client >> watch
+    pin << watch
+    pin >> OK
+    play.client << OK
+    play.client >> GET_K  # read where it is watched, not from L1
+    pin << GET_K
+    pin >> bulk("v")
+    play.client << bulk("v")
+    play.client >> MULTI + SET_K + EXEC
+    pin << MULTI + SET_K + EXEC
+    pin >> OK + QUEUED + b"*-1\r\n"
+    play.client << OK + QUEUED + b"*-1\r\n"
+    given_back(play, pin)
+
+
+def test_unwatch_gives_the_connection_back(play: Play) -> None:
+    pin = play.pin()
+    play.client >> command("WATCH", "k") + command("UNWATCH")
+    pin << command("WATCH", "k") + command("UNWATCH")
+    pin >> OK + OK
+    play.client << OK + OK
+    given_back(play, pin)
+
+
+def test_exec_on_a_lost_connection_is_an_abort(play: Play) -> None:
+    pin = play.pin()
+    play.client >> MULTI + SET_K
+    pin << MULTI + SET_K
+    pin >> OK + QUEUED
+    play.client << OK + QUEUED
+    pin.lose()
+    play.client >> SET_K
+    play.client << errors.PIN_LOST
+    play.client >> EXEC + command("PING")
+    play.client << errors.EXEC_LOST + PONG
+    assert play.idle_pins == 0
+
+
+def test_a_connection_lost_during_exec_leaves_the_outcome_unknown(play: Play) -> None:
+    pin = play.pin()
+    play.cache("k", bulk("old"))
+    play.client >> MULTI + SET_K + EXEC
+    pin << MULTI + SET_K + EXEC
+    pin >> OK + QUEUED
+    pin.lose()
+    play.client << OK + QUEUED + errors.write_failed(GONE, True)
+    assert play.writes_in_flight == 0
+    assert play.cached("k") is None
+    play.client >> command("PING")
+    play.client << PONG
+
+
+def test_a_client_that_leaves_in_multi_leaves_a_clean_connection(play: Play) -> None:
+    pin = play.pin()
+    play.client >> MULTI + SET_K
+    pin << MULTI + SET_K
+    pin >> OK + QUEUED
+    play.client << OK + QUEUED
+    play.client.leave()
+    given_back(play, pin)
+
+
+def test_reset_ends_every_state(play: Play) -> None:
+    pin = play.pin()
+    play.client >> MULTI
+    pin << MULTI
+    pin >> OK
+    play.client >> RESET + EXEC
+    play.client << OK + RESET_OK + b"-ERR EXEC without MULTI\r\n"
+    given_back(play, pin)
+
+
+def test_a_pin_that_switches_protocol_is_reused_by_the_next(play: Play) -> None:
+    pin, client = play.pin(), play.connect(proto=3)
+    client >> MULTI + DISCARD
+    pin << command("HELLO", 3) + MULTI + DISCARD
+    pin >> b"%0\r\n" + OK + OK
+    client << OK + OK
+    given_back(play, pin)
+
+
+# Publish and subscribe
+
+
+@pytest.mark.parametrize("proto", [2, 3])
+def test_messages_come_between_replies_never_inside(play: Play, proto: int) -> None:
+    pin, client = play.pin(), play.connect(proto)
+    hello = command("HELLO", 3) if proto == 3 else b""
+    subscribe = command("SUBSCRIBE", "a", "b")
+    client >> subscribe
+    pin << hello + subscribe
+    pin >> (b"%0\r\n" if hello else b"") + confirmation("subscribe", "a", 1, proto)
+    client << b""
+    pin >> message("a", "early", proto)
+    pin >> confirmation("subscribe", "b", 2, proto) + message("b", "late", proto)
+    received = client.take()
+    confirmed = confirmation("subscribe", "a", 1, proto) + confirmation("subscribe", "b", 2, proto)
+    assert confirmed in received, "a message inside the confirmations"
+    assert message("a", "early", proto) in received
+    assert received.endswith(message("b", "late", proto))
+    client >> command("PING")
+    if proto == 2:
+        pin << command("PING")
+        pin >> message("a", "x", 2) + b"*2\r\n$4\r\npong\r\n$0\r\n\r\n"
+        client << message("a", "x", 2) + b"*2\r\n$4\r\npong\r\n$0\r\n\r\n"
+    else:
+        client << PONG
+    unsubscribe = command("UNSUBSCRIBE", "a", "b")
+    client >> unsubscribe + command("ECHO", "after")
+    pin << unsubscribe
+    frames = confirmation("unsubscribe", "a", 1, proto) + confirmation("unsubscribe", "b", 0, proto)
+    pin >> frames
+    client << frames + bulk("after")
+    given_back(play, pin)
+
+
+def test_a_subscriber_of_resp3_may_run_anything(play: Play) -> None:
+    pin, client = play.pin(3), play.connect(3)
+    client >> command("SUBSCRIBE", "c")
+    pin << command("HELLO", 3) + command("SUBSCRIBE", "c")
+    pin >> b"%0\r\n" + confirmation("subscribe", "c", 1, 3)
+    client << confirmation("subscribe", "c", 1, 3)
+    client >> SET_K
+    pin << SET_K
+    pin >> message("c", "m", 3) + OK
+    client << message("c", "m", 3) + OK
+    client.leave()
+    discarded(play, pin)
+
+
+def test_a_refused_subscription_is_one_error(play: Play) -> None:
+    pin = play.pin()
+    play.client >> command("SUBSCRIBE", "a", "b") + command("PING")
+    pin << command("SUBSCRIBE", "a", "b")
+    pin >> b"-NOPERM this user has no permissions\r\n"
+    play.tick()
+    assert play.client.take() == b"-NOPERM this user has no permissions\r\n" + PONG
+    given_back(play, pin)
+
+
+@pytest.mark.parametrize("proto", [2, 3])
+def test_leaving_what_was_never_joined_needs_no_connection(play: Play, proto: int) -> None:
+    client = play.connect(proto)
+    client >> command("UNSUBSCRIBE", "a", "b") + command("PING")
+    (
+        client
+        << confirmation("unsubscribe", "a", 0, proto)
+        + confirmation("unsubscribe", "b", 0, proto)
+        + PONG
+    )
+
+
+def test_a_subscriber_whose_connection_is_lost_is_closed(play: Play) -> None:
+    pin = play.pin()
+    play.client >> command("SUBSCRIBE", "a")
+    pin << command("SUBSCRIBE", "a")
+    pin >> confirmation("subscribe", "a", 1, 2)
+    play.client << confirmation("subscribe", "a", 1, 2)
+    pin.lose()
+    assert play.client.closed is not None
+    assert GONE in play.client.closed
+
+
+def test_monitor_streams_lines_until_the_client_leaves(play: Play) -> None:
+    pin = play.pin()
+    play.client >> command("MONITOR")
+    pin << command("MONITOR")
+    pin >> OK + b'+1700000000.1 [0 127.0.0.1:1] "PING"\r\n'
+    play.client << OK + b'+1700000000.1 [0 127.0.0.1:1] "PING"\r\n'
+    play.client.leave()
+    discarded(play, pin)
+
+
+# Blocking, and other commands that run alone
+
+
+def test_a_blocking_command_holds_up_only_its_own_client(play: Play) -> None:
+    pin, other = play.pin(), play.connect()
+    play.client >> BLPOP + command("PING")
+    pin << BLPOP
+    other >> command("PING")
+    other << PONG
+    play.client << b""
+    pin >> b"*2\r\n" + bulk("list") + bulk("e")
+    play.tracked << PING  # it wrote: nobody may hit what was there before
+    play.tracked >> PONG
+    play.client << b"*2\r\n" + bulk("list") + bulk("e") + PONG
+    given_back(play, pin)
+
+
+def test_a_client_that_leaves_while_blocked_leaves_no_waiter(play: Play) -> None:
+    """Or Redis would hand the next element to nobody."""
+    pin = play.pin()
+    play.client >> BLPOP
+    pin << BLPOP
+    play.client.leave()
+    discarded(play, pin)
+
+
+def test_a_blocking_command_whose_connection_is_lost(play: Play) -> None:
+    pin = play.pin()
+    play.client >> BLPOP + command("PING")
+    pin << BLPOP
+    pin.lose()
+    play.client << errors.write_failed(GONE, True) + PONG
+
+
+def test_xread_blocks_only_when_asked_to(play: Play) -> None:
+    pin = play.pin()
+    plain = command("XREAD", "STREAMS", "s", "0")
+    blocking = command("XREAD", "BLOCK", "0", "STREAMS", "s", "$")
+    play.client >> plain
+    play.plain2 << plain
+    play.plain2 >> b"*-1\r\n"
+    play.client << b"*-1\r\n"
+    play.client >> blocking
+    pin << blocking
+    pin >> b"*-1\r\n"
+    play.tracked << PING
+    play.tracked >> PONG
+    play.client << b"*-1\r\n"
+    given_back(play, pin)
+
+
+def test_unknown_commands_run_alone_and_redis_answers(play: Play) -> None:
+    pin = play.pin()
+    play.client >> command("JSON.GET", "k")
+    pin << command("JSON.GET", "k")
+    pin >> b"-ERR unknown command\r\n"
+    play.tracked << PING
+    play.tracked >> PONG
+    play.client << b"-ERR unknown command\r\n"
+    given_back(play, pin)
+
+
+def test_wait_counts_from_the_writes_before_it(play: Play) -> None:
+    pin = play.pin()
+    play.client >> command("WAIT", 1, 100)
+    pin << PING + command("WAIT", 1, 100)
+    pin >> PONG + integer(0)
+    play.tracked << PING
+    play.tracked >> PONG
+    play.client << integer(0)
+    given_back(play, pin)
+
+
+# Without an idle connection
+
+
+async def test_a_connection_is_opened_when_none_is_idle(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Play() as play:
+        pins = play.terrace.stack.l2.pins
+
+        async def connect(proto: int) -> object:
+            return opened.upstream
+
+        monkeypatch.setattr(pins, "connect", connect)
+        play.client >> MULTI + SET_K + EXEC
+        opened = play.pin()
+        pins._idle.clear()
+        await play.settle()
+        opened << MULTI + SET_K + EXEC
+        opened >> OK + QUEUED + b"*1\r\n" + OK
+        play.client << OK + QUEUED + b"*1\r\n" + OK
+        given_back(play, opened)
+
+
+async def test_no_connection_to_be_had_runs_nothing_outside_the_transaction() -> None:
+    with Play() as play:
+        play.client >> command("SUBSCRIBE", "a") + command("PING")
+        await play.settle()
+        received = play.client.take()
+        assert received.startswith(b"-ERR terrace: L2 (redis) is unavailable: cannot connect")
+        assert received.endswith(PONG)
+        play.client >> MULTI + SET_K + EXEC + command("PING")
+        await play.settle()
+        first, *rest, last, _ = play.client.take().split(b"\r\n")
+        assert first.startswith(b"-ERR terrace: L2 (redis) is unavailable: cannot connect")
+        assert all(line.startswith((b"-ERR terrace", b"-EXECABORT")) for line in rest)
+        assert last == b"+PONG"
+
+
+async def test_the_bound_on_private_connections_is_told_with_its_option() -> None:
+    with Play(l2={"url": "unix:///nonexistent/redis.sock", "max_pinned": 1}) as play:
+        first, second = play.pin(), play.connect()
+        play.client >> BLPOP
+        first << BLPOP
+        second >> BLPOP
+        await play.settle()
+        assert b"l2.max_pinned" in second.take()
+        play.client.leave()
+        discarded(play, first)

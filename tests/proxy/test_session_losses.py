@@ -1,0 +1,204 @@
+"""What clients are told, and what L1 may still serve, when Redis goes away at any moment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from proxy import errors
+from tests.proxy.session_play import PING, Play, command, fill
+from tiers.resp import NULL2, OK, PONG, bulk, integer
+
+GET_K = command("GET", "k")
+SET_K = command("SET", "k", "new")
+EVAL = command("EVAL", "redis.call('SET', 'x', 1)", 0)
+GONE = "connection closed by the server"
+
+
+@pytest.fixture
+def play() -> Iterator[Play]:
+    with Play() as play:
+        yield play
+
+
+def test_a_read_in_flight_is_an_error_never_a_nil(play: Play) -> None:
+    play.client >> GET_K + command("HGETALL", "h") + command("MGET", "a", "b")
+    play.tracked << (
+        fill("GET", "k") + fill("HGETALL", "h")
+        + command("PTTL", "a") + command("PTTL", "b") + command("MGET", "a", "b")
+    )  # fmt: skip
+    play.tracked >> integer(-1)
+    play.tracked.lose()
+    play.client << errors.read_failed(GONE) * 3
+    assert play.terrace.stats.read_errors == 3
+
+
+def test_a_suspect_is_served_within_the_window_only() -> None:
+    with Play(l1={"stale_on_error_s": 10}) as play:
+        play.cache("k", bulk("v"))
+        play.cache("nil", b"_\r\n")
+        play.tracked.lose()
+        play.plain2.lose()
+        play.client >> GET_K + command("GET", "nil") + command("MGET", "k", "nil")
+        play.client << bulk("v") + NULL2 + b"*2\r\n" + bulk("v") + NULL2
+        assert play.terrace.stats.stale_served == 4
+        play.client >> command("GET", "other")
+        play.client << errors.read_failed(GONE)
+        play.now += 11
+        play.client >> GET_K
+        play.client << errors.read_failed(GONE)
+
+
+def test_a_key_that_was_written_meanwhile_is_no_suspect(play: Play) -> None:
+    play.cache("k", bulk("old"))
+    play.client >> SET_K
+    play.tracked << SET_K
+    play.tracked.lose()
+    play.client << errors.write_failed(GONE, True)
+    play.plain2.lose()
+    play.client >> GET_K
+    play.client << errors.read_failed(GONE)
+
+
+def test_without_the_tracked_connection_reads_go_beside_it_and_fill_nothing(play: Play) -> None:
+    play.cache("k", bulk("old"))
+    play.tracked.lose()
+    play.client >> GET_K
+    play.plain2 << GET_K
+    play.plain2 >> bulk("v")
+    play.client << bulk("v")
+    assert play.cached("k") is None
+
+
+def test_a_write_says_whether_it_was_sent(play: Play) -> None:
+    play.client >> SET_K
+    play.tracked << SET_K
+    play.client >> command("DEL", "k")  # queued in this very tick
+    assert play.tracked.wire.written == command("DEL", "k")
+    play.tracked << command("DEL", "k")
+    play.tracked.lose()
+    play.client << errors.write_failed(GONE, True) * 2
+    play.plain2.lose()
+    play.client >> SET_K
+    play.client << errors.write_failed(GONE, False)
+    assert play.writes_in_flight == 0
+
+
+def test_an_unsent_write_is_not_called_unknown(play: Play) -> None:
+    play.client.session.feed(SET_K)  # no tick: queued, not written
+    play.tracked.upstream.connection_lost(None)
+    play.client << errors.write_failed(GONE, False)
+    assert b"was not sent" in errors.write_failed(GONE, False)
+    assert b"not retried" in errors.write_failed(GONE, True)
+
+
+# Writes of unknown keys
+
+
+def test_an_opaque_write_is_acknowledged_behind_a_barrier(play: Play) -> None:
+    play.cache("x", bulk("old"))
+    play.client >> EVAL + command("GET", "x")
+    play.plain2 << EVAL + command("GET", "x")
+    play.plain2 >> integer(1) + bulk("new")
+    play.client << b""
+    play.tracked << PING
+    play.tracked >> b">2\r\n$10\r\ninvalidate\r\n*1\r\n$1\r\nx\r\n" + PONG
+    play.client << integer(1) + bulk("new")
+    assert play.cached("x") is None
+
+
+def test_an_opaque_write_closes_l1_only_for_its_own_client(play: Play) -> None:
+    other = play.connect()
+    play.cache("x", bulk("v"))
+    play.client >> EVAL
+    play.plain2 << EVAL
+    other >> command("GET", "x")
+    other << bulk("v")
+    play.plain2 >> integer(1)
+    play.tracked << PING
+    play.tracked >> PONG
+    play.client << integer(1)
+    play.client >> command("GET", "x")
+    play.client << bulk("v")
+
+
+def test_a_lost_barrier_releases_the_reply(play: Play) -> None:
+    play.cache("x", bulk("old"))
+    play.client >> EVAL
+    play.plain2 << EVAL
+    play.plain2 >> integer(1)
+    play.tracked << PING
+    play.tracked.lose()
+    play.client << integer(1)
+    assert play.cached("x") is None
+
+
+def test_a_lost_opaque_write_is_unknown(play: Play) -> None:
+    play.client >> EVAL
+    play.plain2 << EVAL
+    play.plain2.lose()
+    play.client << errors.write_failed(GONE, True)
+
+
+def test_an_opaque_write_without_a_tracked_connection_needs_no_barrier(play: Play) -> None:
+    play.tracked.lose()
+    play.client >> EVAL
+    play.plain2 << EVAL
+    play.plain2 >> integer(1)
+    play.client << integer(1)
+
+
+@pytest.mark.parametrize("name", ["FLUSHALL", "FLUSHDB", "SWAPDB"])
+def test_flushing_empties_l1_at_sending_and_at_the_reply(play: Play, name: str) -> None:
+    reader = play.connect()
+    words = command(name, 0, 1) if name == "SWAPDB" else command(name)
+    play.cache("k", bulk("old"))
+    play.client >> words
+    assert play.cached("k") is None
+    play.plain2 << words
+    reader >> GET_K
+    play.tracked << fill("GET", "k")
+    play.tracked >> integer(-1) + bulk("old")
+    reader << bulk("old")
+    play.plain2 >> OK
+    assert play.cached("k") is None, "read before the flush, or before the swap"
+    play.tracked << PING
+    play.tracked >> PONG
+    play.client << OK
+
+
+def test_a_script_with_known_keys_counts_them_as_written(play: Play) -> None:
+    script = command("EVAL", "...", 1, "k")
+    play.client >> script
+    assert play.writes_in_flight == 1
+    play.plain2 << script
+    play.plain2 >> b"-ERR in the script\r\n"
+    assert play.writes_in_flight == 0
+    play.tracked << PING
+    play.tracked >> PONG
+    play.client << b"-ERR in the script\r\n"
+
+
+# Clients that go away
+
+
+def test_a_client_that_leaves_ends_no_write_early(play: Play) -> None:
+    reader = play.connect()
+    play.client >> SET_K + GET_K
+    play.tracked << SET_K + fill("GET", "k")
+    play.client.leave()
+    assert play.writes_in_flight == 1
+    reader >> GET_K
+    play.tracked << fill("GET", "k")
+    play.tracked >> OK + (integer(-1) + bulk("new")) * 2
+    reader << bulk("new")
+    assert play.writes_in_flight == 0
+
+
+def test_what_a_client_that_left_has_read_still_fills_l1(play: Play) -> None:
+    play.client >> GET_K
+    play.tracked << fill("GET", "k")
+    play.client.leave()
+    play.tracked >> integer(-1) + bulk("v")
+    assert play.cached("k") == bulk("v")
