@@ -1,0 +1,294 @@
+"""Reads of mapped keys: fault-in from L3, what is answered when L2 or L3 is away."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from proxy import errors
+from proxy.reads import split_array
+from tests.proxy.session_play import NOWHERE, Play, command, fill
+from tiers import Kind, Outcome, Value, ViewMapping
+from tiers.resp import NULL2, NULL3, OK, bulk, integer
+
+ABSENT2, ABSENT3 = integer(-2) + NULL2, integer(-2) + NULL3
+GONE = "connection closed by the server"
+DOWN = Outcome(Kind.UNAVAILABLE, tier="L3", reason="connection refused")
+
+
+class Loads:
+    """L3 as the stack offers it: loads are noted, and answered when the test says so."""
+
+    def __init__(self) -> None:
+        self.waiting: list[tuple[bytes, Callable[[Outcome], None]]] = []
+
+    def load(self, mapping: ViewMapping, key: bytes, on_done: Callable[[Outcome], None]) -> None:
+        self.waiting.append((key, on_done))
+
+    def answer(self, key: str, outcome: Outcome | Value | None) -> None:
+        """A row, None for no row, or any other outcome."""
+        if not isinstance(outcome, Outcome):
+            kind = Kind.NEGATIVE if outcome is None else Kind.HIT
+            outcome = Outcome(kind, value=outcome, tier="L3")
+        (name, on_done), *self.waiting = self.waiting
+        assert name == key.encode()
+        on_done(outcome)
+
+
+class L3Play(Play):
+    """A proxy whose keys m:* (strings) and h:* (hashes) are mapped."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, **l3: Any) -> None:
+        views = [
+            {"keys": "m:{id}", "view": "strings", "reply": "string:text"},
+            {"keys": "h:{id}", "view": "hashes", "reply": "hash"},
+            {"keys": "t:{id}", "view": "tombs", "on_delete": "tombstone", "ttl": "10s"},
+        ]
+        super().__init__(l2={"url": NOWHERE}, l3={"dsn": "host=/nonexistent", "view": views, **l3})
+        self.loads = Loads()
+        monkeypatch.setattr(self.terrace.stack, "load", self.loads.load)
+
+
+@pytest.fixture
+def play(monkeypatch: pytest.MonkeyPatch) -> Iterator[L3Play]:
+    with L3Play(monkeypatch) as play:
+        yield play
+        assert not play.loads.waiting
+
+
+GET_M, HGETALL_H = command("GET", "m:1"), command("HGETALL", "h:1")
+
+
+def test_a_key_that_l2_has_is_not_asked_in_l3(play: L3Play) -> None:
+    play.client >> GET_M
+    play.tracked << fill("GET", "m:1")
+    play.tracked >> integer(900) + bulk("v")
+    play.client << bulk("v")
+    assert play.cached("m:1") == bulk("v")
+    play.now += 0.9
+    assert play.cached("m:1") is None, "kept longer than in Redis"
+
+
+def test_a_row_is_the_reply_and_is_not_cached_unread(play: L3Play) -> None:
+    play.client >> GET_M
+    play.tracked << fill("GET", "m:1")
+    play.tracked >> ABSENT3
+    play.client << b""
+    play.loads.answer("m:1", b"row")
+    play.client << bulk("row")
+    assert play.cached("m:1") is None, "it was not read on the tracked connection"
+    assert play.terrace.stats.l3.hits == 1
+
+
+def test_the_absence_of_a_row_is_the_reply_and_is_cached_briefly(play: L3Play) -> None:
+    play.client >> GET_M
+    play.tracked << fill("GET", "m:1")
+    play.tracked >> ABSENT3
+    play.loads.answer("m:1", None)
+    play.client << NULL2
+    assert play.cached("m:1") == NULL3
+    play.now += 5.0
+    assert play.cached("m:1") is None
+
+
+def test_an_invalidation_during_the_load_refuses_the_absence(play: L3Play) -> None:
+    play.client >> GET_M
+    play.tracked << fill("GET", "m:1")
+    play.tracked >> ABSENT3
+    play.tracked >> b">2\r\n$10\r\ninvalidate\r\n*1\r\n$3\r\nm:1\r\n"
+    play.loads.answer("m:1", None)
+    play.client << NULL2
+    assert play.cached("m:1") is None
+
+
+@pytest.mark.parametrize("proto", [2, 3])
+def test_hashes_in_both_protocols(play: L3Play, proto: int) -> None:
+    client = play.connect(proto)
+    client >> HGETALL_H + command("HGET", "h:1", "f") + command("GET", "h:1")
+    play.tracked << fill("HGETALL", "h:1") + fill("HGET", "h:1", "f") + fill("GET", "h:1")
+    play.tracked >> integer(-2) + b"%0\r\n" + ABSENT3 + ABSENT3
+    for _ in range(3):
+        play.loads.answer("h:1", {b"f": b"v"})
+    head = b"%1\r\n" if proto == 3 else b"*2\r\n"
+    client << head + bulk("f") + bulk("v") + bulk("v") + (
+        b"-WRONGTYPE Operation against a key holding the wrong kind of value\r\n"
+    )
+
+
+def test_replies_keep_their_order_when_loads_do_not(play: L3Play) -> None:
+    play.client >> GET_M + command("GET", "m:2")
+    play.tracked << fill("GET", "m:1") + fill("GET", "m:2")
+    play.tracked >> ABSENT3 * 2
+    play.loads.waiting.reverse()
+    play.loads.answer("m:2", b"two")
+    play.client << b""
+    play.loads.answer("m:1", b"one")
+    play.client << bulk("one") + bulk("two")
+
+
+def test_a_write_waits_for_the_loads_before_it(play: L3Play) -> None:
+    """Or the earlier read would show the later write."""
+    play.client >> GET_M + command("SET", "m:1", "new")
+    play.tracked << fill("GET", "m:1")
+    play.tracked >> ABSENT3
+    play.tracked << b""
+    play.loads.answer("m:1", b"row")
+    play.client << bulk("row")
+    play.tracked << command("SET", "m:1", "new")
+    play.tracked >> OK
+    play.client << OK
+
+
+def test_a_key_that_appeared_in_l2_is_asked_there_again(play: L3Play) -> None:
+    play.client >> GET_M
+    play.tracked << fill("GET", "m:1")
+    play.tracked >> ABSENT3
+    play.loads.answer("m:1", Outcome(Kind.MISS, tier="L3"))
+    play.plain2 << fill("GET", "m:1")
+    play.plain2 >> integer(100) + bulk("set meanwhile")
+    play.client << bulk("set meanwhile")
+
+
+def test_a_key_that_comes_and_goes_is_an_error_in_the_end(play: L3Play) -> None:
+    play.client >> GET_M
+    play.tracked << fill("GET", "m:1")
+    play.tracked >> ABSENT3
+    for _ in range(2):
+        play.loads.answer("m:1", Outcome(Kind.MISS, tier="L3"))
+        play.plain2 << fill("GET", "m:1")
+        play.plain2 >> ABSENT2
+    play.loads.answer("m:1", Outcome(Kind.MISS, tier="L3"))
+    play.client << errors.read_failed("the key is contended")
+
+
+def test_commands_that_rows_do_not_answer_are_asked_again(play: L3Play) -> None:
+    words = ("GETRANGE", "m:1", 0, 3)
+    play.client >> command(*words)
+    play.tracked << fill(*words)
+    play.tracked >> integer(-2) + bulk("")
+    play.loads.answer("m:1", b"row text")
+    play.plain2 << fill(*words)
+    play.plain2 >> integer(100) + bulk("row ")
+    play.client << bulk("row ")
+
+
+# Failures
+
+
+def test_l3_down_is_an_error_that_names_it(play: L3Play) -> None:
+    play.client >> GET_M + command("GET", "unmapped")
+    play.tracked << fill("GET", "m:1") + fill("GET", "unmapped")
+    play.tracked >> ABSENT3 + ABSENT3
+    play.loads.answer("m:1", DOWN)
+    play.client << errors.load_failed("connection refused") + NULL2
+    assert play.cached("m:1") is None
+
+
+def test_l3_down_is_a_nil_only_when_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    with L3Play(monkeypatch, on_error="nil") as play:
+        play.client >> GET_M + HGETALL_H
+        play.tracked << fill("GET", "m:1") + fill("HGETALL", "h:1")
+        play.tracked >> ABSENT3 + integer(-2) + b"%0\r\n"
+        play.loads.answer("m:1", DOWN)
+        play.loads.answer("h:1", DOWN)
+        play.client << NULL2 + b"*0\r\n"
+        assert play.cached("m:1") is None
+
+
+def test_l2_down_is_answered_from_l3(play: L3Play) -> None:
+    play.tracked.lose()
+    play.plain2.lose()
+    play.client >> GET_M + command("GET", "unmapped")
+    play.loads.answer("m:1", b"row")
+    play.client << bulk("row") + errors.read_failed(GONE)
+
+
+def test_l2_lost_between_the_replies_is_answered_from_l3(play: L3Play) -> None:
+    play.client >> GET_M
+    play.tracked << fill("GET", "m:1")
+    play.tracked >> integer(-2)
+    play.tracked.lose()
+    play.loads.answer("m:1", b"row")
+    play.client << bulk("row")
+
+
+def test_both_down(play: L3Play) -> None:
+    play.tracked.lose()
+    play.plain2.lose()
+    play.client >> GET_M
+    play.loads.answer("m:1", DOWN)
+    play.client << errors.load_failed("connection refused")
+
+
+# MGET
+
+
+def test_mget_loads_what_l2_lacks(play: L3Play) -> None:
+    mget = command("MGET", "m:1", "plain", "m:2", "m:3")
+    play.client >> mget
+    ttls = b"".join(command("PTTL", key) for key in ("m:1", "plain", "m:2", "m:3"))
+    play.tracked << ttls + mget
+    play.tracked >> integer(-2) + integer(-2) + integer(50) + integer(-2)
+    play.tracked >> b"*4\r\n" + NULL3 * 2 + bulk("two") + NULL3
+    play.loads.answer("m:1", b"row")
+    play.client << b""
+    play.loads.answer("m:3", None)
+    play.client << b"*4\r\n" + bulk("row") + NULL2 + bulk("two") + NULL2
+    assert play.cached("m:2") == bulk("two")
+    assert play.cached("plain") == NULL3
+    assert play.cached("m:1") is None
+
+
+def test_one_failed_element_fails_the_whole_mget(play: L3Play) -> None:
+    mget = command("MGET", "m:1", "m:2")
+    play.client >> mget
+    play.tracked << command("PTTL", "m:1") + command("PTTL", "m:2") + mget
+    play.tracked >> integer(-2) * 2 + b"*2\r\n" + NULL3 * 2
+    play.loads.answer("m:1", DOWN)
+    play.loads.answer("m:2", b"row")
+    play.client << errors.load_failed("connection refused")
+
+
+def test_mget_of_a_key_that_appeared_is_asked_again(play: L3Play) -> None:
+    mget = command("MGET", "m:1", "m:2")
+    play.client >> mget
+    play.tracked << command("PTTL", "m:1") + command("PTTL", "m:2") + mget
+    play.tracked >> integer(-2) * 2 + b"*2\r\n" + NULL3 * 2
+    play.loads.answer("m:1", Outcome(Kind.MISS, tier="L3"))
+    play.loads.answer("m:2", b"row")
+    play.plain2 << mget
+    play.plain2 >> b"*2\r\n" + bulk("x") + bulk("row")
+    play.client << b"*2\r\n" + bulk("x") + bulk("row")
+
+
+def test_mget_without_l2(play: L3Play) -> None:
+    play.cache("plain", bulk("cached"))
+    play.tracked.lose()
+    play.plain2.lose()
+    play.client >> command("MGET", "m:1", "plain", "m:2")
+    play.loads.answer("m:1", b"one")
+    play.loads.answer("m:2", None)
+    play.client << b"*3\r\n" + bulk("one") + bulk("cached") + NULL2
+    play.client >> command("MGET", "m:1", "other")
+    play.client << errors.read_failed(GONE)
+
+
+# Deletes
+
+
+def test_a_tombstone_goes_before_the_delete(play: L3Play) -> None:
+    delete = command("DEL", "t:1", "m:1")
+    play.client >> delete
+    play.tracked << command("SET", "__terrace:tombstone:t:1", 1, "PX", 10_000) + delete
+    play.tracked >> OK + integer(1)
+    play.client << integer(1)
+
+
+@pytest.mark.parametrize(
+    "elements",
+    [[], [NULL2], [NULL3, NULL2], [bulk(""), bulk(b"\r\n$-1\r\n"), NULL3, bulk("x" * 5000)]],
+)
+def test_arrays_are_split_into_their_elements(elements: list[bytes]) -> None:
+    assert split_array(b"*%d\r\n%b" % (len(elements), b"".join(elements))) == elements
