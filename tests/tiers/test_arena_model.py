@@ -36,6 +36,7 @@ class ArenaModel(RuleBasedStateMachine):
         self.now = 0.0
 
     def teardown(self) -> None:
+        self.arena.flush()  # its slots mean nothing without the patches
         self._patches.stop()
 
     @rule(target=fills, key=KEYS)
