@@ -67,6 +67,13 @@ def test_an_invalidation_ends_the_hits(play: Play) -> None:
     play.client << bulk("v")
 
 
+def test_a_push_alone_does_not_move_the_watermark(play: Play) -> None:
+    play.cache("other", bulk("v"))
+    play.tracked >> PUSH_K
+    play.client >> command("GET", "other")
+    play.client << bulk("v")
+
+
 def test_a_late_watermark_closes_l1_and_pings(play: Play) -> None:
     play.cache("k", bulk("v"))
     play.now += 0.03
