@@ -244,6 +244,8 @@ async def _serve(config: Config) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
     terrace = Terrace(config)
+    if config.tls.port:
+        loop.add_signal_handler(signal.SIGHUP, terrace.reload_certificates)
     admin = AdminServer(terrace)
     try:
         await terrace.start()
@@ -257,8 +259,6 @@ async def _serve(config: Config) -> int:
         log.error("cannot listen: %s", failure.strerror or failure)
         await terrace.drain(0)
         return 1
-    if config.tls.port:
-        loop.add_signal_handler(signal.SIGHUP, terrace.reload_certificates)
     log.info(
         "terrace %s serves %s (L2 %s)",
         terrace.version, terrace.addresses, terrace.stack.l2.endpoint,

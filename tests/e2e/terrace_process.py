@@ -119,7 +119,7 @@ class TerraceProcess:
     # Ending
 
     def signal(self, number: int = signal.SIGTERM) -> None:
-        self._told = True
+        self._told |= number != signal.SIGHUP  # which asks for nothing but a reload
         self.process.send_signal(number)
 
     def wait_exit(self, timeout_s: float = STOP_S) -> int:

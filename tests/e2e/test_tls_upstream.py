@@ -43,7 +43,13 @@ def relay_to(
 @contextlib.contextmanager
 def failing_terrace(url: str, **options: object) -> Iterator[TerraceProcess]:
     with running_terrace(url, ready=False, **options) as terrace:
-        wait_until(lambda: terrace.readiness()[1]["l2"] != "down: not connected yet", "a reason")
+
+        def has_a_reason() -> bool:
+            with contextlib.suppress(OSError):  # the admin port opens last
+                return bool(terrace.readiness()[1]["l2"] != "down: not connected yet")
+            return False
+
+        wait_until(has_a_reason, "it tells a reason")
         yield terrace
 
 
