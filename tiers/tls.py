@@ -120,6 +120,10 @@ class ClientTls:
     def __repr__(self) -> str:
         return f"<ClientTls verify={self._options.tls_verify}>"
 
+    @property
+    def shows_certificate(self) -> bool:
+        return bool(self._options.tls_cert_file)
+
     def context(self) -> ssl.SSLContext:
         """For a new connection: certificates may be replaced at any time. Raises CertificateError.
 

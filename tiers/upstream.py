@@ -148,6 +148,13 @@ class Upstream(asyncio.Protocol):
             if endpoint.tls is not None and self._transport is None:
                 # A plain Redis takes the first bytes of TLS for the beginning of a command.
                 reason += "; does it speak TLS on this port?"
+        except TierUnavailable as lost:
+            # Under TLS 1.3 a server refuses us after the handshake, and its alert may be
+            # overtaken by the reset that follows.
+            tls = endpoint.tls
+            if tls is None or tls.shows_certificate or lost.reason.startswith("TLS: "):
+                raise
+            reason = f"{endpoint}: {lost.reason}; does it want a client certificate?"
         except CertificateError as error:
             reason = f"cannot connect to {endpoint}: {'; '.join(str(error).splitlines())}"
         except OSError as error:
@@ -325,7 +332,8 @@ class KeptUpstream:
             on_progress=self._on_progress,
             max_in_flight=self._options.max_in_flight,
         )
-        upstream.pipe.tap = self._tap
+        # A push that nobody here asked for answers nothing, whoever may have caused it.
+        upstream.pipe.tap = self._tap or (lambda frame: True)
         return upstream
 
     def _on_lost(self, reason: str) -> None:
@@ -388,7 +396,7 @@ class KeptUpstream:
 
     def _judge(self, replies: list[Any], logins: int) -> str:
         for reply in [*replies[:logins], replies[-1]]:
-            if isinstance(reply, Exception):
+            if isinstance(reply, Exception) and not str(reply).startswith("BUSY "):
                 return f"{self._endpoint} answered {reply}"
         if self._accept is None:
             return ""

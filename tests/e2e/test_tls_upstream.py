@@ -101,7 +101,7 @@ def test_our_certificate_is_shown_where_it_is_wanted(
         url = f"rediss://localhost:{relay.port}"
         ca = {"l2__tls_ca_file": authority.file}
         with failing_terrace(url, **ca) as terrace:
-            assert terrace.readiness()[1]["l2"].startswith("down: ")
+            assert " a client certificate" in terrace.readiness()[1]["l2"]
         cert, key = authority.issue("terrace", "terrace")
         own = {"l2__tls_cert_file": cert, "l2__tls_key_file": key}
         with running_terrace(url, **ca, **own) as terrace, Wire(terrace.port) as wire:
@@ -172,8 +172,7 @@ def test_a_redis_with_tls_of_its_own(tls_redis_port: int, authority: Authority) 
     url = f"rediss://localhost:{tls_redis_port}"
     ca = {"l2__tls_ca_file": authority.file}
     with failing_terrace(url, **ca) as terrace:
-        state = terrace.readiness()[1]["l2"]
-        assert state == "down: TLS: the server wants a client certificate"
+        assert " a client certificate" in terrace.readiness()[1]["l2"]
     with running_terrace(url, **options) as terrace, Wire(terrace.port) as wire:
         assert wire.ask("SET", "k", "v") == b"+OK\r\n"
         assert [wire.ask("GET", "k") for _ in range(3)] == [b"$1\r\nv\r\n"] * 3
