@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import datetime
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -26,13 +27,16 @@ from .report import markdown, print_results
 from .results import Results
 from .servers import Rig
 
+EXIT_INTERRUPTED, EXIT_TERMINATED = 130, 143  # as shells report signals
 SECONDS, QUICK_SECONDS = 2.0, 0.3
+LONGEST_ROUND_S = 60.0
 TEXT_WIDTH = 190
 NAMES = [*(case.key for case in CASES), *COMPARISONS]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_TERMINATED))  # the servers are stopped
     console = Console() if sys.stdout.isatty() else Console(width=TEXT_WIDTH)
     try:
         if args.report:
@@ -56,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"bench: {problem}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        return 130
+        return EXIT_INTERRUPTED
 
 
 def run(names: Sequence[str], seconds: float, *, quick: bool, console: Console) -> Results:
@@ -142,7 +146,7 @@ def _parser() -> argparse.ArgumentParser:
         "--only", default="", metavar="CASES",
         help=f"comma-separated names, or beginnings of names: {', '.join(NAMES)}",
     )  # fmt: skip
-    parser.add_argument("--seconds", type=float, help=f"a round (default {SECONDS:g})")
+    parser.add_argument("--seconds", type=_positive, help=f"a round (default {SECONDS:g})")
     parser.add_argument(
         "--merge", action="store_true", help="put what was measured into the latest result"
     )
@@ -150,6 +154,13 @@ def _parser() -> argparse.ArgumentParser:
         "--report", action="store_true", help="print the latest result as Markdown and exit"
     )
     return parser
+
+
+def _positive(text: str) -> float:
+    seconds = float(text)
+    if not 0 < seconds <= LONGEST_ROUND_S:
+        raise argparse.ArgumentTypeError(f"between 0 and {LONGEST_ROUND_S:g} seconds are possible")
+    return seconds
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from rich.table import Table
 from .results import Measure, Results, Row, Sample
 
 DISTURBED = 0.20  # rounds that lie further apart than this are marked
+OWN_LOAD = 1.0  # more than the cores by this: generator, Redis and Terrace never all run at once
 LEAKING = 0.05  # hits from L1 are not what was measured if Redis saw more than this of them
 
 _LOAD_COLUMNS = (
@@ -82,6 +83,13 @@ def remarks(results: Results) -> list[str]:
         lines.append(
             f"~ rounds differ by more than {DISTURBED:.0%}; something else ran: "
             f"--only {','.join(disturbed)} --merge measures them again"
+        )
+    figures: list[Row | Measure] = [*results.rows, *results.measures]
+    busiest = max((one.load_average for one in figures), default=0.0)
+    if busiest > results.machine["cores"] + OWN_LOAD:
+        lines.append(
+            f"the load average reached {busiest:.1f} on {results.machine['cores']} cores: other "
+            "programs ran, so trust the ratios more than the figures"
         )
     lines += [
         f"{row.case}: Redis ran {row.l2_per_op:.2f} commands per operation, so not all were hits"

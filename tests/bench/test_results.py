@@ -101,6 +101,7 @@ def test_markdown_has_a_line_for_each_row_and_measure() -> None:
 def test_rows_that_do_not_show_what_they_claim_are_remarked() -> None:
     assert remarks(a_result(a_row())) == []
     assert "l1-get-p16" in remarks(a_result(a_row(spread=0.5)))[0]
+    assert "other programs ran" in remarks(a_result(a_row(load_average=3.5)))[0]
     assert "not all were hits" in remarks(a_result(a_row(l2_per_op=0.5)))[0]
 
 
