@@ -135,7 +135,7 @@ class Selector:
             return True
         if is_pattern:  # whether one pattern covers another is not decidable by matching
             return channel in self.channels
-        return any(glob_matcher(pattern)(channel) for pattern in self.channels)
+        return any(_matcher(pattern)(channel) for pattern in self.channels)
 
     # As text
 
@@ -212,7 +212,7 @@ class Selector:
                 keys[at] = replace(known, access=known.access | access)
                 break
         else:
-            keys.append(KeyPattern(text, access, glob_matcher(text)))
+            keys.append(KeyPattern(text, access, _matcher(text)))
         return replace(self, keys=tuple(keys))
 
     def _with_channel(self, text: bytes) -> Selector:
@@ -236,12 +236,13 @@ class Selector:
             return self._with_rows(allow, text, [row])
         command, bar, first_arg = text.rpartition("|")
         known = named(command) if bar else None
-        if bar and allow and known is not None and not known.subcommands:
+        if bar and allow and known is not None:
             if "|" in command:
                 raise RuleError(_FIRST_ARG)
             if not first_arg:
                 raise RuleError(SYNTAX_ERROR)
-            return self._with_first_arg(command, first_arg)
+            if not known.subcommands:
+                return self._with_first_arg(command, first_arg)
         if not bar and (lenient or _is_module_command(text)):
             unknown = CommandFacts(text, -1, frozenset())
             return self._with_rows(allow, text, [unknown])
@@ -283,6 +284,12 @@ class Selector:
             if known[1:] != subject and not known[1:].startswith(subject + "|")
         )
         return (*kept, rule)
+
+
+def _matcher(pattern: bytes) -> Callable[[bytes], bool]:
+    """In Redis not even `*` matches an empty key; only the empty pattern does."""
+    matches = glob_matcher(pattern)
+    return lambda text: matches(text) if text else not pattern
 
 
 def _is_module_command(name: str) -> bool:

@@ -16,7 +16,7 @@ from .command_categories import CATEGORIES, REDIS_ROWS, TERRACE_ROWS
 
 READ, WRITE = 1, 2
 _ACCESS = {"-": 0, "R": READ, "W": WRITE, "RW": READ | WRITE}
-_NUMBER = re.compile(rb"(?:0|[1-9]\d{0,17})\Z")
+_COUNT = re.compile(rb"\s*[+-]?\d{1,18}")  # what atoi takes, as Redis does here
 _SPEC = re.compile(
     r"(?P<access>-|RW?|W):(?P<index>\d+)(?P<counted>#)?(?:\.\.(?P<last>-?\d+)(?:/(?P<step>\d+))?)?\Z"
 )
@@ -44,9 +44,11 @@ class KeySpec:
         """None when the arguments don't have the form that the specification expects."""
         count, first = len(args), self.index
         if self.counted:
-            if first >= count or not _NUMBER.match(args[first]):
+            number = _COUNT.match(args[first]) if first < count else None
+            keys = int(number[0]) if number else 0
+            if keys < 1 or first + keys >= count:
                 return None
-            first, last = first + 1, first + int(args[first])
+            first, last = first + 1, first + keys
         else:
             last = first + self.last if self.last >= 0 else count + self.last
         return [KeyUse(at, self.access) for at in range(first, min(last + 1, count), self.step)]
@@ -143,13 +145,21 @@ def _geo_store_keys(args: Sequence[bytes]) -> list[KeyUse]:
 
 def _xread_keys(args: Sequence[bytes]) -> list[KeyUse]:
     """As the commands themselves read their options: a consumer may be named STREAMS."""
-    at = 1
+    at, streams = 1, []
     while at < len(args):
         word = args[at].upper()
         if word == b"STREAMS":
-            return [KeyUse(key, READ) for key in range(at + 1, at + 1 + (len(args) - at - 1) // 2)]
-        at += 1 + {b"COUNT": 1, b"BLOCK": 1, b"GROUP": 2}.get(word, 0)
-    return []
+            streams = [at]
+            break
+        if word not in _XREAD_OPTIONS:  # Redis will refuse it; be sure to judge any key in it
+            streams = [i for i, arg in enumerate(args) if arg.upper() == b"STREAMS"]
+            break
+        at += 1 + _XREAD_OPTIONS[word]
+    return [
+        KeyUse(key, READ)
+        for at in streams
+        for key in range(at + 1, at + 1 + (len(args) - at - 1) // 2)
+    ]
 
 
 def _migrate_keys(args: Sequence[bytes]) -> list[KeyUse]:
@@ -157,7 +167,7 @@ def _migrate_keys(args: Sequence[bytes]) -> list[KeyUse]:
     at = 6
     while at < len(args) and not args[3]:
         word = args[at].upper()
-        if word == b"KEYS":
+        if word == b"KEYS" and at + 1 < len(args):
             return [KeyUse(key, READ | WRITE) for key in range(at + 1, len(args))]
         at += 1 + {b"AUTH": 1, b"AUTH2": 2}.get(word, 0)
     return [KeyUse(3, READ | WRITE)]
@@ -168,6 +178,8 @@ def _invalidate_keys(args: Sequence[bytes]) -> list[KeyUse]:
         return []  # a pattern, which like that of KEYS names no key
     return [KeyUse(at, WRITE) for at in range(2, len(args))]
 
+
+_XREAD_OPTIONS = {b"COUNT": 1, b"BLOCK": 1, b"GROUP": 2, b"NOACK": 0}
 
 _SPECIAL: Mapping[str, Callable[[Sequence[bytes]], list[KeyUse]]] = {
     "set": _set_keys,
