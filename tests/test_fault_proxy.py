@@ -116,7 +116,7 @@ async def test_delay_holds_every_chunk(proxy: FaultProxy, client: Client) -> Non
 async def test_trickle_sends_small_pieces(proxy: FaultProxy, client: Client) -> None:
     proxy.trickle(2, 0.001)
     client.writer.write(b"123456")
-    pieces = []
+    pieces: list[bytes] = []
     while b"".join(pieces) != b"123456":
         pieces.append(await asyncio.wait_for(client.reader.read(100), 2))
     assert max(map(len, pieces)) < 6

@@ -611,7 +611,6 @@ MULTI ; EXPIRE string 0 ; EXEC ; GET string
 MULTI ; WATCH ; SET string 1 ; EXEC ; GET string
 MULTI ; SUBSCRIBE ; SET string 1 ; EXEC ; GET string
 MULTI ; SELECT ; SET string 1 ; EXEC ; GET string
-MULTI ; CLIENT ; SET string 1 ; EXEC ; GET string
 MULTI ; SET string 1 ; EXEC now ; EXEC ; GET string
 MULTI ; SET string 1 ; DISCARD now ; EXEC ; GET string
 MULTI ; SET string 1 ; RESET ; EXEC ; GET string

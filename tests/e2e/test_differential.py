@@ -250,9 +250,11 @@ def test_dialogues(
 @pytest.mark.parametrize("proto", [2, 3])
 def test_wrong_arity(redis: RedisProcess, terrace: TerraceProcess, proto: int) -> None:
     """Every command with one argument too few, and one too many where Redis counts them."""
+    with Wire(redis.port) as wire:
+        known = {described[0].decode().upper() for described in decode(wire.ask("COMMAND"))}
     dialogues: list[Dialogue] = []
     for row in TABLE.rows.values():
-        if row.kind is Kind.OWN or row.name in NO_ARITY_ERROR:
+        if row.kind is Kind.OWN or row.name in NO_ARITY_ERROR or row.name not in known:
             continue
         least = abs(row.arity)
         if least > 1:

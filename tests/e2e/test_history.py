@@ -7,8 +7,8 @@ from tests.e2e.history import Findings, History, Read, Write
 
 def checked(*events: Write | Read) -> Findings:
     history = History()
-    for event in events:
-        (history.writes if isinstance(event, Write) else history.reads).append(event)
+    history.writes += [event for event in events if isinstance(event, Write)]
+    history.reads += [event for event in events if isinstance(event, Read)]
     return history.check()
 
 

@@ -166,7 +166,7 @@ def test_many_messages_to_a_client_that_does_not_read(
 
 def test_redis_py(terrace: TerraceProcess, proto: int) -> None:
     client = redis_py.Redis(port=terrace.port, protocol=proto, decode_responses=True)
-    with client, client.pubsub() as pubsub:
+    with client, client.pubsub() as pubsub:  # type: ignore[no-untyped-call]
         pubsub.subscribe("py")
         pubsub.psubscribe("p*")
         confirmed = [pubsub.get_message(timeout=5) for _ in range(2)]

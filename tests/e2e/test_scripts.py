@@ -56,7 +56,7 @@ def test_by_its_hash_and_in_a_transaction(wire: Wire) -> None:
 def test_a_script_that_fails_half_way(wire: Wire) -> None:
     wire.ask_all(("SET", "a", "old"), ("GET", "a"), ("GET", "a"))
     reply = wire.ask("EVAL", "redis.call('set', 'a', 'new') return redis.call('lpush', 'a', 1)", 0)
-    assert reply.startswith(b"-WRONGTYPE")
+    assert b"WRONGTYPE" in reply
     assert wire.ask("GET", "a") == b"$3\r\nnew\r\n"
 
 
