@@ -37,7 +37,8 @@ class Command:
     max_args    cacheable only up to so many arguments (0: any number).
     resp2       how its RESP3 reply becomes the RESP2 one (see `to_resp2`).
     portable    its RESP3 reply can be rewritten for a RESP2 client; always so for CACHED.
-    overwrites  does not look at the old value: a mapped key need not be loaded before it.
+    overwrites  does not look at the old value: a mapped key need not be loaded before it;
+                unless one of the options in `unless` is given.
     may_block   blocks when given a BLOCK argument.
     summary     for own commands: what COMMAND DOCS and the manual say.
     """
@@ -51,6 +52,7 @@ class Command:
     resp2: str = "plain"
     portable: bool = False
     overwrites: bool = False
+    unless: tuple[bytes, ...] = ()
     may_block: bool = False
     summary: str = ""
 
@@ -70,6 +72,12 @@ class Command:
             count = int(args[at]) if args[at].isdigit() and len(args[at]) < 8 else 0
             found += args[at + 1 : at + 1 + count]
         return found
+
+    def overwrites_blindly(self, args: Sequence[bytes]) -> bool:
+        """Whether the old values of the keys cannot matter for this request."""
+        if not self.overwrites or not self.unless:
+            return self.overwrites
+        return not any(arg.upper() in self.unless for arg in args[3:])
 
     def is_blocking(self, args: Sequence[bytes]) -> bool:
         return self.may_block and any(arg.upper() == b"BLOCK" for arg in args[1:])

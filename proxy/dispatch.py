@@ -174,7 +174,9 @@ def mget(session: Session, command: Command, request: Request, now: float) -> No
 def load_first(session: Session, command: Command, request: Request) -> bool:
     """Whether the command had to be put off until its mapped keys are in L2."""
     stack = session.stack
-    if stack.l3 is None or session.db or command.overwrites or session.loaded_request is request:
+    if stack.l3 is None or session.db or session.loaded_request is request:
+        return False
+    if command.overwrites_blindly(request[0]):
         return False
     keys = command.keys_of(request[0])
     if not any(stack.mapping_of(key) is not None for key in keys):
@@ -190,11 +192,18 @@ async def _load_then_run(session: Session, keys: list[bytes], request: Request) 
     failure = await session.stack.ensure_loaded(keys, session.db)
     if failure is None or (failure.tier == "L3" and session.config.l3.on_error == "nil"):
         session.loaded_request = request
-        session.backlog.appendleft(request)
+        session.put_back(request)
     elif failure.tier == "L3":
-        session.reply(errors.load_failed(failure.reason))
+        _refuse(session, errors.load_failed(failure.reason))
     else:
-        session.reply(errors.write_failed(failure.reason, False))
+        _refuse(session, errors.write_failed(failure.reason, False))
+
+
+def _refuse(session: Session, reply: bytes) -> None:
+    if session.pin is not None and session.pin.in_multi:
+        session.pin.abort_transaction(reply)
+    else:
+        session.reply(reply)
 
 
 def plain_read(session: Session, command: Command, request: Request, now: float) -> None:
@@ -318,8 +327,10 @@ def own(session: Session, command: Command, request: Request, now: float) -> Non
 def private(session: Session, command: Command, request: Request, now: float) -> None:
     if request[0][0].lower() in _CROSS_PROTOCOL:
         # An HTTP request sent at us by a browser: Redis closes such connections, too.
+        if session.in_flight:
+            session.block_idle(request)
+            return
         session.terrace.log_protocol_error(session, "possible cross protocol scripting")
-        session.slots.clear()
         session.close_after_output()
         return
     pinned.run_private(session, command, request, now)

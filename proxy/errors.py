@@ -35,6 +35,12 @@ EXEC_ARITY = error(
     "EXECABORT Transaction discarded because of: wrong number of arguments for 'exec' command"
 )
 
+EXEC_ABORTED = error("EXECABORT Transaction discarded because of previous errors.")
+
+
+def not_in_multi(name: str) -> bytes:
+    return error(f"ERR terrace: {name} inside MULTI is not supported")
+
 
 def wrong_arity(name: str) -> bytes:
     return error(f"ERR wrong number of arguments for '{name.lower()}' command")

@@ -18,10 +18,22 @@ owed, or that streams, is closed instead.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from tiers import DISCARD, TierUnavailable, Upstream
-from tiers.resp import OK, Request, bulk, error, integer, null, pack, push
+from tiers.resp import (
+    OK,
+    Request,
+    bulk,
+    decode,
+    error,
+    integer,
+    null,
+    pack,
+    parse_integer,
+    push,
+)
 
 from . import errors
 from .commands import Command, Kind
@@ -39,7 +51,27 @@ _SUBSCRIPTIONS = {
 }  # fmt: skip
 _IN_MULTI = frozenset(("EXEC", "DISCARD", "UNWATCH", "MONITOR"))  # not merely queued there
 _ALWAYS_LOCAL = frozenset(("QUIT", "RESET"))
+# Inside MULTI they would act on the connection between Terrace and Redis.
+_NOT_IN_MULTI = frozenset(("AUTH", "HELLO", *_SUBSCRIPTIONS))
+_NOT_IN_MULTI_SUBCOMMANDS = {
+    "CLIENT": frozenset((b"REPLY", b"KILL", b"TRACKING", b"CACHING", b"UNBLOCK")),
+    "SCRIPT": frozenset((b"DEBUG",)),
+}
+_MONITOR_LINE = re.compile(rb"\+\d+\.\d+ \[")
 _PING = pack([b"PING"])
+_DISCARD: Request = ([b"DISCARD"], pack([b"DISCARD"]), 0, len(pack([b"DISCARD"])))
+
+
+@dataclass
+class Transaction:
+    """What is queued in MULTI, as far as it matters beyond Redis."""
+
+    keys: list[bytes] = field(default_factory=list)  # that may be written
+    opaque: bool = False  # keys that are not known may be written
+    flushes: bool = False
+    queued: int = 0
+    selects: list[tuple[int, int]] = field(default_factory=list)  # (position, database)
+    aborted: bool = False  # Terrace refused a command: EXEC must not run the others
 
 
 class Pinned:
@@ -62,8 +94,8 @@ class Pinned:
             "patterns": set(),
             "shards": set(),
         }
-        self.begin_transaction()
-        self.in_multi = False
+        self.joining = 0  # subscriptions asked for and not yet confirmed
+        self.transaction = Transaction()
 
     def __repr__(self) -> str:
         return f"<Pinned multi={self.in_multi} watch={self.watching} subs={self.subscribed}>"
@@ -89,10 +121,7 @@ class Pinned:
 
     def begin_transaction(self) -> None:
         self.in_multi = True
-        self.keys: list[bytes] = []
-        self.opaque = False
-        self.flushes = False
-        self.selected: int | None = None
+        self.transaction = Transaction()
 
     # Ending
 
@@ -124,17 +153,19 @@ class Pinned:
     # Frames that answer nothing
 
     def _tap(self, frame: bytes) -> bool:
-        if not self.monitoring:
+        if self.monitoring:
+            out_of_band = _MONITOR_LINE.match(frame) is not None
+        else:
             kind = _FRAME_KIND.match(frame)
-            if kind is None or kind[1] not in _OUT_OF_BAND:
-                return False
-        self.session.push(frame)
-        return True
+            out_of_band = kind is not None and kind[1] in _OUT_OF_BAND
+        if out_of_band:
+            self.session.push(frame)
+        return out_of_band
 
     def tap_all(self) -> None:
         """RESP2 has no pushes: look at every frame while subscribed or monitoring."""
         self.upstream.pipe.tap_all = self.monitoring or (
-            self.upstream.proto == 2 and bool(self.subscribed)
+            self.upstream.proto == 2 and bool(self.subscribed or self.joining)
         )
 
     # Commands
@@ -143,7 +174,8 @@ class Pinned:
         """Whether a command follows other rules than outside this state."""
         if command.name in _ALWAYS_LOCAL:
             return False
-        return self.in_multi or self.lost or (self.upstream.proto == 2 and bool(self.subscribed))
+        subscribed = bool(self.subscribed or self.joining)
+        return self.in_multi or self.lost or (self.upstream.proto == 2 and subscribed)
 
     def dispatch(self, command: Command, request: Request, now: float) -> None:
         session = self.session
@@ -162,31 +194,42 @@ class Pinned:
         self.upstream.send(buffer[start:end], slot, self.session.db, replies)
 
     def _dispatch_lost(self, command: Command) -> None:
+        """The state is gone; the client has to hear of it at the command that ends it."""
         session = self.session
         if command.name in ("EXEC", "DISCARD", "UNWATCH"):
-            was_multi, self.in_multi, self.watching = self.in_multi, False, False
+            self.in_multi = self.watching = False
             self.maybe_release()
-            gone = command.name == "EXEC" and was_multi
-            session.reply(errors.EXEC_LOST if gone else OK)
+            session.reply(errors.EXEC_LOST if command.name == "EXEC" else OK)
         else:
             session.reply(errors.PIN_LOST)
+
+    def abort_transaction(self, reply: bytes) -> None:
+        """Refuse a command inside MULTI, as Redis does: EXEC then runs nothing."""
+        self.transaction.aborted = True
+        self.session.reply(reply)
 
     def _queue(self, command: Command, request: Request) -> None:
         """A command inside MULTI: Redis queues or refuses it; we note what it may write."""
         from .dispatch import load_first
 
+        args = request[0]
+        refused = _NOT_IN_MULTI_SUBCOMMANDS.get(command.name, frozenset())
+        if command.name in _NOT_IN_MULTI or (len(args) > 1 and args[1].upper() in refused):
+            self.abort_transaction(errors.not_in_multi(command.name))
+            return
         if load_first(self.session, command, request):
             return
-        args = request[0]
+        transaction = self.transaction
         if command.kind is Kind.WRITE:
-            self.keys += command.keys_of(args)
+            transaction.keys += command.keys_of(args)
         elif command.kind is Kind.FLUSH:
-            self.flushes = True
-        elif command.name == "SELECT" and len(args) == 2 and args[1].isdigit():
-            self.selected = int(args[1])
+            transaction.flushes = True
+        elif command.name == "SELECT" and len(args) == 2:
+            transaction.selects.append((transaction.queued, parse_integer(args[1]) or 0))
         elif command.kind is not Kind.CACHED and command.kind is not Kind.READ:
-            self.opaque = True
+            transaction.opaque = True
         self.forward(request, Slot(self.session))
+        transaction.queued += 1
 
 
 class ExecSlot(BarrierSlot):
@@ -195,25 +238,39 @@ class ExecSlot(BarrierSlot):
     __slots__ = ("pin",)
 
     def __init__(self, pin: Pinned) -> None:
-        session = pin.session
+        session, transaction = pin.session, pin.transaction
         l1 = session.stack.l1
+        unknown = transaction.opaque or transaction.flushes
         super().__init__(
             session,
             "",
-            pin.keys,
+            transaction.keys,
             l1.coherence if l1 is not None else None,
-            session.stack.l2.tracked if pin.opaque or pin.flushes else None,
-            flushes=pin.flushes,
+            session.stack.l2.tracked if unknown else None,
+            flushes=transaction.flushes,
         )
         self.pin = pin
 
     def finish(self, reply: bytes) -> None:
         pin = self.pin
         pin.in_multi = pin.watching = False
-        if pin.selected is not None and reply[:1] == b"*" and reply != b"*-1\r\n":
-            self.session.set_db(pin.selected)
-            pin.upstream.pipe.db = pin.selected
+        selects = pin.transaction.selects
+        results = decode(reply) if selects else None
+        if isinstance(results, list) and len(results) == pin.transaction.queued:
+            for position, db in selects:
+                if results[position] == b"OK":
+                    self.session.set_db(db)
+                    pin.upstream.pipe.db = db
         super().finish(reply)
+
+
+class AbortSlot(Slot):
+    """EXEC of a transaction that Terrace had to refuse: Redis gets a DISCARD."""
+
+    __slots__ = ()
+
+    def on_reply(self, reply: bytes, sent_at: float) -> None:
+        self.finish(errors.EXEC_ABORTED)
 
 
 class PubSubSlot(Slot):
@@ -226,19 +283,34 @@ class PubSubSlot(Slot):
         self.pin = pin
         self.expected = expected
         self.frames: list[bytes] = []
+        pin.joining += 1
+        pin.tap_all()
 
     def on_reply(self, reply: bytes, sent_at: float) -> None:
         self.frames.append(reply)
         if reply[:1] == b"-":
             self.pin.upstream.pipe.forgo(self)
-        elif len(self.frames) < self.expected:
-            return
-        self.pin.tap_all()
+        else:
+            self._note(decode(reply))
+            if len(self.frames) < self.expected:
+                return
         self.finish(b"".join(self.frames))
+
+    def _note(self, confirmation: list[Any]) -> None:
+        """Redis says what is subscribed; only that is believed."""
+        kind, channel = confirmation[0].upper().decode(), confirmation[1]
+        names = self.pin.subscriptions[_SUBSCRIPTIONS[kind]]
+        if channel is not None:
+            (names.discard if "UNSUB" in kind else names.add)(channel)
 
     def on_lost(self, reason: str, sent: bool) -> None:
         if self.reply is None:
             super().on_lost(reason, sent)
+
+    def finish(self, reply: bytes) -> None:
+        self.pin.joining -= 1
+        self.pin.tap_all()
+        super().finish(reply)
 
 
 class MonitorSlot(Slot):
@@ -276,10 +348,17 @@ async def _connect(session: Session, request: Request) -> None:
         upstream = await session.stack.l2.pins.connect(session.proto)
     except TierUnavailable as failure:
         session.reply(errors.tier_failed(failure))
+        name = request[0][0].upper()
+        if name in (b"MULTI", b"WATCH"):
+            # What follows belongs to a transaction that does not exist: it must not run.
+            session.pin = Pinned(session, Upstream(session.clock))
+            session.pin.lost = True
+            session.pin.in_multi = name == b"MULTI"
+            session.pin.watching = True
         return
     session.pin = Pinned(session, upstream)
     session.pin.opened_for = request
-    session.backlog.appendleft(request)
+    session.put_back(request)
 
 
 def run_private(session: Session, command: Command, request: Request, now: float) -> None:
@@ -317,7 +396,10 @@ def dispatch_pin(session: Session, command: Command, request: Request, now: floa
         if pin is None or not in_multi:
             session.reply(error(f"ERR {name} without MULTI"))
             return
-        if name == "EXEC":
+        if name == "EXEC" and pin.transaction.aborted:
+            pin.in_multi = pin.watching = False
+            pin.forward(_DISCARD, AbortSlot(session))
+        elif name == "EXEC":
             pin.forward(request, ExecSlot(pin))
         else:
             pin.in_multi = pin.watching = False
@@ -370,20 +452,13 @@ def _subscribe(session: Session, name: str, request: Request) -> None:
     if pin is None:
         return
     if pin.in_multi:
-        pin._queue(_QUEUED, request)
+        pin.abort_transaction(errors.not_in_multi(name))
+        return
+    if leaving and len(args) == 1 and session.in_flight:
+        session.block_idle(request)  # how many will be confirmed is not known before
         return
     names = pin.subscriptions[_SUBSCRIPTIONS[name]]
     expected = len(args) - 1 or max(1, len(names))
-    if not leaving:
-        names.update(args[1:])
-        pin.tap_all()
-    elif len(args) > 1:
-        names.difference_update(args[1:])
-    else:
-        names.clear()
     pin.forward(request, PubSubSlot(pin, expected), expected)
-    if leaving and not pin.subscribed:
-        session.block_idle()  # what follows runs outside the subscribed state
-
-
-_QUEUED = Command("(queued)", -1, Kind.PIN)
+    if leaving:
+        session.block_idle()  # what follows may run outside the subscribed state

@@ -35,7 +35,7 @@ class ReadSlot(Slot):
     """One cached read of one key, with a fill (`token` not 0) and a possible fault-in."""
 
     __slots__ = (
-        "command", "epoch", "key", "mapping", "proto", "pttl_ms", "request", "reruns",
+        "command", "db", "epoch", "key", "mapping", "proto", "pttl_ms", "request", "reruns",
         "started", "token", "variant",
     )  # fmt: skip
 
@@ -56,6 +56,7 @@ class ReadSlot(Slot):
         self.variant = variant
         self.mapping = mapping
         self.proto = session.proto
+        self.db = session.db
         self.started = now
         self.token = 0
         self.epoch = 0
@@ -71,6 +72,8 @@ class ReadSlot(Slot):
             self.epoch = l1.arena.epoch
 
     def on_reply(self, reply: bytes, sent_at: float) -> None:
+        if self.pttl_ms == LOST:
+            return  # one of the pair was refused, and the client has its answer
         if self.pttl_ms is None:
             if reply[0] == 0x3A:  # ':'
                 self.pttl_ms = int(reply[1:-2])
@@ -152,8 +155,8 @@ class ReadSlot(Slot):
         self.reruns -= 1
         self.pttl_ms, self.token, self.rule = None, 0, ""
         _, raw, start, end = self.request
-        upstream.send(pttl(self.key), self, self.session.db)
-        upstream.send(raw[start:end], self, self.session.db)
+        upstream.send(pttl(self.key), self, self.db)
+        upstream.send(raw[start:end], self, self.db)
 
     def fail_l3(self, outcome: Outcome) -> None:
         session = self.session
@@ -203,8 +206,8 @@ class MgetSlot(Slot):
     """MGET as a whole: [PTTL k] for the keys worth filling or mapped, then the MGET itself."""
 
     __slots__ = (
-        "again", "asked", "failure", "keys", "loading", "lost", "proto", "pttls", "request",
-        "tokens",
+        "again", "asked", "db", "failure", "keys", "loading", "lost", "proto", "pttls", "request",
+        "tokens", "variant",
     )  # fmt: skip
 
     def __init__(self, session: Session, rule: str, request: Request) -> None:
@@ -213,6 +216,8 @@ class MgetSlot(Slot):
         self.keys = request[0][1:]
         self.again = False
         self.proto = session.proto
+        self.db = session.db
+        self.variant = session.get_variant
         self.asked: list[int] = []  # positions whose PTTL is asked, in order
         self.tokens: list[tuple[int, int]] = []  # token and epoch for each of them
         self.pttls: list[int] = []
@@ -222,6 +227,8 @@ class MgetSlot(Slot):
         session.mapped_in_flight += 1
 
     def on_reply(self, reply: bytes, sent_at: float) -> None:
+        if self.lost:
+            return
         if len(self.pttls) < len(self.asked):
             self.pttls.append(int(reply[1:-2]) if reply[0] == 0x3A else -1)
             return
@@ -237,13 +244,12 @@ class MgetSlot(Slot):
         ):
             key, element = self.keys[position], elements[position]
             absent = pttl_ms == TTL_ABSENT
-            mapping = stack.mapping_of(key, session.db) if absent else None
+            mapping = stack.mapping_of(key, self.db) if absent else None
             if mapping is not None:
                 self.load(mapping, position, elements)
             elif stack.l1 is not None and (absent or element not in (NULL2, NULL3)):
                 # A nil for a key that exists is a wrong type, not a GET's reply.
-                variant = session.get_variant
-                stack.l1.commit(key, variant, element, token, epoch, sent_at, pttl_ms)
+                stack.l1.commit(key, self.variant, element, token, epoch, sent_at, pttl_ms)
         self.loading -= 1
         self.complete(elements)
 
@@ -283,7 +289,7 @@ class MgetSlot(Slot):
         self.asked, self.tokens, self.pttls = [], [], []
         _, raw, start, end = self.request
         session = self.session
-        session.stack.l2.plain[self.proto].send(raw[start:end], self, session.db)
+        session.stack.l2.plain[self.proto].send(raw[start:end], self, self.db)
 
     def on_lost(self, reason: str, sent: bool) -> None:
         if self.lost:
@@ -293,8 +299,8 @@ class MgetSlot(Slot):
         elements: list[bytes] = [b""] * len(self.keys)
         missing: list[tuple[ViewMapping, int]] = []
         for position, key in enumerate(self.keys):
-            stale = session.get_suspect(key, session.get_variant)
-            mapping = session.stack.mapping_of(key, session.db)
+            stale = session.get_suspect(key, self.variant)
+            mapping = session.stack.mapping_of(key, self.db)
             if stale is not None:
                 elements[position] = stale
             elif mapping is not None:

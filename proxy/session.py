@@ -39,7 +39,8 @@ class Session:
     """State of one client connection.
 
     `wake` is called when replies became available outside `feed`; whoever drives the
-    session then calls `proceed` and sends what `take_output` returns.
+    session then calls `proceed` and sends what `take_output` returns. `spill` asks to
+    send at once.
     """
 
     def __init__(self, terrace: Terrace, ident: int, address: str, local_address: str) -> None:
@@ -83,8 +84,10 @@ class Session:
         self.mapped_in_flight = 0
         self.via: KeptUpstream | Upstream | None = None
         self.pin: Pinned | None = None
+        self.redirected: Request | None = None  # its ids are Redis' by now (CLIENT TRACKING)
         self.loaded_request: Request | None = None  # its mapped keys are in L2 by now
         self.wake: Callable[[], None] = lambda: None
+        self.spill: Callable[[], None] = lambda: None  # send what is out, now
         self.on_close_request: Callable[[str], None] = lambda reason: None
 
     def __repr__(self) -> str:
@@ -101,10 +104,13 @@ class Session:
         requests = self.scanner.feed(data)
         if self.closing:
             return
-        if self.blocked:
+        if self.blocked or self.backlog:
             self.backlog.extend(requests)
+            self.wake()
         else:
             self._run(requests)
+            while self.scanner.paused and not self.closing:
+                self._run(self.scanner.feed(b""))
         if self.scanner.error is not None and not self.closing:
             self._on_protocol_error()
 
@@ -113,7 +119,7 @@ class Session:
         hit = self.stack.l1.arena.get if self.stack.l1 is not None else None
         fast = self.can_hit(now)
         out, slots, variant = self.out, self.slots, self.get_variant
-        hits = 0
+        hits = size = 0
         for index, request in enumerate(requests):
             args = request[0]
             if fast and hit is not None and len(args) == 2 and args[0] in _GET:
@@ -126,6 +132,12 @@ class Session:
                         slots.append(Done(reply))
                     else:
                         out.append(reply)
+                    size += len(reply)
+                    if size > SPILL_BYTES:
+                        size = 0
+                        self.spill()
+                        if self.closing:
+                            break
                     continue
             self.run_one(request, now)
             if self.blocked or self.closing:
@@ -144,22 +156,14 @@ class Session:
         level.seconds.observe((self.clock() - began) / hits, hits)
 
     def run_one(self, request: Request, now: float) -> None:
-        """Run one command; honours CLIENT REPLY OFF and SKIP around it."""
-        if self.reply_mode == "on":
-            self._dispatch(self, request, now)
-            return
-        before = len(self.slots)
+        """Run one command; CLIENT REPLY SKIP ends with it."""
         if self.reply_mode == "skip":
             self.reply_mode = "skipping"
         self._dispatch(self, request, now)
-        if self.blocked == "idle" and self.backlog and self.backlog[0] is request:
-            if self.reply_mode == "skipping":
-                self.reply_mode = "skip"
-            return
-        if self.reply_mode == "on":  # it was CLIENT REPLY ON: answered
-            return
-        for index in range(before, len(self.slots)):
-            self.slots[index] = Muted(self.slots[index])  # type: ignore[arg-type]
+        if self.blocked != "task":
+            self._end_skip()
+
+    def _end_skip(self) -> None:
         if self.reply_mode == "skipping":
             self.reply_mode = "on"
 
@@ -193,7 +197,13 @@ class Session:
         """Run nothing before all replies in flight are in; `request` then comes first."""
         self.blocked = "idle"
         if request is not None:
-            self.backlog.appendleft(request)
+            self.put_back(request)
+
+    def put_back(self, request: Request) -> None:
+        """Run this command (again) before all others; it was not answered yet."""
+        self.backlog.appendleft(request)
+        if self.reply_mode == "skipping":
+            self.reply_mode = "skip"
 
     def block_task(self) -> None:
         self.blocked = "task"
@@ -201,6 +211,7 @@ class Session:
     def unblock(self) -> None:
         """The task that blocked is done."""
         self.blocked = ""
+        self._end_skip()
         self.wake()
 
     def proceed(self) -> None:
@@ -229,7 +240,9 @@ class Session:
 
     def reply(self, reply: bytes) -> None:
         """Answer the current command at once (in its turn)."""
-        if self.slots or self.reply_mode != "on":
+        if self.is_muted:
+            return
+        if self.slots:
             self.slots.append(Done(reply))
         else:
             self.out.append(reply)
@@ -242,8 +255,13 @@ class Session:
 
     def add_slot(self, slot: Slot) -> None:
         """Reserve the next place among the replies for a request going upstream."""
-        self.slots.append(slot)
+        self.slots.append(Muted(slot) if self.is_muted else slot)
         self.in_flight += 1
+
+    @property
+    def is_muted(self) -> bool:
+        """Whether the reply of the current command is not wanted."""
+        return self.reply_mode == "off" or self.reply_mode == "skipping"
 
     def release(self) -> None:
         slots, out = self.slots, self.out
@@ -301,7 +319,9 @@ class Session:
     def get_suspect(self, key: bytes, variant: bytes) -> bytes | None:
         """An L1 entry to serve although Redis cannot be asked; None outside the window."""
         l1 = self.stack.l1
-        return None if l1 is None else l1.coherence.get_suspect(key, variant, self.clock())
+        if l1 is None or self.opaque_in_flight:
+            return None  # its own script may just be changing the key
+        return l1.coherence.get_suspect(key, variant, self.clock())
 
     def close(self) -> None:
         """The client is gone: nothing may be left waiting for it."""
@@ -315,3 +335,4 @@ class Session:
 
 
 _GET = frozenset((b"GET", b"get", b"Get"))
+SPILL_BYTES = 1024 * 1024  # hits of one batch are sent in portions, so that limits can act

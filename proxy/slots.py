@@ -133,10 +133,17 @@ class BarrierSlot(WriteSlot):
         if self.tracked is not None and self.tracked.ready:
             self.tracked.send(_PING, self, max(0, self.tracked.upstream.pipe.db))
         else:
-            self._release(self._held)  # not tracking: nothing can be hit before a new epoch
+            # Not tracking: nothing can be hit before a new epoch, but suspects could be served.
+            if self.coherence is not None:
+                self.coherence.flush()
+            self._release(self._held)
 
     def on_lost(self, reason: str, sent: bool) -> None:
-        if self._held is not None:  # the tracked connection died: the epoch ended with it
+        if self._held is not None:
+            # The tracked connection died: the epoch ended with it. Or it takes no more
+            # requests: then nothing may be hit that was filled before this write.
+            if self.coherence is not None:
+                self.coherence.flush()
             self._release(self._held)
             return
         if self.coherence is not None:

@@ -298,7 +298,7 @@ class Arena:
     def flush(self) -> None:
         """Forget everything, O(slots): entries of the old store are freed a few per insert."""
         self._tokens[:] = [next(self._fresh)] * SLOTS
-        self._garbage += (self._index, self._small, self._main)
+        self._garbage += (pile for pile in (self._index, self._small, self._main) if pile)
         self._clear()
 
     def bump_epoch(self) -> int:

@@ -35,7 +35,7 @@ _CR, _LF = b"\r", b"\n"
 _STAR, _DOLLAR = ord("*"), ord("$")
 
 
-def _strict_integer(text: bytes) -> int | None:
+def parse_integer(text: bytes) -> int | None:
     """Redis' string2ll: 64 bits, no sign but '-', no leading zeros or spaces; None otherwise."""
     if not _CANONICAL_INTEGER.match(text):
         return None
@@ -55,7 +55,8 @@ class RequestScanner:
     `feed` returns the commands completed by these bytes. After a protocol error
     it returns the commands before it, `error` holds Redis' text (to be sent as
     `-ERR Protocol error: <text>` before closing; empty when Redis closes without
-    a word) and further bytes are ignored.
+    a word) and further bytes are ignored. Before authentication it stops after each
+    command with `paused` set: run the command, then go on with `feed(b"")`.
     """
 
     __slots__ = (
@@ -72,6 +73,7 @@ class RequestScanner:
         "bulk_max_bytes",
         "error",
         "multibulk_max",
+        "paused",
     )  # fmt: skip
 
     def __init__(
@@ -88,6 +90,7 @@ class RequestScanner:
         self._known_counts = _MULTIBULK if multibulk_max >= len(_MULTIBULK) else {}
         self._known_lengths = _BULK if bulk_max_bytes >= len(_BULK) else {}
         self.authenticated = True
+        self.paused = False
         self.error: str | None = None
         self._args: list[bytes] = []  # of a command that has not arrived whole
         self._args_bytes = 0
@@ -113,6 +116,7 @@ class RequestScanner:
             self._chunks.clear()
             self._held = self._need = 0
         requests: list[Request] = []
+        self.paused = False
         pos = self._scan(data, requests)
         if pos < len(data) and self.error is None:
             self._chunks.append(data[pos:] if pos else data)
@@ -135,6 +139,10 @@ class RequestScanner:
         if self._left:
             pos = self._resume(data, requests)
         while pos < size and not self._left:
+            if requests and not self.authenticated:
+                # This command may log in, and what follows is then under other limits.
+                self.paused = True
+                break
             if data[pos] != _STAR:
                 end = self._scan_inline(data, pos, requests)
                 if end < 0:
@@ -199,7 +207,7 @@ class RequestScanner:
         return pos
 
     def _checked_count(self, text: bytes) -> int:
-        count = _strict_integer(text)
+        count = parse_integer(text)
         if count is None or count > self.multibulk_max:
             self.error = "invalid multibulk length"
             return 0
@@ -217,7 +225,7 @@ class RequestScanner:
         if data[pos] != _DOLLAR:
             self.error = f"expected '$', got '{chr(data[pos])}'"
             return -1
-        length = _strict_integer(data[pos + 1 : eol])
+        length = parse_integer(data[pos + 1 : eol])
         if length is None or length < 0 or length > self.bulk_max_bytes:
             self.error = "invalid bulk length"
             return -1
@@ -333,7 +341,10 @@ class ReplyScanner:
             self._buffer = None
             self._pos = self._need = 0
         else:
-            self._buffer = bytearray(buffer[start:])
+            if self._buffer is None:
+                self._buffer = bytearray(buffer[start:])
+            elif start:
+                del self._buffer[:start]
             self._pos -= start
             self._need -= start
             if start:

@@ -88,12 +88,13 @@ class PinPool:
             pin.abort("not needed any more")
             raise
         for reply in replies:
-            if reply.startswith(b"-"):
+            # -BUSY: a script runs; SCRIPT KILL has to get through just then
+            if reply.startswith(b"-") and not reply.startswith(b"-BUSY"):
                 pin.abort("handshake refused")
                 self._all.discard(pin)
                 text = reply[1:-2].decode("utf-8", "replace")
                 raise TierUnavailable("L2 (redis)", f"{self._endpoint} answered {text}")
-        pin.client_id = int(replies[-1][1:-2])
+        pin.client_id = int(replies[-1][1:-2]) if replies[-1].startswith(b":") else 0
         self.opened += 1
         self.leases += 1
         pin.ready = True

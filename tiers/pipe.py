@@ -12,7 +12,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
-from .resp import ReplyScanner
+from .errors import ProtocolError
+from .resp import OK, ReplyScanner
 
 _PUSH = ord(">")
 
@@ -38,6 +39,20 @@ class _Discard:
 
 
 DISCARD: Waiter = _Discard()
+
+
+class _Select:
+    """Waits for a SELECT in the stream; without it the requests behind ran elsewhere."""
+
+    def on_reply(self, reply: bytes, sent_at: float) -> None:
+        if reply != OK:
+            raise ProtocolError(f"Redis refused SELECT: {reply[1:-2].decode('utf-8', 'replace')}")
+
+    def on_lost(self, reason: str, sent: bool) -> None:
+        pass
+
+
+_SELECT: Waiter = _Select()
 
 
 class UpstreamPipe:
@@ -81,7 +96,7 @@ class UpstreamPipe:
         """Queue one encoded request to run in database `db`; it is answered by `replies` frames."""
         if db != self.db:
             self._out.append(b"*2\r\n$6\r\nSELECT\r\n$%d\r\n%d\r\n" % (len(str(db)), db))
-            self.pending.append(DISCARD)
+            self.pending.append(_SELECT)
             self._unsent += 1
             self.db = db
         self._out.append(raw)

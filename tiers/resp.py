@@ -12,12 +12,20 @@ from typing import Any
 
 import hiredis
 
-from ._resp_py import ReplyScanner, Request, RequestScanner, pack, split_inline, to_resp2
+from ._resp_py import (
+    ReplyScanner,
+    Request,
+    RequestScanner,
+    pack,
+    parse_integer,
+    split_inline,
+    to_resp2,
+)
 
 __all__ = [
     "CORE", "NIL", "NULL2", "NULL3", "OK", "PONG", "QUEUED", "ReplyScanner", "Request",
     "RequestScanner", "array", "bulk", "decode", "error", "integer", "mapping", "null", "pack",
-    "push", "simple", "split_inline", "to_resp2",
+    "parse_integer", "push", "simple", "split_inline", "to_resp2",
 ]  # fmt: skip
 
 CORE = "py"

@@ -4,6 +4,7 @@ connection  PING ECHO SELECT HELLO AUTH QUIT RESET
 client      CLIENT and its subcommands
 config      CONFIG, with Terrace's options beside those of Redis
 introspection  INFO COMMAND
+scripting   SCRIPT FUNCTION
 scan        SCAN over L2 and the mapped views
 tier        TIER.*
 
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from tiers.resp import Request
 
 from ..commands import Command
-from . import client, config, connection, introspection, scan, tier
+from . import client, config, connection, introspection, scan, scripting, tier
 
 if TYPE_CHECKING:
     from ..session import Session
@@ -39,6 +40,8 @@ LOCAL_HANDLERS: dict[str, Handler] = {
     "INFO": introspection.info,
     "COMMAND": introspection.command,
     "SCAN": scan.scan,
+    "SCRIPT": scripting.script,
+    "FUNCTION": scripting.script,
 }
 
 OWN_HANDLERS: dict[str, Handler] = {

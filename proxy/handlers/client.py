@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-from tiers.resp import OK, Request, array, bulk, error, integer, null, simple
+from tiers.resp import OK, Request, array, bulk, error, integer, null, pack, parse_integer, simple
 
 from .. import errors, pinned
 from ..commands import Command
@@ -124,8 +124,12 @@ def _list(session: Session, request: Request) -> None:
     sessions = session.terrace.sessions
     if len(args) == 2:
         _text(session, sessions.values())
-    elif args[2].upper() == b"ID" and len(args) > 3 and all(a.isdigit() for a in args[3:]):
-        _text(session, [s for a in args[3:] if (s := sessions.get(int(a))) is not None])
+    elif args[2].upper() == b"ID" and len(args) > 3:
+        idents = [parse_integer(arg) for arg in args[3:]]
+        if None in idents:
+            session.reply(error("ERR Invalid client ID"))
+            return
+        _text(session, [s for i in idents if i is not None and (s := sessions.get(i)) is not None])
     elif args[2].upper() == b"TYPE" and len(args) == 4:
         wanted = args[3].lower()
         if wanted not in (b"normal", b"master", b"replica", b"slave", b"pubsub"):
@@ -158,10 +162,11 @@ def _kill(session: Session, request: Request) -> None:
         value = raw.decode("utf-8", "replace")
         match option.upper():
             case b"ID":
-                if not raw.isdigit() or int(raw) < 1:
+                ident = parse_integer(raw) or 0
+                if ident < 1:
                     session.reply(error("ERR client-id should be greater than 0"))
                     return
-                victims = [s for s in victims if s.ident == int(raw)]
+                victims = [s for s in victims if s.ident == ident]
             case b"ADDR":
                 victims = [s for s in victims if s.address == value]
             case b"LADDR":
@@ -228,10 +233,33 @@ class _TrackingSlot(Slot):
 
 
 def _tracking(session: Session, request: Request) -> None:
-    pin = pinned.acquire(session, request)
+    redirected = _redirected(session, request)
+    if redirected is None:
+        session.reply(error("ERR The client ID you want redirect to does not exist"))
+        return
+    pin = pinned.acquire(session, redirected)
     if pin is not None:
+        request = redirected
         pin.forward(request, _TrackingSlot(session, request[0][2].upper() == b"ON"))
         session.block_idle()
+
+
+def _redirected(session: Session, request: Request) -> Request | None:
+    """The request with Terrace's id of the REDIRECT client replaced by Redis'.
+
+    None when that client has no private connection (it has to be subscribed first).
+    """
+    args = list(request[0])
+    for at in range(3, len(args) - 1):
+        if args[at].upper() == b"REDIRECT" and request is not session.redirected:
+            target = session.terrace.sessions.get(parse_integer(args[at + 1]) or 0)
+            if target is None or target.pin is None or not target.pin.upstream.client_id:
+                return None
+            args[at + 1] = b"%d" % target.pin.upstream.client_id
+            packed = pack(args)
+            session.redirected = (args, packed, 0, len(packed))
+            return session.redirected
+    return request
 
 
 def _pass_on(session: Session, request: Request) -> None:
@@ -249,10 +277,11 @@ def _unblock(session: Session, request: Request) -> None:
     if mode not in (b"TIMEOUT", b"ERROR"):
         session.reply(error("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR"))
         return
-    if not args[2].isdigit():
+    ident = parse_integer(args[2])
+    if ident is None:
         session.reply(errors.NOT_INTEGER)
         return
-    target = session.terrace.sessions.get(int(args[2]))
+    target = session.terrace.sessions.get(ident)
     if target is None or target.pin is None or target.pin.blocking_id is None:
         session.reply(integer(0))
         return

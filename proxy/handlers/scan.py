@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tiers import TierUnavailable, ViewMapping, glob_matcher
-from tiers.resp import Request, array, bulk, decode
+from tiers.resp import Request, array, bulk, decode, parse_integer
 
 from .. import errors
 from ..commands import Command
@@ -91,8 +91,8 @@ def parse_options(args: list[bytes]) -> _Options | None:
         match option.upper():
             case b"MATCH":
                 matches = glob_matcher(value)
-            case b"COUNT" if value.isdigit() and int(value) > 0:
-                count = min(int(value), COUNT_MAX)
+            case b"COUNT" if (parse_integer(value) or 0) > 0:
+                count = min(parse_integer(value) or 0, COUNT_MAX)
             case b"TYPE":
                 kind = value.lower()
             case _:

@@ -1,0 +1,30 @@
+"""SCRIPT and FUNCTION: passed on, but for what would hold or need a connection of its own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tiers.resp import Request, error
+
+from .. import pinned
+from ..commands import Command
+
+if TYPE_CHECKING:
+    from ..session import Session
+
+_DEBUG_REFUSED = error(
+    "ERR terrace: the script debugger needs a connection of its own; connect to Redis directly"
+)
+
+
+def script(session: Session, command: Command, request: Request) -> None:
+    from ..dispatch import opaque
+
+    subcommand = request[0][1].upper()
+    if command.name == "SCRIPT" and subcommand == b"DEBUG":
+        session.reply(_DEBUG_REFUSED)
+    elif subcommand == b"KILL":
+        # Behind the script on a shared connection it would wait for what it should end.
+        pinned.run_private(session, command, request, session.clock())
+    else:
+        opaque(session, command, request, session.clock())
