@@ -629,10 +629,12 @@ UNSUBSCRIBE a b
 PUNSUBSCRIBE
 SUBSCRIBE
 PSUBSCRIBE
-SSUBSCRIBE s ; SUNSUBSCRIBE s
-SUNSUBSCRIBE
 SUBSCRIBE a ; RESET ; GET string
 SUBSCRIBE a ; QUIT
+""",
+    "shard pubsub": """
+SSUBSCRIBE s ; SUNSUBSCRIBE s
+SUNSUBSCRIBE
 """,
     "subscribed": """
 SUBSCRIBE a ; GET string ; UNSUBSCRIBE a
@@ -662,6 +664,8 @@ GET string ; QUIT
 """,
 }
 
+NEED_REDIS_7 = ("shard pubsub",)
+
 # Compared by the shape of the reply: types and lengths of aggregates, not the scalars.
 SHAPE_ONLY = {
     "PTTL": "milliseconds pass between the two runs",
@@ -676,6 +680,7 @@ SHAPE_ONLY = {
     "CLIENT INFO": "ids, addresses, buffers",
     "CLIENT LIST": "ids, addresses, buffers",
     "COMMAND COUNT": "Terrace has commands of its own",
+    "MEMORY USAGE": "depends on what the allocator had at hand",
     "MEMORY DOCTOR": "depends on the state of the process",
     "SLOWLOG LEN": "depends on the speed of the machine",
     "RANDOMKEY": "random",

@@ -19,6 +19,7 @@ from proxy.commands import Kind
 from tests.e2e.differential_cases import (
     BLOCKS,
     DIALOGUES,
+    NEED_REDIS_7,
     NO_ARITY_ERROR,
     NOT_COVERED,
     SEED,
@@ -238,8 +239,15 @@ def test_commands(
 @pytest.mark.parametrize("mode", **by_name(MODES))
 @pytest.mark.parametrize("name", sorted(DIALOGUES))
 def test_dialogues(
-    redis: RedisProcess, terrace: TerraceProcess, name: str, mode: Mode, proto: int
+    redis: RedisProcess,
+    terrace: TerraceProcess,
+    version: tuple[int, ...],
+    name: str,
+    mode: Mode,
+    proto: int,
 ) -> None:
+    if name in NEED_REDIS_7 and version < (7,):
+        pytest.skip("Redis 6 does not know these commands")
     dialogues = [
         [shlex.split(part) for part in line.split(" ; ")]
         for line in DIALOGUES[name].strip().splitlines()
