@@ -52,7 +52,7 @@ _SUBSCRIPTIONS = {
 _IN_MULTI = frozenset(("EXEC", "DISCARD", "UNWATCH", "MONITOR"))  # not merely queued there
 _ALWAYS_LOCAL = frozenset(("QUIT", "RESET"))
 # Inside MULTI they would act on the connection between Terrace and Redis.
-_NOT_IN_MULTI = frozenset(("AUTH", "HELLO", *_SUBSCRIPTIONS))
+_NOT_IN_MULTI = frozenset(("ACL", "AUTH", "HELLO", *_SUBSCRIPTIONS))
 _NOT_IN_MULTI_SUBCOMMANDS = {
     "CLIENT": frozenset((b"REPLY", b"KILL", b"TRACKING", b"CACHING", b"UNBLOCK")),
     "SCRIPT": frozenset((b"DEBUG",)),
@@ -127,9 +127,10 @@ class Pinned:
 
     def maybe_release(self) -> None:
         """Give the connection back if no state needs it; called when nothing is in flight."""
-        if self.in_multi or self.watching or self.streams:
-            return
         session = self.session
+        if self.in_multi or ((self.watching or self.streams) and not self.lost):
+            return
+        session.watch_failed = self.watching
         if session.backlog and session.backlog[0] is self.opened_for:
             return
         session.pin = session.via = None
@@ -208,6 +209,11 @@ class Pinned:
         self.transaction.aborted = True
         self.session.reply(reply)
 
+    def end_aborted(self, reply: bytes) -> None:
+        """Answer EXEC without running anything."""
+        self.in_multi = self.watching = False
+        self.forward(_DISCARD, AbortSlot(self.session, reply))
+
     def _queue(self, command: Command, request: Request) -> None:
         """A command inside MULTI: Redis queues or refuses it; we note what it may write."""
         from .dispatch import load_first
@@ -267,10 +273,14 @@ class ExecSlot(BarrierSlot):
 class AbortSlot(Slot):
     """EXEC of a transaction that Terrace had to refuse: Redis gets a DISCARD."""
 
-    __slots__ = ()
+    __slots__ = ("instead",)
+
+    def __init__(self, session: Session, instead: bytes) -> None:
+        super().__init__(session)
+        self.instead = instead
 
     def on_reply(self, reply: bytes, sent_at: float) -> None:
-        self.finish(errors.EXEC_ABORTED)
+        self.finish(self.instead)
 
 
 class PubSubSlot(Slot):
@@ -347,18 +357,27 @@ async def _connect(session: Session, request: Request) -> None:
     try:
         upstream = await session.stack.l2.pins.connect(session.proto)
     except TierUnavailable as failure:
-        session.reply(errors.tier_failed(failure))
         name = request[0][0].upper()
-        if name in (b"MULTI", b"WATCH"):
-            # What follows belongs to a transaction that does not exist: it must not run.
-            session.pin = Pinned(session, Upstream(session.clock))
-            session.pin.lost = True
-            session.pin.in_multi = name == b"MULTI"
-            session.pin.watching = True
+        if name == b"MULTI":
+            doom(session)
+            return
+        session.watch_failed = session.watch_failed or name == b"WATCH"
+        session.reply(errors.tier_failed(failure))
         return
     session.pin = Pinned(session, upstream)
     session.pin.opened_for = request
     session.put_back(request)
+
+
+def doom(session: Session) -> None:
+    """A transaction that cannot be: +OK as always, then errors, then EXECABORT.
+
+    An error for MULTI itself would let the commands pipelined behind it run one by one.
+    """
+    session.pin = Pinned(session, Upstream(session.clock))
+    session.pin.lost = session.pin.in_multi = True
+    session.watch_failed = False
+    session.reply(OK)
 
 
 def run_private(session: Session, command: Command, request: Request, now: float) -> None:
@@ -397,8 +416,7 @@ def dispatch_pin(session: Session, command: Command, request: Request, now: floa
             session.reply(error(f"ERR {name} without MULTI"))
             return
         if name == "EXEC" and pin.transaction.aborted:
-            pin.in_multi = pin.watching = False
-            pin.forward(_DISCARD, AbortSlot(session))
+            pin.end_aborted(errors.EXEC_ABORTED)
         elif name == "EXEC":
             pin.forward(request, ExecSlot(pin))
         else:
@@ -406,6 +424,7 @@ def dispatch_pin(session: Session, command: Command, request: Request, now: floa
             pin.forward(request, Slot(session))
         session.block_idle()
     elif name == "UNWATCH" and not in_multi:
+        session.watch_failed = False
         if pin is None:
             session.reply(OK)
             return
@@ -421,6 +440,9 @@ def _begin(session: Session, command: Command, request: Request) -> None:
 
     if command.name == "WATCH" and load_first(session, command, request):
         return  # a later fault-in would itself look like a change
+    if command.name == "MULTI" and session.watch_failed:
+        doom(session)
+        return
     pin = acquire(session, request)
     if pin is None:
         return

@@ -84,6 +84,7 @@ class Session:
         self.mapped_in_flight = 0
         self.via: KeptUpstream | Upstream | None = None
         self.pin: Pinned | None = None
+        self.watch_failed = False  # the next MULTI must not succeed
         self.redirected: Request | None = None  # its ids are Redis' by now (CLIENT TRACKING)
         self.loaded_request: Request | None = None  # its mapped keys are in L2 by now
         self.wake: Callable[[], None] = lambda: None
@@ -314,6 +315,7 @@ class Session:
         self.set_db(0)
         self.name = b""
         self.reply_mode = "on"
+        self.watch_failed = False
         self.set_authenticated(not self.config.listen.password)
 
     def get_suspect(self, key: bytes, variant: bytes) -> bytes | None:

@@ -31,6 +31,12 @@ _CANONICAL_INTEGER = re.compile(rb"(?:0|-?[1-9][0-9]{0,18})\Z")
 _MULTIBULK = {b"*%d" % n: n for n in range(1, 1025)}
 _BULK = {b"$%d" % n: n for n in range(4096)}
 
+# Most requests are GET k, TTL k, DEL k: their two headers at once, in half the time.
+_SHORT = re.compile(rb"\*2\r\n\$3\r\n(...)\r\n\$(0|[1-9][0-9]{0,2})\r\n", re.DOTALL).match
+_SHORT_MAX_BYTES = 999
+# And most replies are one bulk string or one line.
+_PLAIN_REPLY = re.compile(rb"(?:\$([0-9]{1,9})|[:+-][^\r\n]*)\r\n").match
+
 _CR, _LF = b"\r", b"\n"
 _STAR, _DOLLAR = ord("*"), ord("$")
 
@@ -135,6 +141,7 @@ class RequestScanner:
         """Append the complete commands of `data`; return where the incomplete rest starts."""
         find, size = data.find, len(data)
         known_counts, known_lengths = self._known_counts, self._known_lengths
+        try_short = self.bulk_max_bytes >= _SHORT_MAX_BYTES
         pos = 0
         if self._left:
             pos = self._resume(data, requests)
@@ -143,6 +150,14 @@ class RequestScanner:
                 # This command may log in, and what follows is then under other limits.
                 self.paused = True
                 break
+            short = _SHORT(data, pos) if try_short else None
+            if short is not None:
+                begin = short.end()
+                end = begin + int(short[2])
+                if end + 2 <= size:
+                    requests.append(([short[1], data[begin:end]], data, pos, end + 2))
+                    pos = end + 2
+                    continue
             if data[pos] != _STAR:
                 end = self._scan_inline(data, pos, requests)
                 if end < 0:
@@ -358,6 +373,13 @@ class ReplyScanner:
         pos, outstanding, start = self._pos, self._outstanding, 0
         while pos < size:
             if outstanding == 0:
+                plain = _PLAIN_REPLY(buffer, pos)
+                if plain is not None:
+                    end = plain.end() + (int(plain[1]) + 2 if plain[1] is not None else 0)
+                    if end <= size:
+                        frames.append(bytes(buffer[pos:end]))
+                        start = pos = end
+                        continue
                 start, outstanding = pos, 1
             kind = buffer[pos]
             eol = find(b"\r\n", pos)

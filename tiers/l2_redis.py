@@ -76,6 +76,7 @@ class L2Redis:
         self._ping_after_s = coherence.max_staleness_s / 3 if coherence is not None else 0.0
         self.l1_mode = "off" if coherence is None else "connecting"
         self.known_dbs = {0}  # databases that SELECT was seen to accept
+        self.on_connect: Callable[[], None] = lambda: None  # Redis answers (again)
         self.stalled = False  # a shared connection owes a reply for longer than STALL_S
 
         def kept(name: str, proto: int, **more: Any) -> KeptUpstream:
@@ -85,7 +86,10 @@ class L2Redis:
                 **more,
             )  # fmt: skip
 
-        self.plain = {2: kept("L2 plain RESP2", 2), 3: kept("L2 plain RESP3", 3)}
+        self.plain = {
+            2: kept("L2 plain RESP2", 2),
+            3: kept("L2 plain RESP3", 3, on_ready=lambda sent_at: self.on_connect()),
+        }
         self.tracked: KeptUpstream | None = None
         if coherence is not None:
             self.tracked = kept(
@@ -165,6 +169,7 @@ class L2Redis:
         pipe = tracked.upstream.pipe
         if now - pipe.last_sent_at >= self._ping_after_s and not pipe.has_output:
             tracked.ping()
+            tracked.upstream.flush()  # now: what is left of this tick may be long
 
     # The tracked connection
 

@@ -151,7 +151,9 @@ def test_starts_with_redis_down(own_redis: RedisProcess) -> None:
         for client in (wire, resp3):
             assert client.ask("GET", "k").startswith(L2_DOWN)
             assert client.ask("SET", "k", "v").endswith(b"the command was not sent\r\n")
-            assert client.ask("MULTI").startswith(b"-ERR terrace: L2 (redis)")
+            assert client.ask("MULTI") == b"+OK\r\n"
+            assert client.ask("SET", "k", "v").startswith(b"-ERR terrace")
+            assert client.ask("EXEC").startswith(b"-EXECABORT")
         assert terrace.readiness()[0] == 503
         assert terrace.get("/healthz")[0] == 200
         own_redis.start()
