@@ -124,7 +124,8 @@ def _notes(config: Config) -> Iterator[str]:
             "(workers × 3 / l1.max_staleness), and only while hits are served"
         )
     open_host = not config.listen.host.startswith(_LOOPBACK)
-    if open_host and not config.listen.password and config.listen.protected_mode:
+    has_login = config.listen.password or config.acl.source != "none"
+    if open_host and not has_login and config.listen.protected_mode:
         yield (
             "listen: protected mode will refuse clients from other hosts; set listen.password "
             "(or listen.protected_mode = false if other measures protect the port)"

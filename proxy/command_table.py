@@ -58,7 +58,6 @@ ROWS = (
     Command("ZREVRANK", 3, Kind.CACHED, keys=(1, 1, 1), max_args=3),
     Command("ZSCORE", 3, Kind.CACHED, keys=(1, 1, 1)),
     # READ
-    Command("ACL", -2, Kind.READ),
     Command("DBSIZE", 1, Kind.READ, portable=True),
     Command("DUMP", 2, Kind.READ, keys=(1, 1, 1)),
     Command("EVALSHA_RO", -3, Kind.READ, numkeys_at=2),
@@ -250,6 +249,7 @@ ROWS = (
     Command("UNWATCH", 1, Kind.PIN),
     Command("WATCH", -2, Kind.PIN, keys=(1, -1, 1)),
     # LOCAL
+    Command("ACL", -2, Kind.LOCAL),
     Command("AUTH", -2, Kind.LOCAL),
     Command("CLIENT", -2, Kind.LOCAL),
     Command("COMMAND", -1, Kind.LOCAL),

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from tiers import L2Options, MappingProblem, Mappings, ViewMapping, ViewOptions
 
+from .acl_source import UsersFileError, read_users
 from .option_table import toml_text
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ def broken_rules(config: Config) -> Iterator[Broken]:
         )
     yield from _listeners(config)
     yield from _tls(config)
+    yield from _acl(config)
     yield from _limits(config)
     yield from _l1(config)
     yield from _l2(config)
@@ -100,6 +102,31 @@ def _tls(config: Config) -> Iterator[Broken]:
             ("tls.client_auth",),
             "certificates of clients cannot be judged without tls.client_ca_file; "
             "name the PEM file of the authorities that sign them",
+        )
+
+
+def _acl(config: Config) -> Iterator[Broken]:
+    acl = config.acl
+    if acl.source == "file" and not acl.file:
+        yield Broken(
+            ("acl.file", "acl.source"),
+            'acl.source is "file" but acl.file is empty; name the file of the users',
+        )
+    elif acl.source == "file":
+        try:
+            read_users(acl.file)
+        except UsersFileError as error:
+            yield Broken(("acl.file",), str(error))
+    elif acl.file:
+        yield Broken(
+            ("acl.source", "acl.file"),
+            'acl.file is not read while acl.source is not "file"; set it so, or remove acl.file',
+        )
+    if acl.source != "none" and config.listen.password:
+        yield Broken(
+            ("listen.password", "acl.source"),
+            "is the password of the default user, who comes from acl.source here; give the "
+            "password there and remove listen.password",
         )
 
 

@@ -36,8 +36,13 @@ def dispatch(session: Session, request: Request, now: float) -> None:
     session.stats.commands[name] += 1
     session.last_command = name
     if not session.authenticated and name not in _BEFORE_AUTH:
-        session.reply(errors.NOAUTH)
+        session.reply(session.terrace.acl.not_logged_in)
         return
+    if not session.user.unrestricted:
+        refusal = session.terrace.acl.refusal(session, args)
+        if refusal is not None:
+            _refuse(session, refusal)
+            return
     if session.pin is not None and session.pin.takes_over(command):
         session.pin.dispatch(command, request, now)
         return
@@ -200,8 +205,12 @@ async def _load_then_run(session: Session, keys: list[bytes], request: Request) 
 
 
 def _refuse(session: Session, reply: bytes) -> None:
-    if session.pin is not None and session.pin.in_multi:
-        session.pin.abort_transaction(reply)
+    pin = session.pin
+    if pin is not None and pin.in_multi and session.last_command == "EXEC" and not pin.lost:
+        pin.end_aborted(reply)
+        session.block_idle()
+    elif pin is not None and pin.in_multi:
+        pin.abort_transaction(reply)
     else:
         session.reply(reply)
 

@@ -19,9 +19,11 @@ from tiers import CertificateError, TaskSet, TieredCache, TierError, TierUnavail
 from tiers.resp import error
 
 from . import errors
+from .acl import Acl
 from .config import Config
 from .connection import Connection
 from .dispatch import dispatch
+from .handlers.client import describe
 from .listeners import Listeners
 from .output_budget import OutputBudget
 from .session import Session
@@ -53,6 +55,7 @@ class Terrace:
         self.dispatch = dispatch
         self.started_at = clock()
         self.sessions: dict[int, Session] = {}
+        self.acl = Acl(config, self.stack.l2, self.sessions, clock, describe)
         self.draining = False
         self.output: OutputBudget[Connection] = OutputBudget(config.limits.output_total_bytes)
         self._connections: set[Connection] = set()
@@ -76,6 +79,8 @@ class Terrace:
         """
         self._loop = asyncio.get_running_loop()
         await self.stack.start()
+        if self.acl.redis is not None:
+            self._tasks.start("users of L2", self.acl.redis.keep())
         await self._listeners.open()
         if self.config.listen.idle_timeout_s:
             self._tasks.start("idle sweep", self._sweep_idle())
@@ -136,7 +141,7 @@ class Terrace:
         if len(self.sessions) >= self.config.listen.max_clients:
             return errors.MAX_CLIENTS
         listen = self.config.listen
-        if listen.protected_mode and not listen.password and not _is_loopback(address):
+        if listen.protected_mode and self.acl.is_open and not _is_loopback(address):
             return errors.PROTECTED
         return None
 

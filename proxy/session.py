@@ -30,6 +30,7 @@ from . import errors
 from .slots import Done, Muted, Slot
 
 if TYPE_CHECKING:
+    from .acl_rules import User
     from .config import Config
     from .pinned import Pinned
     from .server import Terrace
@@ -70,7 +71,8 @@ class Session:
         self.proto = 2
         self.db = 0
         self.get_variant = b""
-        self.authenticated = not terrace.config.listen.password
+        self.user: User = terrace.acl.default
+        self.authenticated = terrace.acl.is_open
         self.scanner.authenticated = self.authenticated
         self.reply_mode = "on"  # CLIENT REPLY: on, off, skip (the next), skipping (this one)
         self.closing = False  # close once the output is out
@@ -118,7 +120,7 @@ class Session:
     def _run(self, requests: list[Request]) -> None:
         self.active_at = now = self.clock()
         hit = self.stack.l1.arena.get if self.stack.l1 is not None else None
-        fast = self.can_hit(now)
+        fast = self.can_hit(now) and self.user.unrestricted
         out, slots, variant = self.out, self.slots, self.get_variant
         hits = size = 0
         for index, request in enumerate(requests):
@@ -144,7 +146,7 @@ class Session:
             if self.blocked or self.closing:
                 self.backlog.extend(requests[index + 1 :])
                 break
-            fast, variant = self.can_hit(now), self.get_variant
+            fast, variant = self.can_hit(now) and self.user.unrestricted, self.get_variant
         if hits:
             self._count_hits(hits, now)
 
@@ -306,6 +308,10 @@ class Session:
         self.db = db
         self.get_variant = get_variant(db)
 
+    def log_in(self, user: User) -> None:
+        self.user = user
+        self.set_authenticated(True)
+
     def set_authenticated(self, yes: bool) -> None:
         self.authenticated = self.scanner.authenticated = yes
 
@@ -316,7 +322,8 @@ class Session:
         self.name = b""
         self.reply_mode = "on"
         self.watch_failed = False
-        self.set_authenticated(not self.config.listen.password)
+        self.user = self.terrace.acl.default
+        self.set_authenticated(self.terrace.acl.is_open)
 
     def get_suspect(self, key: bytes, variant: bytes) -> bytes | None:
         """An L1 entry to serve although Redis cannot be asked; None outside the window."""

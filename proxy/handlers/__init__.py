@@ -7,6 +7,7 @@ introspection  INFO COMMAND
 scripting   SCRIPT FUNCTION
 scan        SCAN over L2 and the mapped views
 tier        TIER.*
+acl         ACL and its subcommands
 
 Each is called as handler(session, command, request) once arity is checked; it replies
 at once, sends upstream, or starts a task with `session.terrace.run_task`.
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from tiers.resp import Request
 
 from ..commands import Command
-from . import client, config, connection, introspection, scan, scripting, tier
+from . import acl, client, config, connection, introspection, scan, scripting, tier
 
 if TYPE_CHECKING:
     from ..session import Session
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 Handler: TypeAlias = "Callable[[Session, Command, Request], None]"
 
 LOCAL_HANDLERS: dict[str, Handler] = {
+    "ACL": acl.acl,
     "PING": connection.ping,
     "ECHO": connection.echo,
     "SELECT": connection.select,

@@ -88,6 +88,7 @@ def describe(session: Session) -> str:
     now = session.clock()
     pin = session.pin
     multi = len(session.slots) if pin is not None and pin.in_multi else -1
+    user = session.user.name.decode("utf-8", "replace")
     flags = "N"
     subscriptions = {"channels": 0, "patterns": 0, "shards": 0}
     if pin is not None:
@@ -102,7 +103,7 @@ def describe(session: Session) -> str:
         f"ssub={subscriptions['shards']} multi={multi} "
         f"qbuf={session.scanner.buffered_bytes} qbuf-free=0 argv-mem=0 multi-mem=0 "
         f"obl=0 oll={session.pending_commands} omem=0 tot-mem=0 events=r "
-        f"cmd={session.last_command.lower() or 'NULL'} user=default redir=-1 resp={session.proto} "
+        f"cmd={session.last_command.lower() or 'NULL'} user={user} redir=-1 resp={session.proto} "
         f"lib-name={session.lib_name.decode()} lib-ver={session.lib_version.decode()}"
     )
 
@@ -174,7 +175,7 @@ def _kill(session: Session, request: Request) -> None:
             case b"TYPE":
                 victims = [s for s in victims if _type(s) == raw.lower()]
             case b"USER":
-                victims = victims if value == "default" else []
+                victims = [s for s in victims if s.user.name == raw]
             case b"SKIPME" if raw.upper() in (b"YES", b"NO"):
                 skip_me = raw.upper() == b"YES"
             case _:

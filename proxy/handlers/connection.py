@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hmac
 from typing import TYPE_CHECKING
 
 from tiers import DISCARD
@@ -80,27 +79,21 @@ def select(session: Session, command: Command, request: Request) -> None:
     session.block_idle()
 
 
-def _may_log_in(session: Session, user: bytes, password: bytes) -> bool:
-    """The default user; without a configured password it takes any, as Redis' `nopass`."""
-    if user != b"default":
-        return False
-    expected = session.config.listen.password.encode()
-    return not expected or hmac.compare_digest(password, expected)
-
-
 def auth(session: Session, command: Command, request: Request) -> None:
     args = request[0]
     if len(args) > 3:
         session.reply(errors.SYNTAX)
         return
-    if len(args) == 2 and not session.config.listen.password:
+    acl = session.terrace.acl
+    if len(args) == 2 and acl.default.nopass:
         session.reply(_NO_PASSWORD_SET)
         return
-    user = args[1] if len(args) == 3 else b"default"
-    if not _may_log_in(session, user, args[-1]):
-        session.reply(errors.WRONGPASS)
+    name = args[1] if len(args) == 3 else b"default"
+    user = acl.user_for(session, name, args[-1], args[0])
+    if user is None:
+        session.reply(acl.login_failed)
         return
-    session.set_authenticated(True)
+    session.log_in(user)
     session.reply(OK)
 
 
@@ -109,7 +102,7 @@ def hello(session: Session, command: Command, request: Request) -> None:
     args = request[0]
     proto = session.proto
     name: bytes | None = None
-    logged_in = session.authenticated
+    user = session.user if session.authenticated else None
     if len(args) > 1:
         if not args[1].isdigit() or len(args[1]) > 18:
             session.reply(error("ERR Protocol version is not an integer or out of range"))
@@ -122,10 +115,10 @@ def hello(session: Session, command: Command, request: Request) -> None:
     while at < len(args):
         option, left = args[at].upper(), len(args) - at - 1
         if option == b"AUTH" and left >= 2:
-            if not _may_log_in(session, args[at + 1], args[at + 2]):
-                session.reply(errors.WRONGPASS)
+            user = session.terrace.acl.user_for(session, args[at + 1], args[at + 2], args[0])
+            if user is None:
+                session.reply(session.terrace.acl.login_failed)
                 return
-            logged_in = True
             at += 3
         elif option == b"SETNAME" and left >= 1:
             name = args[at + 1]
@@ -137,10 +130,10 @@ def hello(session: Session, command: Command, request: Request) -> None:
             shown = args[at][:128].decode("utf-8", "replace")
             session.reply(error(f"ERR Syntax error in HELLO option '{shown}'"))
             return
-    if not logged_in:
+    if user is None:
         session.reply(_HELLO_NOAUTH)
         return
-    session.set_authenticated(True)
+    session.log_in(user)
     if name is not None:
         session.name = name
     _switch(session, proto)

@@ -1,0 +1,274 @@
+"""ACL: about Terrace's users, wherever they come from; changing them where that is possible."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from tiers.resp import (
+    OK,
+    Request,
+    array,
+    bulk,
+    error,
+    integer,
+    mapping,
+    null,
+    parse_integer,
+    simple,
+)
+
+from .. import errors
+from ..acl_log import LogEntry
+from ..acl_selector import Selector
+from ..acl_source import UsersFileError, read_users
+from ..command_access import CATEGORY_NAMES, COMMANDS, lookup
+from ..command_categories import CATEGORIES
+from ..commands import Command
+
+if TYPE_CHECKING:
+    from ..session import Session
+
+_LOG_DEFAULT = 10  # entries shown by ACL LOG without a count
+_PASSWORD_BITS = 256
+_PASSWORD_BITS_MAX = 4096
+_BAD_BITS = error(
+    "ERR ACL GENPASS argument must be the number of bits for the output password, a positive "
+    f"number up to {_PASSWORD_BITS_MAX}"
+)
+_HELP = (
+    "ACL <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
+    "CAT [<category>]",
+    "    List all commands that belong to <category>, or all command categories",
+    "    when no category is specified.",
+    "DELUSER <username> [<username> ...]",
+    "    Delete a list of users.",
+    "DRYRUN <username> <command> [<arg> ...]",
+    "    Returns whether the user can execute the given command without executing the command.",
+    "GETUSER <username>",
+    "    Get the user's details.",
+    "GENPASS [<bits>]",
+    "    Generate a secure 256-bit user password. The optional `bits` argument can",
+    "    be used to specify a different size.",
+    "LIST",
+    "    Show users details in config file format.",
+    "LOAD",
+    "    Reload users from the ACL file.",
+    "LOG [<count> | RESET]",
+    "    Show the ACL log entries.",
+    "SAVE",
+    "    Save the current config to the ACL file.",
+    "SETUSER <username> <attribute> [<attribute> ...]",
+    "    Create or modify a user with the specified attributes.",
+    "USERS",
+    "    List all the registered usernames.",
+    "WHOAMI",
+    "    Return the current connection username.",
+    "HELP",
+    "    Prints this help.",
+)
+
+
+def acl(session: Session, command: Command, request: Request) -> None:
+    args = request[0]
+    facts, known = lookup(args)
+    assert facts is not None
+    if not known:
+        session.reply(errors.unknown_subcommand("ACL", args[1]))
+    elif not facts.accepts(len(args)):
+        session.reply(errors.wrong_arity(facts.name))
+    else:
+        _SUBCOMMANDS[facts.name](session, request)
+
+
+def _whoami(session: Session, request: Request) -> None:
+    session.reply(bulk(session.user.name))
+
+
+def _users(session: Session, request: Request) -> None:
+    session.reply(array(bulk(name) for name in sorted(session.terrace.acl.users)))
+
+
+def _list(session: Session, request: Request) -> None:
+    users = session.terrace.acl.users
+    session.reply(array(bulk(users[name].describe()) for name in sorted(users)))
+
+
+def _getuser(session: Session, request: Request) -> None:
+    user = session.terrace.acl.users.get(request[0][2])
+    proto = session.proto
+    if user is None:
+        session.reply(null(proto))
+        return
+    root, *more = user.selectors
+    flags = array(bulk(flag) for flag in user.flags)
+    facts = {
+        b"flags": b"~" + flags[1:] if proto == 3 else flags,
+        b"passwords": array(bulk(password) for password in user.passwords),
+        **_rights(root),
+        b"selectors": array(mapping(_rights(selector), proto) for selector in more),
+    }
+    session.reply(mapping(facts, proto))
+
+
+def _rights(selector: Selector) -> dict[bytes, bytes]:
+    return {
+        b"commands": bulk(selector.commands_text),
+        b"keys": bulk(selector.keys_text),
+        b"channels": bulk(selector.channels_text),
+    }
+
+
+def _cat(session: Session, request: Request) -> None:
+    args = request[0]
+    if len(args) == 2:
+        session.reply(array(bulk(name) for name in CATEGORIES))
+        return
+    category = args[2].decode("utf-8", "replace").lower()
+    if len(args) > 3:
+        session.reply(errors.unknown_subcommand("ACL", args[1]))
+    elif category not in CATEGORY_NAMES:
+        shown = args[2][:128].decode("utf-8", "replace")
+        session.reply(error(f"ERR Unknown category '{shown}'"))
+    else:
+        names = (
+            member.name
+            for facts in COMMANDS.values()
+            for member in facts.family
+            if category in member.categories
+        )
+        session.reply(array(bulk(name) for name in names))
+
+
+def _dryrun(session: Session, request: Request) -> None:
+    args = request[0]
+    user = session.terrace.acl.users.get(args[2])
+    line = args[3:]
+    facts, known = lookup(line)
+    if user is None:
+        shown = args[2][:128].decode("utf-8", "replace")
+        session.reply(error(f"ERR User '{shown}' not found"))
+    elif facts is None or not known:
+        shown = line[0][:128].decode("utf-8", "replace")
+        session.reply(error(f"ERR Command '{shown}' not found"))
+    elif not facts.accepts(len(line)):
+        session.reply(errors.wrong_arity(facts.name))
+    else:
+        denial = user.denial(facts, line)
+        if denial is None:
+            session.reply(OK)
+        else:
+            session.reply(bulk(denial.detail.encode("utf-8", "surrogateescape")))
+
+
+def _log(session: Session, request: Request) -> None:
+    args = request[0]
+    log = session.terrace.acl.log
+    if len(args) > 2 and args[2].upper() == b"RESET":
+        log.reset()
+        session.reply(OK)
+        return
+    count = parse_integer(args[2]) if len(args) > 2 else _LOG_DEFAULT
+    if count is None:
+        session.reply(errors.NOT_INTEGER)
+        return
+    session.reply(array(_entry(e, age_s, session.proto) for e, age_s in log.newest(count)))
+
+
+def _entry(entry: LogEntry, age_s: float, proto: int) -> bytes:
+    age = f"{age_s:.3f}"
+    return mapping(
+        {
+            b"count": integer(entry.count),
+            b"reason": bulk(entry.reason),
+            b"context": bulk(entry.context),
+            b"object": bulk(entry.about),
+            b"username": bulk(entry.username),
+            b"age-seconds": b",%b\r\n" % age.encode() if proto == 3 else bulk(age),
+            b"client-info": bulk(entry.client_info),
+        },
+        proto,
+    )
+
+
+def _genpass(session: Session, request: Request) -> None:
+    args = request[0]
+    bits = parse_integer(args[2]) if len(args) > 2 else _PASSWORD_BITS
+    if bits is None or not 0 < bits <= _PASSWORD_BITS_MAX or len(args) > 3:
+        session.reply(_BAD_BITS)
+        return
+    digits = (bits + 3) // 4
+    session.reply(bulk(secrets.token_hex((digits + 1) // 2)[:digits]))
+
+
+def _help(session: Session, request: Request) -> None:
+    session.reply(array(simple(line) for line in _HELP))
+
+
+# Changing users
+
+
+def _change(session: Session, request: Request) -> None:
+    """SETUSER, DELUSER, SAVE: done by L2 where users are its own."""
+    acl = session.terrace.acl
+    if acl.redis is not None:
+        session.terrace.run_task(session, _change_in_redis(session, request[0]))
+    elif acl.options.source == "file":
+        session.reply(
+            error(
+                f"ERR terrace: users are defined by acl.file ({acl.options.file}); "
+                "edit it and send ACL LOAD"
+            )
+        )
+    else:
+        session.reply(
+            error(
+                "ERR terrace: there is only the default user; for others set acl.source and "
+                "acl.file, for its password listen.password"
+            )
+        )
+
+
+async def _change_in_redis(session: Session, args: list[bytes]) -> None:
+    redis = session.terrace.acl.redis
+    assert redis is not None
+    reply = await session.stack.l2.ask(args, proto=session.proto)
+    await redis.refresh(current=session)
+    session.reply(reply)
+
+
+def _load(session: Session, request: Request) -> None:
+    if session.terrace.acl.options.source == "file":
+        session.terrace.run_task(session, _load_file(session))
+    else:
+        _change(session, request)
+
+
+async def _load_file(session: Session) -> None:
+    acl = session.terrace.acl
+    try:
+        users = await asyncio.to_thread(read_users, acl.options.file)
+    except UsersFileError as failure:
+        session.reply(error(f"ERR terrace: {failure}; the users stay as they were"))
+        return
+    session.reply(OK)
+    acl.adopt(users, current=session)
+
+
+_SUBCOMMANDS: dict[str, Callable[[Session, Request], None]] = {
+    "acl|whoami": _whoami,
+    "acl|users": _users,
+    "acl|list": _list,
+    "acl|getuser": _getuser,
+    "acl|cat": _cat,
+    "acl|dryrun": _dryrun,
+    "acl|log": _log,
+    "acl|genpass": _genpass,
+    "acl|help": _help,
+    "acl|setuser": _change,
+    "acl|deluser": _change,
+    "acl|save": _change,
+    "acl|load": _load,
+}
