@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from tiers import DISCARD, TOMBSTONE, KeptUpstream, Upstream, read_variant
 from tiers.resp import NULL2, NULL3, Request, array, pack
 
-from . import errors, pinned
+from . import errors, pinning
 from .command_table import TABLE
 from .commands import Command, Kind
 from .handlers import LOCAL_HANDLERS, OWN_HANDLERS
@@ -217,7 +217,7 @@ def _refuse(session: Session, reply: bytes) -> None:
 
 def plain_read(session: Session, command: Command, request: Request, now: float) -> None:
     if command.is_blocking(request[0]):
-        pinned.run_private(session, command, request, now)
+        pinning.run_private(session, command, request, now)
         return
     if load_first(session, command, request):
         return
@@ -248,7 +248,7 @@ def write(session: Session, command: Command, request: Request, now: float) -> N
 
 def opaque(session: Session, command: Command, request: Request, now: float) -> None:
     if command.is_blocking(request[0]):
-        pinned.run_private(session, command, request, now)
+        pinning.run_private(session, command, request, now)
         return
     if _must_wait(session, request) or load_first(session, command, request):
         return
@@ -336,13 +336,11 @@ def own(session: Session, command: Command, request: Request, now: float) -> Non
 def private(session: Session, command: Command, request: Request, now: float) -> None:
     if request[0][0].lower() in _CROSS_PROTOCOL:
         # An HTTP request sent at us by a browser: Redis closes such connections, too.
-        if session.in_flight:
-            session.block_idle(request)
-            return
         session.terrace.log_protocol_error(session, "possible cross protocol scripting")
+        session.slots.clear()
         session.close_after_output()
         return
-    pinned.run_private(session, command, request, now)
+    pinning.run_private(session, command, request, now)
 
 
 def refused(session: Session, command: Command, request: Request, now: float) -> None:
@@ -356,7 +354,7 @@ _RUN: dict[Kind, Callable[[Session, Command, Request, float], None]] = {
     Kind.OPAQUE: opaque,
     Kind.FLUSH: flush,
     Kind.PRIVATE: private,
-    Kind.PIN: pinned.dispatch_pin,
+    Kind.PIN: pinning.dispatch_pin,
     Kind.LOCAL: local,
     Kind.OWN: own,
     Kind.REFUSED: refused,

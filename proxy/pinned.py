@@ -21,18 +21,13 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from tiers import DISCARD, TierUnavailable, Upstream
+from tiers import TierUnavailable, Upstream
 from tiers.resp import (
     OK,
     Request,
-    bulk,
     decode,
-    error,
-    integer,
-    null,
     pack,
     parse_integer,
-    push,
 )
 
 from . import errors
@@ -44,7 +39,7 @@ if TYPE_CHECKING:
 
 _FRAME_KIND = re.compile(rb"[>*]\d+\r\n\$\d+\r\n([a-z-]+)\r\n")
 _OUT_OF_BAND = frozenset((b"message", b"pmessage", b"smessage", b"invalidate"))
-_SUBSCRIPTIONS = {
+SUBSCRIPTIONS = {
     "SUBSCRIBE": "channels", "UNSUBSCRIBE": "channels",
     "PSUBSCRIBE": "patterns", "PUNSUBSCRIBE": "patterns",
     "SSUBSCRIBE": "shards", "SUNSUBSCRIBE": "shards",
@@ -52,7 +47,7 @@ _SUBSCRIPTIONS = {
 _IN_MULTI = frozenset(("EXEC", "DISCARD", "UNWATCH", "MONITOR"))  # not merely queued there
 _ALWAYS_LOCAL = frozenset(("QUIT", "RESET"))
 # Inside MULTI they would act on the connection between Terrace and Redis.
-_NOT_IN_MULTI = frozenset(("ACL", "AUTH", "HELLO", *_SUBSCRIPTIONS))
+_NOT_IN_MULTI = frozenset(("ACL", "AUTH", "HELLO", *SUBSCRIPTIONS))
 _NOT_IN_MULTI_SUBCOMMANDS = {
     "CLIENT": frozenset((b"REPLY", b"KILL", b"TRACKING", b"CACHING", b"UNBLOCK")),
     "SCRIPT": frozenset((b"DEBUG",)),
@@ -182,7 +177,9 @@ class Pinned:
         session = self.session
         if self.lost:
             self._dispatch_lost(command)
-        elif command.name in _SUBSCRIPTIONS or (self.in_multi and command.name in _IN_MULTI):
+        elif command.name in SUBSCRIPTIONS or (self.in_multi and command.name in _IN_MULTI):
+            from .pinning import dispatch_pin
+
             dispatch_pin(session, command, request, now)
         elif self.in_multi:
             self._queue(command, request)
@@ -309,7 +306,7 @@ class PubSubSlot(Slot):
     def _note(self, confirmation: list[Any]) -> None:
         """Redis says what is subscribed; only that is believed."""
         kind, channel = confirmation[0].upper().decode(), confirmation[1]
-        names = self.pin.subscriptions[_SUBSCRIPTIONS[kind]]
+        names = self.pin.subscriptions[SUBSCRIPTIONS[kind]]
         if channel is not None:
             (names.discard if "UNSUB" in kind else names.add)(channel)
 
@@ -378,109 +375,3 @@ def doom(session: Session) -> None:
     session.pin.lost = session.pin.in_multi = True
     session.watch_failed = False
     session.reply(OK)
-
-
-def run_private(session: Session, command: Command, request: Request, now: float) -> None:
-    """One command alone on a private connection; the session waits for its reply."""
-    from .dispatch import barrier
-
-    pin = acquire(session, request)
-    if pin is None:
-        return
-    if command.name == "WAIT":
-        # WAIT counts from the last command of its own connection; a PING now covers
-        # every write that this client was acknowledged before.
-        pin.upstream.send(_PING, DISCARD, session.db)
-    pin.waits_alone = True
-    pin.forward(request, barrier(session, command, pin.upstream, []))
-    if pin.upstream.ready:
-        session.block_idle()
-
-
-def dispatch_pin(session: Session, command: Command, request: Request, now: float) -> None:
-    """MULTI, EXEC, WATCH, SUBSCRIBE, MONITOR and their likes."""
-    name, pin = command.name, session.pin
-    in_multi = pin is not None and pin.in_multi
-    if not command.accepts(len(request[0])):
-        if pin is not None and in_multi:
-            # Redis has to see it, too: such a mistake ends its transaction.
-            pin.forward(request, ExecSlot(pin) if name == "EXEC" else Slot(session))
-            session.block_idle()
-        else:
-            session.reply(errors.EXEC_ARITY if name == "EXEC" else errors.wrong_arity(name))
-        return
-    if name in _SUBSCRIPTIONS:
-        _subscribe(session, name, request)
-    elif name in ("EXEC", "DISCARD"):
-        if pin is None or not in_multi:
-            session.reply(error(f"ERR {name} without MULTI"))
-            return
-        if name == "EXEC" and pin.transaction.aborted:
-            pin.end_aborted(errors.EXEC_ABORTED)
-        elif name == "EXEC":
-            pin.forward(request, ExecSlot(pin))
-        else:
-            pin.in_multi = pin.watching = False
-            pin.forward(request, Slot(session))
-        session.block_idle()
-    elif name == "UNWATCH" and not in_multi:
-        session.watch_failed = False
-        if pin is None:
-            session.reply(OK)
-            return
-        pin.watching = False
-        pin.forward(request, Slot(session))
-        session.block_idle()
-    else:
-        _begin(session, command, request)
-
-
-def _begin(session: Session, command: Command, request: Request) -> None:
-    from .dispatch import load_first
-
-    if command.name == "WATCH" and load_first(session, command, request):
-        return  # a later fault-in would itself look like a change
-    if command.name == "MULTI" and session.watch_failed:
-        doom(session)
-        return
-    pin = acquire(session, request)
-    if pin is None:
-        return
-    if command.name == "MONITOR":
-        pin.forward(request, MonitorSlot(pin))
-        return
-    if command.name == "MULTI":
-        if not pin.in_multi:
-            pin.begin_transaction()
-    elif command.name == "WATCH":
-        pin.watching = True
-    pin.forward(request, Slot(session))
-
-
-def _subscribe(session: Session, name: str, request: Request) -> None:
-    args = request[0]
-    leaving = "UNSUB" in name
-    if leaving and session.pin is None:
-        frames = (
-            push(
-                [bulk(name.lower()), bulk(c) if c else null(session.proto), integer(0)],
-                session.proto,
-            )
-            for c in (args[1:] or [b""])
-        )
-        session.reply(b"".join(frames))
-        return
-    pin = acquire(session, request)
-    if pin is None:
-        return
-    if pin.in_multi:
-        pin.abort_transaction(errors.not_in_multi(name))
-        return
-    if leaving and len(args) == 1 and session.in_flight:
-        session.block_idle(request)  # how many will be confirmed is not known before
-        return
-    names = pin.subscriptions[_SUBSCRIPTIONS[name]]
-    expected = len(args) - 1 or max(1, len(names))
-    pin.forward(request, PubSubSlot(pin, expected), expected)
-    if leaving:
-        session.block_idle()  # what follows may run outside the subscribed state

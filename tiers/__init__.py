@@ -23,6 +23,7 @@ from .coherence import Coherence
 from .errors import MappingProblem, ProtocolError, ServerError, TierError, TierUnavailable
 from .glob import literal_prefix
 from .glob import matcher as glob_matcher
+from .kept_upstream import KeptUpstream
 from .l1_memory import L1Memory, get_variant, read_variant
 from .l2_redis import L2Redis, check_l2
 from .l3_postgres import L3Postgres
@@ -41,7 +42,7 @@ from .resp import Request, RequestScanner
 from .stack import TOMBSTONE, TieredCache
 from .tasks import TaskSet
 from .tls import CertificateError, authorities_problem, key_pair_problems
-from .upstream import KeptUpstream, Upstream, set_keepalive
+from .upstream import Upstream, set_keepalive
 from .views import Mappings, ViewMapping
 
 __all__ = [

@@ -1,13 +1,11 @@
-"""RESP in readable Python: scan requests and replies to boundaries, convert RESP3 to RESP2.
+"""RESP requests in readable Python: cut what a client sends into commands.
 
 This is the definition of correct; a compiled twin must behave identically.
 Nothing here does IO, reads a clock or knows what a command means.
 
 Requests follow Redis' own `processInlineBuffer` and `processMultibulkBuffer`
 (src/networking.c): the same limits, the same error texts, the same leniency
-(the two bytes after a bulk are skipped, not checked). Replies come from a
-trusted server and are only cut at their boundaries, so that they can be passed
-on byte for byte; the wire format is https://redis.io/docs/reference/protocol-spec/.
+(the two bytes after a bulk are skipped, not checked).
 """
 
 from __future__ import annotations
@@ -16,8 +14,6 @@ import re
 from typing import TypeAlias
 
 import hiredis
-
-from .errors import ProtocolError
 
 Request: TypeAlias = tuple[list[bytes], bytes, int, int]
 """Arguments, and the slice (buffer, start, end) that holds them as RESP."""
@@ -34,8 +30,6 @@ _BULK = {b"$%d" % n: n for n in range(4096)}
 # Most requests are GET k, TTL k, DEL k: their two headers at once, in half the time.
 _SHORT = re.compile(rb"\*2\r\n\$3\r\n(...)\r\n\$(0|[1-9][0-9]{0,2})\r\n", re.DOTALL).match
 _SHORT_MAX_BYTES = 999
-# And most replies are one bulk string or one line.
-_PLAIN_REPLY = re.compile(rb"(?:\$([0-9]{1,9})|[:+-][^\r\n]*)\r\n").match
 
 _CR, _LF = b"\r", b"\n"
 _STAR, _DOLLAR = ord("*"), ord("$")
@@ -315,172 +309,3 @@ def split_inline(line: bytes) -> list[bytes] | None:
                     pos += 1
             break
         args.append(bytes(arg))
-
-
-_BLOBS = frozenset(b"$!=")
-_LINES = frozenset(b"+-:_,#(")
-_ATTRIBUTE, _PUSH, _MAP = ord("|"), ord(">"), ord("%")
-_ELEMENTS_PER_COUNT = {ord("*"): 1, ord("~"): 1, _PUSH: 1, _MAP: 2, _ATTRIBUTE: 2}
-
-
-class ReplyScanner:
-    """Bytes from Redis in, complete reply frames out, each exactly as it was sent.
-
-    Nesting needs no stack: an aggregate of n elements adds n to what is
-    outstanding. A push that Redis 6 puts *inside* an array reply (it may, for
-    keys that expire during the command) is cut out and delivered before it.
-    Raises ProtocolError for bytes that are not RESP: the stream is then lost.
-    """
-
-    __slots__ = ("_buffer", "_inner_start", "_need", "_outer", "_outstanding", "_pos", "_pushes")
-
-    def __init__(self) -> None:
-        self._buffer: bytearray | None = None  # only while a frame is incomplete
-        self._pos = 0
-        self._outstanding = 0
-        self._need = 0
-        self._outer = 0  # outstanding of the reply around an embedded push
-        self._inner_start = 0
-        self._pushes: list[tuple[int, int]] = []
-
-    def feed(self, data: bytes) -> list[bytes]:
-        buffer: bytes | bytearray = data
-        if self._buffer is not None:
-            self._buffer += data
-            if len(self._buffer) < self._need:
-                return []
-            buffer = self._buffer
-        frames: list[bytes] = []
-        start = self._scan(buffer, frames)
-        if start == len(buffer):
-            self._buffer = None
-            self._pos = self._need = 0
-        else:
-            if self._buffer is None:
-                self._buffer = bytearray(buffer[start:])
-            elif start:
-                del self._buffer[:start]
-            self._pos -= start
-            self._need -= start
-            if start:
-                self._inner_start -= start
-                self._pushes = [(a - start, b - start) for a, b in self._pushes]
-        return frames
-
-    def _scan(self, buffer: bytes | bytearray, frames: list[bytes]) -> int:
-        """Append complete frames; return where the incomplete one starts."""
-        find, size = buffer.find, len(buffer)
-        pos, outstanding, start = self._pos, self._outstanding, 0
-        while pos < size:
-            if outstanding == 0:
-                plain = _PLAIN_REPLY(buffer, pos)
-                if plain is not None:
-                    end = plain.end() + (int(plain[1]) + 2 if plain[1] is not None else 0)
-                    if end <= size:
-                        frames.append(bytes(buffer[pos:end]))
-                        start = pos = end
-                        continue
-                start, outstanding = pos, 1
-            kind = buffer[pos]
-            eol = find(b"\r\n", pos)
-            if eol < 0:
-                self._need = 0
-                break
-            if kind in _BLOBS:
-                length = _header(buffer, pos, eol)
-                end = eol + 2 if length < 0 else eol + 4 + length
-                if end > size:
-                    self._need = end
-                    break
-                pos = end
-                outstanding -= 1
-            elif kind in _LINES:
-                pos = eol + 2
-                outstanding -= 1
-            elif kind in _ELEMENTS_PER_COUNT:
-                count = max(0, _header(buffer, pos, eol)) * _ELEMENTS_PER_COUNT[kind]
-                if kind == _PUSH and pos != start:
-                    self._outer, self._inner_start = outstanding, pos
-                    outstanding = count
-                elif kind == _ATTRIBUTE:
-                    outstanding += count  # precedes the reply, does not replace it
-                else:
-                    outstanding += count - 1
-                pos = eol + 2
-            else:
-                raise ProtocolError(f"unknown reply type {chr(kind)!r} from Redis")
-            if outstanding == 0:
-                if self._outer:
-                    self._pushes.append((self._inner_start, pos))
-                    outstanding, self._outer = self._outer, 0
-                else:
-                    frames.extend(self._cut(buffer, start, pos))
-                    start = pos
-        self._pos, self._outstanding = pos, outstanding
-        return start
-
-    def _cut(self, buffer: bytes | bytearray, start: int, end: int) -> list[bytes]:
-        if not self._pushes:
-            return [bytes(buffer[start:end])]
-        pushes, reply, last = [], bytearray(), start
-        for a, b in self._pushes:
-            pushes.append(bytes(buffer[a:b]))
-            reply += buffer[last:a]
-            last = b
-        reply += buffer[last:end]
-        self._pushes = []
-        return [*pushes, bytes(reply)]
-
-
-def _header(buffer: bytes | bytearray, pos: int, eol: int) -> int:
-    try:
-        return int(buffer[pos + 1 : eol])
-    except ValueError:
-        raise ProtocolError("bad length in a reply from Redis") from None
-
-
-def to_resp2(reply: bytes, rule: str = "plain") -> bytes:
-    """Rewrite one RESP3 reply as Redis would have sent it under RESP2.
-
-    `rule` says where the two differ by more than notation, per command:
-    "plain" only notation; "pairs" [[member, score], ...] becomes flat (ZRANGE
-    WITHSCORES); "null_array" nulls become `*-1` (GEOPOS).
-    """
-    if reply[0] in b"+-:$":
-        return reply
-    out: list[bytes] = []
-    pos, size = 0, len(reply)
-    depth_one_left = -1
-    while pos < size:
-        kind = reply[pos]
-        eol = reply.index(b"\r\n", pos)
-        head = reply[pos + 1 : eol]
-        nxt = eol + 2
-        if kind in b"$=!" and head != b"-1":
-            end = nxt + int(head)
-            body = reply[nxt:end]
-            if kind == ord("="):
-                body = body[4:]
-            out.append(
-                b"-%b\r\n" % body if kind == ord("!") else b"$%d\r\n%b\r\n" % (len(body), body)
-            )
-            nxt = end + 2
-        elif kind == ord("_"):
-            out.append(b"*-1\r\n" if rule == "null_array" else b"$-1\r\n")
-        elif kind in b",(":
-            out.append(b"$%d\r\n%b\r\n" % (len(head), head))
-        elif kind == ord("#"):
-            out.append(b":1\r\n" if head == b"t" else b":0\r\n")
-        elif kind in b"~>":
-            out.append(b"*%b\r\n" % head)
-        elif kind == ord("%"):
-            out.append(b"*%d\r\n" % (2 * int(head)))
-        elif kind == ord("*") and rule == "pairs" and reply[nxt : nxt + 4] == b"*2\r\n":
-            out.append(b"*%d\r\n" % (2 * int(head)))
-            depth_one_left = int(head)
-        elif kind == ord("*") and depth_one_left > 0 and head == b"2":
-            depth_one_left -= 1
-        else:
-            out.append(reply[pos:nxt])
-        pos = nxt
-    return b"".join(out)

@@ -22,11 +22,12 @@ import hiredis
 from .base import Kind, Outcome, Size
 from .coherence import Coherence
 from .errors import ServerError, TierUnavailable
+from .kept_upstream import KeptUpstream
 from .options import L2Options
 from .pins import PinPool
 from .resp import decode, pack
 from .tasks import TaskSet
-from .upstream import Endpoint, KeptUpstream
+from .upstream import Endpoint
 
 TICK_S = 0.05
 STALL_S = 0.25  # Redis owes a reply for longer: reads may be served from suspect entries

@@ -12,15 +12,8 @@ from typing import Any
 
 import hiredis
 
-from ._resp_py import (
-    ReplyScanner,
-    Request,
-    RequestScanner,
-    pack,
-    parse_integer,
-    split_inline,
-    to_resp2,
-)
+from ._replies_py import ReplyScanner, to_resp2
+from ._resp_py import Request, RequestScanner, pack, parse_integer, split_inline
 
 __all__ = [
     "CORE", "NIL", "NULL2", "NULL3", "OK", "PONG", "QUEUED", "ReplyScanner", "Request",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from tiers.resp import Request, error
 
-from .. import pinned
+from .. import pinning
 from ..commands import Command
 
 if TYPE_CHECKING:
@@ -25,6 +25,6 @@ def script(session: Session, command: Command, request: Request) -> None:
         session.reply(_DEBUG_REFUSED)
     elif subcommand == b"KILL":
         # Behind the script on a shared connection it would wait for what it should end.
-        pinned.run_private(session, command, request, session.clock())
+        pinning.run_private(session, command, request, session.clock())
     else:
         opaque(session, command, request, session.clock())

@@ -22,9 +22,10 @@ from typing import Any, Self, cast
 from proxy.config import Config
 from proxy.server import Terrace
 from proxy.session import Session
+from tiers.kept_upstream import KeptUpstream
 from tiers.pipe import DISCARD
 from tiers.resp import PONG, integer, pack
-from tiers.upstream import KeptUpstream, Upstream
+from tiers.upstream import Upstream
 
 NOWHERE = "unix:///nonexistent/redis.sock"
 PING = b"*1\r\n$4\r\nPING\r\n"

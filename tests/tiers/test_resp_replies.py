@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.tiers.splits import cut, every_split
-from tiers._resp_py import ReplyScanner, to_resp2
+from tiers._replies_py import ReplyScanner, to_resp2
 from tiers.errors import ProtocolError
 
 

@@ -15,10 +15,11 @@ import pytest
 from tests.tiers.scripted_redis import WAIT_S, Answer, ScriptedRedis, scripted_redis, usual
 from tests.tiers.test_pipe import Recorder
 from tiers.errors import TierUnavailable
+from tiers.kept_upstream import KeptUpstream
 from tiers.options import L2Options
 from tiers.resp import error, pack, simple
 from tiers.tasks import TaskSet
-from tiers.upstream import Endpoint, KeptUpstream, Upstream
+from tiers.upstream import Endpoint, Upstream
 
 SECRET = "hunter2-%40"
 PING = pack([b"PING"])

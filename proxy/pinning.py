@@ -1,0 +1,129 @@
+"""Commands that begin or end a state with a private connection, or need one for themselves.
+
+MULTI EXEC DISCARD WATCH UNWATCH, (P|S)(UN)SUBSCRIBE, MONITOR; and what may block or is
+unknown. The states are in `pinned`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tiers import DISCARD
+from tiers.resp import OK, Request, bulk, error, integer, null, pack, push
+
+from . import errors
+from .commands import Command
+from .pinned import SUBSCRIPTIONS, ExecSlot, MonitorSlot, PubSubSlot, acquire, doom
+from .slots import Slot
+
+if TYPE_CHECKING:
+    from .session import Session
+
+_PING = pack([b"PING"])
+_DISCARD: Request = ([b"DISCARD"], pack([b"DISCARD"]), 0, len(pack([b"DISCARD"])))
+
+
+def run_private(session: Session, command: Command, request: Request, now: float) -> None:
+    """One command alone on a private connection; the session waits for its reply."""
+    from .dispatch import barrier
+
+    pin = acquire(session, request)
+    if pin is None:
+        return
+    if command.name == "WAIT":
+        # WAIT counts from the last command of its own connection; a PING now covers
+        # every write that this client was acknowledged before.
+        pin.upstream.send(_PING, DISCARD, session.db)
+    pin.waits_alone = True
+    pin.forward(request, barrier(session, command, pin.upstream, []))
+    if pin.upstream.ready:
+        session.block_idle()
+
+
+def dispatch_pin(session: Session, command: Command, request: Request, now: float) -> None:
+    """MULTI, EXEC, WATCH, SUBSCRIBE, MONITOR and their likes."""
+    name, pin = command.name, session.pin
+    in_multi = pin is not None and pin.in_multi
+    if not command.accepts(len(request[0])):
+        if pin is not None and in_multi:
+            # Redis has to see it, too: such a mistake ends its transaction.
+            pin.forward(request, ExecSlot(pin) if name == "EXEC" else Slot(session))
+            session.block_idle()
+        else:
+            session.reply(errors.EXEC_ARITY if name == "EXEC" else errors.wrong_arity(name))
+        return
+    if name in SUBSCRIPTIONS:
+        _subscribe(session, name, request)
+    elif name in ("EXEC", "DISCARD"):
+        if pin is None or not in_multi:
+            session.reply(error(f"ERR {name} without MULTI"))
+            return
+        if name == "EXEC" and pin.transaction.aborted:
+            pin.end_aborted(errors.EXEC_ABORTED)
+        elif name == "EXEC":
+            pin.forward(request, ExecSlot(pin))
+        else:
+            pin.in_multi = pin.watching = False
+            pin.forward(request, Slot(session))
+        session.block_idle()
+    elif name == "UNWATCH" and not in_multi:
+        session.watch_failed = False
+        if pin is None:
+            session.reply(OK)
+            return
+        pin.watching = False
+        pin.forward(request, Slot(session))
+        session.block_idle()
+    else:
+        _begin(session, command, request)
+
+
+def _begin(session: Session, command: Command, request: Request) -> None:
+    from .dispatch import load_first
+
+    if command.name == "WATCH" and load_first(session, command, request):
+        return  # a later fault-in would itself look like a change
+    if command.name == "MULTI" and session.watch_failed:
+        doom(session)
+        return
+    pin = acquire(session, request)
+    if pin is None:
+        return
+    if command.name == "MONITOR":
+        pin.forward(request, MonitorSlot(pin))
+        return
+    if command.name == "MULTI":
+        if not pin.in_multi:
+            pin.begin_transaction()
+    elif command.name == "WATCH":
+        pin.watching = True
+    pin.forward(request, Slot(session))
+
+
+def _subscribe(session: Session, name: str, request: Request) -> None:
+    args = request[0]
+    leaving = "UNSUB" in name
+    if leaving and session.pin is None:
+        frames = (
+            push(
+                [bulk(name.lower()), bulk(c) if c else null(session.proto), integer(0)],
+                session.proto,
+            )
+            for c in (args[1:] or [b""])
+        )
+        session.reply(b"".join(frames))
+        return
+    pin = acquire(session, request)
+    if pin is None:
+        return
+    if pin.in_multi:
+        pin.abort_transaction(errors.not_in_multi(name))
+        return
+    if leaving and len(args) == 1 and session.in_flight:
+        session.block_idle(request)  # how many will be confirmed is not known before
+        return
+    names = pin.subscriptions[SUBSCRIPTIONS[name]]
+    expected = len(args) - 1 or max(1, len(names))
+    pin.forward(request, PubSubSlot(pin, expected), expected)
+    if leaving:
+        session.block_idle()  # what follows may run outside the subscribed state

@@ -1,0 +1,171 @@
+"""A shared connection to Redis that is kept open: backoff, jitter, a watch on its silence.
+
+Every attempt looks the name up anew. The transitions are told synchronously, in
+stream order, because L1's coherence depends on them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from .errors import TierUnavailable
+from .options import L2Options
+from .pipe import DISCARD
+from .resp import decode
+from .upstream import Endpoint, Upstream
+
+log = logging.getLogger("terrace.l2")
+
+
+class KeptUpstream:
+    """A shared connection that is kept open.
+
+    `handshake` runs after the login; `accept` sees its decoded replies and returns
+    "" or why the connection cannot be used. `on_ready(sent_at)` and `on_down(reason)`
+    are called once per transition, synchronously in stream order.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        endpoint: Endpoint,
+        options: L2Options,
+        *,
+        proto: int,
+        clock: Callable[[], float],
+        handshake: Sequence[list[bytes]] = (),
+        accept: Callable[[list[Any]], str] | None = None,
+        on_ready: Callable[[float], None] | None = None,
+        on_down: Callable[[], None] | None = None,
+        on_progress: Callable[[float], None] | None = None,
+        tap: Callable[[bytes], bool] | None = None,
+    ) -> None:
+        self.name = name
+        self.proto = proto
+        self._endpoint = endpoint
+        self._options = options
+        self._clock = clock
+        self._handshake = list(handshake)
+        self._accept = accept
+        self._on_ready = on_ready
+        self._on_down = on_down
+        self._on_progress = on_progress
+        self._tap = tap
+        self._closed = asyncio.Event()
+        self.connected = asyncio.Event()
+        self.reconnects = 0
+        self.server: dict[bytes, Any] = {}  # what HELLO 3 said about the server
+        self.upstream = self._new()
+        self.send = self.upstream.send
+
+    def __repr__(self) -> str:
+        return f"<KeptUpstream {self.name} {self.upstream!r}>"
+
+    @property
+    def ready(self) -> bool:
+        return self.upstream.ready
+
+    @property
+    def reason(self) -> str:
+        return self.upstream.reason
+
+    def _new(self) -> Upstream:
+        upstream = Upstream(
+            self._clock,
+            on_closed=self._on_lost,
+            on_progress=self._on_progress,
+            max_in_flight=self._options.max_in_flight,
+        )
+        # A push that nobody here asked for answers nothing, whoever may have caused it.
+        upstream.pipe.tap = self._tap or (lambda frame: True)
+        return upstream
+
+    def _on_lost(self, reason: str) -> None:
+        self.connected.clear()
+        if self._on_down is not None:
+            self._on_down()
+        self._closed.set()
+
+    async def keep(self) -> None:
+        """Connect again and again until cancelled."""
+        backoff_s = self._options.backoff_min_s
+        told = ""
+        try:
+            while True:
+                self._closed.clear()
+                problem = await self._connect_once()
+                if not problem:
+                    if told or self.reconnects == 0:
+                        log.info("%s connected to %s", self.name, self._endpoint)
+                    told, backoff_s = "", self._options.backoff_min_s
+                    self.reconnects += 1
+                    await self._closed.wait()
+                    problem = self.reason
+                if problem != told:
+                    log.warning("%s: %s; reconnecting", self.name, problem)
+                    told = problem
+                await asyncio.sleep(backoff_s * random.uniform(0.5, 1.0))  # noqa: S311 (jitter)
+                backoff_s = min(backoff_s * 2, self._options.backoff_max_s)
+        finally:
+            self.upstream.abort("shutting down")
+
+    async def _connect_once(self) -> str:
+        previous = self.upstream.reason
+        upstream = self._new()
+        upstream.reason = previous
+        # PING last: a server that is loading its data answers the rest, but not PING.
+        login = self._endpoint.login_commands(self.proto)
+        commands = [*login, *self._handshake, [b"PING"]]
+        sent_at = self._clock()
+        try:
+            replies = await upstream.open(self._endpoint, commands, self._options.connect_timeout_s)
+        except TierUnavailable as error:
+            self.upstream.reason = error.reason
+            return error.reason
+        decoded = [decode(r) for r in replies]
+        if self.proto == 3 and isinstance(decoded[0], dict):
+            self.server = decoded[0]
+        problem = self._judge(decoded, len(login))
+        if problem:
+            upstream.abort(problem)
+            self.upstream.reason = problem
+            return problem
+        self.upstream = upstream
+        self.send = upstream.send
+        upstream.ready = True
+        self.connected.set()
+        if self._on_ready is not None:
+            self._on_ready(sent_at)
+        return ""
+
+    def _judge(self, replies: list[Any], logins: int) -> str:
+        for reply in [*replies[:logins], replies[-1]]:
+            if isinstance(reply, Exception) and not str(reply).startswith("BUSY "):
+                return f"{self._endpoint} answered {reply}"
+        if self._accept is None:
+            return ""
+        return self._accept(replies[logins:-1])
+
+    def watch(self, now: float) -> None:
+        """Called every few ms: end a connection that stopped answering, probe an idle one."""
+        upstream = self.upstream
+        if not upstream.ready:
+            return
+        since = upstream.pipe.waiting_since()
+        if since is not None:
+            if now - since > self._options.deadline_s:
+                upstream.abort(f"no reply within {self._options.deadline_s:g} s")
+        elif now - upstream.pipe.last_sent_at > self._options.ping_interval_s:
+            self.ping()
+
+    def ping(self) -> None:
+        self.upstream.send(b"*1\r\n$4\r\nPING\r\n", DISCARD, max(self.upstream.pipe.db, 0))
+
+    def is_stalled(self, now: float, patience_s: float) -> bool:
+        """Whether the oldest request has been waiting longer than `patience_s`."""
+        since = self.upstream.pipe.waiting_since()
+        return since is not None and now - since > patience_s
