@@ -196,7 +196,10 @@ def _entry(entry: LogEntry, age_s: float, proto: int) -> bytes:
 def _genpass(session: Session, request: Request) -> None:
     args = request[0]
     bits = parse_integer(args[2]) if len(args) > 2 else _PASSWORD_BITS
-    if bits is None or not 0 < bits <= _PASSWORD_BITS_MAX or len(args) > 3:
+    if bits is None:
+        session.reply(errors.NOT_INTEGER)
+        return
+    if not 0 < bits <= _PASSWORD_BITS_MAX:
         session.reply(_BAD_BITS)
         return
     digits = (bits + 3) // 4
