@@ -276,5 +276,9 @@ async def _serve(config: Config) -> int:
     await asyncio.wait((drained, hurried), return_when=asyncio.FIRST_COMPLETED)
     await tasks.close()
     await admin.close()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # One more, while the loop is being closed, must not change the exit code.
+        loop.remove_signal_handler(number)
+        signal.signal(number, signal.SIG_IGN)
     log.info("stopped")
     return 0

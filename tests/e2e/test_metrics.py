@@ -81,19 +81,19 @@ def test_hits_and_misses(terrace: TerraceProcess, wire: Wire) -> None:
 
 def test_sizes(terrace: TerraceProcess, wire: Wire) -> None:
     before = terrace.metrics()
-    for number in range(50):
+    for number in range(300):
         wire.ask("SET", f"k{number}", "x" * 1000)
         wire.ask("GET", f"k{number}")
-    assert moved(terrace, before, 'cache_entries_total{level="l2"}') == 50
+    assert moved(terrace, before, 'cache_entries_total{level="l2"}') == 300
     wait_until(
         lambda: (
-            wire.ask_all(*[("GET", f"k{number}") for number in range(50)])
-            and moved(terrace, before, 'cache_entries_total{level="l1"}') == 50
+            wire.ask_all(*[("GET", f"k{number}") for number in range(300)])
+            and moved(terrace, before, 'cache_entries_total{level="l1"}') == 300
         ),
         "all entries in L1",
     )
-    assert moved(terrace, before, 'cache_size_bytes{level="l1"}') > 50 * 1000
-    assert moved(terrace, before, 'cache_size_bytes{level="l2"}') > 50 * 1000
+    assert moved(terrace, before, 'cache_size_bytes{level="l1"}') > 150 * 1000
+    assert moved(terrace, before, 'cache_size_bytes{level="l2"}') > 150 * 1000
     wire.ask("FLUSHALL")
     assert terrace.metrics()['cache_entries_total{level="l1"}'] == 0
     assert terrace.metrics()['cache_entries_total{level="l2"}'] == 0
