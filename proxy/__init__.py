@@ -15,6 +15,9 @@ The nouns, and which way they flow:
 Bytes of a request go down this list; its reply comes back through its slot and leaves
 when it is the oldest one, in one write per client and tick.
 
+`acl` says before all of them whether the user may: `acl_source` (where users come from),
+`acl_rules` and `acl_selector` (what they may do), `command_access` (what a command touches).
+
 Around it: `config` and its neighbours (one option table), `cli` (commands for people),
 `server` (the process: listen, drain), `http/` (metrics and health), `embedded/` (a real
 Redis and PostgreSQL for `make run` and the tests).

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Sequence
@@ -14,6 +13,9 @@ import redis
 from rich.console import Console
 from rich.table import Table
 
+from ..masking import mask_option, one_line
+from .endpoints import endpoints_file, read_endpoints
+
 ROUNDS = 3
 KEYS = ("GET airport:JFK", "GET airport:NRT", "HGET country:US airports", "HGETALL country:FR")
 _TIERS = {"L1": "[green]L1[/]", "L2": "[yellow]L2[/]", "L3": "[red]L3[/]"}
@@ -22,17 +24,18 @@ _TIERS = {"L1": "[green]L1[/]", "L2": "[yellow]L2[/]", "L3": "[red]L3[/]"}
 def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="terrace demo", description=__doc__)
     parser.add_argument("--dir", type=Path, default=Path(".terrace"), help="that of terrace run")
-    file = parser.parse_args(argv).dir / "endpoints.json"
+    folder = parser.parse_args(argv).dir
     try:
-        url = json.loads(file.read_text())["proxy"]
-    except (OSError, ValueError, KeyError):
-        print(f"terrace demo: {file} is not there; start `make run` first", file=sys.stderr)
+        url = read_endpoints(folder).proxy
+    except (OSError, ValueError):
+        file = endpoints_file(folder)
+        print(f"terrace demo: {file} cannot be read; start `make run` first", file=sys.stderr)
         return 1
     try:
         with redis.Redis.from_url(url) as client:
             Console().print(_table(client))
     except redis.RedisError as error:
-        print(f"terrace demo: {url} does not answer: {error}", file=sys.stderr)
+        print(one_line(f"terrace demo: {mask_option(url)}: {error}"), file=sys.stderr)
         return 1
     return 0
 

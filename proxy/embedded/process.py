@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import pwd
 import signal
 import socket
 import subprocess
@@ -17,16 +16,25 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 _LAUNCHER = Path(__file__).with_name("launcher.py")
 START_TIMEOUT_S = 20.0
 STOP_TIMEOUT_S = 10.0
 POLL_S = 0.02
+QUOTED_CHARS = 300
 SOCKET_PATH_MAX_BYTES = 90  # sun_path holds 107; the servers append a file name
 
 
 class EmbeddedError(Exception):
     """One line for the user: what happened, and the mend."""
+
+
+class Account(NamedTuple):
+    """Whom a child runs as."""
+
+    uid: int
+    gid: int
 
 
 def free_port() -> int:
@@ -43,19 +51,20 @@ class Child:
         name: str,
         command: Sequence[str],
         log: Path,
+        pid_file: Path,
         *,
         stop_signal: signal.Signals = signal.SIGTERM,
-        account: pwd.struct_passwd | None = None,
+        account: Account | None = None,
         cwd: Path | None = None,
         env: dict[str, str] | None = None,
     ) -> None:
         self.name = name
         self.log = log
+        self._pid_file = pid_file
         self._stop_signal = stop_signal
-        log.parent.mkdir(parents=True, exist_ok=True)
         settings = {"signal": int(stop_signal), "parent": os.getpid()}
         if account is not None:
-            settings |= {"uid": account.pw_uid, "gid": account.pw_gid}
+            settings |= account._asdict()
         launcher = [sys.executable, "-I", "-S", str(_LAUNCHER), json.dumps(settings)]
         with log.open("wb") as output:
             self._process = subprocess.Popen(  # noqa: S603 (our own command line)
@@ -67,6 +76,10 @@ class Child:
                 env=env,
                 start_new_session=True,  # Ctrl-C reaches the parent only; it ends us in order
             )
+        pid_file.write_text(f"{self.pid} {_start_time(self.pid)}\n")
+
+    def __repr__(self) -> str:
+        return f"<Child {self.name} pid {self.pid} exit code {self.exit_code}>"
 
     @property
     def pid(self) -> int:
@@ -77,11 +90,9 @@ class Child:
         """None while it runs."""
         return self._process.poll()
 
-    def last_line(self) -> str:
-        with contextlib.suppress(OSError):
-            lines = self.log.read_text("utf-8", "replace").strip().splitlines()
-            return lines[-1][:300] if lines else ""
-        return ""
+    def wait(self) -> None:
+        """Until it has ended; from any thread."""
+        self._process.wait()
 
     def wait_until(self, answers: Callable[[], bool], timeout_s: float = START_TIMEOUT_S) -> None:
         """Raises EmbeddedError when it dies, or does not answer in time."""
@@ -92,45 +103,75 @@ class Child:
             if time.monotonic() > until:
                 self.stop()
                 raise EmbeddedError(
-                    f"{self.name} did not answer within {timeout_s:g} s; see {self.log}"
+                    f"{self.name} did not answer within {timeout_s:g} s; {self._quoted_log()}"
                 )
             time.sleep(POLL_S)
 
     def describe_death(self) -> str:
-        return (
-            f"{self.name} ended with exit code {self.exit_code}; {self.log} ends: "
-            f"{self.last_line() or '(empty)'}"
-        )
+        code = self.exit_code or 0
+        how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        return f"{self.name} is gone ({how}); {self._quoted_log()}"
+
+    def _quoted_log(self) -> str:
+        lines: list[str] = []
+        with contextlib.suppress(OSError):
+            lines = self.log.read_text("utf-8", "replace").strip().splitlines()
+        # PostgreSQL gives its reason first, then hints.
+        said = next((line for line in reversed(lines) if "FATAL:" in line), "")
+        said = said or (lines[-1] if lines else "(empty)")
+        return f"{self.log} ends: {said[:QUOTED_CHARS]}"
+
+    def ask_to_stop(self) -> None:
+        self._process.send_signal(self._stop_signal)
 
     def stop(self, timeout_s: float = STOP_TIMEOUT_S) -> int:
         """End it and wait; its exit code."""
         if self._process.poll() is None:
-            self._process.send_signal(self._stop_signal)
+            self.ask_to_stop()
             try:
                 self._process.wait(timeout_s)
             except subprocess.TimeoutExpired:
                 self._process.kill()
-        return self._process.wait()
+        code = self._process.wait()
+        self._pid_file.unlink(missing_ok=True)
+        return code
 
 
-def end_orphan(pid_file: Path, marks: Sequence[str], number: signal.Signals) -> None:
-    """End the process of an earlier run, if that pid still is it (its command has `marks`)."""
+def end_orphan(pid_file: Path, stop_signal: signal.Signals) -> None:
+    """End the child of an earlier run whose parent is gone, if that pid still is that child.
+
+    Raises EmbeddedError when it cannot be ended.
+    """
     try:
-        pid = int(pid_file.read_text().split()[0])
-    except (OSError, ValueError, IndexError):
+        pid_text, started = pid_file.read_text().split()
+        pid = int(pid_text)
+    except (OSError, ValueError):
         return
-    until = time.monotonic() + STOP_TIMEOUT_S
-    while all(mark in _command_line(pid) for mark in marks):
-        os.kill(pid, number if time.monotonic() < until else signal.SIGKILL)
-        time.sleep(POLL_S * 5)
+    for number in (stop_signal, signal.SIGKILL):
+        if _start_time(pid) == started:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+        until = time.monotonic() + STOP_TIMEOUT_S
+        while _start_time(pid) == started:
+            if time.monotonic() > until:
+                break
+            time.sleep(POLL_S)
+    if _start_time(pid) == started:
+        raise EmbeddedError(f"process {pid} of an earlier run does not end; end it (kill -9 {pid})")
     pid_file.unlink(missing_ok=True)
 
 
-def _command_line(pid: int) -> str:
+def _start_time(pid: int) -> str:
+    """What tells a process from a later one with the same pid; "" when it has ended."""
+    if Path("/proc/self/stat").exists():
+        try:
+            # After "(name)", which may hold anything: the state, and as the 20th the ticks.
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            return ""
+        return "" if fields[0] == "Z" else fields[19]
     shown = subprocess.run(  # noqa: S603
-        ["ps", "-ww", "-o", "command=", "-p", str(pid)],  # noqa: S607
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return shown.stdout
+        ["ps", "-o", "lstart=", "-p", str(pid)],  # noqa: S607
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    return "-".join(shown.stdout.split())

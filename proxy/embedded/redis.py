@@ -59,7 +59,7 @@ class RedisServer:
     def __init__(
         self, folder: Path, *, durable: bool = True, options: tuple[str, ...] = ()
     ) -> None:
-        self.folder = folder
+        self.folder = folder.resolve()
         self.binary = find_redis()
         self.version = redis_version(self.binary)
         self.port = 0
@@ -92,7 +92,7 @@ class RedisServer:
     def start(self, port: int = 0) -> RedisServer:
         """Raises EmbeddedError when it does not come up."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        end_orphan(self.folder / "redis.pid", ["redis", str(self.folder)], signal.SIGTERM)
+        end_orphan(self.folder / "redis.pid", signal.SIGTERM)
         if len(str(self.folder)) > SOCKET_PATH_MAX_BYTES and self._socket_folder is None:
             self._socket_folder = Path(tempfile.mkdtemp(prefix="terrace-"))
         self.socket.unlink(missing_ok=True)
@@ -106,7 +106,6 @@ class RedisServer:
                 "--unixsocket", str(self.socket),
                 "--unixsocketperm", "700",
                 "--dir", str(self.folder),
-                "--pidfile", str(self.folder / "redis.pid"),
                 "--daemonize", "no",
                 "--set-proc-title", "no",
                 "--save", "",
@@ -114,8 +113,8 @@ class RedisServer:
                 *self._options,
             ],
             self.folder / "redis.log",
+            self.folder / "redis.pid",
         )  # fmt: skip
-        (self.folder / "redis.pid").write_text(str(self._child.pid))
         self._child.wait_until(self.answers)
         return self
 
@@ -132,7 +131,6 @@ class RedisServer:
         if self._child is not None:
             self._child.stop()
             self._child = None
-            (self.folder / "redis.pid").unlink(missing_ok=True)
         if self._socket_folder is not None:
             shutil.rmtree(self._socket_folder, ignore_errors=True)
             self._socket_folder = None

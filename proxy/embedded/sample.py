@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from importlib import resources
 from importlib.metadata import version
 from pathlib import Path
@@ -21,24 +22,38 @@ def sample_config() -> Path:
 
 
 def load_sample(dsn: str) -> int:
-    """Fill table `airports` unless it holds this version of the data already; its rows."""
+    """Fill table `airports` unless it holds this version of the data already; its rows.
+
+    The table's comment says what it holds. New data in the same layout keeps the views,
+    whose next refresh finds what changed; a new layout drops them with the table.
+    """
     try:
         import airportsdata
     except ImportError:
         raise EmbeddedError("no sample data: `pip install airportsdata`") from None
-    wanted = version("airportsdata")
+    table = resources.files(__package__).joinpath("sample.sql").read_bytes()
+    layout = hashlib.sha256(table + sample_config().read_bytes()).hexdigest()[:12]
+    wanted = f"airportsdata {version('airportsdata')}, layout {layout}"
     with psycopg.connect(dsn) as connection:
-        schema = resources.files(__package__).joinpath("sample.sql").read_text("utf-8")
-        connection.execute(schema.encode())
-        if connection.execute("SELECT version FROM airports_source").fetchone() != (wanted,):
-            connection.execute("DELETE FROM airports")
-            connection.execute("DELETE FROM airports_source")
+        held = _comment(connection)
+        if not held.endswith(layout):
+            connection.execute("DROP TABLE IF EXISTS airports CASCADE")
+            connection.execute(table)
+        if held != wanted:
+            connection.execute("TRUNCATE airports")
             with connection.cursor().copy("COPY airports FROM STDIN") as copy:
                 for row in airportsdata.load("ICAO").values():
                     fields = dict(row)
                     fields["iata"] = fields["iata"] or None
                     copy.write_row([fields[name] for name in _COLUMNS])
-            connection.execute("INSERT INTO airports_source VALUES (%s)", (wanted,))
+            connection.execute(f"COMMENT ON TABLE airports IS '{wanted}'".encode())
+            connection.execute("ANALYZE airports")
         found = connection.execute("SELECT count(*) FROM airports").fetchone()
         assert found is not None
         return int(found[0])
+
+
+def _comment(connection: psycopg.Connection) -> str:
+    query = "SELECT obj_description(to_regclass('airports'), 'pg_class')"
+    found = connection.execute(query).fetchone()
+    return str(found[0] or "") if found else ""
