@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from tiers import ServerError, TierUnavailable
 from tiers.resp import Request, array, bulk, integer, mapping, simple
 
+from ..command_access import COMMANDS
 from ..commands import Command, Kind
 from ..report import info_section
 
@@ -122,6 +123,7 @@ def _row(session: Session, row: Command) -> bytes:
     """As COMMAND INFO describes a command; Redis 6 has seven columns, Redis 7 ten."""
     proto = session.proto
     first, last, step = row.keys or (0, 0, 0)
+    categories = sorted(COMMANDS[row.name.lower()].categories)
     flags = [simple("admin")] if row.name != "TIER.EXPLAIN" else [simple("readonly")]
     columns = [
         bulk(row.name.lower()),
@@ -130,7 +132,7 @@ def _row(session: Session, row: Command) -> bytes:
         integer(first),
         integer(last),
         integer(step),
-        _set([simple("@admin")], proto),
+        _set([simple(f"@{name}") for name in categories], proto),
     ]
     if not session.stack.l2.server_version.startswith("6."):
         columns += [_set([], proto), _set([], proto), _set([], proto)]

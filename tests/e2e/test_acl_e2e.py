@@ -19,7 +19,6 @@ from tiers.resp import OK, bulk, decode
 BOB = ("on", ">pw", "~mine:*", "&mine.*", "+@all", "-@dangerous", "+sort", "+tier.explain")
 USERS = f"user default on nopass ~* &* +@all\nuser bob {' '.join(BOB)}\n"
 NO_KEY = b"-NOPERM this user has no permissions to access one of the keys used as arguments\r\n"
-REFRESH_S = 0.2
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import pytest
 from proxy.acl_log import AclLog
 from proxy.acl_source import DEFAULT, RedisUsers, UsersFileError, parse_users, read_users
 from proxy.config import ConfigError, load
-from tests.proxy.session_play import Peer, Play, command, fill
+from tests.proxy.session_play import Peer, Play, command, confirmation, fill
 from tiers import L2Redis, ServerError, TierUnavailable
 from tiers.resp import NULL2, OK, PONG, QUEUED, decode
 
@@ -304,6 +304,17 @@ def test_the_next_command_is_judged_by_the_new_rules(file: Path) -> None:
         p.client << b"$6\r\nsecret\r\n" + NO_KEY
 
 
+def test_whoever_has_to_log_in_still_has_to_after_a_change(file: Path) -> None:
+    file.write_text("user default on >pw ~* &* +@all\n")
+    with play(file) as p:
+        adopt(p, file, (">pw", ">other"))
+        p.client >> command("GET", "k")
+        p.client << b"-NOAUTH Authentication required.\r\n"
+        adopt(p, file, (">other", "nopass"))
+        p.client >> command("PING")
+        p.client << PONG
+
+
 def test_a_deleted_user_is_disconnected_and_others_are_not(file: Path) -> None:
     with play(file) as p:
         other = p.connect()
@@ -324,17 +335,19 @@ def test_a_user_turned_off_stays_connected_but_cannot_come_again(file: Path) -> 
 
 
 def test_a_subscriber_who_loses_the_channel_is_disconnected(file: Path) -> None:
-    subscribed = b"*3\r\n$9\r\nsubscribe\r\n$6\r\nmine.1\r\n:1\r\n"
+    subscribed = confirmation("subscribe", "mine.1", 1, 2) + confirmation(
+        "subscribe", "mine.2", 2, 2
+    )
     with play(file) as p:
         pin = p.pin()
         log_in(p.client)
-        p.client >> command("SUBSCRIBE", "mine.1")
-        pin << command("SUBSCRIBE", "mine.1")
+        p.client >> command("SUBSCRIBE", "mine.1", "mine.2")
+        pin << command("SUBSCRIBE", "mine.1", "mine.2")
         pin >> subscribed
         p.client << subscribed
-        adopt(p, file, ("user reader on", "user reader off"))
+        adopt(p, file, ("&mine.*", "&mine.1 &mine.2"))
         assert p.client.closed is None
-        adopt(p, file, ("&mine.*", "&ours.*"))
+        adopt(p, file, ("&mine.1 &mine.2", "&mine.1"))
         assert p.client.closed is not None
 
 
