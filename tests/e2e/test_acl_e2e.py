@@ -53,6 +53,9 @@ def terrace(redis: RedisProcess, users_file: Path, rows: str) -> Iterator[Terrac
         l3__schema="terrace_acl",
         l3__view=json.dumps(views),
     ) as process:
+        with Wire(process.port) as wire:
+            for key in ("mine:row:1", "yours:row:1"):
+                wait_until(lambda key=key: b"row" in wire.ask("GET", key), f"the view of {key}")
         yield process
 
 
