@@ -222,3 +222,24 @@ def _lenient(
     scanner: RequestScanner, chunks: Iterable[bytes]
 ) -> tuple[list[list[bytes]], str | None]:
     return [args for chunk in chunks for args, *_ in scanner.feed(chunk)], scanner.error
+
+
+def test_a_login_lifts_the_limits_for_what_stands_behind_it() -> None:
+    scanner = RequestScanner()
+    scanner.authenticated = False
+    big = [b"MSET", *[b"%d" % number for number in range(40)]]
+    first = scanner.feed(pack([b"AUTH", b"secret"]) + pack(big) + pack([b"GET", b"0"]))
+    assert [request[0] for request in first] == [[b"AUTH", b"secret"]]
+    assert scanner.paused
+    scanner.authenticated = True
+    assert [request[0] for request in scanner.feed(b"")] == [big, [b"GET", b"0"]]
+    assert not scanner.paused
+    assert scanner.error is None
+
+
+def test_without_a_login_they_stay() -> None:
+    scanner = RequestScanner()
+    scanner.authenticated = False
+    assert len(scanner.feed(pack([b"PING"]) + pack([b"x"] * 11))) == 1
+    assert scanner.feed(b"") == []
+    assert scanner.error == "unauthenticated multibulk length"
