@@ -22,13 +22,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from tiers import TierUnavailable, Upstream
-from tiers.resp import (
-    OK,
-    Request,
-    decode,
-    pack,
-    parse_integer,
-)
+from tiers.resp import OK, QUEUED, Request, decode, pack, parse_integer
 
 from . import errors
 from .commands import Command, Kind
@@ -44,7 +38,7 @@ SUBSCRIPTIONS = {
     "PSUBSCRIBE": "patterns", "PUNSUBSCRIBE": "patterns",
     "SSUBSCRIBE": "shards", "SUNSUBSCRIBE": "shards",
 }  # fmt: skip
-_IN_MULTI = frozenset(("EXEC", "DISCARD", "UNWATCH", "MONITOR"))  # not merely queued there
+_IN_MULTI = frozenset(("EXEC", "DISCARD"))  # not merely queued there
 _ALWAYS_LOCAL = frozenset(("QUIT", "RESET"))
 # Inside MULTI they would act on the connection between Terrace and Redis.
 _NOT_IN_MULTI = frozenset(("ACL", "AUTH", "HELLO", *SUBSCRIPTIONS))
@@ -53,7 +47,6 @@ _NOT_IN_MULTI_SUBCOMMANDS = {
     "SCRIPT": frozenset((b"DEBUG",)),
 }
 _MONITOR_LINE = re.compile(rb"\+\d+\.\d+ \[")
-_PING = pack([b"PING"])
 _DISCARD: Request = ([b"DISCARD"], pack([b"DISCARD"]), 0, len(pack([b"DISCARD"])))
 
 
@@ -228,11 +221,33 @@ class Pinned:
         elif command.kind is Kind.FLUSH:
             transaction.flushes = True
         elif command.name == "SELECT" and len(args) == 2:
-            transaction.selects.append((transaction.queued, parse_integer(args[1]) or 0))
+            self.forward(request, QueuedSlot(self, parse_integer(args[1])))
+            return
         elif command.kind is not Kind.CACHED and command.kind is not Kind.READ:
             transaction.opaque = True
-        self.forward(request, Slot(self.session))
-        transaction.queued += 1
+        self.forward(request, QueuedSlot(self))
+
+
+class QueuedSlot(Slot):
+    """A command inside MULTI: only what Redis has queued gets a place in the reply of EXEC.
+
+    A nested MULTI, for one, is refused without ending the transaction.
+    """
+
+    __slots__ = ("db", "transaction")
+
+    def __init__(self, pin: Pinned, db: int | None = None) -> None:
+        super().__init__(pin.session)
+        self.transaction = pin.transaction
+        self.db = db  # of a SELECT
+
+    def on_reply(self, reply: bytes, sent_at: float) -> None:
+        transaction = self.transaction
+        if reply == QUEUED:
+            if self.db is not None:
+                transaction.selects.append((transaction.queued, self.db))
+            transaction.queued += 1
+        self.finish(reply)
 
 
 class ExecSlot(BarrierSlot):

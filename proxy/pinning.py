@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from .session import Session
 
 _PING = pack([b"PING"])
-_DISCARD: Request = ([b"DISCARD"], pack([b"DISCARD"]), 0, len(pack([b"DISCARD"])))
 
 
 def run_private(session: Session, command: Command, request: Request, now: float) -> None:

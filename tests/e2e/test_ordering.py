@@ -36,6 +36,20 @@ def test_a_select_that_fails_in_a_transaction_changes_nothing(
 
 
 @pytest.mark.parametrize(
+    "before", [("MULTI",), ("WATCH", "k"), ("UNWATCH",), ("MONITOR",)], ids=lambda words: words[0]
+)
+def test_a_select_counts_wherever_it_stands_in_a_transaction(
+    terrace: TerraceProcess, redis: RedisProcess, before: tuple[str, ...]
+) -> None:
+    """Redis refuses some commands at once, without ending the transaction."""
+    with Wire(terrace.port) as wire, Wire(redis.port) as direct:
+        wire.ask_all(("FLUSHALL",), ("MULTI",), before, ("SELECT", 1), ("EXEC",))
+        wire.ask("SET", "in-1", "v")
+        direct.ask("SELECT", 1)
+        assert direct.ask("GET", "in-1") == b"$1\r\nv\r\n"
+
+
+@pytest.mark.parametrize(
     "refused",
     [
         ("SUBSCRIBE", "ch"),
