@@ -67,7 +67,7 @@ def route(
         if tracked and portable and l2.tracked is not None and l2.tracked.ready:
             via = l2.tracked
         session.via = via
-    elif via.proto != session.proto and not portable:
+    elif via.proto != session.proto and (session.proto == 3 or not portable):
         session.block_idle(request)
         return None
     return via

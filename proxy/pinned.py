@@ -32,7 +32,9 @@ if TYPE_CHECKING:
     from .session import Session
 
 _FRAME_KIND = re.compile(rb"[>*]\d+\r\n\$\d+\r\n([a-z-]+)\r\n")
-_OUT_OF_BAND = frozenset((b"message", b"pmessage", b"smessage", b"invalidate"))
+_OUT_OF_BAND = frozenset(
+    (b"message", b"pmessage", b"smessage", b"invalidate", b"tracking-redir-broken")
+)
 SUBSCRIPTIONS = {
     "SUBSCRIBE": "channels", "UNSUBSCRIBE": "channels",
     "PSUBSCRIBE": "patterns", "PUNSUBSCRIBE": "patterns",
@@ -75,6 +77,7 @@ class Pinned:
         self.watching = False
         self.monitoring = False
         self.tracking = False
+        self.redirect_target = False  # Redis sends it other clients' invalidations: never reuse
         self.waits_alone = False  # for a blocking (or unknown) command
         self.opened_for: Request | None = None  # has not run yet: it was put off meanwhile
         self.subscriptions: dict[str, set[bytes]] = {
@@ -118,17 +121,16 @@ class Pinned:
         session = self.session
         if self.in_multi or ((self.watching or self.streams) and not self.lost):
             return
-        session.watch_failed = self.watching
         if session.backlog and session.backlog[0] is self.opened_for:
             return
-        session.pin = session.via = None
-        session.stack.l2.pins.give_back(self.upstream)
+        session.watch_failed = session.watch_failed or self.watching
+        self.abandon()
 
     def abandon(self) -> None:
         """The client is gone, or reset: a clean connection is kept, any other is closed."""
         pins = self.session.stack.l2.pins
         self.session.pin = self.session.via = None
-        if self.streams or len(self.upstream.pipe):
+        if self.streams or self.redirect_target or len(self.upstream.pipe):
             pins.discard(self.upstream)
         else:
             pins.give_back(self.upstream)
@@ -142,11 +144,10 @@ class Pinned:
     # Frames that answer nothing
 
     def _tap(self, frame: bytes) -> bool:
-        if self.monitoring:
+        kind = _FRAME_KIND.match(frame)
+        out_of_band = kind is not None and kind[1] in _OUT_OF_BAND
+        if self.monitoring and not out_of_band:
             out_of_band = _MONITOR_LINE.match(frame) is not None
-        else:
-            kind = _FRAME_KIND.match(frame)
-            out_of_band = kind is not None and kind[1] in _OUT_OF_BAND
         if out_of_band:
             self.session.push(frame)
         return out_of_band
@@ -187,7 +188,7 @@ class Pinned:
     def _dispatch_lost(self, command: Command) -> None:
         """The state is gone; the client has to hear of it at the command that ends it."""
         session = self.session
-        if command.name in ("EXEC", "DISCARD", "UNWATCH"):
+        if command.name in ("EXEC", "DISCARD") or (command.name == "UNWATCH" and not self.in_multi):
             self.in_multi = self.watching = False
             self.maybe_release()
             session.reply(errors.EXEC_LOST if command.name == "EXEC" else OK)
@@ -386,6 +387,11 @@ def doom(session: Session) -> None:
 
     An error for MULTI itself would let the commands pipelined behind it run one by one.
     """
+    if session.pin is not None:
+        if session.pin.streams:
+            session.on_close_request("its transaction cannot be kept apart from its stream")
+            return
+        session.pin.abandon()
     session.pin = Pinned(session, Upstream(session.clock))
     session.pin.lost = session.pin.in_multi = True
     session.watch_failed = False

@@ -121,6 +121,9 @@ def _subscribe(session: Session, name: str, request: Request) -> None:
     if leaving and len(args) == 1 and session.in_flight:
         session.block_idle(request)  # how many will be confirmed is not known before
         return
+    if pin.upstream.proto == 2 and session.in_flight and not (pin.subscribed or pin.joining):
+        session.block_idle(request)  # replies still due must not be taken for messages
+        return
     names = pin.subscriptions[SUBSCRIPTIONS[name]]
     expected = len(args) - 1 or max(1, len(names))
     pin.forward(request, PubSubSlot(pin, expected), expected)

@@ -256,6 +256,7 @@ def _redirected(session: Session, request: Request) -> Request | None:
             target = session.terrace.sessions.get(parse_integer(args[at + 1]) or 0)
             if target is None or target.pin is None or not target.pin.upstream.client_id:
                 return None
+            target.pin.redirect_target = True
             args[at + 1] = b"%d" % target.pin.upstream.client_id
             packed = pack(args)
             session.redirected = (args, packed, 0, len(packed))
