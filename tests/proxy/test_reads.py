@@ -2,53 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
 
 from proxy import errors
 from proxy.reads import split_array
-from tests.proxy.session_play import NOWHERE, Play, command, fill
-from tiers import Kind, Outcome, Value, ViewMapping
+from tests.proxy.mapped_play import DOWN, L3Play
+from tests.proxy.session_play import command, fill
+from tiers import Kind, Outcome
 from tiers.resp import NULL2, NULL3, OK, bulk, integer
 
 ABSENT2, ABSENT3 = integer(-2) + NULL2, integer(-2) + NULL3
 GONE = "connection closed by the server"
-DOWN = Outcome(Kind.UNAVAILABLE, tier="L3", reason="connection refused")
-
-
-class Loads:
-    """L3 as the stack offers it: loads are noted, and answered when the test says so."""
-
-    def __init__(self) -> None:
-        self.waiting: list[tuple[bytes, Callable[[Outcome], None]]] = []
-
-    def load(self, mapping: ViewMapping, key: bytes, on_done: Callable[[Outcome], None]) -> None:
-        self.waiting.append((key, on_done))
-
-    def answer(self, key: str, outcome: Outcome | Value | None) -> None:
-        """A row, None for no row, or any other outcome."""
-        if not isinstance(outcome, Outcome):
-            kind = Kind.NEGATIVE if outcome is None else Kind.HIT
-            outcome = Outcome(kind, value=outcome, tier="L3")
-        (name, on_done), *self.waiting = self.waiting
-        assert name == key.encode()
-        on_done(outcome)
-
-
-class L3Play(Play):
-    """A proxy whose keys m:* (strings) and h:* (hashes) are mapped."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, **l3: Any) -> None:
-        views = [
-            {"keys": "m:{id}", "view": "strings", "reply": "string:text"},
-            {"keys": "h:{id}", "view": "hashes", "reply": "hash"},
-            {"keys": "t:{id}", "view": "tombs", "on_delete": "tombstone", "ttl": "10s"},
-        ]
-        super().__init__(l2={"url": NOWHERE}, l3={"dsn": "host=/nonexistent", "view": views, **l3})
-        self.loads = Loads()
-        monkeypatch.setattr(self.terrace.stack, "load", self.loads.load)
 
 
 @pytest.fixture

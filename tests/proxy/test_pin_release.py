@@ -1,0 +1,129 @@
+"""When a private connection is still needed, and which of its frames are replies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.proxy.session_play import NOWHERE, Peer, Play, command, confirmation
+from tiers.resp import OK, PONG, integer
+
+MULTI, EXEC, RESET, PING = (command(word) for word in ("MULTI", "EXEC", "RESET", "PING"))
+MONITOR = command("MONITOR")
+DENIED = b"-NOPERM this user has no permissions to access one of the channels\r\n"
+LINE = b'+1700000000.123456 [0 127.0.0.1:1] "GET" "k"\r\n'
+
+
+@pytest.fixture
+def play() -> Iterator[Play]:
+    with Play() as play:
+        yield play
+
+
+def given_back(play: Play, pin: Peer) -> None:
+    pin << RESET
+    pin >> b"+RESET\r\n"
+    assert play.idle_pins == 1
+
+
+# A subscription that Redis denied
+
+
+def test_leaving_channels_after_a_denied_subscription(play: Play) -> None:
+    pin = play.pin()
+    play.client >> command("SUBSCRIBE", "a", "b")
+    pin << command("SUBSCRIBE", "a", "b")
+    pin >> DENIED
+    play.client << DENIED
+    given_back(play, pin)
+    play.client >> command("UNSUBSCRIBE") + PING
+    play.client << b"*3\r\n$11\r\nunsubscribe\r\n$-1\r\n:0\r\n" + PONG
+
+
+def test_leaving_channels_pipelined_behind_a_subscription_that_is_denied(play: Play) -> None:
+    pin = play.pin()
+    play.client >> command("SUBSCRIBE", "a", "b") + command("UNSUBSCRIBE") + PING
+    pin << command("SUBSCRIBE", "a", "b")
+    pin >> DENIED
+    play.client << DENIED + b"*3\r\n$11\r\nunsubscribe\r\n$-1\r\n:0\r\n" + PONG
+    given_back(play, pin)
+
+
+def test_leaving_named_channels_behind_a_subscription_that_is_denied(play: Play) -> None:
+    pin = play.pin()
+    both = command("SUBSCRIBE", "a", "b") + command("UNSUBSCRIBE", "a", "b")
+    left = confirmation("unsubscribe", "a", 0, 2) + confirmation("unsubscribe", "b", 0, 2)
+    play.client >> both + PING
+    pin << both
+    pin >> DENIED + left
+    play.client << DENIED + left + PONG
+    given_back(play, pin)
+
+
+# A connection opened for a command that has not run yet
+
+
+async def test_a_new_connection_is_not_given_back_before_its_command_ran(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with Play(l2={"url": NOWHERE, "max_idle_pinned": 0, "max_pinned": 1}) as play:
+        opened, asked = play.pin(), []
+        play.terrace.stack.l2.pins._idle.clear()
+
+        async def connect(proto: int) -> object:
+            asked.append(proto)
+            return opened.upstream
+
+        monkeypatch.setattr(play.terrace.stack.l2.pins, "connect", connect)
+        play.client >> MULTI
+        await play.settle()
+        opened << MULTI
+        opened >> OK
+        play.client << OK
+        assert asked == [2]
+        play.client >> EXEC
+        opened << EXEC
+        opened >> b"*0\r\n"
+        play.client << b"*0\r\n"
+        assert opened.wire.closed
+
+
+# MONITOR
+
+
+@pytest.mark.parametrize("proto", [2, 3])
+@pytest.mark.parametrize(
+    "reply", [b"-ERR Replica can't interact with the keyspace\r\n", b"+1 is no line\r\n", b":1\r\n"]
+)
+def test_replies_among_the_lines_of_monitor_are_replies(
+    play: Play, proto: int, reply: bytes
+) -> None:
+    pin, client = play.pin(proto), play.connect(proto)
+    hello = command("HELLO", 3) if proto == 3 else b""
+    client >> MONITOR
+    pin << hello + MONITOR
+    pin >> (b"%0\r\n" if hello else b"") + OK + LINE
+    client << OK + LINE
+    client >> command("TTL", "k")
+    pin << command("TTL", "k")
+    pin >> LINE + reply + LINE
+    received = client.take()
+    assert sorted(received.splitlines()) == sorted((LINE * 2 + reply).splitlines())
+    assert not client.session.in_flight
+    client >> RESET + PING
+    client << b"+RESET\r\n" + PONG
+    assert pin.wire.closed
+
+
+def test_a_monitor_that_asks_for_more_is_counted_as_before(play: Play) -> None:
+    pin = play.pin()
+    play.client >> MONITOR + command("TTL", "a") + command("TTL", "b")
+    pin << MONITOR + command("TTL", "a") + command("TTL", "b")
+    pin >> OK + LINE + integer(1) + LINE + integer(2)
+    received = play.client.take()
+    assert received.startswith(OK)
+    assert received.index(integer(1)) < received.index(integer(2))
+    assert received.count(LINE) == 2
+    play.client.leave()
+    assert pin.wire.closed
