@@ -7,12 +7,14 @@ from collections.abc import Iterator
 import pytest
 import redis as redis_py
 
+from tests.e2e.polling import wait_until
 from tests.e2e.redis_process import RedisProcess
 from tests.e2e.terrace_process import TerraceProcess, running_terrace
 from tests.e2e.wire import Wire
 from tiers.resp import decode
 
 UNDECLARED = "return redis.call('incr', 'cou' .. 'nter')"
+SPIN = "while true do end"
 TIMES = 200
 
 
@@ -81,6 +83,34 @@ def test_functions(redis: RedisProcess, wire: Wire) -> None:
         wire.ask_all(("GET", "counter"), ("GET", "counter"))
         assert wire.ask("FCALL", "bump", 0) == b":%d\r\n" % number
         assert decode(wire.ask("GET", "counter")) == b"%d" % number
+
+
+@pytest.mark.parametrize("through", ["terrace", "redis"])
+@pytest.mark.parametrize("kind", ["SCRIPT", "FUNCTION"])
+def test_a_script_without_end_is_killed_at_once(
+    own_redis: RedisProcess, kind: str, through: str
+) -> None:
+    """The request to kill must not queue behind what it is to end."""
+    if kind == "FUNCTION" and own_redis.version < (7,):
+        pytest.skip("functions need Redis 7")
+    with (
+        running_terrace(own_redis.url) as terrace,
+        Wire(own_redis.port) as direct,
+        Wire(terrace.port if through == "terrace" else own_redis.port) as victim,
+        Wire(terrace.port) as killer,
+    ):
+        assert direct.ask("CONFIG", "SET", "lua-time-limit", 10) == b"+OK\r\n"
+        if kind == "FUNCTION":
+            library = "#!lua name=t\nredis.register_function('spin', function() %s end)" % SPIN
+            direct.ask("FUNCTION", "LOAD", library)
+            victim.send("FCALL", "spin", 0)
+        else:
+            victim.send("EVAL", SPIN, 0)
+        wait_until(lambda: direct.ask("PING").startswith(b"-BUSY"), "the script runs")
+        assert killer.ask(kind, "KILL") == b"+OK\r\n"
+        assert direct.ask("PING") == b"+PONG\r\n"
+        assert b"killed by user" in victim.read()[0].lower()
+        assert victim.ask("PING") == killer.ask("PING") == b"+PONG\r\n"
 
 
 def test_redis_py_scripts(terrace: TerraceProcess) -> None:

@@ -9,9 +9,9 @@ from typing import Any, cast
 import pytest
 
 from proxy.connection import WRITE_HIGH_WATER_BYTES, Connection
-from proxy.session import SPILL_BYTES
+from proxy.session import SPILL_BYTES, Session
 from tests.proxy.session_play import Play, Wire, command
-from tiers.resp import PONG, bulk, integer
+from tiers.resp import PONG, Request, bulk, integer
 
 KiB, MiB = 1024, 1024**2
 PING = command("PING")
@@ -57,7 +57,7 @@ def play() -> Iterator[Play]:
 # A failure that nobody foresaw
 
 
-def fail(*_: object) -> None:
+def fail(session: Session, request: Request, now: float) -> None:
     raise RuntimeError("a bug")
 
 

@@ -9,9 +9,9 @@ import pytest
 from proxy import errors
 from proxy.reads import split_array
 from tests.proxy.mapped_play import DOWN, L3Play
-from tests.proxy.session_play import command, fill
+from tests.proxy.session_play import PING, command, fill
 from tiers import Kind, Outcome
-from tiers.resp import NULL2, NULL3, OK, bulk, integer
+from tiers.resp import NULL2, NULL3, OK, PONG, bulk, integer
 
 ABSENT2, ABSENT3 = integer(-2) + NULL2, integer(-2) + NULL3
 GONE = "connection closed by the server"
@@ -117,6 +117,23 @@ def test_a_key_that_appeared_in_l2_is_asked_there_again(play: L3Play) -> None:
     play.client << bulk("set meanwhile")
 
 
+@pytest.mark.parametrize("words", [("GET", "m:1"), ("MGET", "m:1")])
+def test_it_is_asked_again_in_the_database_of_the_request(
+    play: L3Play, words: tuple[str, ...]
+) -> None:
+    play.terrace.stack.l2.known_dbs.add(3)
+    play.client >> command(*words) + command("SELECT", 3)
+    play.tracked << fill(*words)
+    nothing, found = (
+        (NULL3, bulk("v")) if words[0] == "GET" else (b"*1\r\n_\r\n", b"*1\r\n$1\r\nv\r\n")
+    )
+    play.tracked >> integer(-2) + nothing
+    play.loads.answer("m:1", Outcome(Kind.MISS, tier="L3"))
+    play.plain2 << (fill(*words) if words[0] == "GET" else command(*words))
+    play.plain2 >> (integer(-1) if words[0] == "GET" else b"") + found
+    play.client << found + OK
+
+
 def test_a_key_that_comes_and_goes_is_an_error_in_the_end(play: L3Play) -> None:
     play.client >> GET_M
     play.tracked << fill("GET", "m:1")
@@ -178,6 +195,22 @@ def test_l2_lost_between_the_replies_is_answered_from_l3(play: L3Play) -> None:
     play.tracked.lose()
     play.loads.answer("m:1", b"row")
     play.client << bulk("row")
+
+
+def test_a_stalled_l2_is_waited_for_behind_ones_own_script(play: L3Play) -> None:
+    """What L1 holds may be just what the script changes."""
+    script = command("EVAL", "...", 0)
+    play.client >> script
+    play.plain2 << script
+    play.cache("m:1", bulk("old"))
+    play.terrace.stack.l2.stalled = True
+    play.client >> GET_M
+    play.plain2 << fill("GET", "m:1")
+    play.plain2 >> OK + integer(-1) + bulk("new")
+    play.tracked << PING
+    play.client << b""
+    play.tracked >> PONG
+    play.client << OK + bulk("new")
 
 
 def test_both_down(play: L3Play) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from proxy import errors
-from tests.proxy.session_play import PING, Play, command, fill
+from tests.proxy.session_play import NOWHERE, PING, Play, command, fill
 from tiers.resp import NULL2, OK, PONG, bulk, integer
 
 GET_K = command("GET", "k")
@@ -178,6 +178,101 @@ def test_a_script_with_known_keys_counts_them_as_written(play: Play) -> None:
     play.tracked << PING
     play.tracked >> PONG
     play.client << b"-ERR in the script\r\n"
+
+
+def test_a_barrier_that_cannot_be_sent_leaves_nothing_to_hit() -> None:
+    with Play(l2={"url": NOWHERE, "max_in_flight": 2}) as play:
+        other = play.connect()
+        play.cache("x", bulk("old"))
+        other >> GET_K
+        play.tracked << fill("GET", "k")  # full
+        play.client >> EVAL
+        play.plain2 << EVAL
+        play.plain2 >> integer(1)
+        play.tracked << b""
+        play.client << integer(1)
+        assert play.cached("x") is None
+        play.tracked >> integer(-1) + bulk("v")
+        other << bulk("v")
+        assert play.cached("k") is None, "read before the script, for all we know"
+
+
+def test_an_opaque_write_without_a_tracked_connection_leaves_no_suspects() -> None:
+    with Play(l1={"stale_on_error_s": 10}) as play:
+        other = play.connect()
+        play.cache("x", bulk("old"))
+        play.tracked.lose()
+        play.client >> EVAL
+        play.plain2 << EVAL
+        play.plain2 >> integer(1)
+        play.client << integer(1)
+        play.plain2.lose()
+        other >> command("GET", "x")
+        other << errors.read_failed(GONE)
+
+
+def test_no_suspect_is_served_behind_ones_own_opaque_write() -> None:
+    with Play(l1={"stale_on_error_s": 10}) as play:
+        play.cache("x", bulk("old"))
+        play.client >> EVAL + command("GET", "x")
+        play.plain2 << EVAL + command("GET", "x")
+        play.plain2 >> integer(1)
+        play.tracked << PING  # the reply of the script is held until its answer
+        play.plain2.lose()
+        assert play.cached("x") == bulk("old"), "for others"
+        play.tracked >> PONG
+        play.client << integer(1) + errors.read_failed(GONE)
+
+
+# Requests that Redis, or a bound, refuses in the middle
+
+
+@pytest.mark.parametrize("request_bytes", [GET_K, SET_K, command("TTL", "k")])
+def test_nothing_runs_in_another_database_when_select_is_refused(
+    play: Play, request_bytes: bytes
+) -> None:
+    play.terrace.stack.l2.known_dbs.add(3)
+    play.client >> command("SELECT", 3) + request_bytes
+    peer = play.plain2 if b"TTL" in request_bytes else play.tracked
+    sent = fill("GET", "k") if request_bytes == GET_K else request_bytes
+    play.client << OK
+    peer << command("SELECT", 3) + sent
+    peer >> b"-BUSY Redis is busy running a script.\r\n" + integer(-1) + bulk("zero") + OK
+    reason = "Redis refused SELECT: BUSY Redis is busy running a script."
+    if request_bytes == SET_K:
+        play.client << errors.write_failed(reason, True)
+    else:
+        play.client << errors.read_failed(reason)
+    assert peer.wire.closed
+    assert play.cached("k") is None
+
+
+@pytest.mark.parametrize("room", [2, 3])
+def test_a_read_of_which_only_a_part_was_taken_has_one_reply(room: int) -> None:
+    """Its PTTL was the last request there was room for."""
+    full = errors.read_failed("too much is waiting to be sent or answered")
+    with Play(l2={"url": NOWHERE, "max_in_flight": room}) as play:
+        play.client >> GET_K + command("GET", "l")
+        play.tracked << fill("GET", "k") + (command("PTTL", "l") if room == 3 else b"")
+        play.tracked >> integer(-1) + bulk("v") + (integer(-1) if room == 3 else b"")
+        play.client << bulk("v") + full
+        assert play.cached("l") is None
+        assert play.terrace.stats.read_errors == 1
+        play.client >> command("GET", "l")
+        play.tracked << fill("GET", "l")
+        play.tracked >> integer(-1) + bulk("w")
+        play.client << bulk("w")
+
+
+@pytest.mark.parametrize("room", [1, 2])
+def test_an_mget_of_which_only_a_part_was_taken_has_one_reply(room: int) -> None:
+    full = errors.read_failed("too much is waiting to be sent or answered")
+    with Play(l2={"url": NOWHERE, "max_in_flight": room}) as play:
+        play.client >> command("MGET", "a", "b")
+        play.tracked << b"".join(command("PTTL", key) for key in "ab"[:room])
+        play.client << full
+        play.tracked >> integer(-1) * room
+        assert play.terrace.stats.read_errors == 1
 
 
 # Clients that go away

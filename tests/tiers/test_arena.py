@@ -315,6 +315,16 @@ def test_a_flush_forgets_at_once_and_frees_in_the_background() -> None:
     assert commits <= 5 * 2000 / GARBAGE_PER_COMMIT
 
 
+def test_flushes_of_an_empty_store_leave_nothing_behind() -> None:
+    """Nothing frees it as long as nobody fills: clients may flush again and again."""
+    arena = full(100)
+    arena.flush()
+    lagging = len(arena._garbage)
+    for _ in range(500):
+        arena.flush()
+    assert len(arena._garbage) == lagging <= 3
+
+
 def test_flushes_in_a_row_and_a_fill_between() -> None:
     arena = Arena(10**6)
     for _ in range(3):

@@ -57,6 +57,19 @@ def test_the_database_is_switched_where_it_differs() -> None:
     assert [reply for reply, _ in waiter.replies] == [b"+0\r\n", b"+1\r\n", b"+2\r\n", b"+3\r\n"]
 
 
+def test_a_refused_select_ends_the_stream_before_any_reply_behind_it() -> None:
+    """Those requests ran in the database that was selected before."""
+    pipe, before, behind = UpstreamPipe(), Recorder(), Recorder()
+    pipe.queue(PING, before, 0)
+    pipe.queue(PING, behind, 3)
+    pipe.take_output(1.0)
+    with pytest.raises(ProtocolError, match="Redis refused SELECT: BUSY a script runs"):
+        pipe.feed(b"+1\r\n-BUSY a script runs\r\n+2\r\n")
+    pipe.fail_all("gone")
+    assert before.replies == [(b"+1\r\n", 1.0)]
+    assert (behind.replies, behind.losses) == ([], [("gone", True)])
+
+
 def test_pushes_are_nobodys_replies_and_come_in_stream_order() -> None:
     story: list[bytes] = []
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import tracemalloc
 from collections.abc import Iterable
 
 import hiredis
@@ -109,6 +110,25 @@ def test_nothing_is_scanned_twice() -> None:
     for data in (big, many):
         assert scan(data[at : at + 4096] for at in range(0, len(data), 4096)) == [data]
     assert time.process_time() - began < 10
+
+
+def test_nothing_is_copied_twice() -> None:
+    """An aggregate in 64 KiB pieces: the memory asked for per piece must not grow with it."""
+    element = b"$40\r\n%b\r\n" % (b"x" * 40)
+    data = b"*60000\r\n" + element * 60_000
+    pieces = [data[at : at + 65_536] for at in range(0, len(data), 65_536)]
+    scanner, asked_bytes = ReplyScanner(), 0
+    tracemalloc.start()
+    try:
+        for piece in pieces[:-1]:
+            held_bytes = tracemalloc.get_traced_memory()[0]
+            tracemalloc.reset_peak()
+            assert scanner.feed(piece) == []
+            asked_bytes += tracemalloc.get_traced_memory()[1] - held_bytes
+    finally:
+        tracemalloc.stop()
+    assert scanner.feed(pieces[-1]) == [data]
+    assert asked_bytes < 3 * len(data)
 
 
 # Round trips: any value, encoded as Redis would
