@@ -101,7 +101,7 @@ def test_a_script_without_end_is_killed_at_once(
     ):
         assert direct.ask("CONFIG", "SET", "lua-time-limit", 10) == b"+OK\r\n"
         if kind == "FUNCTION":
-            library = "#!lua name=t\nredis.register_function('spin', function() %s end)" % SPIN
+            library = f"#!lua name=t\nredis.register_function('spin', function() {SPIN} end)"
             direct.ask("FUNCTION", "LOAD", library)
             victim.send("FCALL", "spin", 0)
         else:
