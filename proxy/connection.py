@@ -112,7 +112,7 @@ class Connection(asyncio.Protocol):
                 self._bound_unread(len(data))
                 if self._transport is None:
                     return
-        if (session.closing and not session.slots) or (self._input_ended and session.is_done):
+        if (session.closing and not session.slot_count) or (self._input_ended and session.is_done):
             transport.close()
             return
         self._bound_input(session, transport)
@@ -199,7 +199,7 @@ class Connection(asyncio.Protocol):
             return
         pin = session.pin
         streams = pin is not None and (pin.subscribed or pin.monitoring)
-        if not (session.blocked or session.slots or streams):
+        if not (session.blocked or session.slot_count or streams):
             self.abort("idle longer than listen.idle_timeout")
 
     def connection_lost(self, exc: Exception | None) -> None:

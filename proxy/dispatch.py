@@ -337,7 +337,7 @@ def private(session: Session, command: Command, request: Request, now: float) ->
     if request[0][0].lower() in _CROSS_PROTOCOL:
         # An HTTP request sent at us by a browser: Redis closes such connections, too.
         session.terrace.log_protocol_error(session, "possible cross protocol scripting")
-        session.slots.clear()
+        session.forget_slots()
         session.close_after_output()
         return
     pinning.run_private(session, command, request, now)

@@ -19,144 +19,61 @@ Rules of this file
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from tiers import KeptUpstream, RequestScanner, TieredCache, Upstream, get_variant
-from tiers.resp import NULL2, NULL3, Request
+from tiers import RequestScanner, get_variant
+from tiers.resp import Request
 
 from . import errors
-from .slots import Done, Muted, Slot
+from .client_pipe import ClientPipe
 
 if TYPE_CHECKING:
     from .acl_rules import User
     from .config import Config
-    from .pinned import Pinned
     from .server import Terrace
 
 
-class Session:
+class Session(ClientPipe):
     """State of one client connection.
 
-    `wake` is called when replies became available outside `feed`; whoever drives the
-    session then calls `proceed` and sends what `take_output` returns. `spill` asks to
-    send at once.
+    Whoever drives it calls `proceed` after a `wake` and sends what `take_output` returns.
     """
 
     def __init__(self, terrace: Terrace, ident: int, address: str, local_address: str) -> None:
-        # shared
+        limits = terrace.config.limits
+        scanner = RequestScanner(
+            bulk_max_bytes=limits.bulk_bytes,
+            multibulk_max=limits.multibulk,
+            buffer_max_bytes=limits.query_buffer_bytes,
+        )
+        super().__init__(terrace.stack, terrace.stats, terrace.clock, scanner, terrace.acl.default)
         self.terrace = terrace
         self.config: Config = terrace.config
-        self.stack: TieredCache = terrace.stack
-        self.stats = terrace.stats
-        self.clock: Callable[[], float] = terrace.clock
         self._dispatch = terrace.dispatch
         # identity
         self.ident = ident
         self.address = address
         self.local_address = local_address
-        self.created_at = self.active_at = terrace.clock()
+        self.created_at = self.active_at
         self.name = b""
         self.lib_name = b""
         self.lib_version = b""
-        self.last_command = ""
-        # protocol state
-        limits = terrace.config.limits
-        self.scanner = RequestScanner(
-            bulk_max_bytes=limits.bulk_bytes,
-            multibulk_max=limits.multibulk,
-            buffer_max_bytes=limits.query_buffer_bytes,
-        )
-        self.proto = 2
-        self.db = 0
-        self.get_variant = b""
-        self.user: User = terrace.acl.default
-        self.authenticated = terrace.acl.is_open
-        self.scanner.authenticated = self.authenticated
-        self.reply_mode = "on"  # CLIENT REPLY: on, off, skip (the next), skipping (this one)
-        self.closing = False  # close once the output is out
-        # requests
-        self.backlog: deque[Request] = deque()
-        self.blocked = ""
-        self.slots: deque[Slot | Done | Muted] = deque()
-        self.out: list[bytes] = []
-        self.in_flight = 0
-        self.opaque_in_flight = 0
-        self.mapped_in_flight = 0
-        self.via: KeptUpstream | Upstream | None = None
-        self.pin: Pinned | None = None
+        # state between commands
+        self.set_authenticated(terrace.acl.is_open)
         self.watch_failed = False  # the next MULTI must not succeed
         self.redirected: Request | None = None  # its ids are Redis' by now (CLIENT TRACKING)
         self.loaded_request: Request | None = None  # its mapped keys are in L2 by now
-        self.wake: Callable[[], None] = lambda: None
-        self.spill: Callable[[], None] = lambda: None  # send what is out, now
         self.on_close_request: Callable[[str], None] = lambda reason: None
 
     def __repr__(self) -> str:
         state = self.blocked or "running"
         return (
-            f"<Session {self.ident} {self.address} {state} slots={len(self.slots)} "
+            f"<Session {self.ident} {self.address} {state} slots={self.slot_count} "
             f"in_flight={self.in_flight} backlog={len(self.backlog)}>"
         )
 
     # Input
-
-    def feed(self, data: bytes) -> None:
-        """Run the commands completed by `data`, or queue them behind what blocks."""
-        requests = self.scanner.feed(data)
-        if self.closing:
-            return
-        if self.blocked or self.backlog:
-            self.backlog.extend(requests)
-            self.wake()
-        else:
-            self._run(requests)
-            while self.scanner.paused and not self.closing:
-                self._run(self.scanner.feed(b""))
-        if self.scanner.error is not None and not self.closing:
-            self._on_protocol_error()
-
-    def _run(self, requests: list[Request]) -> None:
-        self.active_at = now = self.clock()
-        hit = self.stack.l1.arena.get if self.stack.l1 is not None else None
-        fast = self.can_hit(now) and self.user.unrestricted
-        out, slots, variant = self.out, self.slots, self.get_variant
-        hits = size = 0
-        for index, request in enumerate(requests):
-            args = request[0]
-            if fast and hit is not None and len(args) == 2 and args[0] in _GET:
-                reply = hit(args[1], variant, now)
-                if reply is not None:
-                    hits += 1
-                    if reply == NULL3 and self.proto == 2:
-                        reply = NULL2
-                    if slots:
-                        slots.append(Done(reply))
-                    else:
-                        out.append(reply)
-                    size += len(reply)
-                    if size > SPILL_BYTES:
-                        size = 0
-                        self.spill()
-                        if self.closing:
-                            break
-                    continue
-            self.run_one(request, now)
-            if self.blocked or self.closing:
-                self.backlog.extend(requests[index + 1 :])
-                break
-            fast, variant = self.can_hit(now) and self.user.unrestricted, self.get_variant
-        if hits:
-            self._count_hits(hits, now)
-
-    def _count_hits(self, hits: int, began: float) -> None:
-        self.stack.l2.want_l1(began)
-        level = self.stats.l1
-        level.hits += hits
-        self.stats.commands["GET"] += hits
-        # Per batch, not per hit: reading the clock costs as much as the hit.
-        level.seconds.observe((self.clock() - began) / hits, hits)
 
     def run_one(self, request: Request, now: float) -> None:
         """Run one command; CLIENT REPLY SKIP ends with it."""
@@ -170,19 +87,7 @@ class Session:
         if self.reply_mode == "skipping":
             self.reply_mode = "on"
 
-    def can_hit(self, now: float) -> bool:
-        """Whether the same-tick L1 path is open (rule 3, and the watermark)."""
-        l1 = self.stack.l1
-        return (
-            l1 is not None
-            and not self.opaque_in_flight
-            and self.pin is None
-            and self.authenticated
-            and self.reply_mode == "on"
-            and l1.coherence.is_open(now)
-        )
-
-    def _on_protocol_error(self) -> None:
+    def on_protocol_error(self) -> None:
         text = self.scanner.error
         self.stats.protocol_errors += 1
         self.terrace.log_protocol_error(self, text or "query buffer limit exceeded")
@@ -192,7 +97,7 @@ class Session:
                 self.proceed()
         else:
             self.closing = True
-            self.slots.clear()
+            self.forget_slots()
 
     # Blocking
 
@@ -239,49 +144,7 @@ class Session:
         if self.pin is not None and not self.blocked:
             self.pin.maybe_release()
 
-    # Output
-
-    def reply(self, reply: bytes) -> None:
-        """Answer the current command at once (in its turn)."""
-        if self.is_muted:
-            return
-        if self.slots:
-            self.slots.append(Done(reply))
-        else:
-            self.out.append(reply)
-
-    def push(self, frame: bytes) -> None:
-        """An out-of-band message: after everything already released, before what is not."""
-        self.release()
-        self.out.append(frame)
-        self.wake()
-
-    def add_slot(self, slot: Slot) -> None:
-        """Reserve the next place among the replies for a request going upstream."""
-        self.slots.append(Muted(slot) if self.is_muted else slot)
-        self.in_flight += 1
-
-    @property
-    def is_muted(self) -> bool:
-        """Whether the reply of the current command is not wanted."""
-        return self.reply_mode == "off" or self.reply_mode == "skipping"
-
-    def release(self) -> None:
-        slots, out = self.slots, self.out
-        while slots:
-            reply = slots[0].reply
-            if reply is None:
-                return
-            slots.popleft()
-            out.append(reply)
-
-    def take_output(self) -> bytes:
-        self.release()
-        if not self.out:
-            return b""
-        data = self.out[0] if len(self.out) == 1 else b"".join(self.out)
-        self.out.clear()
-        return data
+    # Ending
 
     def close_after_output(self) -> None:
         self.closing = True
@@ -291,7 +154,7 @@ class Session:
     @property
     def is_drained(self) -> bool:
         """Nothing owed to the client any more."""
-        return not self.slots and not self.backlog and not self.out
+        return not self.slot_count and not self.backlog and not self.has_output
 
     @property
     def is_done(self) -> bool:
@@ -300,7 +163,7 @@ class Session:
 
     @property
     def pending_commands(self) -> int:
-        return len(self.slots) + len(self.backlog)
+        return self.slot_count + len(self.backlog)
 
     # State changes that several handlers need
 
@@ -337,11 +200,7 @@ class Session:
         self.closing = True
         self.wake = lambda: None
         self.backlog.clear()
-        self.slots.clear()
+        self.forget_slots()
         self.terrace.cancel_task_of(self)
         if self.pin is not None:
             self.pin.abandon()
-
-
-_GET = frozenset((b"GET", b"get", b"Get"))
-SPILL_BYTES = 1024 * 1024  # hits of one batch are sent in portions, so that limits can act

@@ -40,31 +40,7 @@ class Slot:
 
     def finish(self, reply: bytes) -> None:
         self.reply = reply
-        session = self.session
-        session.in_flight -= 1
-        session.wake()
-
-
-class Done:
-    """A reply that was known at once but has to wait its turn."""
-
-    __slots__ = ("reply",)
-
-    def __init__(self, reply: bytes) -> None:
-        self.reply: bytes | None = reply
-
-
-class Muted:
-    """Around a slot whose reply the client does not want (CLIENT REPLY OFF | SKIP)."""
-
-    __slots__ = ("_slot",)
-
-    def __init__(self, slot: Slot | Done) -> None:
-        self._slot = slot
-
-    @property
-    def reply(self) -> bytes | None:
-        return None if self._slot.reply is None else b""
+        self.session.finished()
 
 
 class WriteSlot(Slot):

@@ -87,7 +87,7 @@ def describe(session: Session) -> str:
     """One line of CLIENT LIST, with the fields that tools read."""
     now = session.clock()
     pin = session.pin
-    multi = len(session.slots) if pin is not None and pin.in_multi else -1
+    multi = session.slot_count if pin is not None and pin.in_multi else -1
     user = session.user.name.decode("utf-8", "replace")
     flags = "N"
     subscriptions = {"channels": 0, "patterns": 0, "shards": 0}

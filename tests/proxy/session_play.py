@@ -146,7 +146,7 @@ class Client:
     def is_closed(self) -> bool:
         """Closed by the proxy, once everything before was sent."""
         self._play.tick()
-        return self.session.closing and not self.session.slots
+        return self.session.closing and not self.session.slot_count
 
     def leave(self) -> None:
         self._play.terrace.close_session(self.session)

@@ -8,8 +8,9 @@ from typing import Any, cast
 
 import pytest
 
+from proxy.client_pipe import SPILL_BYTES
 from proxy.connection import WRITE_HIGH_WATER_BYTES, Connection
-from proxy.session import SPILL_BYTES, Session
+from proxy.session import Session
 from tests.proxy.session_play import Play, Wire, command
 from tiers.resp import PONG, Request, bulk, integer
 

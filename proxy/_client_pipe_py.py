@@ -1,0 +1,237 @@
+"""One client's pipe in readable Python: commands in, reply slots, replies out in order.
+
+This is the definition of correct; a compiled twin must behave identically. It knows
+the order of replies and the same-tick L1 path of GET; what any other command means is
+the business of `run_one`. No IO, no asyncio.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
+
+from tiers import KeptUpstream, RequestScanner, TieredCache, Upstream
+from tiers.resp import NULL2, NULL3, Request
+
+if TYPE_CHECKING:
+    from .acl_rules import User
+    from .pinned import Pinned
+    from .stats import Stats
+
+SPILL_BYTES = 1024 * 1024  # hits of one batch are sent in portions, so that limits can act
+_GET = frozenset((b"GET", b"get", b"Get"))
+
+
+class ReplySlot(Protocol):
+    """A place among the replies; `reply` is None until it may be released."""
+
+    @property
+    def reply(self) -> bytes | None: ...
+
+
+class Done:
+    """A reply that was known at once but has to wait its turn."""
+
+    __slots__ = ("reply",)
+
+    def __init__(self, reply: bytes) -> None:
+        self.reply: bytes | None = reply
+
+
+class Muted:
+    """Around a slot whose reply the client does not want (CLIENT REPLY OFF | SKIP)."""
+
+    __slots__ = ("_slot",)
+
+    def __init__(self, slot: ReplySlot) -> None:
+        self._slot = slot
+
+    @property
+    def reply(self) -> bytes | None:
+        return None if self._slot.reply is None else b""
+
+
+class ClientPipe:
+    """The part of a session that every command passes through.
+
+    The subclass runs what is not a hit (`run_one`) and answers protocol errors
+    (`on_protocol_error`). `wake` is called when replies became available outside
+    `feed`, `spill` asks to send at once.
+    """
+
+    def __init__(
+        self,
+        stack: TieredCache,
+        stats: Stats,
+        clock: Callable[[], float],
+        scanner: RequestScanner,
+        user: User,
+    ) -> None:
+        self.stack = stack
+        self.stats = stats
+        self.clock = clock
+        self.scanner = scanner
+        self.active_at = clock()
+        self.last_command = ""
+        # protocol state
+        self.proto = 2
+        self.db = 0
+        self.get_variant = b""
+        self.user = user
+        self.authenticated = False
+        self.reply_mode = "on"  # CLIENT REPLY: on, off, skip (the next), skipping (this one)
+        self.closing = False  # close once the output is out
+        # requests
+        self.backlog: deque[Request] = deque()
+        self.blocked = ""
+        self.in_flight = 0
+        self.opaque_in_flight = 0
+        self.mapped_in_flight = 0
+        self.via: KeptUpstream | Upstream | None = None
+        self.pin: Pinned | None = None
+        self.wake: Callable[[], Any] = lambda: None
+        self.spill: Callable[[], Any] = lambda: None
+        self._slots: deque[ReplySlot] = deque()
+        self._out: list[bytes] = []
+
+    # Input
+
+    def run_one(self, request: Request, now: float) -> None:
+        """Run one command, or block on it."""
+        raise NotImplementedError
+
+    def on_protocol_error(self) -> None:
+        """The scanner has an `error`; it takes nothing more."""
+        raise NotImplementedError
+
+    def feed(self, data: bytes) -> None:
+        """Run the commands completed by `data`, or queue them behind what blocks."""
+        requests = self.scanner.feed(data)
+        if self.closing:
+            return
+        if self.blocked or self.backlog:
+            self.backlog.extend(requests)
+            self.wake()
+        else:
+            self._run(requests)
+            while self.scanner.paused and not self.closing:
+                self._run(self.scanner.feed(b""))
+        if self.scanner.error is not None and not self.closing:
+            self.on_protocol_error()
+
+    def _run(self, requests: list[Request]) -> None:
+        self.active_at = now = self.clock()
+        hit = self.stack.l1.arena.get if self.stack.l1 is not None else None
+        fast = self.can_hit(now) and self.user.unrestricted
+        out, slots, variant = self._out, self._slots, self.get_variant
+        hits = size = 0
+        for index, request in enumerate(requests):
+            args = request[0]
+            if fast and hit is not None and len(args) == 2 and args[0] in _GET:
+                reply = hit(args[1], variant, now)
+                if reply is not None:
+                    hits += 1
+                    if reply == NULL3 and self.proto == 2:
+                        reply = NULL2
+                    if slots:
+                        slots.append(Done(reply))
+                    else:
+                        out.append(reply)
+                    size += len(reply)
+                    if size > SPILL_BYTES:
+                        size = 0
+                        self.spill()
+                        if self.closing:
+                            break
+                    continue
+            self.run_one(request, now)
+            if self.blocked or self.closing:
+                self.backlog.extend(requests[index + 1 :])
+                break
+            fast, variant = self.can_hit(now) and self.user.unrestricted, self.get_variant
+        if hits:
+            self._count_hits(hits, now)
+
+    def _count_hits(self, hits: int, began: float) -> None:
+        self.stack.l2.want_l1(began)
+        level = self.stats.l1
+        level.hits += hits
+        self.stats.commands["GET"] += hits
+        # Per batch, not per hit: reading the clock costs as much as the hit.
+        level.seconds.observe((self.clock() - began) / hits, hits)
+
+    def can_hit(self, now: float) -> bool:
+        """Whether the same-tick L1 path is open (rule 3 of session.py, and the watermark)."""
+        l1 = self.stack.l1
+        return (
+            l1 is not None
+            and not self.opaque_in_flight
+            and self.pin is None
+            and self.authenticated
+            and self.reply_mode == "on"
+            and l1.coherence.is_open(now)
+        )
+
+    # Output
+
+    def reply(self, reply: bytes) -> None:
+        """Answer the current command at once (in its turn)."""
+        if self.is_muted:
+            return
+        if self._slots:
+            self._slots.append(Done(reply))
+        else:
+            self._out.append(reply)
+
+    def push(self, frame: bytes) -> None:
+        """An out-of-band message: after everything already released, before what is not."""
+        self.release()
+        self._out.append(frame)
+        self.wake()
+
+    def add_slot(self, slot: ReplySlot) -> None:
+        """Reserve the next place among the replies for a request going upstream."""
+        self._slots.append(Muted(slot) if self.is_muted else slot)
+        self.in_flight += 1
+
+    def finished(self) -> None:
+        """A slot got its reply."""
+        self.in_flight -= 1
+        self.wake()
+
+    @property
+    def is_muted(self) -> bool:
+        """Whether the reply of the current command is not wanted."""
+        return self.reply_mode == "off" or self.reply_mode == "skipping"
+
+    @property
+    def slot_count(self) -> int:
+        """Replies that are owed and not released yet."""
+        return len(self._slots)
+
+    def forget_slots(self) -> None:
+        """Nothing that is in flight will be answered any more."""
+        self._slots.clear()
+
+    def release(self) -> None:
+        slots, out = self._slots, self._out
+        while slots:
+            reply = slots[0].reply
+            if reply is None:
+                return
+            slots.popleft()
+            out.append(reply)
+
+    @property
+    def has_output(self) -> bool:
+        """Whether released replies wait to be taken."""
+        return bool(self._out)
+
+    def take_output(self) -> bytes:
+        self.release()
+        if not self._out:
+            return b""
+        data = self._out[0] if len(self._out) == 1 else b"".join(self._out)
+        self._out.clear()
+        return data
