@@ -2,17 +2,24 @@
 
 from libc.stdint cimport uint32_t, uint64_t
 
+from tiers._arena_c cimport arena_stripe, arena_t
+
 
 cdef class Arena:
-    cdef object _twin
-    cdef object _flags
+    cdef arena_t a
+    cdef tuple _entries_of(self, bytes key)
+    cdef object _keys_of(self, arena_stripe* stripe, dict keys)
 
+    # Everything that goes by a key takes its hash first: computed once per command.
     cdef uint64_t hash_key(self, const char* key, Py_ssize_t key_len) noexcept nogil
+    # -1: no hit. Else the reply's length; when that is more than `room`, nothing was copied,
+    # nor counted: call again with more room.
     cdef Py_ssize_t get_into(
         self, uint64_t h, const char* key, Py_ssize_t key_len,
         const char* variant, Py_ssize_t variant_len,
         double now, char* out, Py_ssize_t room,
     ) noexcept nogil
+    # 0 while a write to the slot is in flight by any worker.
     cdef uint64_t begin_fill_c(self, uint64_t h) noexcept nogil
     cdef bint commit_c(
         self, uint64_t h, const char* key, Py_ssize_t key_len,
@@ -24,3 +31,7 @@ cdef class Arena:
     cdef void begin_write_c(self, uint64_t h, const char* key, Py_ssize_t key_len) noexcept nogil
     cdef void end_write_c(self, uint64_t h, const char* key, Py_ssize_t key_len) noexcept nogil
     cdef uint32_t epoch_c(self) noexcept nogil
+    # Into this worker's column: its watermark, counters beyond the arena's own, latencies.
+    cdef void set_asof_c(self, double asof) noexcept nogil
+    cdef void count_c(self, int counter, uint64_t more) noexcept nogil
+    cdef void record_latency_c(self, int histogram, uint64_t nanoseconds) noexcept nogil
