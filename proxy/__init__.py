@@ -9,6 +9,7 @@ The nouns, and which way they flow:
           -> Slot              a reply to come; carries the coherence    slots.py reads.py
                                steps of its command
           -> Pinned            a private upstream connection and why     pinned.py
+                               a transaction on it          queueing.py transactions.py
           -> handlers/         what Terrace answers itself
         -> tiers               L1, L2, L3 and what crosses them          (package tiers)
 
@@ -17,6 +18,8 @@ when it is the oldest one, in one write per client and tick.
 
 `acl` says before all of them whether the user may: `acl_source` (where users come from),
 `acl_rules` and `acl_selector` (what they may do), `command_access` (what a command touches).
+
+`pause` holds clients back before they get that far (CLIENT PAUSE).
 
 Around it: `config` and its neighbours (one option table), `cli` (commands for people),
 `server` (the process: listen, drain), `http/` (metrics and health), `embedded/` (a real

@@ -19,6 +19,7 @@ from .commands import Command, Kind
 from .handlers import LOCAL_HANDLERS, OWN_HANDLERS
 from .reads import MGET_FILL_MAX, MgetSlot, ReadSlot, pttl
 from .slots import BarrierSlot, Slot, WriteSlot
+from .transactions import abort, end_aborted
 
 if TYPE_CHECKING:
     from .session import Session
@@ -43,6 +44,10 @@ def dispatch(session: Session, request: Request, now: float) -> None:
         if refusal is not None:
             _refuse(session, refusal)
             return
+    pause = session.terrace.pause
+    if pause.mode and pause.holds(session, name, args):
+        session.block_pause(request)
+        return
     if session.pin is not None and session.pin.takes_over(command):
         session.pin.dispatch(command, request, now)
         return
@@ -198,7 +203,10 @@ async def _load_then_run(session: Session, keys: list[bytes], request: Request) 
     if failure is None or (failure.tier == "L3" and session.config.l3.on_error == "nil"):
         session.loaded_request = request
         session.put_back(request)
-    elif failure.tier == "L3":
+        return
+    # What was to be watched is not: EXEC must not succeed as if it were.
+    session.watch_failed = session.watch_failed or session.last_command == "WATCH"
+    if failure.tier == "L3":
         _refuse(session, errors.load_failed(failure.reason))
     else:
         _refuse(session, errors.write_failed(failure.reason, False))
@@ -206,13 +214,13 @@ async def _load_then_run(session: Session, keys: list[bytes], request: Request) 
 
 def _refuse(session: Session, reply: bytes) -> None:
     pin = session.pin
-    if pin is not None and pin.in_multi and session.last_command == "EXEC" and not pin.lost:
-        pin.end_aborted(reply)
-        session.block_idle()
-    elif pin is not None and pin.in_multi:
-        pin.abort_transaction(reply)
-    else:
+    if pin is None or not pin.in_multi:
         session.reply(reply)
+    elif session.last_command == "EXEC":
+        end_aborted(pin, reply)
+        session.block_idle()
+    else:
+        abort(pin, reply)
 
 
 def plain_read(session: Session, command: Command, request: Request, now: float) -> None:

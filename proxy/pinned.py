@@ -18,50 +18,30 @@ owed, or that streams, is closed instead.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tiers import TierUnavailable, Upstream
-from tiers.resp import OK, QUEUED, Request, decode, pack, parse_integer
+from tiers.resp import OK, Request, decode
 
 from . import errors
-from .commands import Command, Kind
-from .slots import BarrierSlot, Slot
+from .commands import Command
+from .slots import Slot
+from .transactions import Transaction
 
 if TYPE_CHECKING:
     from .session import Session
 
 _FRAME_KIND = re.compile(rb"[>*]\d+\r\n\$\d+\r\n([a-z-]+)\r\n")
-_OUT_OF_BAND = frozenset(
-    (b"message", b"pmessage", b"smessage", b"invalidate", b"tracking-redir-broken")
-)
+_MESSAGES = frozenset((b"message", b"pmessage", b"smessage", b"invalidate"))
 SUBSCRIPTIONS = {
     "SUBSCRIBE": "channels", "UNSUBSCRIBE": "channels",
     "PSUBSCRIBE": "patterns", "PUNSUBSCRIBE": "patterns",
     "SSUBSCRIBE": "shards", "SUNSUBSCRIBE": "shards",
 }  # fmt: skip
+_CONFIRMATIONS = frozenset(name.lower().encode() for name in SUBSCRIPTIONS)
 _IN_MULTI = frozenset(("EXEC", "DISCARD"))  # not merely queued there
 _ALWAYS_LOCAL = frozenset(("QUIT", "RESET"))
-# Inside MULTI they would act on the connection between Terrace and Redis.
-_NOT_IN_MULTI = frozenset(("ACL", "AUTH", "HELLO", *SUBSCRIPTIONS))
-_NOT_IN_MULTI_SUBCOMMANDS = {
-    "CLIENT": frozenset((b"REPLY", b"KILL", b"TRACKING", b"CACHING", b"UNBLOCK")),
-    "SCRIPT": frozenset((b"DEBUG",)),
-}
 _MONITOR_LINE = re.compile(rb"\+\d+\.\d+ \[")
-_DISCARD: Request = ([b"DISCARD"], pack([b"DISCARD"]), 0, len(pack([b"DISCARD"])))
-
-
-@dataclass
-class Transaction:
-    """What is queued in MULTI, as far as it matters beyond Redis."""
-
-    keys: list[bytes] = field(default_factory=list)  # that may be written
-    opaque: bool = False  # keys that are not known may be written
-    flushes: bool = False
-    queued: int = 0
-    selects: list[tuple[int, int]] = field(default_factory=list)  # (position, database)
-    aborted: bool = False  # Terrace refused a command: EXEC must not run the others
 
 
 class Pinned:
@@ -77,6 +57,7 @@ class Pinned:
         self.watching = False
         self.monitoring = False
         self.tracking = False
+        self.redirect_to = 0  # Terrace's id of the client that gets the invalidations
         self.redirect_target = False  # Redis sends it other clients' invalidations: never reuse
         self.waits_alone = False  # for a blocking (or unknown) command
         self.opened_for: Request | None = None  # has not run yet: it was put off meanwhile
@@ -144,13 +125,30 @@ class Pinned:
     # Frames that answer nothing
 
     def _tap(self, frame: bytes) -> bool:
-        kind = _FRAME_KIND.match(frame)
-        out_of_band = kind is not None and kind[1] in _OUT_OF_BAND
+        """Whether a frame answers nothing; if so, it is passed on here."""
+        match = _FRAME_KIND.match(frame)
+        kind = match[1] if match is not None else b""
+        if kind in _CONFIRMATIONS:
+            pending = self.upstream.pipe.pending
+            out_of_band = not pending or (
+                frame.startswith(b">") and not isinstance(pending[0], PubSubSlot)
+            )
+            if out_of_band:  # Redis itself ended it (the slot of a shard channel moved away)
+                self.note(frame)
+        else:
+            out_of_band = frame.startswith(b">") or kind in _MESSAGES
         if self.monitoring and not out_of_band:
             out_of_band = _MONITOR_LINE.match(frame) is not None
         if out_of_band:
             self.session.push(frame)
         return out_of_band
+
+    def note(self, confirmation: bytes) -> None:
+        """Redis says what is subscribed; only that is believed."""
+        kind, channel = decode(confirmation)[:2]
+        names = self.subscriptions[SUBSCRIPTIONS[kind.upper().decode()]]
+        if channel is not None:
+            (names.discard if b"unsub" in kind else names.add)(channel)
 
     def tap_all(self) -> None:
         """RESP2 has no pushes: look at every frame while subscribed or monitoring."""
@@ -176,7 +174,9 @@ class Pinned:
 
             dispatch_pin(session, command, request, now)
         elif self.in_multi:
-            self._queue(command, request)
+            from .queueing import queue
+
+            queue(self, command, request)
         else:
             self.forward(request, Slot(session))
 
@@ -194,106 +194,6 @@ class Pinned:
             session.reply(errors.EXEC_LOST if command.name == "EXEC" else OK)
         else:
             session.reply(errors.PIN_LOST)
-
-    def abort_transaction(self, reply: bytes) -> None:
-        """Refuse a command inside MULTI, as Redis does: EXEC then runs nothing."""
-        self.transaction.aborted = True
-        self.session.reply(reply)
-
-    def end_aborted(self, reply: bytes) -> None:
-        """Answer EXEC without running anything."""
-        self.in_multi = self.watching = False
-        self.forward(_DISCARD, AbortSlot(self.session, reply))
-
-    def _queue(self, command: Command, request: Request) -> None:
-        """A command inside MULTI: Redis queues or refuses it; we note what it may write."""
-        from .dispatch import load_first
-
-        args = request[0]
-        refused = _NOT_IN_MULTI_SUBCOMMANDS.get(command.name, frozenset())
-        if command.name in _NOT_IN_MULTI or (len(args) > 1 and args[1].upper() in refused):
-            self.abort_transaction(errors.not_in_multi(command.name))
-            return
-        if load_first(self.session, command, request):
-            return
-        transaction = self.transaction
-        if command.kind is Kind.WRITE:
-            transaction.keys += command.keys_of(args)
-        elif command.kind is Kind.FLUSH:
-            transaction.flushes = True
-        elif command.name == "SELECT" and len(args) == 2:
-            self.forward(request, QueuedSlot(self, parse_integer(args[1])))
-            return
-        elif command.kind is not Kind.CACHED and command.kind is not Kind.READ:
-            transaction.opaque = True
-        self.forward(request, QueuedSlot(self))
-
-
-class QueuedSlot(Slot):
-    """A command inside MULTI: only what Redis has queued gets a place in the reply of EXEC.
-
-    A nested MULTI, for one, is refused without ending the transaction.
-    """
-
-    __slots__ = ("db", "transaction")
-
-    def __init__(self, pin: Pinned, db: int | None = None) -> None:
-        super().__init__(pin.session)
-        self.transaction = pin.transaction
-        self.db = db  # of a SELECT
-
-    def on_reply(self, reply: bytes, sent_at: float) -> None:
-        transaction = self.transaction
-        if reply == QUEUED:
-            if self.db is not None:
-                transaction.selects.append((transaction.queued, self.db))
-            transaction.queued += 1
-        self.finish(reply)
-
-
-class ExecSlot(BarrierSlot):
-    """EXEC: a write of every key the transaction may have written."""
-
-    __slots__ = ("pin",)
-
-    def __init__(self, pin: Pinned) -> None:
-        session, transaction = pin.session, pin.transaction
-        l1 = session.stack.l1
-        unknown = transaction.opaque or transaction.flushes
-        super().__init__(
-            session,
-            "",
-            transaction.keys,
-            l1.coherence if l1 is not None else None,
-            session.stack.l2.tracked if unknown else None,
-            flushes=transaction.flushes,
-        )
-        self.pin = pin
-
-    def finish(self, reply: bytes) -> None:
-        pin = self.pin
-        pin.in_multi = pin.watching = False
-        selects = pin.transaction.selects
-        results = decode(reply) if selects else None
-        if isinstance(results, list) and len(results) == pin.transaction.queued:
-            for position, db in selects:
-                if results[position] == b"OK":
-                    self.session.set_db(db)
-                    pin.upstream.pipe.db = db
-        super().finish(reply)
-
-
-class AbortSlot(Slot):
-    """EXEC of a transaction that Terrace had to refuse: Redis gets a DISCARD."""
-
-    __slots__ = ("instead",)
-
-    def __init__(self, session: Session, instead: bytes) -> None:
-        super().__init__(session)
-        self.instead = instead
-
-    def on_reply(self, reply: bytes, sent_at: float) -> None:
-        self.finish(self.instead)
 
 
 class PubSubSlot(Slot):
@@ -314,17 +214,10 @@ class PubSubSlot(Slot):
         if reply[:1] == b"-":
             self.pin.upstream.pipe.forgo(self)
         else:
-            self._note(decode(reply))
+            self.pin.note(reply)
             if len(self.frames) < self.expected:
                 return
         self.finish(b"".join(self.frames))
-
-    def _note(self, confirmation: list[Any]) -> None:
-        """Redis says what is subscribed; only that is believed."""
-        kind, channel = confirmation[0].upper().decode(), confirmation[1]
-        names = self.pin.subscriptions[SUBSCRIPTIONS[kind]]
-        if channel is not None:
-            (names.discard if "UNSUB" in kind else names.add)(channel)
 
     def on_lost(self, reason: str, sent: bool) -> None:
         if self.reply is None:

@@ -13,8 +13,9 @@ from tiers.resp import OK, Request, bulk, error, integer, null, pack, push
 
 from . import errors
 from .commands import Command
-from .pinned import SUBSCRIPTIONS, ExecSlot, MonitorSlot, PubSubSlot, acquire, doom
+from .pinned import SUBSCRIPTIONS, MonitorSlot, PubSubSlot, acquire, doom
 from .slots import Slot
+from .transactions import ExecSlot, abort, end_aborted
 
 if TYPE_CHECKING:
     from .session import Session
@@ -58,7 +59,7 @@ def dispatch_pin(session: Session, command: Command, request: Request, now: floa
             session.reply(error(f"ERR {name} without MULTI"))
             return
         if name == "EXEC" and pin.transaction.aborted:
-            pin.end_aborted(errors.EXEC_ABORTED)
+            end_aborted(pin, errors.EXEC_ABORTED)
         elif name == "EXEC":
             pin.forward(request, ExecSlot(pin))
         else:
@@ -116,7 +117,7 @@ def _subscribe(session: Session, name: str, request: Request) -> None:
     if pin is None:
         return
     if pin.in_multi:
-        pin.abort_transaction(errors.not_in_multi(name))
+        abort(pin, errors.not_in_multi(name))
         return
     if leaving and len(args) == 1 and session.in_flight:
         session.block_idle(request)  # how many will be confirmed is not known before

@@ -23,9 +23,10 @@ from .acl import Acl
 from .config import Config
 from .connection import Connection
 from .dispatch import dispatch
-from .handlers.client import describe
+from .handlers.client_list import describe
 from .listeners import Listeners
 from .output_budget import OutputBudget
+from .pause import Pause
 from .session import Session
 from .stats import Stats
 
@@ -56,6 +57,8 @@ class Terrace:
         self.started_at = clock()
         self.sessions: dict[int, Session] = {}
         self.acl = Acl(config, self.stack.l2, self.sessions, clock, describe)
+        self.pause = Pause(self.sessions)
+        self._pause_task: asyncio.Task[Any] | None = None
         self.draining = False
         self.output: OutputBudget[Connection] = OutputBudget(config.limits.output_total_bytes)
         self._connections: set[Connection] = set()
@@ -173,6 +176,17 @@ class Terrace:
         dirty, self._dirty = self._dirty, []
         for connection in dict.fromkeys(dirty):
             connection.proceed()
+
+    def pause_clients(self, until: float, mode: str) -> None:
+        """CLIENT PAUSE: hold the clients until `until`, unless it is ended before."""
+        self.pause.begin(until, mode)
+        if self._pause_task is not None:
+            self._pause_task.cancel()
+        self._pause_task = self._tasks.start("pause", self._end_pause())
+
+    async def _end_pause(self) -> None:
+        await asyncio.sleep(max(0.0, self.pause.until - self.clock()))
+        self.pause.end()
 
     # Tasks of sessions
 

@@ -15,6 +15,7 @@ Rules of this file
   ""        commands run as they arrive                    -
   "idle"    the head must not run beside those in flight   in_flight is 0
   "task"    a handler is awaiting something                its task finished
+  "pause"   CLIENT PAUSE holds this client                 the pause is over
 """
 
 from __future__ import annotations
@@ -61,8 +62,8 @@ class Session(ClientPipe):
         self.lib_version = b""
         # state between commands
         self.set_authenticated(terrace.acl.is_open)
+        self.blocked = terrace.pause.blocks
         self.watch_failed = False  # the next MULTI must not succeed
-        self.redirected: Request | None = None  # its ids are Redis' by now (CLIENT TRACKING)
         self.loaded_request: Request | None = None  # its mapped keys are in L2 by now
         self.on_close_request: Callable[[str], None] = lambda reason: None
 
@@ -116,9 +117,14 @@ class Session(ClientPipe):
     def block_task(self) -> None:
         self.blocked = "task"
 
+    def block_pause(self, request: Request) -> None:
+        """Run nothing before the pause of CLIENT PAUSE is over; `request` then comes first."""
+        self.blocked = "pause"
+        self.put_back(request)
+
     def unblock(self) -> None:
-        """The task that blocked is done."""
-        self.blocked = ""
+        """What blocked is done."""
+        self.blocked = self.terrace.pause.blocks
         self._end_skip()
         self.wake()
 
@@ -140,7 +146,7 @@ class Session(ClientPipe):
         if self.in_flight:
             return
         if self.blocked == "idle":
-            self.blocked = ""
+            self.blocked = self.terrace.pause.blocks
         if self.pin is not None and not self.blocked:
             self.pin.maybe_release()
 
@@ -159,7 +165,11 @@ class Session(ClientPipe):
     @property
     def is_done(self) -> bool:
         """For a client that sends no more: nothing is owed, or it waits for what may never come."""
-        return self.is_drained or (self.pin is not None and self.pin.waits_for_others)
+        return (
+            self.is_drained
+            or self.blocked == "pause"
+            or (self.pin is not None and self.pin.waits_for_others)
+        )
 
     @property
     def pending_commands(self) -> int:

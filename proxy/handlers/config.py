@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from tiers import glob_matcher
-from tiers.resp import Request, bulk, error, mapping
+from tiers.resp import ReplyScanner, Request, bulk, error, mapping
 
 from ..commands import Command
 from ..config import Config
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from ..session import Session
 
 PREFIX = b"terrace."
+_SECRETS = frozenset(
+    map(bulk, ("requirepass", "masterauth", "tls-key-file-pass", "tls-client-key-file-pass"))
+)
 
 
 def config(session: Session, command: Command, request: Request) -> None:
@@ -49,9 +52,22 @@ async def _ask(session: Session, args: list[bytes]) -> None:
     patterns = args[2:]
     others = [pattern for pattern in patterns if not is_own(pattern)]
     reply = await session.stack.l2.ask([b"CONFIG", b"GET", *others], proto=proto)
+    reply = hide_secrets(reply)
     own = _matching(session.config, patterns)
     pairs = [bulk(name) + value for name, value in own.items()]
     session.reply(extended(reply, pairs, width=1 if proto == 3 else 2))
+
+
+def hide_secrets(reply: bytes) -> bytes:
+    """CONFIG GET's reply, of either protocol, with Redis' own passwords left empty."""
+    if reply[:1] not in (b"*", b"%"):
+        return reply
+    body = reply.index(b"\n") + 1
+    words = ReplyScanner().feed(reply[body:])
+    for at in range(0, len(words) - 1, 2):
+        if words[at].lower() in _SECRETS:
+            words[at + 1] = bulk(b"")
+    return reply[:body] + b"".join(words)
 
 
 def is_own(pattern: bytes) -> bool:

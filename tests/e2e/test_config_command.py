@@ -84,6 +84,22 @@ def test_no_secret_is_told(redis: RedisProcess) -> None:
     assert found["terrace.l2.url"] == f"redis://***@127.0.0.1:{redis.port}"
 
 
+def test_no_secret_of_redis_is_told(own_redis: RedisProcess, proto: int) -> None:
+    """The password that Redis expects is Terrace's business, not that of Terrace's clients."""
+    with Wire(own_redis.port) as direct:
+        direct.ask("CONFIG", "SET", "masterauth", "s3master")
+        direct.ask("CONFIG", "SET", "requirepass", "s3cret")
+    url = own_redis.url.replace("://", "://default:s3cret@")
+    with running_terrace(url) as terrace, Wire(terrace.port, proto) as wire:
+        patterns = [("*",), ("requirepass",), ("REQUIRE*", "master*")]
+        replies = [wire.ask("CONFIG", "GET", *names) for names in patterns]
+        replies += wire.ask_all(("MULTI",), ("CONFIG", "GET", "*"), ("EXEC",))
+    assert not [reply for reply in replies if b"s3cret" in reply or b"s3master" in reply]
+    assert pairs(replies[1]) == {"requirepass": ""}
+    assert pairs(replies[2])["masterauth"] == ""
+    assert int(pairs(replies[0])["maxclients"]) > 0
+
+
 def test_own_options_cannot_be_set(redis: RedisProcess, terrace: TerraceProcess) -> None:
     with Wire(terrace.port) as wire, Wire(redis.port) as plain:
         before = plain.ask("CONFIG", "GET", "maxmemory-samples")

@@ -56,7 +56,7 @@ def test_a_select_counts_wherever_it_stands_in_a_transaction(
         ("HELLO", 3),
         ("AUTH", "default", "x"),
         ("CLIENT", "REPLY", "OFF"),
-        ("CLIENT", "KILL", "ID", 1),
+        ("CLIENT", "UNBLOCK", 1),
         ("CLIENT", "TRACKING", "ON"),
         ("SCRIPT", "DEBUG", "YES"),
     ],

@@ -120,6 +120,44 @@ def test_300_transactions_share_a_few_connections(
     assert int(terrace.figure("l2_private_connections_idle")) <= 16
 
 
+def opened(redis: RedisProcess) -> int:
+    """Connections that Redis ever accepted, this question's included."""
+    with Wire(redis.port) as wire:
+        text = decode(wire.ask("INFO", "stats")).decode()
+    (line,) = (x for x in text.splitlines() if x.startswith("total_connections_received:"))
+    return int(line.partition(":")[2])
+
+
+def test_300_transactions_of_eight_clients_open_no_connection(
+    terrace: TerraceProcess, redis: RedisProcess, wire: Wire
+) -> None:
+    """Rule 6: once there are as many private connections as clients at once, none is added."""
+    clients, rounds = 8, 38
+
+    def run(with_watch: bool) -> None:
+        with Wire(terrace.port) as client:
+            for _ in range(rounds):
+                if with_watch:
+                    client.ask("WATCH", "other")
+                assert client.ask_all(("MULTI",), ("INCR", "n"), ("EXEC",))[-1].startswith(b"*1")
+
+    held = [Wire(terrace.port) for _ in range(clients)]
+    for client in held:
+        client.ask("MULTI")  # all at once: one private connection each
+    for client in held:
+        client.ask("DISCARD")
+        client.close()
+    wait_until(
+        lambda: int(terrace.figure("l2_private_connections_idle")) >= clients, "all are cleaned"
+    )
+    before = opened(redis)
+    with ThreadPoolExecutor(clients) as threads:
+        list(threads.map(run, [n % 2 == 0 for n in range(clients)]))
+    assert decode(wire.ask("GET", "n")) == b"%d" % (clients * rounds)
+    # A connection that is just being cleaned cannot be leased: one more may be opened then.
+    assert opened(redis) - before - 1 <= clients
+
+
 def test_concurrent_transactions_lose_no_update(terrace: TerraceProcess, wire: Wire) -> None:
     """Eight clients add to one counter by GET and SET under WATCH."""
     clients, additions = 8, 15

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.proxy.session_play import NOWHERE, Peer, Play, command, confirmation
+from tests.proxy.session_play import NOWHERE, Peer, Play, command, confirmation, message
 from tiers.resp import OK, PONG, integer
 
 MULTI, EXEC, RESET, PING = (command(word) for word in ("MULTI", "EXEC", "RESET", "PING"))
@@ -125,5 +125,98 @@ def test_a_monitor_that_asks_for_more_is_counted_as_before(play: Play) -> None:
     assert received.startswith(OK)
     assert received.index(integer(1)) < received.index(integer(2))
     assert received.count(LINE) == 2
+    play.client.leave()
+    assert pin.wire.closed
+
+
+# Pushes
+
+
+BROKEN = b">2\r\n$21\r\ntracking-redir-broken\r\n:7\r\n"
+OTHERS = [
+    BROKEN,
+    b">2\r\n$10\r\ninvalidate\r\n*1\r\n$1\r\nk\r\n",
+    b">3\r\n$11\r\nof-a-module\r\n:1\r\n%1\r\n+a\r\n_\r\n",
+    b">1\r\n:1\r\n",
+]
+
+
+@pytest.mark.parametrize("frame", OTHERS)
+def test_a_push_is_never_the_reply_of_a_request(play: Play, frame: bytes) -> None:
+    pin, client = play.pin(3), play.connect(3)
+    client >> MULTI
+    pin << command("HELLO", 3) + MULTI
+    pin >> b"%0\r\n" + OK
+    client << OK
+    client >> EXEC
+    pin << EXEC
+    pin >> frame + b"*0\r\n"
+    assert client.take() in (frame + b"*0\r\n", b"*0\r\n" + frame)
+    given_back(play, pin)
+
+
+def test_a_push_among_confirmations_is_none_of_them(play: Play) -> None:
+    pin, client = play.pin(3), play.connect(3)
+    subscribe = command("SUBSCRIBE", "a", "b")
+    client >> subscribe
+    pin << command("HELLO", 3) + subscribe
+    pin >> b"%0\r\n" + confirmation("subscribe", "a", 1, 3) + BROKEN
+    client << BROKEN
+    pin >> confirmation("subscribe", "b", 2, 3)
+    client << confirmation("subscribe", "a", 1, 3) + confirmation("subscribe", "b", 2, 3)
+    client.leave()
+    assert pin.wire.closed
+
+
+def test_a_subscription_that_redis_ended_is_told_and_forgotten(play: Play) -> None:
+    """As for a shard channel whose slot moves to another node of a cluster."""
+    pin, client = play.pin(3), play.connect(3)
+    client >> command("SSUBSCRIBE", "c")
+    pin << command("HELLO", 3) + command("SSUBSCRIBE", "c")
+    pin >> b"%0\r\n" + confirmation("ssubscribe", "c", 1, 3)
+    client << confirmation("ssubscribe", "c", 1, 3)
+    client >> command("TTL", "k")
+    pin << command("TTL", "k")
+    pin >> confirmation("sunsubscribe", "c", 0, 3) + integer(5)
+    client << confirmation("sunsubscribe", "c", 0, 3) + integer(5)
+    given_back(play, pin)
+
+
+@pytest.mark.parametrize("proto", [2, 3])
+def test_a_monitor_that_subscribes_gets_both(play: Play, proto: int) -> None:
+    pin, client = play.pin(proto), play.connect(proto)
+    client >> MONITOR
+    pin << (command("HELLO", 3) if proto == 3 else b"") + MONITOR
+    pin >> (b"%0\r\n" if proto == 3 else b"") + OK
+    client << OK
+    client >> command("SUBSCRIBE", "c")
+    pin << command("SUBSCRIBE", "c")
+    joined, text = confirmation("subscribe", "c", 1, proto), message("c", "m", proto)
+    pin >> LINE + joined + text + LINE
+    received = client.take()
+    assert received.index(joined) < received.index(text)
+    assert received.count(LINE) == 2
+    assert len(received) == len(LINE + joined + text + LINE)
+    client.leave()
+    assert pin.wire.closed
+
+
+# RESP2, where messages look like replies
+
+
+def test_a_reply_that_is_due_is_not_taken_for_a_message(play: Play) -> None:
+    """Subscribing waits for it."""
+    pin = play.pin()
+    watch, read = command("WATCH", "k"), command("LRANGE", "l", 0, -1)
+    play.client >> watch
+    pin << watch
+    pin >> OK
+    play.client << OK
+    play.client >> read + command("SUBSCRIBE", "c")
+    pin << read
+    pin >> message("c", "an element", 2)
+    pin << command("SUBSCRIBE", "c")
+    pin >> confirmation("subscribe", "c", 1, 2)
+    play.client << message("c", "an element", 2) + confirmation("subscribe", "c", 1, 2)
     play.client.leave()
     assert pin.wire.closed

@@ -1,0 +1,94 @@
+"""CLIENT TRACKING, CACHING, TRACKINGINFO, GETREDIR: client-side caching for clients.
+
+They run on a private connection to Redis, which then pushes the invalidations for
+everything this client reads there. Clients know each other by Terrace's ids: those in
+requests are replaced by Redis', those in replies by Terrace's.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tiers.resp import OK, Request, error, integer, pack, parse_integer
+
+from .. import pinned
+from ..slots import Slot
+
+if TYPE_CHECKING:
+    from ..pinned import Pinned
+    from ..session import Session
+
+_NO_TARGET = error("ERR The client ID you want redirect to does not exist")
+_REDIRECT = b"$8\r\nredirect\r\n:"
+
+
+class _TrackingSlot(Slot):
+    """CLIENT TRACKING: the connection is kept for as long as it is on."""
+
+    __slots__ = ("on", "redirect_to")
+
+    def __init__(self, session: Session, on: bool, redirect_to: int) -> None:
+        super().__init__(session)
+        self.on = on
+        self.redirect_to = redirect_to
+
+    def on_reply(self, reply: bytes, sent_at: float) -> None:
+        pin = self.session.pin
+        if reply == OK and pin is not None:
+            pin.tracking = self.on
+            pin.redirect_to = self.redirect_to if self.on else 0
+        self.finish(reply)
+
+
+def tracking(session: Session, request: Request) -> None:
+    args = request[0]
+    at = next((at for at in range(3, len(args) - 1) if args[at].upper() == b"REDIRECT"), 0)
+    ident = (parse_integer(args[at + 1]) or 0) if at else 0
+    target = _private_connection(session, ident) if ident else None
+    if ident and target is None:
+        session.reply(_NO_TARGET)  # it has to be subscribed first
+        return
+    pin = pinned.acquire(session, request)
+    if pin is None:
+        return
+    if target is not None:
+        target.redirect_target = True
+        packed = pack([*args[: at + 1], b"%d" % target.upstream.client_id, *args[at + 2 :]])
+        request = (args, packed, 0, len(packed))
+    pin.forward(request, _TrackingSlot(session, args[2].upper() == b"ON", ident))
+    session.block_idle()
+
+
+def _private_connection(session: Session, ident: int) -> Pinned | None:
+    client = session.terrace.sessions.get(ident)
+    pin = client.pin if client is not None else None
+    return pin if pin is not None and pin.upstream.client_id else None
+
+
+class _OwnIdSlot(Slot):
+    """TRACKINGINFO or GETREDIR: the id in the reply becomes the one that clients know."""
+
+    __slots__ = ()
+
+    def on_reply(self, reply: bytes, sent_at: float) -> None:
+        self.finish(with_own_id(self.session, reply))
+
+
+def with_own_id(session: Session, reply: bytes) -> bytes:
+    pin = session.pin
+    if pin is None or not pin.redirect_to:
+        return reply
+    if reply.startswith(b":"):
+        return integer(pin.redirect_to)
+    head, found, rest = reply.partition(_REDIRECT)
+    if not found:
+        return reply
+    return b"%b%b%d%b" % (head, found, pin.redirect_to, rest[rest.index(b"\r\n") :])
+
+
+def ask(session: Session, request: Request) -> None:
+    """On the client's private connection (leased for it when it has none)."""
+    pin = pinned.acquire(session, request)
+    if pin is not None:
+        pin.forward(request, _OwnIdSlot(session))
+        session.block_idle()

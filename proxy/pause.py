@@ -1,0 +1,67 @@
+"""CLIENT PAUSE: Terrace's clients are held, its connections to Redis are not.
+
+  mode      holds
+  ""        nobody
+  "write"   commands that write, or that Redis would replicate
+  "all"     every command of every client, hits of L1 included
+
+A held session is `blocked` with "pause", its next command waits at the head of its
+backlog. Redis itself is not paused: it would stop reading from the connections that all
+clients share, so reads, invalidations and probes would be stuck behind the first write.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from .command_access import lookup
+
+if TYPE_CHECKING:
+    from .session import Session
+
+MODES = ("", "write", "all")
+_REPLICATED = frozenset(("EVAL", "EVALSHA", "FCALL", "PFCOUNT", "PUBLISH", "SPUBLISH"))
+_OWN_WRITES = frozenset(("TIER.INVALIDATE", "TIER.REFRESH", "TIER.WARM"))
+
+
+class Pause:
+    """One per worker. Whoever begins a pause sees to it that `end` is called at `until`."""
+
+    def __init__(self, sessions: Mapping[int, Session]) -> None:
+        self._sessions = sessions
+        self.mode = ""
+        self.until = 0.0
+
+    def __repr__(self) -> str:
+        return f"<Pause {self.mode or 'off'}>"
+
+    @property
+    def blocks(self) -> str:
+        """What a session with nothing else to wait for is blocked by."""
+        return "pause" if self.mode == "all" else ""
+
+    def begin(self, until: float, mode: str) -> None:
+        """Of two pauses the longer time and the stricter mode hold, as in Redis."""
+        self.until = max(self.until, until)
+        self.mode = max(self.mode, mode, key=MODES.index)
+        for session in self._sessions.values():
+            session.blocked = session.blocked or self.blocks
+
+    def end(self) -> None:
+        self.mode, self.until = "", 0.0
+        for session in self._sessions.values():
+            if session.blocked == "pause":
+                session.unblock()
+
+    def holds(self, session: Session, name: str, args: Sequence[bytes]) -> bool:
+        """Whether a command has to wait for the end of the pause."""
+        if self.mode == "all":
+            return True
+        pin = session.pin
+        if name == "EXEC":
+            return pin is not None and pin.in_multi and pin.transaction.writes
+        if name in _REPLICATED or name in _OWN_WRITES:
+            return True
+        facts, _ = lookup(args)
+        return facts is None or "write" in facts.categories

@@ -1,0 +1,77 @@
+"""What a client may queue between MULTI and EXEC, and as what Redis gets to see it.
+
+A command about the client itself is queued as a PING, so that it has its place in EXEC's
+reply, and answered by Terrace when EXEC has run: Redis would speak about the connection
+between the two.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from tiers.resp import OK, Request, pack, parse_integer
+
+from . import errors
+from .commands import Command, Kind
+from .dispatch import load_first
+from .handlers.client import is_passed_on, stand_in
+from .handlers.client_tracking import with_own_id
+from .handlers.config import hide_secrets
+from .pinned import SUBSCRIPTIONS
+from .transactions import Edit, QueuedSlot, abort
+
+if TYPE_CHECKING:
+    from .pinned import Pinned
+
+# They would act on the connection between Terrace and Redis.
+_REFUSED = frozenset(("ACL", "AUTH", "HELLO", *SUBSCRIPTIONS))
+_STAND_IN = pack([b"PING"])
+
+
+def queue(pin: Pinned, command: Command, request: Request) -> None:
+    """A command inside MULTI: Redis queues or refuses it; we note what it may write."""
+    session, args = pin.session, request[0]
+    sub = args[1].upper() if len(args) > 1 else b""
+    if command.name in _REFUSED or (command.name == "SCRIPT" and sub == b"DEBUG"):
+        abort(pin, errors.not_in_multi(command.name))
+        return
+    transaction = pin.transaction
+    edit: Edit | None = None
+    raw = b""  # what goes to Redis instead
+    if command.name == "CLIENT":
+        answer = stand_in(request)
+        if answer is not None:
+            edit, raw = lambda _: answer(session, request), _STAND_IN
+        elif is_passed_on(request):
+            edit = partial(with_own_id, session)
+        else:
+            abort(pin, errors.not_in_multi("CLIENT " + sub.decode()))
+            return
+    elif command.name == "CONFIG" and sub == b"GET":
+        edit = hide_secrets
+    elif command.name == "SELECT" and len(args) == 2:
+        edit = _select(pin, args[1])
+    elif command.name != "WATCH" and load_first(session, command, request):
+        return
+    if command.kind is Kind.WRITE:
+        transaction.keys += command.keys_of(args)
+    elif command.kind is Kind.FLUSH:
+        transaction.flushes = True
+    elif edit is None and command.kind is not Kind.CACHED and command.kind is not Kind.READ:
+        transaction.opaque = True
+    if raw:
+        request = (args, raw, 0, len(raw))
+    pin.forward(request, QueuedSlot(pin, edit))
+
+
+def _select(pin: Pinned, text: bytes) -> Edit:
+    db = parse_integer(text)
+
+    def follow(result: bytes) -> bytes:
+        if result == OK and db is not None:
+            pin.session.set_db(db)
+            pin.upstream.pipe.db = db
+        return result
+
+    return follow

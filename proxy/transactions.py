@@ -1,0 +1,131 @@
+"""A transaction on a private connection: what Terrace notes of it, and its end.
+
+Redis queues the commands and runs them. Noted is what they may write, for the coherence
+steps of EXEC, and which of the results are edited on their way to the client. What gets
+into a transaction is decided in `queueing`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeAlias
+
+from tiers.resp import QUEUED, ReplyScanner, Request, pack
+
+from .slots import BarrierSlot, Slot
+
+if TYPE_CHECKING:
+    from .pinned import Pinned
+    from .session import Session
+
+Edit: TypeAlias = Callable[[bytes], bytes]
+"""The result of Redis -> that of the client."""
+
+_DISCARD: Request = ([b"DISCARD"], pack([b"DISCARD"]), 0, len(pack([b"DISCARD"])))
+
+
+@dataclass
+class Transaction:
+    """What is queued in MULTI, as far as it matters beyond Redis."""
+
+    keys: list[bytes] = field(default_factory=list)  # that may be written
+    opaque: bool = False  # keys that are not known may be written
+    flushes: bool = False
+    queued: int = 0
+    edits: dict[int, Edit] = field(default_factory=dict)  # by position in EXEC's reply
+    aborted: bool = False  # Terrace refused a command: EXEC must not run the others
+
+    @property
+    def writes(self) -> bool:
+        return bool(self.keys) or self.opaque or self.flushes
+
+    def edited(self, reply: bytes) -> bytes:
+        """EXEC's reply for the client; errors and nil are nobody's results."""
+        if not self.edits or not reply.startswith(b"*"):
+            return reply
+        results = ReplyScanner().feed(reply[reply.index(b"\n") + 1 :])
+        if len(results) != self.queued:
+            return reply
+        for position, edit in self.edits.items():
+            results[position] = edit(results[position])
+        return b"*%d\r\n%b" % (len(results), b"".join(results))
+
+
+def abort(pin: Pinned, reply: bytes) -> None:
+    """Refuse a command inside MULTI, as Redis does: EXEC then runs nothing."""
+    pin.transaction.aborted = True
+    pin.session.reply(reply)
+
+
+def end_aborted(pin: Pinned, reply: bytes) -> None:
+    """Answer EXEC without running anything."""
+    pin.in_multi = pin.watching = False
+    if pin.lost:
+        pin.maybe_release()
+        pin.session.reply(reply)
+    else:
+        pin.forward(_DISCARD, _AbortSlot(pin.session, reply))
+
+
+class QueuedSlot(Slot):
+    """A command inside MULTI: only what Redis has queued gets a place in the reply of EXEC.
+
+    A nested MULTI, for one, is refused without ending the transaction.
+    """
+
+    __slots__ = ("edit", "transaction")
+
+    def __init__(self, pin: Pinned, edit: Edit | None = None) -> None:
+        super().__init__(pin.session)
+        self.transaction = pin.transaction
+        self.edit = edit
+
+    def on_reply(self, reply: bytes, sent_at: float) -> None:
+        transaction = self.transaction
+        if reply == QUEUED:
+            if self.edit is not None:
+                transaction.edits[transaction.queued] = self.edit
+            transaction.queued += 1
+        self.finish(reply)
+
+
+class ExecSlot(BarrierSlot):
+    """EXEC: a write of every key the transaction may have written."""
+
+    __slots__ = ("pin",)
+
+    def __init__(self, pin: Pinned) -> None:
+        session, transaction = pin.session, pin.transaction
+        l1 = session.stack.l1
+        unknown = transaction.opaque or transaction.flushes
+        super().__init__(
+            session,
+            "",
+            transaction.keys,
+            l1.coherence if l1 is not None else None,
+            session.stack.l2.tracked if unknown else None,
+            flushes=transaction.flushes,
+        )
+        self.pin = pin
+
+    def finish(self, reply: bytes) -> None:
+        pin = self.pin
+        pin.in_multi = pin.watching = False
+        super().finish(pin.transaction.edited(reply))
+
+
+class _AbortSlot(Slot):
+    """EXEC of a transaction that Terrace had to refuse: Redis gets a DISCARD."""
+
+    __slots__ = ("instead",)
+
+    def __init__(self, session: Session, instead: bytes) -> None:
+        super().__init__(session)
+        self.instead = instead
+
+    def on_reply(self, reply: bytes, sent_at: float) -> None:
+        self.finish(self.instead)
+
+    def on_lost(self, reason: str, sent: bool) -> None:
+        self.finish(self.instead)  # whatever became of the DISCARD, nothing ran

@@ -1,0 +1,373 @@
+"""Transactions that something goes wrong with, and what Terrace itself says within them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from proxy import errors
+from tests.proxy.mapped_play import DOWN, L3Play
+from tests.proxy.session_play import CLIENT_ID, Client, Peer, Play, command
+from tiers.resp import NULL2, NULL3, OK, PONG, QUEUED, bulk, integer
+
+MULTI, EXEC, PING, RESET = (command(word) for word in ("MULTI", "EXEC", "PING", "RESET"))
+DISCARD, UNWATCH = command("DISCARD"), command("UNWATCH")
+WATCH_K, GET_K, SET_K = command("WATCH", "k"), command("GET", "k"), command("SET", "k", "v")
+NESTED = b"-ERR MULTI calls can not be nested\r\n"
+DOOMED = errors.PIN_LOST + errors.EXEC_LOST
+
+
+@pytest.fixture
+def play() -> Iterator[Play]:
+    with Play() as play:
+        yield play
+
+
+def given_back(play: Play, pin: Peer) -> None:
+    pin << RESET
+    pin >> b"+RESET\r\n"
+    assert play.idle_pins == 1
+
+
+def exchange(
+    client: Client, pin: Peer, sent: bytes, reply: bytes, forwarded: bytes | None = None
+) -> None:
+    """The client sends, Redis gets that (or `forwarded`), and both hear the same reply."""
+    client >> sent
+    pin << (sent if forwarded is None else forwarded)
+    pin >> reply
+    client << reply
+
+
+# A watch that is not there
+
+
+async def test_a_watch_refused_because_l3_is_down_dooms_the_transaction(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with L3Play(monkeypatch) as play:
+        play.client >> command("WATCH", "m:1")
+        await play.fault_in("m:1", DOWN)
+        play.client << errors.load_failed("connection refused")
+        play.client >> MULTI + SET_K + EXEC + PING
+        play.client << OK + DOOMED + PONG
+
+
+async def test_a_watch_refused_on_a_connection_that_watches_already_dooms_it_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with L3Play(monkeypatch) as play:
+        pin = play.pin()
+        exchange(play.client, pin, WATCH_K, OK)
+        play.client >> command("WATCH", "m:1")
+        await play.fault_in("m:1", DOWN)
+        play.client << errors.load_failed("connection refused")
+        play.client >> MULTI + SET_K + EXEC + PING
+        given_back(play, pin)
+        play.client << OK + DOOMED + PONG
+
+
+async def test_a_failed_watch_is_remembered_across_private_connections() -> None:
+    """Whatever else needs one in between: until EXEC, DISCARD or UNWATCH."""
+    with Play() as play:
+        play.client >> WATCH_K
+        await play.settle()
+        assert play.client.take().startswith(b"-ERR terrace: L2 (redis) is unavailable")
+        pin = play.pin()
+        play.client >> command("BLPOP", "l", 1)
+        pin << command("BLPOP", "l", 1)
+        pin >> b"*-1\r\n"
+        play.tracked << PING
+        play.tracked >> PONG
+        play.client << b"*-1\r\n"
+        given_back(play, pin)
+        play.client >> MULTI + SET_K + EXEC
+        play.client << OK + DOOMED
+        exchange(play.client, pin, MULTI + EXEC, OK + b"*0\r\n")
+        given_back(play, pin)
+
+
+async def test_unwatch_forgets_a_failed_watch() -> None:
+    with Play() as play:
+        play.client >> WATCH_K
+        await play.settle()
+        play.client.take()
+        pin = play.pin()
+        play.client >> UNWATCH
+        play.client << OK
+        exchange(play.client, pin, MULTI + EXEC, OK + b"*0\r\n")
+        given_back(play, pin)
+
+
+def test_a_watch_lost_with_its_connection_dooms_the_transaction(play: Play) -> None:
+    pin = play.pin()
+    exchange(play.client, pin, WATCH_K, OK)
+    pin.lose()
+    play.pin()
+    play.client >> MULTI + SET_K + EXEC
+    play.client << OK + DOOMED
+
+
+def test_unwatch_inside_a_doomed_transaction_does_not_end_it(play: Play) -> None:
+    pin = play.pin()
+    exchange(play.client, pin, MULTI, OK)
+    pin.lose()
+    play.client >> UNWATCH + SET_K + EXEC + PING
+    play.client << errors.PIN_LOST * 2 + errors.EXEC_LOST + PONG
+
+
+async def test_a_subscriber_cannot_be_doomed_and_is_closed() -> None:
+    with Play() as play:
+        client = play.connect(3)
+        client >> WATCH_K
+        await play.settle()
+        client.take()
+        pin = play.pin(3)
+        confirmed = b">3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:1\r\n"
+        client >> command("SUBSCRIBE", "c")
+        pin << command("HELLO", 3) + command("SUBSCRIBE", "c")
+        pin >> b"%0\r\n" + confirmed
+        client << confirmed
+        client >> MULTI
+        assert client.closed is not None
+        client.leave()
+
+
+# EXEC refused
+
+
+def test_exec_refused_by_rules_ends_a_transaction_whose_connection_is_lost(
+    tmp_path: Path,
+) -> None:
+    users = tmp_path / "users.acl"
+    users.write_text("user default on nopass +@all -exec ~* &*\n")
+    with Play(acl={"source": "file", "file": str(users)}) as play:
+        pin = play.pin()
+        exchange(play.client, pin, MULTI, OK)
+        pin.lose()
+        play.client >> EXEC
+        assert play.client.take().startswith(b"-EXECABORT Transaction discarded because of: NOPERM")
+        play.tick()
+        assert play.client.session.pin is None
+        play.client >> SET_K
+        play.tracked << SET_K
+        play.tracked >> OK
+        play.client << OK
+
+
+def test_exec_refused_on_a_connection_that_is_lost_meanwhile(tmp_path: Path) -> None:
+    users = tmp_path / "users.acl"
+    users.write_text("user default on nopass +@all -exec ~* &*\n")
+    with Play(acl={"source": "file", "file": str(users)}) as play:
+        pin = play.pin()
+        exchange(play.client, pin, MULTI, OK)
+        play.client >> EXEC
+        pin << DISCARD
+        pin.lose()
+        assert play.client.take().startswith(b"-EXECABORT Transaction discarded because of: NOPERM")
+        play.client >> PING
+        play.client << PONG
+
+
+# SELECT
+
+
+@pytest.mark.parametrize(
+    ("before", "reply", "results"),
+    [
+        (MULTI, NESTED, b""),
+        (command("WATCH", "x"), b"-ERR WATCH inside MULTI is not allowed\r\n", b""),
+        (command("MONITOR"), QUEUED, b"-ERR MONITOR isn't allowed for DENY BLOCKING client\r\n"),
+        (UNWATCH, QUEUED, OK),
+    ],
+)
+def test_a_select_counts_where_redis_queued_it(
+    play: Play, before: bytes, reply: bytes, results: bytes
+) -> None:
+    pin = play.pin()
+    play.cache("k", bulk("of database 0"))
+    select = command("SELECT", 1)
+    exchange(play.client, pin, MULTI + before + select, OK + reply + QUEUED)
+    play.client >> EXEC
+    pin << EXEC
+    executed = b"*%d\r\n%b" % (1 + bool(results), results + OK)
+    pin >> executed
+    play.tracked << PING  # for all Terrace knows it may write
+    play.tracked >> PONG
+    play.client << executed
+    given_back(play, pin)
+    play.client >> GET_K
+    play.tracked << command("SELECT", 1) + command("PTTL", "k") + GET_K
+    play.tracked >> OK + integer(-2) + b"_\r\n"
+    play.client << NULL2
+
+
+# Commands about the client itself
+
+
+@pytest.mark.parametrize("proto", [2, 3])
+def test_what_is_about_the_client_is_answered_by_terrace(play: Play, proto: int) -> None:
+    pin, client = play.pin(), play.connect(proto)
+    lines = [("SETNAME", "me"), ("GETNAME",), ("ID",), ("SETINFO", "LIB-NAME", "lib")]
+    lines += [("NO-EVICT", "on"), ("NO-TOUCH", "maybe")]
+    own = b"".join(command("CLIENT", *line) for line in lines)
+    hello = command("HELLO", 3) if proto == 3 else b""
+    greeting = b"%0\r\n" if proto == 3 else b""
+    client >> MULTI + SET_K + own + GET_K
+    pin << hello + MULTI + SET_K + PING * len(lines) + GET_K
+    pin >> greeting + OK + QUEUED * 8
+    client << OK + QUEUED * 8
+    assert client.session.name == b"", "nothing has run so far"
+    client >> EXEC
+    pin << EXEC
+    nested = b"*1\r\n*1\r\n" + bulk("not a list of results")
+    pin >> b"*8\r\n" + OK + PONG * len(lines) + nested
+    ident = integer(client.session.ident)
+    mine = OK + bulk("me") + ident + OK + OK + errors.SYNTAX
+    client << b"*8\r\n" + OK + mine + nested
+    assert (client.session.name, client.session.lib_name) == (b"me", b"lib")
+    given_back(play, pin)
+
+
+def test_client_list_and_kill_in_a_transaction_are_about_clients_of_terrace(play: Play) -> None:
+    pin, other = play.pin(), play.connect()
+    kill = command("CLIENT", "KILL", "ID", other.session.ident)
+    listing = command("CLIENT", "LIST", "ID", play.client.session.ident)
+    exchange(play.client, pin, MULTI + listing + kill, OK + QUEUED * 2, MULTI + PING * 2)
+    assert other.closed is None
+    play.client >> EXEC
+    pin << EXEC
+    pin >> b"*2\r\n" + PONG * 2
+    received = play.client.take()
+    assert b"id=%d addr=" % play.client.session.ident in received
+    assert received.endswith(integer(1))
+    assert other.closed == "CLIENT KILL"
+    given_back(play, pin)
+
+
+def test_a_discarded_transaction_changes_no_name(play: Play) -> None:
+    pin = play.pin()
+    line = command("CLIENT", "SETNAME", "me")
+    exchange(play.client, pin, MULTI + line + DISCARD, OK + QUEUED + OK, MULTI + PING + DISCARD)
+    assert play.client.session.name == b""
+    given_back(play, pin)
+
+
+@pytest.mark.parametrize("reply", [b"*-1\r\n", b"-EXECABORT Transaction discarded\r\n"])
+def test_a_transaction_that_did_not_run_changes_no_name(play: Play, reply: bytes) -> None:
+    pin = play.pin()
+    line = command("CLIENT", "SETNAME", "me")
+    exchange(play.client, pin, MULTI + line + EXEC, OK + QUEUED + reply, MULTI + PING + EXEC)
+    assert play.client.session.name == b""
+    given_back(play, pin)
+
+
+@pytest.mark.parametrize("line", [("CLIENT",), ("CLIENT", "NOPE"), ("CLIENT", "SETNAME")])
+def test_malformed_commands_are_refused_by_redis_itself(play: Play, line: tuple[str, ...]) -> None:
+    pin = play.pin()
+    refused = b"-ERR wrong number of arguments\r\n"
+    exchange(play.client, pin, MULTI + command(*line), OK + refused)
+    play.client >> EXEC
+    pin << EXEC
+    pin >> errors.EXEC_ABORTED
+    play.client << errors.EXEC_ABORTED
+    given_back(play, pin)
+
+
+@pytest.mark.parametrize("line", ["REPLY OFF", "TRACKING ON", "UNBLOCK 1"])
+def test_what_cannot_be_part_of_a_transaction_aborts_it(play: Play, line: str) -> None:
+    pin = play.pin()
+    exchange(play.client, pin, MULTI, OK)
+    play.client >> command("CLIENT", *line.split()) + EXEC
+    name = f"CLIENT {line.split()[0]}"
+    pin << DISCARD
+    pin >> OK
+    play.client << errors.not_in_multi(name) + errors.EXEC_ABORTED
+    given_back(play, pin)
+
+
+@pytest.mark.parametrize("proto", [2, 3])
+def test_passwords_of_redis_are_not_told_in_a_transaction(play: Play, proto: int) -> None:
+    pin, client = play.pin(), play.connect(proto)
+    ask = command("CONFIG", "GET", "*a*")
+    head = b"%3\r\n" if proto == 3 else b"*6\r\n"
+    told = (bulk("maxmemory") + bulk("0"), bulk("requirepass"), bulk("hunter2"),
+            bulk("masterauth"), bulk("hunter3"))  # fmt: skip
+    client >> MULTI + ask + EXEC
+    pin << (command("HELLO", 3) if proto == 3 else b"") + MULTI + ask + EXEC
+    pin >> (b"%0\r\n" if proto == 3 else b"") + OK + QUEUED + b"*1\r\n" + head + b"".join(told)
+    empty = bulk("")
+    client << OK + QUEUED + b"*1\r\n" + head + told[0] + told[1] + empty + told[3] + empty
+    given_back(play, pin)
+
+
+# A protocol that changes while replies are due
+
+
+def test_a_suspect_is_told_in_the_protocol_of_its_request() -> None:
+    with Play() as play:
+        play.cache("k", NULL3)
+        play.now += 0.2  # too late to be a hit, in time to be a suspect
+        play.client >> GET_K + command("HELLO", 3)
+        assert play.tracked.upstream.pipe.pending
+        play.tracked.lose()
+        received = play.client.take()
+        assert received.startswith(NULL2 + b"%7\r\n")
+        play.tracked.wire.written = b""
+
+
+def test_a_resp3_request_behind_resp2_replies_waits_for_them(play: Play) -> None:
+    """Or its reply would come in the protocol of the connection that those are due on."""
+    play.client >> command("TTL", "a") + command("HELLO", 3) + command("TTL", "b")
+    play.plain2 << command("TTL", "a")
+    play.plain3 << b""
+    play.plain2 >> integer(1)
+    play.plain3 << command("TTL", "b")
+    play.plain3 >> integer(2)
+    received = play.client.take()
+    assert received.startswith(integer(1) + b"%7\r\n")
+    assert received.endswith(integer(2))
+
+
+# Whose invalidations
+
+
+@pytest.mark.parametrize("how", ["given back", "left"])
+def test_a_connection_that_invalidations_were_redirected_to_is_not_reused(
+    play: Play, how: str
+) -> None:
+    target_pin, pin, other = play.pin(), play.pin(), play.connect()
+    play.terrace.stack.l2.pins._idle.reverse()
+    subscribe = command("SUBSCRIBE", "__redis__:invalidate")
+    other >> subscribe
+    target_pin << subscribe
+    target_pin >> b"*3\r\n$9\r\nsubscribe\r\n$20\r\n__redis__:invalidate\r\n:1\r\n"
+    assert other.take()
+    ident = other.session.ident
+    play.client >> command("CLIENT", "TRACKING", "ON", "REDIRECT", ident)
+    pin << command("CLIENT", "TRACKING", "ON", "REDIRECT", CLIENT_ID)
+    pin >> OK
+    play.client << OK
+    if how == "left":
+        other.leave()
+    else:
+        other >> command("UNSUBSCRIBE", "__redis__:invalidate")
+        target_pin << command("UNSUBSCRIBE", "__redis__:invalidate")
+        target_pin >> b"*3\r\n$11\r\nunsubscribe\r\n$20\r\n__redis__:invalidate\r\n:0\r\n"
+        assert other.take()
+    play.tick()
+    assert target_pin.wire.closed
+    # and the client is told the id that it knows
+    play.client >> command("CLIENT", "GETREDIR")
+    pin << command("CLIENT", "GETREDIR")
+    pin >> integer(CLIENT_ID)
+    play.client << integer(ident)
+    info = bulk("flags") + b"*1\r\n" + bulk("on") + bulk("redirect")
+    play.client >> command("CLIENT", "TRACKINGINFO")
+    pin << command("CLIENT", "TRACKINGINFO")
+    pin >> b"*6\r\n" + info + integer(CLIENT_ID) + bulk("prefixes") + b"*0\r\n"
+    play.client << b"*6\r\n" + info + integer(ident) + bulk("prefixes") + b"*0\r\n"
+    play.client.leave()
+    assert pin.wire.closed
