@@ -16,6 +16,10 @@ from .errors import ProtocolError
 _PLAIN_REPLY = re.compile(rb"(?:\$([0-9]{1,9})|[:+-][^\r\n]*)\r\n").match
 
 
+LENGTH_MAX = 2**40  # of what a header may announce: no reply comes near
+OUTSTANDING_MAX = 2**62  # elements still to come; compiled twins count in 64 bits
+_LENGTH = re.compile(rb"-?[0-9]{1,18}\Z").match
+
 _BLOBS = frozenset(b"$!=")
 _LINES = frozenset(b"+-:_,#(")
 _ATTRIBUTE, _PUSH, _MAP = ord("|"), ord(">"), ord("%")
@@ -105,6 +109,8 @@ class ReplyScanner:
                     outstanding += count  # precedes the reply, does not replace it
                 else:
                     outstanding += count - 1
+                if outstanding > OUTSTANDING_MAX:
+                    raise ProtocolError("bad length in a reply from Redis")
                 pos = eol + 2
             else:
                 raise ProtocolError(f"unknown reply type {chr(kind)!r} from Redis")
@@ -132,10 +138,11 @@ class ReplyScanner:
 
 
 def _header(buffer: bytes | bytearray, pos: int, eol: int) -> int:
-    try:
-        return int(buffer[pos + 1 : eol])
-    except ValueError:
-        raise ProtocolError("bad length in a reply from Redis") from None
+    text = buffer[pos + 1 : eol]
+    length = int(text) if _LENGTH(text) else LENGTH_MAX + 1
+    if not -LENGTH_MAX <= length <= LENGTH_MAX:
+        raise ProtocolError("bad length in a reply from Redis")
+    return length
 
 
 def to_resp2(reply: bytes, rule: str = "plain") -> bytes:

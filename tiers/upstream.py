@@ -114,8 +114,8 @@ class Upstream(asyncio.Protocol):
         on_progress: Callable[[float], None] | None = None,
         max_in_flight: int = 200_000,
     ) -> None:
-        self.pipe = UpstreamPipe()
-        self.ready = False
+        self.pipe = UpstreamPipe(max_in_flight=max_in_flight)
+        self.pipe.on_output = self._on_output
         self.reason = "not connected yet"
         self.proto = 2
         self.client_id = 0  # Redis' CLIENT ID of a private connection
@@ -123,15 +123,21 @@ class Upstream(asyncio.Protocol):
         self._clock = clock
         self._on_closed = on_closed
         self._on_progress = on_progress
-        self._max_in_flight = max_in_flight
         self._transport: asyncio.Transport | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._flush_scheduled = False
-        self._congested = False  # Redis does not read what was written
 
     def __repr__(self) -> str:
         state = "ready" if self.ready else f"down: {self.reason}"
         return f"<Upstream {state}, {len(self.pipe)} in flight>"
+
+    @property
+    def ready(self) -> bool:
+        """Whether the handshake is done and the connection still up."""
+        return self.pipe.ready
+
+    @ready.setter
+    def ready(self, yes: bool) -> None:
+        self.pipe.ready = yes
 
     async def open(
         self, endpoint: Endpoint, commands: Sequence[list[bytes]], timeout_s: float
@@ -188,10 +194,10 @@ class Upstream(asyncio.Protocol):
             self._on_progress(sent_at)
 
     def pause_writing(self) -> None:
-        self._congested = True
+        self.pipe.congested = True
 
     def resume_writing(self) -> None:
-        self._congested = False
+        self.pipe.congested = False
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._fail(_failure_text(exc) if exc else "connection closed by the server")
@@ -201,18 +207,16 @@ class Upstream(asyncio.Protocol):
         if self._transport is None:
             waiter.on_lost(self.reason, False)
             return
-        pipe = self.pipe
-        if self._congested or len(pipe.pending) >= self._max_in_flight:
+        if not self.pipe.takes_more:
             waiter.on_lost("too much is waiting to be sent or answered", False)
             return
-        pipe.queue(raw, waiter, db, replies)
-        if not self._flush_scheduled:
-            assert self._loop is not None
-            self._flush_scheduled = True
-            self._loop.call_soon(self.flush)
+        self.pipe.queue(raw, waiter, db, replies)
+
+    def _on_output(self) -> None:
+        assert self._loop is not None
+        self._loop.call_soon(self.flush)
 
     def flush(self) -> None:
-        self._flush_scheduled = False
         if self._transport is not None and self.pipe.has_output:
             self._transport.write(self.pipe.take_output(self._clock()))
 
@@ -236,7 +240,6 @@ class Upstream(asyncio.Protocol):
         had_connection = self._transport is not None
         self._transport = None
         self.ready = False
-        self._flush_scheduled = False
         if had_connection or self.reason == "not connected yet":
             self.reason = reason
         self.pipe.fail_all(reason)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 import time
 import tracemalloc
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from types import ModuleType
 
 import hiredis
 import pytest
@@ -12,8 +14,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.tiers.splits import cut, every_split
+from tests.tiers.twins import twins
 from tiers._replies_py import ReplyScanner, to_resp2
 from tiers.errors import ProtocolError
+
+
+@pytest.fixture(autouse=True, scope="module", params=twins("tiers._replies_py", "tiers._resp"))
+def twin(request: pytest.FixtureRequest) -> Iterator[None]:
+    """All tests of this module run with each twin."""
+    module: ModuleType = request.param
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys.modules[__name__], "ReplyScanner", module.ReplyScanner)
+        yield
 
 
 def scan(chunks: Iterable[bytes]) -> list[bytes]:

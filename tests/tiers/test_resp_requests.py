@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from types import ModuleType
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.tiers.splits import cut, every_split
+from tests.tiers.twins import twins
 from tiers._resp_py import RequestScanner, pack, split_inline
+
+
+@pytest.fixture(autouse=True, scope="module", params=twins("tiers._resp_py", "tiers._resp"))
+def twin(request: pytest.FixtureRequest) -> Iterator[None]:
+    """All tests of this module run with each twin."""
+    module: ModuleType = request.param
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys.modules[__name__], "RequestScanner", module.RequestScanner)
+        yield
 
 
 def scan(chunks: Iterable[bytes], **limits: int) -> tuple[list[list[bytes]], str | None]:

@@ -1,0 +1,175 @@
+"""The upstream pipe in readable Python: one pipelined connection to Redis, without the connection.
+
+This is the definition of correct; a compiled twin must behave identically.
+
+Bytes to send come out of `take_output`, bytes received go into `feed`; each reply
+goes to the waiter that queued its request, in order. Many clients share one pipe,
+so the pipe also owns the one piece of connection state that their commands need:
+the selected database, switched by a SELECT in the stream where it differs.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from .errors import ProtocolError
+from .resp import OK, ReplyScanner
+
+_PUSH = ord(">")
+
+
+class Waiter(Protocol):
+    """Who waits for a reply. Exactly one of the two is called, once per queued request."""
+
+    def on_reply(self, reply: bytes, sent_at: float) -> None:
+        """`reply` is the raw frame; `sent_at` is not later than when its request was sent."""
+
+    def on_lost(self, reason: str, sent: bool) -> None:
+        """No reply will come. `sent`: whether a byte of the request may have reached Redis."""
+
+
+class _Discard:
+    """Waits for replies nobody needs (SELECT in the stream, fire-and-forget)."""
+
+    def on_reply(self, reply: bytes, sent_at: float) -> None:
+        pass
+
+    def on_lost(self, reason: str, sent: bool) -> None:
+        pass
+
+
+DISCARD: Waiter = _Discard()
+
+
+class _Select:
+    """Waits for a SELECT in the stream; without it the requests behind ran elsewhere."""
+
+    def on_reply(self, reply: bytes, sent_at: float) -> None:
+        if reply != OK:
+            raise ProtocolError(f"Redis refused SELECT: {reply[1:-2].decode('utf-8', 'replace')}")
+
+    def on_lost(self, reason: str, sent: bool) -> None:
+        pass
+
+
+_SELECT: Waiter = _Select()
+
+
+class UpstreamPipe:
+    """Requests in flight on one connection, oldest first.
+
+    `tap` is offered pushes (RESP3 `>` frames), and with `tap_all` every frame,
+    before the waiters; it returns True for a frame that is nobody's reply. `on_output`
+    is called when there is something to send, once until `take_output`.
+    """
+
+    __slots__ = (
+        "_batches", "_out", "_pending", "_scanner", "_unsent", "congested", "db", "last_sent_at",
+        "max_in_flight", "on_output", "ready", "tap", "tap_all",
+    )  # fmt: skip
+
+    def __init__(
+        self, tap: Callable[[bytes], bool] | None = None, max_in_flight: int = 200_000
+    ) -> None:
+        self.tap = tap
+        self.tap_all = False
+        self.max_in_flight = max_in_flight
+        self.on_output: Callable[[], Any] = lambda: None
+        self.ready = False  # the handshake is done
+        self.congested = False  # Redis does not read what was written
+        self.reset()
+
+    def reset(self) -> None:
+        """As for a fresh connection. Waiters must have been taken by `fail_all` before."""
+        self.db = 0
+        self._pending: deque[Waiter] = deque()
+        self.last_sent_at = 0.0
+        self._scanner = ReplyScanner()
+        self._out: list[bytes] = []
+        self._unsent = 0
+        self._batches: deque[list[float]] = deque()  # [requests left, sent_at], oldest first
+
+    def __len__(self) -> int:
+        return len(self._pending)
+
+    def __repr__(self) -> str:
+        return f"<UpstreamPipe {len(self._pending)} in flight, {self._unsent} unsent, db {self.db}>"
+
+    @property
+    def takes_more(self) -> bool:
+        """Whether one more request may be queued; requests beyond fail fast."""
+        return not self.congested and len(self._pending) < self.max_in_flight
+
+    @property
+    def has_output(self) -> bool:
+        return bool(self._out)
+
+    def queue(self, raw: bytes, waiter: Waiter, db: int, replies: int = 1) -> None:
+        """Queue one encoded request to run in database `db`; it is answered by `replies` frames."""
+        if not self._out:
+            self.on_output()
+        if db != self.db:
+            self._out.append(b"*2\r\n$6\r\nSELECT\r\n$%d\r\n%d\r\n" % (len(str(db)), db))
+            self._pending.append(_SELECT)
+            self._unsent += 1
+            self.db = db
+        self._out.append(raw)
+        self._pending.append(waiter)
+        self._unsent += 1
+        if replies > 1:
+            self._pending.extend([waiter] * (replies - 1))
+            self._unsent += replies - 1
+
+    def forgo(self, waiter: Waiter) -> None:
+        """The frames that `waiter` at the head still expects will not come."""
+        while self._pending and self._pending[0] is waiter:
+            self._pending.popleft()
+            self._batches[0][0] -= 1
+            if not self._batches[0][0]:
+                self._batches.popleft()
+
+    def take_output(self, now: float) -> bytes:
+        """Everything queued, to be written at once; `now` must be taken before the write."""
+        out = b"".join(self._out)
+        self._out.clear()
+        self._batches.append([self._unsent, now])
+        self._unsent = 0
+        self.last_sent_at = now
+        return out
+
+    def waiting_since(self) -> float | None:
+        """When the oldest unanswered request was sent; None when none is."""
+        return self._batches[0][1] if self._batches else None
+
+    def feed(self, data: bytes) -> float:
+        """Hand out the replies completed by `data`.
+
+        Returns the send time of the newest request answered so far (the watermark
+        of coherence.py), 0.0 when none was. Raises ProtocolError when the stream is lost.
+        """
+        pending, batches = self._pending, self._batches
+        newest = 0.0
+        for frame in self._scanner.feed(data):
+            if pending is not self._pending:
+                break  # a waiter ended the connection
+            if (frame[0] == _PUSH or self.tap_all) and self.tap is not None and self.tap(frame):
+                continue
+            if not batches:
+                continue  # a reply to nobody: only possible for the end of a tapped stream
+            batch = batches[0]
+            newest = batch[1]
+            batch[0] -= 1
+            if not batch[0]:
+                batches.popleft()
+            pending.popleft().on_reply(frame, newest)
+        return newest
+
+    def fail_all(self, reason: str) -> None:
+        """The connection is gone: every waiter is told, in order."""
+        pending, unsent = self._pending, self._unsent
+        self.reset()
+        sent = len(pending) - unsent
+        for index, waiter in enumerate(pending):
+            waiter.on_lost(reason, index < sent)
