@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from types import ModuleType
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.tiers.splits import cut
+from tests.tiers.twins import twins
 from tiers.errors import ProtocolError
 from tiers.pipe import DISCARD, UpstreamPipe
 from tiers.resp import OK, pack
 
 PING = pack([b"PING"])
 PUSH = b">2\r\n+invalidate\r\n*1\r\n+k\r\n"
+
+
+@pytest.fixture(autouse=True, scope="module", params=twins("tiers._pipe_py", "tiers._pipe"))
+def twin(request: pytest.FixtureRequest) -> Iterator[None]:
+    """All tests of this module run with each twin."""
+    module: ModuleType = request.param
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys.modules[__name__], "UpstreamPipe", module.UpstreamPipe)
+        yield
 
 
 class Recorder:
@@ -210,3 +224,40 @@ def test_every_waiter_gets_its_own_reply(
     answers = [[reply for reply, _ in waiter.replies] for waiter in waiters]
     assert answers == [[b"$%d\r\n%d\r\n" % (len(str(n)), n)] for n in range(len(requests))]
     assert len(pipe) == 0
+
+
+def test_nothing_is_handed_out_after_a_waiter_ended_the_connection() -> None:
+    class Ender(Recorder):
+        def on_reply(self, reply: bytes, sent_at: float) -> None:
+            super().on_reply(reply, sent_at)
+            pipe.fail_all("ended")
+
+    pipe, ender, behind = UpstreamPipe(), Ender(), Recorder()
+    pipe.queue(PING, ender, 0)
+    pipe.queue(PING, behind, 0)
+    pipe.take_output(1.0)
+    pipe.feed(b"+1\r\n+2\r\n")
+    assert ender.replies == [(b"+1\r\n", 1.0)]
+    assert (behind.replies, behind.losses) == ([], [("ended", True)])
+
+
+def test_output_is_announced_once_until_it_is_taken() -> None:
+    calls: list[int] = []
+    pipe = UpstreamPipe()
+    pipe.on_output = lambda: calls.append(len(pipe))
+    for _ in range(2):
+        pipe.queue(PING, DISCARD, 0)
+        pipe.queue(PING, DISCARD, 3)
+        pipe.take_output(1.0)
+    assert len(calls) == 2
+
+
+def test_requests_beyond_the_bound_or_in_front_of_a_full_socket_are_not_taken() -> None:
+    pipe = UpstreamPipe(max_in_flight=2)
+    pipe.queue(PING, DISCARD, 0)
+    assert pipe.takes_more
+    pipe.congested = True
+    assert not pipe.takes_more
+    pipe.congested = False
+    pipe.queue(PING, DISCARD, 0)
+    assert not pipe.takes_more

@@ -1,0 +1,81 @@
+# The upstream pipe as C sees it.
+
+from libc.stdint cimport uint32_t, uint64_t
+
+from tiers._resp cimport ReplyScanner
+
+
+cdef struct Pending:
+    # One request in flight. `keys_size` bytes that the owner wanted kept come with its reply.
+    int kind
+    int op
+    void* waiter  # a reference
+    uint64_t seq
+    uint64_t token
+    uint32_t epoch
+    int command
+    int db
+    int proto
+    double started
+    Py_ssize_t key_size
+    Py_ssize_t keys_size
+
+
+cdef struct Batch:
+    Py_ssize_t left
+    double sent_at
+
+
+cdef class FastWaiter:
+    # Waits for replies without an object per request.
+    cdef bint touched  # in the pipe's list of those to `deliver`
+
+    cdef int on_frame(
+        self, Pending* request, const char* keys, const char* frame, Py_ssize_t size,
+        double sent_at, UpstreamPipe pipe,
+    ) except -1
+    cdef int on_frame_lost(
+        self, Pending* request, const char* keys, str reason, bint sent
+    ) except -1
+    cdef int deliver(self) except -1
+
+
+cdef class UpstreamPipe:
+    cdef public object tap
+    cdef public bint tap_all
+    cdef public bint ready
+    cdef public bint congested
+    cdef public int db
+    cdef public double last_sent_at
+    cdef public Py_ssize_t max_in_flight
+    cdef public object on_output
+    cdef public object invalidate  # what an `invalidate` push of plain keys is given to
+
+    cdef long long pttl_ms  # the reply to the PTTL before this one, for a fill
+    cdef bint pttl_known
+
+    cdef ReplyScanner _scanner
+    cdef Pending* _ring
+    cdef Py_ssize_t _capacity, _head, _count
+    cdef Batch* _batches
+    cdef Py_ssize_t _batch_capacity, _batch_head, _batch_count
+    cdef Py_ssize_t _unsent
+    cdef char* _out
+    cdef Py_ssize_t _out_size, _out_capacity
+    cdef char* _keys  # first in, first out, as the requests
+    cdef Py_ssize_t _keys_start, _keys_end, _keys_capacity
+    cdef list _touched
+    cdef unsigned long _generation
+
+    cdef bint has_room(self) noexcept
+    cdef Pending* add(self, int kind, int db) except NULL
+    cdef int write(self, const char* data, Py_ssize_t size) except -1
+    cdef int keep(self, Pending* request, const char* data, Py_ssize_t size) except -1
+    cdef int _select(self, int db) except -1
+    cdef Pending* _push(self) except NULL
+    cdef int _pop(self) noexcept
+    cdef double _answered(self) noexcept
+    cdef int _deliver(self) except -1
+    cdef bint _is_invalidation(self, const char* frame, Py_ssize_t size) except -1
+    cdef int _hand_out(self, const char* frame, Py_ssize_t size, double sent_at) except -1
+    cdef int touch(self, FastWaiter waiter) except -1
