@@ -8,7 +8,7 @@ the business of `run_one`. No IO, no asyncio.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tiers import KeptUpstream, RequestScanner, TieredCache, Upstream
@@ -16,6 +16,7 @@ from tiers.resp import NULL2, NULL3, Request
 
 if TYPE_CHECKING:
     from .acl_rules import User
+    from .commands import CommandTable
     from .pinned import Pinned
     from .stats import Stats
 
@@ -52,6 +53,30 @@ class Muted:
         return None if self._slot.reply is None else b""
 
 
+class Lane:
+    """What all clients of one worker share on the way that every command passes through.
+
+    The compiled twin takes plain commands here that this one leaves to `run_one`; while
+    `open` is False it leaves them, too. What it counts reaches `stats` by `fold`.
+    """
+
+    def __init__(
+        self,
+        stack: TieredCache,
+        stats: Stats,
+        clock: Callable[[], float],
+        table: CommandTable,
+        bounds_s: Sequence[float],
+    ) -> None:
+        self.stack = stack
+        self.stats = stats
+        self.clock = clock
+        self.open = True
+
+    def fold(self) -> None:
+        """Add to the statistics what was counted here since the last time."""
+
+
 class ClientPipe:
     """The part of a session that every command passes through.
 
@@ -60,19 +85,11 @@ class ClientPipe:
     `feed`, `spill` asks to send at once.
     """
 
-    def __init__(
-        self,
-        stack: TieredCache,
-        stats: Stats,
-        clock: Callable[[], float],
-        scanner: RequestScanner,
-        user: User,
-    ) -> None:
-        self.stack = stack
-        self.stats = stats
-        self.clock = clock
+    def __init__(self, lane: Lane, scanner: RequestScanner, user: User) -> None:
+        self.lane = lane
+        self.stack, self.stats, self.clock = lane.stack, lane.stats, lane.clock
         self.scanner = scanner
-        self.active_at = clock()
+        self.active_at = lane.clock()
         self.last_command = ""
         # protocol state
         self.proto = 2
@@ -95,7 +112,7 @@ class ClientPipe:
         self._slots: deque[ReplySlot] = deque()
         self._out: list[bytes] = []
 
-    # Input
+    # What the subclass does
 
     def run_one(self, request: Request, now: float) -> None:
         """Run one command, or block on it."""
@@ -104,6 +121,16 @@ class ClientPipe:
     def on_protocol_error(self) -> None:
         """The scanner has an `error`; it takes nothing more."""
         raise NotImplementedError
+
+    def lost_read(self, key: bytes | None, variant: bytes, proto: int, reason: str) -> bytes:
+        """The reply to a read that L2 will not answer; `key` where L1 may hold it."""
+        raise NotImplementedError
+
+    def lost_write(self, reason: str, sent: bool) -> bytes:
+        """The reply to a write that L2 did not answer."""
+        raise NotImplementedError
+
+    # Input
 
     def feed(self, data: bytes) -> None:
         """Run the commands completed by `data`, or queue them behind what blocks."""

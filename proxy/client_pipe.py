@@ -2,6 +2,15 @@
 
 from __future__ import annotations
 
-from ._client_pipe_py import SPILL_BYTES, ClientPipe
+from typing import TYPE_CHECKING
 
-__all__ = ["SPILL_BYTES", "ClientPipe"]
+from tiers import CORE
+
+from ._client_pipe_py import SPILL_BYTES
+
+if TYPE_CHECKING or CORE == "py":
+    from ._client_pipe_py import ClientPipe, Lane
+else:
+    from ._client_pipe import ClientPipe, Lane
+
+__all__ = ["SPILL_BYTES", "ClientPipe", "Lane"]

@@ -30,12 +30,13 @@ class Connection(asyncio.Protocol):
     """One client socket."""
 
     __slots__ = (
-        "_input_ended", "_limits", "_reading", "_taken_bytes", "_terrace", "_transport",
+        "_input_ended", "_limits", "_reading", "_stats", "_taken_bytes", "_terrace", "_transport",
         "_writable", "session",
     )  # fmt: skip
 
     def __init__(self, terrace: Terrace) -> None:
         self._terrace = terrace
+        self._stats = terrace.lane.stats
         self._transport: asyncio.Transport | None = None
         self._reading = True
         self._writable = True
@@ -58,7 +59,7 @@ class Connection(asyncio.Protocol):
         peer = _address(transport.get_extra_info("peername"))
         refusal = self._terrace.refusal_for(peer)
         if refusal is not None:
-            self._terrace.stats.connections_rejected += 1
+            self._stats.connections_rejected += 1
             transport.write(refusal)
             transport.close()
             return
@@ -73,7 +74,7 @@ class Connection(asyncio.Protocol):
         session = self.session
         if session is None:
             return
-        self._terrace.stats.bytes_in += len(data)
+        self._stats.bytes_in += len(data)
         self._taken_bytes += len(data)
         try:
             session.feed(data)
@@ -106,7 +107,7 @@ class Connection(asyncio.Protocol):
             return
         data = session.take_output()
         if data:
-            self._terrace.stats.bytes_out += len(data)
+            self._stats.bytes_out += len(data)
             transport.write(data)
             if not self._writable:
                 self._bound_unread(len(data))
@@ -128,7 +129,7 @@ class Connection(asyncio.Protocol):
         # client go: an element popped for it would be lost.
         must_read = session.pin is not None and session.pin.blocking_id is not None
         if must_read and too_much:
-            self._terrace.stats.input_limit_closed += 1
+            self._stats.input_limit_closed += 1
             self.abort("it sent too much behind a blocking command")
         elif self._reading and too_much:
             self._reading = False
@@ -148,7 +149,7 @@ class Connection(asyncio.Protocol):
     def _bound_unread(self, added_bytes: int) -> None:
         """This client is behind, and was just sent more: is that still bearable?"""
         assert self.session is not None
-        stats, limits = self._terrace.stats, self._limits
+        stats, limits = self._stats, self._limits
         unread_bytes = self.unread_bytes
         pin = self.session.pin
         if pin is not None and pin.subscribed and unread_bytes > limits.subscriber_buffer_bytes:

@@ -20,6 +20,8 @@ from tiers.resp import error
 
 from . import errors
 from .acl import Acl
+from .client_pipe import Lane
+from .command_table import TABLE
 from .config import Config
 from .connection import Connection
 from .dispatch import dispatch
@@ -28,7 +30,7 @@ from .listeners import Listeners
 from .output_budget import OutputBudget
 from .pause import Pause
 from .session import Session
-from .stats import Stats
+from .stats import BUCKETS_S, Stats
 
 log = logging.getLogger("terrace")
 
@@ -51,8 +53,9 @@ class Terrace:
         self.config = config
         self.clock = clock
         self.version = terrace_version()
-        self.stats = Stats()
+        self._stats = Stats()
         self.stack = TieredCache(config.l2, l1=config.l1, l3=config.l3, clock=clock)
+        self.lane = Lane(self.stack, self._stats, clock, TABLE, BUCKETS_S)
         self.dispatch = dispatch
         self.started_at = clock()
         self.sessions: dict[int, Session] = {}
@@ -72,6 +75,12 @@ class Terrace:
 
     def __repr__(self) -> str:
         return f"<Terrace {len(self.sessions)} clients, {self.stack!r}>"
+
+    @property
+    def stats(self) -> Stats:
+        """What was counted until now."""
+        self.lane.fold()
+        return self._stats
 
     # Life
 
@@ -152,7 +161,7 @@ class Terrace:
         session = Session(self, self._next_ident, address, local_address)
         self.sessions[session.ident] = session
         self._next_ident += 1
-        self.stats.connections_accepted += 1
+        self._stats.connections_accepted += 1
         return session
 
     def close_session(self, session: Session) -> None:

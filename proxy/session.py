@@ -24,7 +24,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from tiers import RequestScanner, get_variant
-from tiers.resp import Request
+from tiers.resp import NULL2, NULL3, Request
 
 from . import errors
 from .client_pipe import ClientPipe
@@ -48,7 +48,7 @@ class Session(ClientPipe):
             multibulk_max=limits.multibulk,
             buffer_max_bytes=limits.query_buffer_bytes,
         )
-        super().__init__(terrace.stack, terrace.stats, terrace.clock, scanner, terrace.acl.default)
+        super().__init__(terrace.lane, scanner, terrace.acl.default)
         self.terrace = terrace
         self.config: Config = terrace.config
         self._dispatch = terrace.dispatch
@@ -204,6 +204,18 @@ class Session(ClientPipe):
         if l1 is None or self.opaque_in_flight:
             return None  # its own script may just be changing the key
         return l1.coherence.get_suspect(key, variant, self.clock())
+
+    def lost_read(self, key: bytes | None, variant: bytes, proto: int, reason: str) -> bytes:
+        stale = self.get_suspect(key, variant) if key is not None else None
+        if stale is None:
+            self.stats.read_errors += 1
+            return errors.read_failed(reason)
+        self.stats.stale_served += 1
+        return NULL2 if stale == NULL3 and proto == 2 else stale
+
+    def lost_write(self, reason: str, sent: bool) -> bytes:
+        self.stats.write_errors += 1
+        return errors.write_failed(reason, sent)
 
     def close(self) -> None:
         """The client is gone: nothing may be left waiting for it."""

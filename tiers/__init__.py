@@ -20,6 +20,7 @@ are in `coherence`.
 
 from .base import Kind, Outcome, Size, Tier, Value, WritableTier
 from .coherence import Coherence
+from .core import CORE
 from .errors import MappingProblem, ProtocolError, ServerError, TierError, TierUnavailable
 from .glob import literal_prefix
 from .glob import matcher as glob_matcher
@@ -46,6 +47,7 @@ from .upstream import Upstream, set_keepalive
 from .views import Mappings, ViewMapping
 
 __all__ = [
+    "CORE",
     "DISCARD",
     "TOMBSTONE",
     "Bytes",

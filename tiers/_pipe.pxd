@@ -2,7 +2,11 @@
 
 from libc.stdint cimport uint32_t, uint64_t
 
+from tiers._buffer cimport Buffer
 from tiers._resp cimport ReplyScanner
+
+cdef enum:
+    FAST = 2  # the kind of a request whose waiter is a FastWaiter
 
 
 cdef struct Pending:
@@ -11,10 +15,10 @@ cdef struct Pending:
     int op
     void* waiter  # a reference
     uint64_t seq
+    uint64_t hash
     uint64_t token
     uint32_t epoch
     int command
-    int db
     int proto
     double started
     Py_ssize_t key_size
@@ -60,15 +64,18 @@ cdef class UpstreamPipe:
     cdef Batch* _batches
     cdef Py_ssize_t _batch_capacity, _batch_head, _batch_count
     cdef Py_ssize_t _unsent
-    cdef char* _out
-    cdef Py_ssize_t _out_size, _out_capacity
-    cdef char* _keys  # first in, first out, as the requests
-    cdef Py_ssize_t _keys_start, _keys_end, _keys_capacity
+    cdef double fed_at  # for waiters: when these replies came, 0 before one asked the clock
+    cdef Buffer _out
+    cdef Buffer _keys  # first in, first out, as the requests
+    cdef Py_ssize_t _keys_start
     cdef list _touched
     cdef unsigned long _generation
 
     cdef bint has_room(self) noexcept
     cdef Pending* add(self, int kind, int db) except NULL
+    cdef Py_ssize_t count(self) noexcept
+    cdef bint has_unsent(self) noexcept
+    cdef int write_pttl(self, const char* key, Py_ssize_t size) except -1
     cdef int write(self, const char* data, Py_ssize_t size) except -1
     cdef int keep(self, Pending* request, const char* data, Py_ssize_t size) except -1
     cdef int _select(self, int db) except -1

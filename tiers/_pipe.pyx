@@ -9,16 +9,18 @@ a ring: no object is made for such a request or for its reply.
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.ref cimport Py_DECREF, Py_INCREF, PyObject
 from libc.stdint cimport uint64_t
-from libc.stdlib cimport calloc, free, malloc, realloc
-from libc.string cimport memcmp, memcpy, memmove
+from libc.stdio cimport snprintf
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcmp, memmove
+
+from tiers._buffer cimport Buffer, append, clear, reserve
 
 from ._pipe_py import DISCARD
 from .errors import ProtocolError
 
 cdef enum:
     WAITER = 0  # `waiter` is a Python object with on_reply and on_lost
-    SELECT = 1  # switches the database for those behind it
-    FAST = 2  # `waiter` is a FastWaiter
+    SELECT = 1  # switches the database for those behind it; FAST = 2: `waiter` is a FastWaiter
     KEEP_BYTES = 256 * 1024  # buffers up to this size are kept when they are empty
 
 cdef object _DISCARD = DISCARD
@@ -61,8 +63,8 @@ cdef class UpstreamPipe:
             _release(&self._ring[(self._head + i) & (self._capacity - 1)])
         free(self._ring)
         free(self._batches)
-        free(self._out)
-        free(self._keys)
+        free(self._out.data)
+        free(self._keys.data)
 
     def reset(self):
         """As for a fresh connection. Waiters must have been taken by `fail_all` before."""
@@ -72,8 +74,8 @@ cdef class UpstreamPipe:
         self._scanner = ReplyScanner()
         self._head = self._count = self._unsent = 0
         self._batch_head = self._batch_count = 0
-        self._out_size = 0
-        self._keys_start = self._keys_end = 0
+        clear(&self._out, KEEP_BYTES)
+        self._keys.size = self._keys_start = 0
         self.pttl_known = False
 
     def __len__(self):
@@ -89,7 +91,7 @@ cdef class UpstreamPipe:
 
     @property
     def has_output(self):
-        return self._out_size > 0
+        return self._out.size > 0
 
     cdef bint has_room(self) noexcept:
         return self.ready and not self.congested and self._count < self.max_in_flight
@@ -149,42 +151,36 @@ cdef class UpstreamPipe:
         free(self._ring)
         self._ring, self._capacity, self._head = ring, capacity, 0
 
+    cdef Py_ssize_t count(self) noexcept:
+        return self._count
+
+    cdef bint has_unsent(self) noexcept:
+        return self._out.size > 0
+
     cdef int write(self, const char* data, Py_ssize_t size) except -1:
         """More bytes to send."""
-        cdef Py_ssize_t wanted = self._out_size + size
-        cdef void* grown
-        if not self._out_size:
+        if not self._out.size:
             self.on_output()
-        if wanted > self._out_capacity:
-            wanted = max(wanted, 2 * self._out_capacity, 16384)
-            grown = realloc(self._out, wanted)
-            if grown == NULL:
-                raise MemoryError
-            self._out, self._out_capacity = <char*>grown, wanted
-        memcpy(self._out + self._out_size, data, size)
-        self._out_size += size
-        return 0
+        return append(&self._out, data, size)
+
+    cdef int write_pttl(self, const char* key, Py_ssize_t size) except -1:
+        if not self._out.size:
+            self.on_output()
+        reserve(&self._out, size + 48)
+        self._out.size += snprintf(
+            self._out.data + self._out.size, 46, "*2\r\n$4\r\nPTTL\r\n$%zd\r\n", size
+        )
+        append(&self._out, key, size)
+        return append(&self._out, "\r\n", 2)
 
     cdef int keep(self, Pending* request, const char* data, Py_ssize_t size) except -1:
         """Bytes that will be needed when the newest request is answered."""
-        cdef Py_ssize_t wanted = self._keys_end + size
-        cdef void* grown
-        if wanted > self._keys_capacity:
-            if self._keys_start > wanted // 2:
-                memmove(
-                    self._keys, self._keys + self._keys_start, self._keys_end - self._keys_start
-                )
-                self._keys_end -= self._keys_start
-                self._keys_start = 0
-            wanted = self._keys_end + size
-            if wanted > self._keys_capacity:
-                wanted = max(2 * wanted, 4096)
-                grown = realloc(self._keys, wanted)
-                if grown == NULL:
-                    raise MemoryError
-                self._keys, self._keys_capacity = <char*>grown, wanted
-        memcpy(self._keys + self._keys_end, data, size)
-        self._keys_end += size
+        cdef Buffer* keys = &self._keys
+        if keys.size + size > keys.capacity and self._keys_start > keys.capacity // 2:
+            keys.size -= self._keys_start
+            memmove(keys.data, keys.data + self._keys_start, keys.size)
+            self._keys_start = 0
+        append(keys, data, size)
         request.keys_size += size
         return 0
 
@@ -216,14 +212,11 @@ cdef class UpstreamPipe:
 
     def take_output(self, double now):
         """Everything queued, to be written at once; `now` must be taken before the write."""
-        cdef bytes out = PyBytes_FromStringAndSize(self._out, self._out_size)
+        cdef bytes out = PyBytes_FromStringAndSize(self._out.data, self._out.size)
         cdef Py_ssize_t capacity, i
         cdef Batch* batches
         cdef Batch* batch
-        self._out_size = 0
-        if self._out_capacity > KEEP_BYTES:
-            free(self._out)
-            self._out, self._out_capacity = NULL, 0
+        clear(&self._out, KEEP_BYTES)
         if self._batch_count == self._batch_capacity:
             capacity = max(16, 2 * self._batch_capacity)
             batches = <Batch*>malloc(capacity * sizeof(Batch))
@@ -255,6 +248,7 @@ cdef class UpstreamPipe:
         cdef ReplyScanner scanner = self._scanner
         cdef double newest = 0.0
         cdef unsigned long generation = self._generation
+        self.fed_at = 0.0
         try:
             scanner.begin(data)
             while scanner.next():
@@ -280,13 +274,13 @@ cdef class UpstreamPipe:
 
     cdef int _hand_out(self, const char* frame, Py_ssize_t size, double sent_at) except -1:
         cdef Pending request = self._ring[self._head]
-        cdef const char* keys = self._keys + self._keys_start
+        cdef const char* keys = self._keys.data + self._keys_start
         self._pop()
         if request.kind == FAST:
             # Its keys are given up first: it may queue more.
             self._keys_start += request.keys_size
-            if self._keys_start == self._keys_end:
-                self._keys_start = self._keys_end = 0
+            if self._keys_start == self._keys.size:
+                self._keys_start = self._keys.size = 0
             waiter = <FastWaiter>request.waiter
             Py_DECREF(waiter)
             (<FastWaiter>waiter).on_frame(&request, keys, frame, size, sent_at, self)
@@ -343,12 +337,12 @@ cdef class UpstreamPipe:
         """The connection is gone: every waiter is told, in order."""
         cdef Pending* ring = self._ring
         cdef Pending* request
-        cdef char* keys = self._keys
+        cdef char* keys = self._keys.data
         cdef Py_ssize_t capacity = self._capacity, head = self._head, count = self._count
         cdef Py_ssize_t sent = count - self._unsent, at = self._keys_start, i
         # They may queue again at once: into fresh buffers.
         self._ring, self._capacity = NULL, 0
-        self._keys, self._keys_capacity = NULL, 0
+        self._keys.data, self._keys.capacity = NULL, 0
         self.reset()
         try:
             for i in range(count):

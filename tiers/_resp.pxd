@@ -1,6 +1,8 @@
 # The scanners as C sees them. `begin`, then `next` until it returns NEED_MORE, then `finish`.
 # Pointers into the data hold until `finish`.
 
+from tiers._buffer cimport Buffer
+
 cdef enum:
     NEED_MORE = 0
     COMMAND = 1  # an array of bulk strings: argc, at, length, base, size
@@ -29,8 +31,7 @@ cdef class RequestScanner:
     cdef Py_ssize_t _left  # arguments the command lacks; 0: none is under way
     cdef Py_ssize_t _need  # bytes from _start that complete the next argument, where known
     cdef Py_ssize_t _args_capacity
-    cdef char* _kept  # bytes of an incomplete command
-    cdef Py_ssize_t _kept_size, _kept_capacity
+    cdef Buffer _kept  # bytes of an incomplete command
 
     cdef int begin(self, bytes data) except -1
     cdef int next(self) except -1
@@ -55,8 +56,7 @@ cdef class ReplyScanner:
     cdef list _pushes  # (start, end) of pushes inside the reply, from _start
     cdef list _queued  # frames cut out of each other, still to be handed out
     cdef bytes _current
-    cdef char* _kept
-    cdef Py_ssize_t _kept_size, _kept_capacity
+    cdef Buffer _kept  # bytes of an incomplete frame
 
     cdef int begin(self, bytes data) except -1
     cdef bint next(self) except -1

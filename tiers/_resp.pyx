@@ -8,7 +8,9 @@ nothing is copied or made an object before somebody needs it. Other compiled mod
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdlib cimport free, realloc
-from libc.string cimport memchr, memcpy, memmove
+from libc.string cimport memchr, memmove
+
+from tiers._buffer cimport Buffer, append, clear
 
 from .errors import ProtocolError
 
@@ -81,11 +83,11 @@ cdef class RequestScanner:
     def __dealloc__(self):
         free(self.at)
         free(self.length)
-        free(self._kept)
+        free(self._kept.data)
 
     @property
     def buffered_bytes(self):
-        return self._kept_size
+        return self._kept.size
 
     def feed(self, bytes data):
         cdef list requests = []
@@ -105,46 +107,42 @@ cdef class RequestScanner:
         cdef Py_ssize_t size = PyBytes_GET_SIZE(data)
         if self.error is not None:
             return 0
-        if not self._kept_size:
+        if not self._kept.size:
             self._source = data
             self._data, self._data_size = PyBytes_AS_STRING(data), size
             return 0
-        _append(&self._kept, &self._kept_size, &self._kept_capacity, PyBytes_AS_STRING(data), size)
-        self._data, self._data_size = self._kept, self._kept_size
+        append(&self._kept, PyBytes_AS_STRING(data), size)
+        self._data, self._data_size = self._kept.data, self._kept.size
         return 0
 
     cdef int finish(self) except -1:
         """Keep what is not scanned. No pointer of `next` holds any more."""
-        cdef Py_ssize_t rest = self._data_size - self._start
+        cdef Py_ssize_t rest
         if self.error is not None:
             self._forget()
             return 0
+        if not self._left:
+            self._start = self._pos
+        rest = self._data_size - self._start
         if rest == 0:
-            self._kept_size = 0
-            if self._kept_capacity > KEEP_BYTES:
-                free(self._kept)
-                self._kept, self._kept_capacity = NULL, 0
-        elif self._data == self._kept:
+            clear(&self._kept, KEEP_BYTES)
+        elif self._data == self._kept.data:
             if self._start:
-                memmove(self._kept, self._kept + self._start, rest)
-                self._kept_size = rest
+                memmove(self._kept.data, self._kept.data + self._start, rest)
+                self._kept.size = rest
         else:
-            _append(
-                &self._kept, &self._kept_size, &self._kept_capacity,
-                self._data + self._start, rest,
-            )
+            append(&self._kept, self._data + self._start, rest)
         self._pos -= self._start
         self._start = 0
         self._source = None
         self._data, self._data_size = NULL, 0
-        if self._kept_size > self.buffer_max_bytes:
+        if self._kept.size > self.buffer_max_bytes:
             self.error = ""  # Redis closes such a client without a reply
             self._forget()
         return 0
 
     def _forget(self):
-        free(self._kept)
-        self._kept, self._kept_size, self._kept_capacity = NULL, 0, 0
+        clear(&self._kept, 0)
         self._source = None
         self._data, self._data_size = NULL, 0
         self._start = self._pos = self._left = 0
@@ -280,22 +278,6 @@ cdef class RequestScanner:
         return INLINE
 
 
-cdef int _append(
-    char** buffer, Py_ssize_t* size, Py_ssize_t* capacity, const char* data, Py_ssize_t more
-) except -1:
-    cdef Py_ssize_t wanted = size[0] + more
-    cdef void* grown
-    if wanted > capacity[0]:
-        wanted = max(wanted, 2 * capacity[0], 4096)
-        grown = realloc(buffer[0], wanted)
-        if grown == NULL:
-            raise MemoryError
-        buffer[0], capacity[0] = <char*>grown, wanted
-    memcpy(buffer[0] + size[0], data, more)
-    size[0] += more
-    return 0
-
-
 cdef class ReplyScanner:
     """Bytes from Redis in, complete reply frames out; see `_replies_py.ReplyScanner`."""
 
@@ -304,7 +286,7 @@ cdef class ReplyScanner:
         self._queued = []
 
     def __dealloc__(self):
-        free(self._kept)
+        free(self._kept.data)
 
     def feed(self, bytes data):
         cdef list frames = []
@@ -316,30 +298,24 @@ cdef class ReplyScanner:
 
     cdef int begin(self, bytes data) except -1:
         cdef Py_ssize_t size = PyBytes_GET_SIZE(data)
-        if not self._kept_size:
+        if not self._kept.size:
             self._source = data
             self._data, self._data_size = PyBytes_AS_STRING(data), size
             return 0
-        _append(&self._kept, &self._kept_size, &self._kept_capacity, PyBytes_AS_STRING(data), size)
-        self._data, self._data_size = self._kept, self._kept_size
+        append(&self._kept, PyBytes_AS_STRING(data), size)
+        self._data, self._data_size = self._kept.data, self._kept.size
         return 0
 
     cdef int finish(self) except -1:
         cdef Py_ssize_t rest = self._data_size - self._start
         if rest == 0:
-            self._kept_size = 0
-            if self._kept_capacity > KEEP_BYTES:
-                free(self._kept)
-                self._kept, self._kept_capacity = NULL, 0
-        elif self._data == self._kept:
+            clear(&self._kept, KEEP_BYTES)
+        elif self._data == self._kept.data:
             if self._start:
-                memmove(self._kept, self._kept + self._start, rest)
-                self._kept_size = rest
+                memmove(self._kept.data, self._kept.data + self._start, rest)
+                self._kept.size = rest
         else:
-            _append(
-                &self._kept, &self._kept_size, &self._kept_capacity,
-                self._data + self._start, rest,
-            )
+            append(&self._kept, self._data + self._start, rest)
         self._pos -= self._start
         self._start = 0
         self._source = None

@@ -30,7 +30,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ._arena_py import Arena
+from .arena import Arena
 
 REMEMBERED_EPOCHS = 8
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from ._arena_py import Arena
+from .arena import Arena
 from .base import Kind, Outcome
 from .coherence import Coherence
 from .options import L1Options

@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
-from ._pipe_py import DISCARD, UpstreamPipe, Waiter
+from typing import TYPE_CHECKING
+
+from ._pipe_py import DISCARD, Waiter
+from .core import CORE
+
+if TYPE_CHECKING or CORE == "py":
+    from ._pipe_py import UpstreamPipe
+else:
+    from ._pipe import UpstreamPipe
 
 __all__ = ["DISCARD", "UpstreamPipe", "Waiter"]

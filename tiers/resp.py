@@ -1,32 +1,27 @@
-"""The RESP codec: chooses the twin, and holds the few constant replies and encoders.
-
-`TERRACE_CORE=py` forces the readable Python twin. There is no compiled twin in
-this build, so forcing `c` is an error rather than a silent fallback.
-"""
+"""The RESP codec: chooses the twin of the scanners, and holds constant replies and encoders."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import hiredis
 
-from ._replies_py import ReplyScanner, to_resp2
-from ._resp_py import Request, RequestScanner, pack, parse_integer, split_inline
+from ._replies_py import to_resp2
+from ._resp_py import Request, pack, parse_integer, split_inline
+from .core import CORE
+
+if TYPE_CHECKING or CORE == "py":
+    from ._replies_py import ReplyScanner
+    from ._resp_py import RequestScanner
+else:
+    from ._resp import ReplyScanner, RequestScanner
 
 __all__ = [
     "CORE", "NIL", "NULL2", "NULL3", "OK", "PONG", "QUEUED", "ReplyScanner", "Request",
     "RequestScanner", "array", "bulk", "decode", "error", "integer", "mapping", "null", "pack",
     "parse_integer", "push", "simple", "split_inline", "to_resp2",
 ]  # fmt: skip
-
-CORE = "py"
-if os.environ.get("TERRACE_CORE", CORE) != CORE:
-    raise ImportError(
-        f"TERRACE_CORE={os.environ['TERRACE_CORE']}: only the Python core (py) is in this build; "
-        "unset TERRACE_CORE"
-    )
 
 OK = b"+OK\r\n"
 PONG = b"+PONG\r\n"

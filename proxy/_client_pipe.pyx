@@ -1,0 +1,867 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+"""One client's pipe compiled: the twin of `_client_pipe_py`.
+
+It behaves identically; the Python twin, with `dispatch`, `reads` and `slots`, is the
+definition of correct. Three kinds of commands pass without running Python or making an
+object: L1 hits, forwarded reads of keys that no mapping knows, and writes with known
+keys, the coherence steps included. Everything else goes to `run_one`, one command at a
+time, so that a pipeline which mixes them is slow only where it has to be.
+
+What a record in flight keeps (`Pending`): READ and FILL the key, then the variant;
+WRITE its keys, each behind its length.
+"""
+
+from collections import deque
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.ref cimport Py_DECREF, Py_INCREF
+from libc.stdint cimport uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memcmp, memcpy
+
+from tiers._arena cimport Arena
+from tiers._buffer cimport Buffer, append, clear, reserve
+from tiers._pipe cimport FAST, FastWaiter, Pending, UpstreamPipe
+from tiers._resp cimport COMMAND, NEED_MORE, RequestScanner
+
+from tiers.resp import to_resp2
+
+from ._client_pipe_py import SPILL_BYTES
+from .commands import Kind
+
+cdef enum:
+    # Ways
+    PYTHON = 0
+    CACHED = 1
+    READ = 2
+    WRITE = 3
+    # What a record in flight is
+    PTTL = 0  # of the key of the FILL behind it
+    FILL = 1  # a cached read that may fill L1
+    UNFILLED = 2  # a cached read that may not
+    FORWARDED = 3  # any other read
+    WRITTEN = 4
+
+    TTL_ABSENT = -2  # what PTTL says of a key that is not there
+    TTL_NONE = -1
+    TO_COME = -1
+    BIG_BYTES = 16 * 1024  # from here on a reply is passed on as an object of its own
+    KEEP_BYTES = 64 * 1024  # an output buffer up to this size is kept
+    VARIANT_MAX_BYTES = 4096  # reads with longer arguments go through Python
+
+cdef Py_ssize_t _SPILL = SPILL_BYTES
+cdef bytes _EMPTY = b""
+
+
+cdef class Lane:
+    """What all clients of one worker share: tiers, statistics, the table, counters of the lane."""
+
+    def __init__(self, stack, stats, clock, table, bounds_s):
+        self.stack, self.stats, self.clock = stack, stats, clock
+        self._l1, self._l2 = stack.l1, stack.l2
+        self.open = True
+        if self._l1 is not None:
+            self._coherence = self._l1.coherence
+            self.arena = self._l1.arena
+            self.max_value_bytes = self._l1.options.max_value_bytes
+            self.max_age_s = self._l1.options.max_age_s
+            self.ping_after_s = self._coherence.max_staleness_s / 3
+        mappings = stack.l3.mappings if stack.l3 is not None else ()
+        self._prefixes = [mapping.prefix for mapping in mappings]
+        self._bound_count = len(bounds_s)
+        for i, bound in enumerate(bounds_s):
+            self._bounds[i] = bound
+        self._build(list(table.rows.values()))
+
+    def __dealloc__(self):
+        free(self._rows)
+        free(self._index)
+
+    def _build(self, list rows):
+        cdef Py_ssize_t size = 64, i
+        cdef Row* row
+        cdef uint64_t at
+        while size < 4 * len(rows):
+            size *= 2
+        self._mask = size - 1
+        self._rows = <Row*>calloc(len(rows), sizeof(Row))
+        self._index = <int*>malloc(size * sizeof(int))
+        if self._rows == NULL or self._index == NULL:
+            raise MemoryError
+        for i in range(size):
+            self._index[i] = -1
+        self._names, self._rules = [], []
+        for i, command in enumerate(rows):
+            row = &self._rows[i]
+            name = command.name.encode()
+            self._names.append(command.name)
+            self._rules.append(command.resp2)
+            if len(name) > NAME_MAX_BYTES:
+                continue
+            memcpy(row.name, PyBytes_AS_STRING(name), len(name))
+            row.name_size = len(name)
+            row.way = _way(command)
+            row.arity, row.max_args = command.arity, command.max_args
+            if command.keys is not None:
+                row.first, row.last, row.step = command.keys
+            row.portable = command.portable or command.kind is Kind.CACHED
+            row.is_get = command.name == "GET"
+            row.null_array = command.resp2 == "null_array"
+            at = _hash_name(row.name, row.name_size)
+            while self._index[at & self._mask] >= 0:
+                at += 1
+            self._index[at & self._mask] = i
+        self._row_count = len(rows)
+
+    cdef Row* find(self, const char* name, Py_ssize_t size) noexcept nogil:
+        """The row of a command in any spelling, or NULL."""
+        cdef char upper[NAME_MAX_BYTES]
+        cdef Py_ssize_t i
+        cdef uint64_t at
+        cdef Row* row
+        if size > NAME_MAX_BYTES:
+            return NULL
+        for i in range(size):
+            upper[i] = name[i] - 32 if b"a" <= name[i] <= b"z" else name[i]
+        at = _hash_name(upper, size)
+        while self._index[at & self._mask] >= 0:
+            row = &self._rows[self._index[at & self._mask]]
+            if row.name_size == size and not memcmp(row.name, upper, size):
+                return row
+            at += 1
+        return NULL
+
+    cdef bint needs_python(self, const char* key, Py_ssize_t size):
+        """Whether a mapping may know this key."""
+        cdef bytes prefix
+        for prefix in self._prefixes:
+            if size >= PyBytes_GET_SIZE(prefix) and not memcmp(
+                key, PyBytes_AS_STRING(prefix), PyBytes_GET_SIZE(prefix)
+            ):
+                return True
+        return False
+
+    cdef int refresh(self) except -1:
+        """Look at the connections again: they may have been replaced."""
+        l2 = self._l2
+        self.plain2, self.plain3, self.tracked = l2.plain[2], l2.plain[3], l2.tracked
+        self.plain2_pipe = self.plain2.upstream.pipe
+        self.plain3_pipe = self.plain3.upstream.pipe
+        self.tracked_pipe = self.tracked.upstream.pipe if self.tracked is not None else None
+        self.stalled = l2.stalled
+        self.live = self._coherence is not None and self._coherence.live
+        return 0
+
+    cdef UpstreamPipe pipe_of(self, object via):
+        if via is self.tracked:
+            return self.tracked_pipe
+        if via is self.plain2:
+            return self.plain2_pipe
+        if via is self.plain3:
+            return self.plain3_pipe
+        return None
+
+    cdef void observe(
+        self, Level* level, double seconds, unsigned long long count
+    ) noexcept nogil:
+        cdef Py_ssize_t low = 0, high = self._bound_count, middle
+        while low < high:
+            middle = (low + high) // 2
+            if self._bounds[middle] < seconds:
+                low = middle + 1
+            else:
+                high = middle
+        level.buckets[low] += count
+        level.sum_s += seconds * count
+
+    def fold(self):
+        """Add to the statistics what was counted here since the last time."""
+        cdef Py_ssize_t i
+        stats = self.stats
+        for i in range(self._row_count):
+            if self._rows[i].count:
+                stats.commands[self._names[i]] += self._rows[i].count
+                self._rows[i].count = 0
+        self._fold_level(&self.l1, stats.l1)
+        self._fold_level(&self.l2, stats.l2)
+        stats.fills += self.fills
+        stats.fills_refused += self.fills_refused
+        self.fills = self.fills_refused = 0
+
+    cdef _fold_level(self, Level* level, stats):
+        cdef Py_ssize_t i
+        stats.hits += level.hits
+        stats.misses += level.misses
+        level.hits = level.misses = 0
+        histogram = stats.seconds
+        for i in range(self._bound_count + 1):
+            histogram.counts[i] += level.buckets[i]
+            level.buckets[i] = 0
+        histogram.sum_s += level.sum_s
+        level.sum_s = 0
+
+
+def _way(command):
+    if command.may_block or command.numkeys_at:
+        return PYTHON
+    if command.kind is Kind.CACHED:
+        return CACHED if command.name != "MGET" else PYTHON
+    if command.kind is Kind.READ:
+        return READ
+    if command.kind is Kind.WRITE:
+        return WRITE if command.keys is not None else PYTHON
+    return PYTHON
+
+
+cdef uint64_t _hash_name(const char* name, Py_ssize_t size) noexcept nogil:
+    # FNV-1a; the table is fixed, nobody can flood it.
+    cdef uint64_t h = 14695981039346656037ULL
+    cdef Py_ssize_t i
+    for i in range(size):
+        h = (h ^ <unsigned char>name[i]) * 1099511628211ULL
+    return h
+
+
+cdef class ClientPipe(FastWaiter):
+    """The part of a session that every command passes through; see `_client_pipe_py`."""
+
+    def __init__(self, Lane lane, RequestScanner scanner, user):
+        self.lane = lane
+        self.stack, self.stats, self.clock = lane.stack, lane.stats, lane.clock
+        self.scanner = scanner
+        self.active_at = self.clock()
+        self.last_command = ""
+        self.proto = 2
+        self.get_variant = _EMPTY
+        self.user = user
+        self.reply_mode = "on"
+        self.backlog = deque()
+        self.blocked = ""
+        self.wake = self.spill = _nothing
+        self._chunks = []
+
+    def __dealloc__(self):
+        cdef Py_ssize_t i
+        for i in range(self._count):
+            _free_slot(&self._ring[(self._head + i) & (self._capacity - 1)])
+        free(self._ring)
+        free(self._out.data)
+        free(self._variant.data)
+
+    def run_one(self, request, now):
+        raise NotImplementedError
+
+    def on_protocol_error(self):
+        raise NotImplementedError
+
+    # Input
+
+    def feed(self, bytes data):
+        """Run the commands completed by `data`, or queue them behind what blocks."""
+        cdef RequestScanner scanner = self.scanner
+        if self.closing:
+            scanner.feed(data)
+            return
+        if self.blocked or self.backlog:
+            self.backlog.extend(scanner.feed(data))
+            self.wake()
+        else:
+            scanner.begin(data)
+            try:
+                self._run()
+            finally:
+                scanner.finish()
+        if scanner.error is not None and not self.closing:
+            self.on_protocol_error()
+
+    cdef int _run(self) except -1:
+        cdef RequestScanner scanner = self.scanner
+        cdef double now = self.clock()
+        cdef bint fast = self._is_fast(), may_hit = fast and self.can_hit(now)
+        cdef int kind
+        self.active_at = now
+        self._fresh = False
+        self._hits = 0
+        self._released = 0
+        while True:
+            kind = scanner.next()
+            if kind == NEED_MORE:
+                break
+            if fast and kind == COMMAND and self._try(now, may_hit):
+                if self._released > _SPILL:
+                    self._released = 0
+                    self.spill()
+                    if self.closing:
+                        break
+                continue
+            self.run_one(scanner.request(), now)
+            if self.blocked or self.closing:
+                while scanner.next() != NEED_MORE:
+                    self.backlog.append(scanner.request())
+                break
+            self._fresh = False
+            fast = self._is_fast()
+            may_hit = fast and self.can_hit(now)
+        if self._hits:
+            self._count_hits(now)
+        return 0
+
+    cdef _count_hits(self, double began):
+        cdef unsigned long long hits = self._hits
+        self._hits = 0
+        self._want_l1(began)
+        self.lane.l1.hits += hits
+        # Per batch, not per hit: reading the clock costs as much as the hit.
+        self.lane.observe(&self.lane.l1, (<double>self.clock() - began) / hits, hits)
+
+    cdef _want_l1(self, double now):
+        """Keep the watermark moving while hits are served, as `L2Redis.want_l1`."""
+        cdef UpstreamPipe pipe
+        self._look()
+        pipe = self.lane.tracked_pipe
+        if (
+            pipe is not None
+            and now - pipe.last_sent_at >= self.lane.ping_after_s
+            and not pipe.has_unsent()
+        ):
+            self.lane._l2.want_l1(now)
+
+    cdef _look(self):
+        if not self._fresh:
+            self._fresh = True
+            self.lane.refresh()
+
+    cdef bint _is_fast(self) except -1:
+        return (
+            self.lane.open
+            and self.authenticated
+            and self.pin is None
+            and self.reply_mode == "on"
+            and self.user.unrestricted
+        )
+
+    def can_hit(self, double now):
+        """Whether the same-tick L1 path is open (rule 3 of session.py, and the watermark)."""
+        return (
+            self.lane.arena is not None
+            and not self.opaque_in_flight
+            and self.pin is None
+            and self.authenticated
+            and self.reply_mode == "on"
+            and self.lane._coherence.is_open(now)
+        )
+
+    # Commands that need no Python. Each returns whether it took the command.
+
+    cdef int _try(self, double now, bint may_hit) except -1:
+        cdef RequestScanner scanner = self.scanner
+        cdef Row* row = self.lane.find(scanner.base + scanner.at[0], scanner.length[0])
+        cdef Py_ssize_t argc = scanner.argc
+        if row == NULL:
+            return False
+        if row.way == CACHED:
+            if (argc != row.arity if row.arity >= 0 else argc < -row.arity) or (
+                row.max_args and argc > row.max_args
+            ):
+                return False
+            return self._cached(row, now, may_hit)
+        if row.way == READ:
+            return self._read(row, now)
+        if row.way == WRITE:
+            return self._write(row, now)
+        return False
+
+    cdef int _cached(self, Row* row, double now, bint may_hit) except -1:
+        cdef Lane lane = self.lane
+        cdef Arena arena = lane.arena
+        cdef RequestScanner scanner = self.scanner
+        cdef const char* key = scanner.base + scanner.at[1]
+        cdef Py_ssize_t key_size = scanner.length[1], variant_size = 0
+        cdef const char* variant = NULL
+        cdef uint64_t h = 0
+        cdef UpstreamPipe pipe
+        cdef Pending* request
+        cdef bint fills
+        if arena is not None:
+            if not row.is_get:
+                if scanner.size > VARIANT_MAX_BYTES:
+                    return False
+                self._name_variant(row)
+                variant, variant_size = self._variant.data, self._variant.size
+            else:
+                variant, variant_size = PyBytes_AS_STRING(self.get_variant), PyBytes_GET_SIZE(self.get_variant)
+            h = arena.hash_key(key, key_size)
+            if may_hit and self._hit(h, key, key_size, variant, variant_size, now):
+                row.count += 1
+                self._hits += 1
+                return True
+        self._look()
+        if lane.stalled or (lane._prefixes and lane.needs_python(key, key_size)):
+            return False
+        if arena is not None:
+            self._want_l1(now)
+        pipe = self._route(row, True)
+        if pipe is None or not pipe.has_room() or pipe.count() + 2 > pipe.max_in_flight:
+            return False
+        if arena is not None:
+            lane.l1.misses += 1
+        fills = pipe is lane.tracked_pipe
+        if fills:
+            request = pipe.add(FAST, self.db)
+            request.op = PTTL
+            request.waiter = <void*>self
+            Py_INCREF(self)
+            pipe.write_pttl(key, key_size)
+        request = self._send(pipe, row, FILL if fills else UNFILLED)
+        request.started = now
+        request.hash = h
+        request.token = arena.begin_fill_c(h) if fills and lane.live else 0
+        request.epoch = arena.epoch_c() if fills else 0
+        if arena is not None:
+            pipe.keep(request, key, key_size)
+            pipe.keep(request, variant, variant_size)
+            request.key_size = key_size
+        return True
+
+    cdef int _name_variant(self, Row* row) except -1:
+        """The variant of a read that is not GET: protocol, database, and its very bytes."""
+        cdef RequestScanner scanner = self.scanner
+        cdef bytes head
+        clear(&self._variant, KEEP_BYTES)
+        if self.db == 0:
+            append(&self._variant, "2:0:" if self.proto == 2 else "3:0:", 4)
+        else:
+            head = b"%d:%d:" % (self.proto, self.db)
+            append(&self._variant, PyBytes_AS_STRING(head), PyBytes_GET_SIZE(head))
+        append(&self._variant, scanner.base, scanner.size)
+        return 0
+
+    cdef int _hit(
+        self, uint64_t h, const char* key, Py_ssize_t key_size, const char* variant,
+        Py_ssize_t variant_size, double now,
+    ) except -1:
+        cdef Buffer* out = &self._out
+        cdef Py_ssize_t room, size
+        cdef Slot* slot
+        reserve(out, 512)
+        while True:
+            room = out.capacity - out.size
+            size = self.lane.arena.get_into(
+                h, key, key_size, variant, variant_size, now, out.data + out.size, room
+            )
+            if size < 0:
+                return False
+            if size <= room:
+                break
+            reserve(out, size)
+        if size == 3 and self.proto == 2 and out.data[out.size] == b"_":
+            memcpy(out.data + out.size, b"$-1\r\n", 5)
+            size = 5
+        self._released += size
+        if not self._count:
+            out.size += size
+        else:  # in its turn
+            slot = self._push()
+            slot.data = <char*>malloc(size)
+            if slot.data == NULL:
+                raise MemoryError
+            memcpy(slot.data, out.data + out.size, size)
+            slot.size = size
+        return True
+
+    cdef int _read(self, Row* row, double now) except -1:
+        cdef RequestScanner scanner = self.scanner
+        cdef UpstreamPipe pipe
+        self._look()
+        if self.lane._prefixes and self._knows_mapped(row):
+            return False
+        pipe = self._route(row, False)
+        if pipe is None or not pipe.has_room():
+            return False
+        self._send(pipe, row, FORWARDED)
+        return True
+
+    cdef bint _knows_mapped(self, Row* row) except -1:
+        """Whether a mapping may know one of the keys."""
+        cdef RequestScanner scanner = self.scanner
+        cdef Py_ssize_t i, end = row.last if row.last >= 0 else scanner.argc + row.last
+        if not row.first:
+            return False
+        i = row.first
+        while i <= end and i < scanner.argc:
+            if self.lane.needs_python(scanner.base + scanner.at[i], scanner.length[i]):
+                return True
+            i += row.step
+        return False
+
+    cdef int _write(self, Row* row, double now) except -1:
+        cdef RequestScanner scanner = self.scanner
+        cdef Arena arena = self.lane.arena
+        cdef UpstreamPipe pipe
+        cdef Pending* request
+        cdef const char* key
+        cdef uint32_t key_size
+        cdef Py_ssize_t i, end
+        if self.mapped_in_flight:
+            return False
+        self._look()
+        if self.lane._prefixes and self._knows_mapped(row):
+            return False
+        pipe = self._route(row, True)
+        if pipe is None or not pipe.has_room():
+            return False
+        request = self._send(pipe, row, WRITTEN)
+        if arena is None:
+            return True
+        end = row.last if row.last >= 0 else scanner.argc + row.last
+        i = row.first
+        while i <= end and i < scanner.argc:
+            key, key_size = scanner.base + scanner.at[i], scanner.length[i]
+            arena.begin_write_c(arena.hash_key(key, key_size), key, key_size)
+            pipe.keep(request, <const char*>&key_size, sizeof(key_size))
+            pipe.keep(request, key, key_size)
+            i += row.step
+        return True
+
+    cdef UpstreamPipe _route(self, Row* row, bint tracked):
+        """The connection for this command, as `dispatch.route`; None leaves it to Python."""
+        cdef Lane lane = self.lane
+        cdef object via = self.via
+        if via is None or not self.in_flight:
+            via = lane.plain3 if self.proto == 3 else lane.plain2
+            if tracked and row.portable and lane.tracked_pipe is not None and lane.tracked_pipe.ready:
+                via = lane.tracked
+            self.via = via
+        elif via is lane.plain2:
+            if self.proto == 3:
+                return None
+        elif self.proto == 2 and not row.portable:
+            return None
+        return lane.pipe_of(via)
+
+    cdef Pending* _send(self, UpstreamPipe pipe, Row* row, int op) except NULL:
+        """Queue the command as it came; its slot is the next among the replies."""
+        cdef RequestScanner scanner = self.scanner
+        cdef Pending* request = pipe.add(FAST, self.db)
+        cdef Py_ssize_t index = row - self.lane._rows
+        request.op = op
+        request.waiter = <void*>self
+        Py_INCREF(self)
+        request.seq = self._head_seq + self._count
+        request.command = index
+        request.proto = self.proto
+        pipe.write(scanner.base, scanner.size)
+        self._push()
+        self.in_flight += 1
+        row.count += 1
+        self.last_command = <str>self.lane._names[index]
+        return request
+
+    # Replies to them
+
+    cdef int on_frame(
+        self, Pending* request, const char* keys, const char* frame, Py_ssize_t size,
+        double sent_at, UpstreamPipe pipe,
+    ) except -1:
+        cdef Lane lane = self.lane
+        cdef long long pttl_ms
+        cdef const char* stored
+        cdef Py_ssize_t stored_size
+        cdef bytes converted = None
+        if request.op == PTTL:
+            pipe.pttl_ms = _pttl(frame)
+            pipe.pttl_known = frame[0] == b":"
+            return 0
+        stored, stored_size = frame, size
+        if request.op == WRITTEN:
+            self._end_write(request, keys)
+            converted = self._convert(request, pipe, &frame, &size)
+        elif request.op == FORWARDED:
+            converted = self._convert(request, pipe, &frame, &size)
+        else:
+            pttl_ms = pipe.pttl_ms if request.op == FILL and pipe.pttl_known else TTL_NONE
+            if pttl_ms == TTL_ABSENT:
+                lane.l2.misses += 1
+            else:
+                lane.l2.hits += 1
+                if pipe.fed_at == 0:
+                    pipe.fed_at = self.clock()
+                lane.observe(&lane.l2, pipe.fed_at - request.started, 1)
+            converted = self._convert(request, pipe, &frame, &size)
+            if request.op == FILL and pipe.pttl_known and request.token:
+                if not lane._rows[request.command].is_get:
+                    stored, stored_size = frame, size
+                self._commit(request, keys, stored, stored_size, sent_at, pttl_ms)
+        self._finish(request.seq, frame, size)
+        pipe.touch(self)
+        return 0
+
+    cdef bytes _convert(
+        self, Pending* request, UpstreamPipe pipe, const char** frame, Py_ssize_t* size
+    ):
+        """Point to the reply as this client's protocol writes it; the object that holds it."""
+        cdef bytes converted
+        cdef char kind = frame[0][0]
+        if request.proto == 3 or pipe is self.lane.plain2_pipe:
+            return None
+        if kind == b"+" or kind == b"-" or kind == b":" or kind == b"$":
+            return None
+        if kind == b"_":
+            if self.lane._rows[request.command].null_array:
+                frame[0], size[0] = b"*-1\r\n", 5
+            else:
+                frame[0], size[0] = b"$-1\r\n", 5
+            return None
+        converted = to_resp2(
+            PyBytes_FromStringAndSize(frame[0], size[0]), self.lane._rules[request.command]
+        )
+        frame[0], size[0] = PyBytes_AS_STRING(converted), PyBytes_GET_SIZE(converted)
+        return converted
+
+    cdef int _commit(
+        self, Pending* request, const char* keys, const char* stored, Py_ssize_t size,
+        double sent_at, long long pttl_ms,
+    ) except -1:
+        """Fill L1, as `L1Memory.commit`."""
+        cdef Lane lane = self.lane
+        cdef double age_s = lane.max_age_s
+        cdef Py_ssize_t variant_size = request.keys_size - request.key_size
+        if pttl_ms >= 0:
+            age_s = min(age_s, pttl_ms / 1000.0)
+        if (
+            stored[0] != b"-" and stored[0] != b"!" and size <= lane.max_value_bytes
+            and lane.arena.commit_c(
+                request.hash, keys, request.key_size, keys + request.key_size, variant_size,
+                stored, size, request.token, request.epoch, sent_at + age_s,
+            )
+        ):
+            lane.fills += 1
+        else:
+            lane.fills_refused += 1
+        return 0
+
+    cdef int _end_write(self, Pending* request, const char* keys) except -1:
+        cdef Arena arena = self.lane.arena
+        cdef Py_ssize_t at = 0
+        cdef uint32_t size
+        while at < request.keys_size:
+            memcpy(&size, keys + at, sizeof(size))
+            at += sizeof(size)
+            arena.end_write_c(arena.hash_key(keys + at, size), keys + at, size)
+            at += size
+        return 0
+
+    cdef int on_frame_lost(
+        self, Pending* request, const char* keys, str reason, bint sent
+    ) except -1:
+        cdef bytes reply, key, variant
+        if request.op == PTTL:
+            return 0  # the read behind it is lost, too
+        if request.op == WRITTEN:
+            self._end_write(request, keys)
+            reply = self.lost_write(reason, sent)
+        elif request.op == FORWARDED:
+            reply = self.lost_read(None, _EMPTY, request.proto, reason)
+        else:
+            key = PyBytes_FromStringAndSize(keys, request.key_size)
+            variant = PyBytes_FromStringAndSize(
+                keys + request.key_size, request.keys_size - request.key_size
+            )
+            reply = self.lost_read(key, variant, request.proto, reason)
+        self._finish(request.seq, PyBytes_AS_STRING(reply), PyBytes_GET_SIZE(reply))
+        self.wake()
+        return 0
+
+    def lost_read(self, key, variant, proto, reason):
+        """The reply to a read that L2 will not answer; `key` where L1 may hold it."""
+        raise NotImplementedError
+
+    def lost_write(self, reason, sent):
+        """The reply to a write that L2 did not answer."""
+        raise NotImplementedError
+
+    cdef int _finish(self, uint64_t seq, const char* reply, Py_ssize_t size) except -1:
+        """A reply for the slot of this number, if it is still wanted."""
+        cdef uint64_t place = seq - self._head_seq
+        cdef Slot* slot
+        self.in_flight -= 1
+        if place >= <uint64_t>self._count:
+            return 0  # forgotten
+        if place == 0:
+            self._pop()
+            self._emit(reply, size)
+            self._release()
+            return 0
+        slot = &self._ring[(self._head + place) & (self._capacity - 1)]
+        slot.data = <char*>malloc(size)
+        if slot.data == NULL:
+            raise MemoryError
+        memcpy(slot.data, reply, size)
+        slot.size = size
+        return 0
+
+    cdef int deliver(self) except -1:
+        self.wake()
+        return 0
+
+    # Output
+
+    def reply(self, bytes reply):
+        """Answer the current command at once (in its turn)."""
+        cdef Slot* slot
+        if self.is_muted:
+            return
+        if not self._count:
+            self._emit_object(reply)
+            return
+        slot = self._push()
+        slot.data = <char*>malloc(PyBytes_GET_SIZE(reply))
+        if slot.data == NULL:
+            raise MemoryError
+        memcpy(slot.data, PyBytes_AS_STRING(reply), PyBytes_GET_SIZE(reply))
+        slot.size = PyBytes_GET_SIZE(reply)
+
+    def push(self, bytes frame):
+        """An out-of-band message: after everything already released, before what is not."""
+        self._release()
+        self._emit_object(frame)
+        self.wake()
+
+    def add_slot(self, slot):
+        """Reserve the next place among the replies for a request going upstream."""
+        cdef Slot* place = self._push()
+        place.waiter = <void*>slot
+        place.muted = self.is_muted
+        Py_INCREF(slot)
+        self.in_flight += 1
+
+    def finished(self):
+        """A slot got its reply."""
+        self.in_flight -= 1
+        self.wake()
+
+    @property
+    def is_muted(self):
+        return self.reply_mode == "off" or self.reply_mode == "skipping"
+
+    @property
+    def slot_count(self):
+        return self._count
+
+    def forget_slots(self):
+        """Nothing that is in flight will be answered any more."""
+        while self._count:
+            self._pop()
+
+    def release(self):
+        self._release()
+
+    @property
+    def has_output(self):
+        return self._out.size > 0 or bool(self._chunks)
+
+    def take_output(self):
+        cdef bytes data
+        self._release()
+        if not self._chunks:
+            if not self._out.size:
+                return _EMPTY
+            data = PyBytes_FromStringAndSize(self._out.data, self._out.size)
+        else:
+            self._cut()
+            data = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
+            self._chunks = []
+        clear(&self._out, KEEP_BYTES)
+        return data
+
+    cdef _cut(self):
+        if self._out.size:
+            self._chunks.append(PyBytes_FromStringAndSize(self._out.data, self._out.size))
+            self._out.size = 0
+
+    cdef int _emit(self, const char* data, Py_ssize_t size) except -1:
+        if size >= BIG_BYTES:
+            self._cut()
+            self._chunks.append(PyBytes_FromStringAndSize(data, size))
+        else:
+            append(&self._out, data, size)
+        return 0
+
+    cdef int _emit_object(self, bytes reply) except -1:
+        if PyBytes_GET_SIZE(reply) >= BIG_BYTES:
+            self._cut()
+            self._chunks.append(reply)
+        else:
+            append(&self._out, PyBytes_AS_STRING(reply), PyBytes_GET_SIZE(reply))
+        return 0
+
+    cdef Slot* _push(self) except NULL:
+        cdef Slot* slot
+        if self._count == self._capacity:
+            self._grow()
+        slot = &self._ring[(self._head + self._count) & (self._capacity - 1)]
+        slot.waiter, slot.data, slot.size, slot.muted = NULL, NULL, TO_COME, False
+        self._count += 1
+        return slot
+
+    def _grow(self):
+        cdef Py_ssize_t capacity = max(8, 2 * self._capacity), i
+        cdef Slot* ring = <Slot*>malloc(capacity * sizeof(Slot))
+        if ring == NULL:
+            raise MemoryError
+        for i in range(self._count):
+            ring[i] = self._ring[(self._head + i) & (self._capacity - 1)]
+        free(self._ring)
+        self._ring, self._capacity, self._head = ring, capacity, 0
+
+    cdef int _pop(self) except -1:
+        cdef Slot slot = self._ring[self._head]
+        self._head = (self._head + 1) & (self._capacity - 1)
+        self._count -= 1
+        self._head_seq += 1
+        _free_slot(&slot)
+        return 0
+
+    cdef int _release(self) except -1:
+        """Give out what is at the head and ready."""
+        cdef Slot* slot
+        while self._count:
+            slot = &self._ring[self._head]
+            if slot.waiter != NULL:
+                reply = (<object>slot.waiter).reply
+                if reply is None:
+                    return 0
+                if not slot.muted:
+                    self._emit_object(reply)
+            elif slot.size == TO_COME:
+                return 0
+            else:
+                self._emit(slot.data, slot.size)
+            self._pop()
+        return 0
+
+
+cdef void _free_slot(Slot* slot) noexcept:
+    if slot.waiter != NULL:
+        waiter = <object>slot.waiter
+        slot.waiter = NULL
+        Py_DECREF(waiter)
+    free(slot.data)
+    slot.data = NULL
+
+
+cdef long long _pttl(const char* frame) noexcept nogil:
+    """The integer of a `:n` reply."""
+    cdef long long total = 0
+    cdef Py_ssize_t i = 1
+    cdef bint negative = frame[1] == b"-"
+    if negative:
+        i = 2
+    while 48 <= frame[i] <= 57 and i < 20:
+        total = total * 10 + (frame[i] - 48)
+        i += 1
+    return -total if negative else total
+
+
+def _nothing():
+    pass

@@ -1,0 +1,32 @@
+"""Which core runs: the compiled modules where they were built, else their readable Python twins.
+
+`TERRACE_CORE=c` or `py` forces one; a forced core that cannot be loaded is an error, not a
+silent fallback. All modules with twins ask here, so a process never mixes them.
+"""
+
+from __future__ import annotations
+
+import os
+from importlib.util import find_spec
+
+COMPILED = ("tiers._arena", "tiers._pipe", "tiers._resp")
+
+
+def choose(wanted: str) -> str:
+    """ "c" or "py". Raises ImportError naming the option when the wanted core is not there."""
+    if wanted not in ("", "c", "py"):
+        raise ImportError(f"TERRACE_CORE={wanted}: the cores are c (compiled) and py (Python)")
+    if wanted == "py":
+        return "py"
+    missing = [name for name in COMPILED if find_spec(name) is None]
+    if missing and wanted == "c":
+        raise ImportError(
+            f"TERRACE_CORE=c: the compiled core was not built ({', '.join(missing)}); run "
+            "`make build` with a C compiler and Python's headers installed, or unset TERRACE_CORE"
+        )
+    if missing:
+        return "py"
+    return "c"
+
+
+CORE = choose(os.environ.get("TERRACE_CORE", ""))
