@@ -235,6 +235,13 @@ cdef class Arena:
     # Workers
 
     @property
+    def writes_in_flight(self):
+        cdef uint64_t slot, total = 0
+        for slot in range(self.a.header.slot_mask + 1):
+            total += self.a.in_flight[slot]
+        return total
+
+    @property
     def worker(self):
         return self.a.worker
 

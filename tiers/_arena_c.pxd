@@ -21,7 +21,7 @@ cdef extern from "_arena_check.h" nogil:
 
     ctypedef struct arena_header:
         uint64_t max_bytes, reserve_bytes, index_bytes, ghost_buckets, table_bytes
-        uint64_t stripe_mask, generation
+        uint64_t slot_mask, stripe_mask, generation
         uint32_t workers
         arena_log small
         arena_log main
@@ -47,6 +47,7 @@ cdef extern from "_arena_check.h" nogil:
         arena_stripe* stripes
         uint32_t worker, max_variants
         double max_staleness
+        uint32_t* in_flight
 
     int arena_map(arena_t*, uint64_t reserve_bytes, uint32_t workers, uint64_t slots,
                   const uint64_t* seed)

@@ -295,6 +295,11 @@ class Arena:
         self.invalidate(key)
         self._writes[hash(key) & _MASK] -= 1
 
+    @property
+    def writes_in_flight(self) -> int:
+        """Begun by this process and not ended."""
+        return sum(self._writes)
+
     def flush(self) -> None:
         """Forget everything, O(slots): entries of the old store are freed a few per insert."""
         self._tokens[:] = [next(self._fresh)] * SLOTS

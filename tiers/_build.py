@@ -38,6 +38,7 @@ def extensions(root: Path) -> list[Extension]:
                 for pattern in ("*.h", "*.pxd")
                 for path in (root / package).glob(pattern)
             ),
+            include_dirs=["tiers"],
             extra_compile_args=compile_args,
             extra_link_args=["-fsanitize=address,undefined"] if sanitize else [],
             optional=os.environ.get("TERRACE_CORE") != "c",

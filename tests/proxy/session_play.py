@@ -243,7 +243,7 @@ class Play:
 
     @property
     def writes_in_flight(self) -> int:
-        return 0 if self.l1 is None else sum(self.l1.arena._writes)
+        return 0 if self.l1 is None else self.l1.arena.writes_in_flight
 
     def cached(self, key: str, variant: bytes = b"") -> bytes | None:
         """What L1 would serve for GET."""

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.tiers.splits import cut
-from tests.tiers.twins import twins
+from tests.tiers.twin_modules import twins
 from tiers.errors import ProtocolError
 from tiers.pipe import DISCARD, UpstreamPipe
 from tiers.resp import OK, pack

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.tiers.splits import cut, every_split
-from tests.tiers.twins import twins
+from tests.tiers.twin_modules import twins
 from tiers._replies_py import ReplyScanner, to_resp2
 from tiers.errors import ProtocolError
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.tiers.splits import cut, every_split
-from tests.tiers.twins import twins
+from tests.tiers.twin_modules import twins
 from tiers._resp_py import RequestScanner, pack, split_inline
 
 
