@@ -191,5 +191,5 @@ def _broken_views(config: Config, checker: Checker) -> Iterator[tuple[list[KeyPa
         for rule in broken_view_rules(ViewOptions.model_validate(item)):
             yield [(*_VIEWS, i, name) for name in rule.paths], rule.what
     if not checker.is_wrong(_VIEWS):
-        for rule in broken_mapping_rules(config.l3.view):
-            yield [_VIEWS], rule.what
+        for rule in broken_mapping_rules(config.l3.view, config.l3.store):
+            yield [tuple(path.split(".")) for path in rule.paths], rule.what

@@ -12,7 +12,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from tiers import L2Options, MappingProblem, Mappings, ViewMapping, ViewOptions
+from tiers import (
+    L2Options,
+    MappingProblem,
+    Mappings,
+    StoreMappings,
+    StoreOptions,
+    ViewMapping,
+    ViewOptions,
+)
 
 from .acl_source import UsersFileError, read_users
 from .option_table import toml_text
@@ -228,6 +236,12 @@ def _redis_url_problem(url: str) -> str:
 
 def _l3(config: Config) -> Iterator[Broken]:
     l3 = config.l3
+    if l3.store and not l3.dsn:
+        yield Broken(
+            ("l3.store", "l3.dsn"),
+            "keys are to be stored but l3.dsn is empty; set l3.dsn or remove the [[l3.store]] "
+            "tables",
+        )
     if l3.view and not l3.dsn:
         yield Broken(
             ("l3.view", "l3.dsn"),
@@ -263,12 +277,19 @@ def broken_view_rules(view: ViewOptions) -> Iterator[Broken]:
             view = view.model_copy(update=_HARMLESS[option])
 
 
-def broken_mapping_rules(views: Sequence[ViewOptions]) -> Iterator[Broken]:
-    """What is wrong between views that are fine by themselves."""
+def broken_mapping_rules(
+    views: Sequence[ViewOptions], stores: Sequence[StoreOptions]
+) -> Iterator[Broken]:
+    """What is wrong with stores, and between views that are fine by themselves."""
+    mappings: Sequence[ViewMapping] = ()
     try:
-        Mappings(views)
+        mappings = tuple(Mappings(views))
     except MappingProblem as error:
         yield Broken(("l3.view",), str(error))
+    try:
+        StoreMappings(stores, mappings)
+    except MappingProblem as error:
+        yield Broken(("l3.store",), str(error))
 
 
 def _size(value_bytes: int) -> str:

@@ -18,14 +18,15 @@ from .option_table import Row, groups, item_rows, table
 
 _COLUMNS = 96
 
-_EXAMPLE_VIEW: Mapping[str, str] = {
-    "keys": '"airport:{iata}"',
-    "view": '"airport_card"',
-    "key": '{ iata = "iata" }',
-    "query": '"SELECT iata, name, city FROM airports"',
-    "refresh": '"60s"',
+_EXAMPLES: Mapping[str, str] = {
+    "l3.view[].keys": '"airport:{iata}"',
+    "l3.view[].view": '"airport_card"',
+    "l3.view[].key": '{ iata = "iata" }',
+    "l3.view[].query": '"SELECT iata, name, city FROM airports"',
+    "l3.view[].refresh": '"60s"',
+    "l3.store[].keys": '"session:*"',
 }
-"""What the commented [[l3.view]] shows where the default would explain nothing."""
+"""What the commented tables show where the default would explain nothing."""
 
 _UNITS = (
     'Durations are written "50ms", "5s", "10m", "1h" or "1d"; a bare number is seconds.',
@@ -85,7 +86,7 @@ def _sample_lines() -> Iterator[str]:
             yield f"# [[{row.path}]]"
             for item in item_rows(row).values():
                 yield from _wrapped(f"{item.help} ({item.type_text})", "#   # ")
-                yield f"#   {item.name} = {_EXAMPLE_VIEW.get(item.name, item.default_text)}"
+                yield f"#   {item.name} = {_EXAMPLES.get(item.path, item.default_text)}"
         else:
             yield f"{row.name} = {row.default_text}"
 

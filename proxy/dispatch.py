@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from tiers import DISCARD, TOMBSTONE, KeptUpstream, Upstream, read_variant
 from tiers.resp import NULL2, NULL3, Request, array, pack
 
-from . import errors, pinning
+from . import errors, pinning, store_writes
 from .command_table import TABLE
 from .commands import Command, Kind
 from .handlers import LOCAL_HANDLERS, OWN_HANDLERS
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from .session import Session
 
 _BEFORE_AUTH = frozenset(("AUTH", "HELLO", "QUIT", "RESET"))
-_DELETES = frozenset(("DEL", "UNLINK", "GETDEL"))
+DELETES = frozenset(("DEL", "UNLINK", "GETDEL"))
 _CROSS_PROTOCOL = frozenset((b"post", b"host:"))
 
 
@@ -186,9 +186,11 @@ def load_first(session: Session, command: Command, request: Request) -> bool:
     stack = session.stack
     if stack.l3 is None or session.db or session.loaded_request is request:
         return False
-    if command.overwrites_blindly(request[0]):
-        return False
     keys = command.keys_of(request[0])
+    if command.overwrites_blindly(request[0]):
+        if command.name not in DELETES:
+            return False
+        keys = stack.durable(keys)  # whether there is something to delete is in the store
     if not any(stack.mapping_of(key) is not None for key in keys):
         return False
     if session.in_flight:
@@ -240,17 +242,20 @@ def plain_read(session: Session, command: Command, request: Request, now: float)
 def write(session: Session, command: Command, request: Request, now: float) -> None:
     if _must_wait(session, request) or load_first(session, command, request):
         return
+    keys = command.keys_of(request[0])
+    if durable := session.stack.durable(keys, session.db):
+        store_writes.write(session, command, request, keys, durable)
+        return
     via = route(session, command, request, tracked=True)
     if via is None:
         return
-    keys = command.keys_of(request[0])
     l1 = session.stack.l1
     slot = WriteSlot(
         session, rule_for(session, command, via), keys, l1.coherence if l1 is not None else None
     )
     session.add_slot(slot)
-    if via.ready and command.name in _DELETES and session.stack.l3 is not None:
-        _send_tombstones(session, via, keys)
+    if via.ready:
+        send_tombstones(session, command, via, keys)
     _send(session, via, request, slot)
 
 
@@ -312,12 +317,16 @@ def _send(session: Session, via: KeptUpstream | Upstream, request: Request, slot
         slot.on_lost(via.reason, False)
 
 
-def _send_tombstones(session: Session, via: KeptUpstream | Upstream, keys: list[bytes]) -> None:
-    """Before the DEL, on the same connection: keys that must not be loaded again."""
+def send_tombstones(
+    session: Session, command: Command, via: KeptUpstream | Upstream, keys: list[bytes]
+) -> None:
+    """Before a DEL, on the same connection: keys that must not be loaded again."""
+    if command.name not in DELETES or session.stack.l3 is None:
+        return
     for key in keys:
         mapping = session.stack.mapping_of(key, session.db)
-        if mapping is not None and mapping.options.on_delete == "tombstone":
-            ttl_ms = b"%d" % round(mapping.options.ttl_s * 1000)
+        if mapping is not None and mapping.tombstone_ttl_s is not None:
+            ttl_ms = b"%d" % round(mapping.tombstone_ttl_s * 1000)
             via.send(pack([b"SET", TOMBSTONE + key, b"1", b"PX", ttl_ms]), DISCARD, session.db)
 
 

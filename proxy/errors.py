@@ -72,6 +72,10 @@ def load_failed(reason: str) -> bytes:
     return error(f"ERR terrace: L3 (postgres) is unavailable: {reason}; the key is not cached")
 
 
+def store_failed(reason: str) -> bytes:
+    return error(f"ERR terrace: L3 (postgres) is unavailable: {reason}; the command was not sent")
+
+
 def tier_failed(failure: TierUnavailable) -> bytes:
     text = "; the outcome is unknown" if failure.outcome_unknown else ""
     return error(f"ERR terrace: {failure}{text}")

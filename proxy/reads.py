@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tiers import Kind as OutcomeKind
-from tiers import Outcome, ViewMapping
+from tiers import Mapped, Outcome
 from tiers.resp import NIL, NULL2, NULL3, Request, array, bulk, to_resp2
 
 from . import errors
@@ -46,7 +46,7 @@ class ReadSlot(Slot):
         command: Command,
         request: Request,
         variant: bytes,
-        mapping: ViewMapping | None,
+        mapping: Mapped | None,
         now: float,
     ) -> None:
         super().__init__(session, rule)
@@ -118,7 +118,8 @@ class ReadSlot(Slot):
             if outcome.kind is OutcomeKind.NEGATIVE:
                 self.session.stats.l3.misses += 1
                 converted = to_resp2(reply, self.rule) if self.rule else reply
-                self.commit(reply, converted, sent_at, mapping.options.negative_ttl_s)
+                if mapping.negative_ttl_s:
+                    self.commit(reply, converted, sent_at, mapping.negative_ttl_s)
                 self.finish(converted)
             else:
                 self.on_row(outcome)
@@ -253,7 +254,7 @@ class MgetSlot(Slot):
         self.loading -= 1
         self.complete(elements)
 
-    def load(self, mapping: ViewMapping, position: int, elements: list[bytes]) -> None:
+    def load(self, mapping: Mapped, position: int, elements: list[bytes]) -> None:
         self.loading += 1
 
         def on_loaded(outcome: Outcome) -> None:
@@ -297,7 +298,7 @@ class MgetSlot(Slot):
         self.lost = True
         session = self.session
         elements: list[bytes] = [b""] * len(self.keys)
-        missing: list[tuple[ViewMapping, int]] = []
+        missing: list[tuple[Mapped, int]] = []
         for position, key in enumerate(self.keys):
             stale = session.get_suspect(key, self.variant)
             mapping = session.stack.mapping_of(key, self.db)

@@ -35,12 +35,14 @@ from .options import (
     L3Options,
     Options,
     Seconds,
+    StoreOptions,
     ViewOptions,
     parse_duration_s,
 )
 from .pipe import DISCARD
 from .resp import Request, RequestScanner
 from .stack import TOMBSTONE, TieredCache
+from .store_keys import Mapped, StoreMapping, StoreMappings
 from .tasks import TaskSet
 from .tls import CertificateError, authorities_problem, key_pair_problems
 from .upstream import Upstream, set_keepalive
@@ -61,6 +63,7 @@ __all__ = [
     "L2Redis",
     "L3Options",
     "L3Postgres",
+    "Mapped",
     "MappingProblem",
     "Mappings",
     "Options",
@@ -71,6 +74,9 @@ __all__ = [
     "Seconds",
     "ServerError",
     "Size",
+    "StoreMapping",
+    "StoreMappings",
+    "StoreOptions",
     "TaskSet",
     "Tier",
     "TierError",

@@ -22,10 +22,11 @@ class TierUnavailable(TierError):
 
 
 class MappingProblem(TierError):
-    """Configuration: a view mapping that cannot work. Says which view and the mend."""
+    """Configuration: a mapping that cannot work. Says which view (or store) and the mend."""
 
     def __init__(self, view: str, problem: str, mend: str) -> None:
-        super().__init__(f"view {view}: {problem}; {mend}")
+        named = view if view.startswith("store ") else f"view {view}"
+        super().__init__(f"{named}: {problem}; {mend}")
         self.view = view
         self.problem = problem
         self.mend = mend

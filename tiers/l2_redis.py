@@ -58,6 +58,26 @@ class _FutureWaiter:
             self.future.set_exception(TierUnavailable(NAME, reason, outcome_unknown=sent))
 
 
+class _CollectWaiter:
+    """Waits for several replies to one request."""
+
+    __slots__ = ("_frames", "_future", "_replies")
+
+    def __init__(self, future: asyncio.Future[list[bytes]], replies: int) -> None:
+        self._future = future
+        self._replies = replies
+        self._frames: list[bytes] = []
+
+    def on_reply(self, reply: bytes, sent_at: float) -> None:
+        self._frames.append(reply)
+        if len(self._frames) == self._replies and not self._future.done():
+            self._future.set_result(self._frames)
+
+    def on_lost(self, reason: str, sent: bool) -> None:
+        if not self._future.done():
+            self._future.set_exception(TierUnavailable(NAME, reason, outcome_unknown=sent))
+
+
 class L2Redis:
     """The shared connections, the pins and the internal commands.
 
@@ -230,6 +250,17 @@ class L2Redis:
             if isinstance(reply, BaseException):
                 raise reply
         return [decode(reply) for reply in replies if isinstance(reply, bytes)]
+
+    async def collect(self, raw: bytes, replies: int) -> list[bytes]:
+        """Encoded commands that must not be parted; their raw replies. Raises TierUnavailable."""
+        future: asyncio.Future[list[bytes]] = asyncio.get_running_loop().create_future()
+        waiter = _CollectWaiter(future, replies)
+        kept = self.plain[3]
+        if kept.ready:
+            kept.send(raw, waiter, 0, replies)
+        else:
+            waiter.on_lost(kept.reason, False)
+        return await future
 
     async def run_script(self, script: Script, keys: Sequence[bytes], args: Sequence[bytes]) -> Any:
         try:

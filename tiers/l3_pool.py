@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import LiteralString, TypeVar
 
 import psycopg
 from psycopg import OperationalError
@@ -52,10 +52,20 @@ _LOAD_PLANS = (
 
 
 class LoadPool:
-    """The pool of connections that load rows: bounded, with a deadline and a breaker."""
+    """The pool of connections that load rows: bounded, with a deadline and a breaker.
 
-    def __init__(self, options: L3Options, clock: Callable[[], float]) -> None:
+    `session` is the SQL that prepares a connection for its work.
+    """
+
+    def __init__(
+        self,
+        options: L3Options,
+        clock: Callable[[], float],
+        *,
+        session: LiteralString = _LOAD_PLANS,
+    ) -> None:
         self._options = options
+        self._session = session
         self._breaker = Breaker(clock, open_s=BREAKER_OPEN_S)
         self._pool: AsyncConnectionPool[Connection] | None = None
         self._busy: set[Connection] = set()
@@ -176,4 +186,4 @@ class LoadPool:
         with Deadline(connection, self._options.connect_timeout_s):
             await configure(connection)
             await connection.execute(f"SET statement_timeout = {timeout_ms}")
-            await connection.execute(_LOAD_PLANS)
+            await connection.execute(self._session)

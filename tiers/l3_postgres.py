@@ -34,11 +34,13 @@ from .l3_pool import LoadPool
 from .l3_rows import TIER, BoundView
 from .l3_scan import ScanPage, scan_page
 from .l3_schema import prepare_schema
+from .l3_store import StoreTable
 from .negatives import NegativeCache
 from .options import L3Options
 from .refresh import RefreshResult
 from .refresh_log import RefreshLog
 from .refresher import Publish, Refresher
+from .store_keys import StoreMappings
 from .tasks import TaskSet
 from .views import Mappings, ViewMapping
 
@@ -96,6 +98,8 @@ class L3Postgres:
         self._log = RefreshLog(options.schema_name)
         self._connector = Connector(options)
         self._pool = LoadPool(options, clock)
+        self.stores = StoreMappings(options.store, tuple(self.mappings))
+        self.store_table = StoreTable(options, clock) if options.store else None
         self._negatives = NegativeCache(clock)
         self._binder = Binder(self.mappings, self._connector, clock)
         self._refresher = Refresher(
@@ -127,16 +131,22 @@ class L3Postgres:
         self._state = CONNECTING
         try:
             await self._pool.open()
+            if self.store_table is not None:
+                await self.store_table.pool.open()
         except TierUnavailable as error:  # the connection string cannot be read
             self._state = f"down: {error.reason}"
             log.error("%s", error)
             return
         self._tasks.start("link", self._keep_linked())
+        if self.store_table is not None:
+            self._tasks.start("store cleanup", self.store_table.keep_clean())
 
     async def close(self) -> None:
         self._state = "closed"
         await self._connector.close(CLOSE_TIMEOUT_S)
         await self._pool.close()
+        if self.store_table is not None:
+            await self.store_table.pool.close()
         await self._tasks.close()
 
     @property
@@ -150,6 +160,10 @@ class L3Postgres:
         if not self.ready or not problems:
             return self._state
         return f"degraded: {'; '.join(problems.values())}"
+
+    def store_reason(self) -> str:
+        """Why entries of the store cannot be written now; "" when they can."""
+        return "" if self.ready else self._state.removeprefix("down: ")
 
     async def wait_ready(self, timeout_s: float) -> bool:
         """Wait until the link stands and no view is still to be created."""

@@ -8,9 +8,9 @@ Inspection finds every problem of a view, each with the SQL that mends it, and y
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, LiteralString, TypeAlias
 
 import psycopg
 from psycopg import sql
@@ -19,6 +19,7 @@ from .errors import MappingProblem
 from .l3_connection import Connection, describe
 from .l3_rows import BoundView
 from .l3_sql import identifier, joined, render, verbatim
+from .l3_store import TABLES as STORE_TABLES
 from .l3_types import KEY_TYPES
 from .options import L3Options
 from .views import ViewMapping
@@ -29,15 +30,18 @@ MIN_SERVER_VERSION = 140000  # scans by ranges of row addresses
 
 # One statement per table, run only where it is missing: CREATE ... IF NOT EXISTS would
 # ask for the right to create even when there is nothing to do.
-_TABLES = {
-    "views": """
+_TABLES: Mapping[str, tuple[LiteralString, ...]] = {
+    "views": (
+        """
         CREATE TABLE {schema}.views (
             view text PRIMARY KEY,
             epoch bigint NOT NULL DEFAULT 0,  -- moves with every refresh that changed rows
             refreshed_at timestamptz,
             query text  -- what Terrace created the view from; NULL if it did not
         )""",
-    "refresh_log": """
+    ),
+    "refresh_log": (
+        """
         CREATE TABLE {schema}.refresh_log (
             view text,
             epoch bigint,
@@ -46,6 +50,7 @@ _TABLES = {
             created_at timestamptz NOT NULL DEFAULT now(),
             PRIMARY KEY (view, epoch)
         )""",
+    ),
 }
 
 _HAS_SCHEMA = "SELECT to_regnamespace(quote_ident(%s)) IS NOT NULL"
@@ -100,9 +105,11 @@ async def prepare_schema(
             if not await _one(connection, _HAS_SCHEMA, name):
                 statement = render("CREATE SCHEMA {schema}", schema=identifier(name))
                 await connection.execute(statement, ())
-            for table, ddl in _TABLES.items():
+            wanted = {**_TABLES, **(STORE_TABLES if options.store else {})}
+            for table, statements in wanted.items():
                 if not await _one(connection, _HAS_TABLE, name, table):
-                    await connection.execute(render(ddl, schema=identifier(name)), ())
+                    for ddl in statements:
+                        await connection.execute(render(ddl, schema=identifier(name)), ())
     except psycopg.errors.InsufficientPrivilege as error:
         user = connection.info.user
         mend = f'CREATE SCHEMA IF NOT EXISTS "{name}" AUTHORIZATION "{user}"'

@@ -143,6 +143,13 @@ class ViewOptions(Options):
     """Whether SCAN also returns the keys of the view."""
 
 
+class StoreOptions(Options):
+    """Keys that are kept in PostgreSQL, too, and outlive Redis."""
+
+    keys: str
+    """Which keys: their common beginning and a star, like "session:*"."""
+
+
 class L3Options(Options):
     """PostgreSQL materialized views behind Redis."""
 
@@ -164,3 +171,5 @@ class L3Options(Options):
     """PostgreSQL schema of Terrace's own tables."""
     view: tuple[ViewOptions, ...] = ()
     """The mappings, one [[l3.view]] table each."""
+    store: tuple[StoreOptions, ...] = ()
+    """The durable keys, one [[l3.store]] table each."""

@@ -22,6 +22,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from types import TracebackType
+from typing import Any, TypeAlias
 
 from .base import Kind, Outcome
 from .coalesce import Coalescer
@@ -31,6 +32,8 @@ from .l2_redis import L2Redis, Script
 from .l3_postgres import L3Postgres
 from .options import L1Options, L2Options, L3Options
 from .resp import NULL3, decode, pack
+from .store import NOT_STORED, Store
+from .store_keys import Mapped, StoreMapping
 from .tasks import TaskSet
 from .views import ViewMapping
 
@@ -39,6 +42,8 @@ TOMBSTONE = b"__terrace:tombstone:"  # prefix of markers of keys deleted on purp
 PUBLISH_CHUNK = 1000  # keys unlinked by one script call: keeps Redis' pauses below a millisecond
 LOAD_ATTEMPTS = 3  # loads overtaken by a refresh, before the row is answered uncached
 UNLINK_SCAN_COUNT = 1000
+
+Load: TypeAlias = Callable[[list[bytes]], Awaitable[Mapping[bytes, Outcome]]]
 
 ASK_L2 = Outcome(Kind.MISS, tier="L3", reason="the key exists in L2 by now")
 
@@ -73,19 +78,29 @@ class TieredCache:
             if l3.dsn
             else None
         )
+        self.store: Store | None = None
+        if self.l3 is not None and self.l3.store_table is not None:
+            self.store = Store(self.l2, self.l3.store_table, l3, self.l3.store_reason)
         self._tasks = TaskSet("stack")
         self._fill = Script("fill.lua")
         self._publish_script = Script("publish.lua")
         self._coalescers: dict[str, Coalescer] = {}
         if self.l3 is not None:
             for mapping in self.l3.mappings:
-                self._coalescers[mapping.options.keys] = Coalescer(
-                    partial(self._load_batch, mapping),
-                    name=mapping.name,
-                    batch_max=l3.batch_max,
-                    queue_max=l3.queue_max,
-                    tasks=self._tasks,
-                )
+                self._add_coalescer(mapping, partial(self._load_batch, mapping))
+            if self.store is not None:
+                for durable in self.l3.stores:
+                    self._add_coalescer(durable, self.store.load)
+
+    def _add_coalescer(self, mapping: Mapped, run: Load) -> None:
+        assert self.l3 is not None
+        self._coalescers[mapping.name] = Coalescer(
+            run,
+            name=mapping.name,
+            batch_max=self.l3.options.batch_max,
+            queue_max=self.l3.options.queue_max,
+            tasks=self._tasks,
+        )
 
     def __repr__(self) -> str:
         return f"<TieredCache {self.l1!r} {self.l2!r} {self.l3!r}>"
@@ -97,6 +112,8 @@ class TieredCache:
 
     async def close(self) -> None:
         await self._tasks.close()
+        if self.store is not None:
+            await self.store.close()
         if self.l3 is not None:
             await self.l3.close()
         await self.l2.close()
@@ -114,15 +131,22 @@ class TieredCache:
     ) -> None:
         await self.close()
 
-    def mapping_of(self, key: bytes, db: int = 0) -> ViewMapping | None:
-        """The view behind a key, if any. Mappings hold for database 0 only."""
+    def mapping_of(self, key: bytes, db: int = 0) -> Mapped | None:
+        """The view, or the store, behind a key, if any. Mappings hold for database 0 only."""
         if self.l3 is None or db:
             return None
-        return self.l3.mappings.match(key)
+        return self.l3.mappings.match(key) or self.l3.stores.match(key)
+
+    def durable(self, keys: Iterable[bytes], db: int = 0) -> list[bytes]:
+        """Those of the keys that are kept in the store, each once."""
+        if self.store is None or db:
+            return []
+        assert self.l3 is not None
+        return [key for key in dict.fromkeys(keys) if self.l3.stores.match(key) is not None]
 
     # Fault-in
 
-    def load(self, mapping: ViewMapping, key: bytes, on_done: Callable[[Outcome], None]) -> None:
+    def load(self, mapping: Mapped, key: bytes, on_done: Callable[[Outcome], None]) -> None:
         """Load a mapped key that L2 was seen to lack.
 
         `on_done` gets HIT with the row, NEGATIVE, UNAVAILABLE, or MISS when the key
@@ -132,7 +156,7 @@ class TieredCache:
         if self.l3.negative_nowait(key):
             on_done(Outcome(Kind.NEGATIVE, tier="L3"))
         else:
-            self._coalescers[mapping.options.keys].submit(key, on_done)
+            self._coalescers[mapping.name].submit(key, on_done)
 
     async def ensure_loaded(self, keys: Iterable[bytes], db: int = 0) -> Outcome | None:
         """Make L2 hold every mapped key among `keys` that has a row.
@@ -143,14 +167,23 @@ class TieredCache:
         if not pairs:
             return None
         try:
+            if self.store is not None and any(isinstance(m, StoreMapping) for m, _ in pairs):
+                await self.store.look()  # before: what exists then is of that lineage
             present = await self.l2.pipeline([[b"EXISTS", key] for _, key in pairs])
         except TierUnavailable as failure:
             return Outcome(Kind.UNAVAILABLE, tier="L2", reason=failure.reason)
+        except ServerError as error:
+            return Outcome(Kind.UNAVAILABLE, tier="L2", reason=str(error))
         missing = [pair for pair, there in zip(pairs, present, strict=True) if there == 0]
         outcomes = await asyncio.gather(*(self._load(m, k) for m, k in missing))
-        return next((outcome for outcome in outcomes if outcome.is_failure), None)
+        for outcome in outcomes:
+            if outcome.is_failure:
+                return outcome
+            if outcome.reason == NOT_STORED:
+                return Outcome(Kind.UNAVAILABLE, tier="L3", reason=NOT_STORED)
+        return None
 
-    def _load(self, mapping: ViewMapping, key: bytes) -> Awaitable[Outcome]:
+    def _load(self, mapping: Mapped, key: bytes) -> Awaitable[Outcome]:
         future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
 
         def on_done(outcome: Outcome) -> None:
@@ -306,10 +339,54 @@ class TieredCache:
         return dict(zip(unique, outcomes, strict=True))
 
     async def set(self, key: bytes, value: bytes, *, ttl_s: float | None = None) -> None:
-        await self.l2.set(key, value, ttl_s=ttl_s)
+        if self.durable([key]):
+            assert self.store is not None
+            expiry = () if ttl_s is None else (b"PX", b"%d" % max(1, round(ttl_s * 1000)))
+            await self._write_durable([b"SET", key, value, *expiry], [key], [key], False)
+        else:
+            await self.l2.set(key, value, ttl_s=ttl_s)
 
     async def delete(self, keys: Sequence[bytes]) -> int:
-        return await self.l2.delete(keys)
+        durable = self.durable(keys)
+        if not durable:
+            return await self.l2.delete(keys)
+        failure = await self.ensure_loaded(durable)
+        if failure is not None:
+            raise TierUnavailable(failure.tier, failure.reason)
+        return int(await self._write_durable([b"UNLINK", *keys], keys, durable, True))
+
+    async def _write_durable(
+        self, command: list[bytes], keys: Sequence[bytes], durable: list[bytes], looks_at_old: bool
+    ) -> Any:
+        """One command of which some keys are kept in the store; its decoded reply."""
+        assert self.store is not None
+        if reason := self.store.refusal(durable):
+            raise TierUnavailable("L3 (postgres)", reason)
+        coherence = self.l1.coherence if self.l1 is not None else None
+        if coherence is not None:
+            coherence.begin_write(keys)
+        try:
+            frames = await self.l2.collect(
+                self.store.wrap(pack(command), durable, looks_at_old=looks_at_old), 4
+            )
+        finally:
+            if coherence is not None:
+                coherence.end_write(keys)
+        future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+
+        def on_reply(reply: bytes, failure: TierUnavailable | None) -> None:
+            if future.done():
+                return
+            if failure is not None:
+                future.set_exception(failure)
+            else:
+                future.set_result(reply)
+
+        self.store.unwrap(durable, frames, on_reply)
+        reply = decode(await future)
+        if isinstance(reply, Exception):
+            raise ServerError(str(reply))
+        return reply
 
     async def invalidate(self, keys: Sequence[bytes]) -> None:
         if keys:

@@ -40,6 +40,8 @@ class ViewMapping:
         self.kind: Literal["string", "hash"] = "hash" if options.reply == "hash" else "string"
         self.value_column = _value_column(options)
         self.refresh_interval_s = _refresh_interval_s(options)
+        self.negative_ttl_s = options.negative_ttl_s
+        self.tombstone_ttl_s = options.ttl_s if options.on_delete == "tombstone" else None
         self._pattern = re.compile(_regex(self._literals), re.DOTALL)
         if not all(self.relation) or len(self.relation) > 2:
             raise MappingProblem(self.name, "is not a view name", 'write "view" or "schema.view"')

@@ -1,0 +1,117 @@
+"""Keys of the store through a real Terrace: every kind of write, and what is lost with Redis."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from tests.e2e.redis_process import RedisProcess, running_redis
+from tests.e2e.terrace_process import TerraceProcess, running_terrace
+from tests.e2e.wire import Wire
+from tests.tiers.postgres_fixture import Database, Postgres, postgres
+
+__all__ = ["postgres"]
+
+
+@pytest.fixture(scope="module")
+def redis() -> Iterator[RedisProcess]:
+    with running_redis() as redis:
+        yield redis
+
+
+@pytest.fixture(scope="module")
+def database(postgres: Postgres) -> Iterator[Database]:
+    database = postgres.create_database()
+    yield database
+    database.close()
+
+
+@pytest.fixture(scope="module")
+def terrace(redis: RedisProcess, database: Database) -> Iterator[TerraceProcess]:
+    with running_terrace(
+        redis.url, l3__dsn=database.dsn, l3__store=json.dumps([{"keys": "s:*"}])
+    ) as terrace:
+        terrace._wait(lambda: terrace.readiness()[1]["l3"] == "ready", "reach PostgreSQL")
+        yield terrace
+
+
+@pytest.fixture
+def wire(terrace: TerraceProcess, redis: RedisProcess) -> Iterator[Wire]:
+    with Wire(redis.port) as direct, Wire(terrace.port) as wire:
+        direct.ask("FLUSHALL")
+        yield wire
+
+
+# Each list of commands leaves its keys in a state that a Redis without data must get back.
+TWIN = re.compile(r"(?=\b(?:s|other):)")
+HISTORIES = {
+    "SET": ["SET s:{n} v"],
+    "SETEX": ["SETEX s:{n} 1000 v"],
+    "PSETEX": ["PSETEX s:{n} 1000000 v"],
+    "SET EX": ["SET s:{n} v EX 1000", "PERSIST s:{n}"],
+    "SET KEEPTTL": ["SET s:{n} v EX 1000", "SET s:{n} w KEEPTTL"],
+    "SETNX": ["SETNX s:{n} v", "SETNX s:{n} w"],
+    "SET XX": ["SET s:{n} v XX", "SET s:{n} v", "SET s:{n} w XX GET"],
+    "MSET": ["MSET s:{n} 1 s:{n}b 2 other:{n} 3"],
+    "MSETNX": ["MSETNX s:{n} 1 s:{n}b 2", "MSETNX s:{n}b 1 s:{n}c 2"],
+    "GETSET": ["SET s:{n} v", "GETSET s:{n} w"],
+    "GETDEL": ["SET s:{n} v", "GETDEL s:{n}"],
+    "GETEX": ["SET s:{n} v", "GETEX s:{n} EX 1000"],
+    "INCR": ["INCR s:{n}", "INCRBY s:{n} 5", "DECR s:{n}", "INCRBYFLOAT s:{n} 0.5"],
+    "huge": ["SET s:{n} 9223372036854775806", "INCR s:{n}"],
+    "APPEND": ["APPEND s:{n} a", "APPEND s:{n} b", "SETRANGE s:{n} 5 x", "SETBIT s:{n} 70 1"],
+    "DEL": ["SET s:{n} v", "DEL s:{n} s:{n}b"],
+    "UNLINK": ["MSET s:{n} v s:{n}b w", "UNLINK s:{n} s:{n}b"],
+    "EXPIRE": ["SET s:{n} v", "EXPIRE s:{n} 1000"],
+    "EXPIREAT past": ["SET s:{n} v", "EXPIREAT s:{n} 1"],
+    "EXPIRE far": ["SET s:{n} v", "PEXPIREAT s:{n} 9000000000000000000"],
+    "RENAME": ["SET s:{n} v", "RENAME s:{n} s:{n}b", "COPY s:{n}b s:{n}c"],
+    "out and in": ["SET s:{n} v", "RENAME s:{n} other:{n}", "RENAME other:{n} s:{n}b"],
+    "hash": ["HSET s:{n} f v g w", "HDEL s:{n} g", "HINCRBY s:{n} n 4", "EXPIRE s:{n} 1000"],
+    "list": ["RPUSH s:{n} a b c", "LPOP s:{n}", "LMOVE s:{n} s:{n}b LEFT RIGHT"],
+    "emptied list": ["RPUSH s:{n} a", "LPOP s:{n}"],
+    "set": ["SADD s:{n} a b", "SREM s:{n} a", "SMOVE s:{n} s:{n}b b"],
+    "zset": ["ZADD s:{n} 1.5 a 2 b", "ZINCRBY s:{n} 3 a", "ZRANGESTORE s:{n}b s:{n} 0 0"],
+    "stream": ["XADD s:{n} 1-1 f v", "XADD s:{n} 1-2 f v", "XDEL s:{n} 1-1"],
+    "replaced type": ["HSET s:{n} f v", "SET s:{n} now-a-string"],
+    "errors": ["SET s:{n} v", "INCR s:{n}", "HSET s:{n} f v", "SET s:{n} v EX 0", "SET s:{n}"],
+    "no expiry": ["SET s:{n} v", "EXPIRE s:{n} abc", "SETEX s:{n} 0 w", "MSET s:{n} a s:{n}b"],
+}
+
+
+@pytest.mark.parametrize("redis_is_emptied", ["between", "at the end"])
+@pytest.mark.parametrize("history", HISTORIES)
+def test_what_was_acknowledged_outlives_redis(
+    wire: Wire, redis: RedisProcess, history: str, redis_is_emptied: str
+) -> None:
+    """As a Redis without a store, and without losses, answers the same commands."""
+    name = f"{history}-{redis_is_emptied}".replace(" ", "-")
+    with Wire(redis.port) as direct:
+        for line in HISTORIES[history]:
+            words = line.format(n=name).split()
+            twin = [TWIN.sub("twin-", word) for word in words]
+            assert wire.ask(*words) == direct.ask(*twin)
+            if redis_is_emptied == "between":
+                remove(direct, f"s:{name}*")
+        remove(direct, f"s:{name}*")
+        for suffix in ("", "b", "c"):
+            key, twin_key = f"s:{name}{suffix}", f"twin-s:{name}{suffix}"
+            for question in ("TYPE", "EXISTS", "OBJECT ENCODING", "DUMP", "STRLEN", "GET"):
+                words = question.split()
+                answer = wire.ask(*words, key)
+                if question == "OBJECT ENCODING":
+                    continue  # asked for its fault-in; DUMP compares what counts
+                assert answer == direct.ask(*words, twin_key), question
+            remaining, expected = (
+                int(w.ask("PTTL", k)[1:-2]) for w, k in ((wire, key), (direct, twin_key))
+            )
+            assert abs(remaining - expected) < 500 or min(remaining, expected) > 10**14
+
+
+def remove(direct: Wire, pattern: str) -> None:
+    """Redis forgets these keys, as under an eviction policy: no command of a client did it."""
+    direct.ask("EVAL", "for _, k in ipairs(redis.call('KEYS', ARGV[1])) do "
+               "redis.call('UNLINK', k) end", "0", pattern)  # fmt: skip

@@ -1,0 +1,403 @@
+"""The store: write-through of keys that must outlive Redis, and their way back.
+
+A write runs in Redis first, in one transaction with a script that captures what its keys
+then hold under a new version (`wrap`). The captured entries go to the table in batches, and
+only when the table has them, and Redis still knows of the write, is it acknowledged
+(`commit`). A key that Redis lacks is read from the table before anything runs on it (`read`).
+
+Why an acknowledged write is never lost, nor covered by something older
+  - The table replaces an entry only by one of a higher version, and versions are given by
+    Redis while it holds the state: the highest version is the last state.
+  - A fill of Redis is refused while a newer write of its key is remembered there. Writes are
+    remembered for twice the time that a fill may take, and a write that finds itself
+    forgotten at the end takes the key out of Redis and is not acknowledged.
+  - A Redis that lost its data has another lineage. Fills begun before are refused, writes
+    captured before are not acknowledged, and commands that relied on old values computed
+    from the lost lineage are undone by the script that captures them.
+  - Versions are microseconds of Redis' clock, moved on where that stands still, so they grow
+    across lineages; where a new clock is behind the table, the version is moved beyond it.
+
+Not promised: that a value is only visible after its write was acknowledged, nor that Redis
+keeps it: under an eviction policy, a key evicted between its load and a command is absent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, TypeAlias
+
+from .base import Kind, Outcome
+from .errors import ServerError, TierUnavailable
+from .l2_redis import L2Redis, Script
+from .l3_store import Entry, StoreTable
+from .options import L3Options
+from .resp import OK, ReplyScanner, decode, pack
+from .store_keys import MAX_KEY_BYTES
+from .tasks import TaskSet
+
+log = logging.getLogger("terrace.store")
+
+STATE = b"__terrace:store"  # see store_capture.lua
+CONCURRENCY = 2  # batches on their way to the table
+COMMIT_ATTEMPTS = 6  # each is a round trip to the table and one to Redis
+LOAD_ATTEMPTS = 5
+LOAD_PAUSE_S = 0.005  # before looking again for a write that is on its way
+UNSETTLED_MAX = 100_000
+UNSETTLED_PAUSE_S = 0.2
+NOT_STORED = "the entry changes in this moment and was not stored in L2"
+
+OnCommit: TypeAlias = Callable[["TierUnavailable | None"], None]
+OnReply: TypeAlias = Callable[[bytes, "TierUnavailable | None"], None]
+
+_MULTI, _EXEC = pack([b"MULTI"]), pack([b"EXEC"])
+
+
+@dataclass(frozen=True, slots=True)
+class Capture:
+    """One written key: what it held, and the lineage of the Redis that says so."""
+
+    entry: Entry
+    lineage: bytes
+
+
+class _Write:
+    """One command whose entries are on their way to the table."""
+
+    __slots__ = ("failure", "left", "on_done")
+
+    def __init__(self, left: int, on_done: OnCommit) -> None:
+        self.left = left
+        self.on_done = on_done
+        self.failure: TierUnavailable | None = None
+
+    def settle(self, failure: TierUnavailable | None) -> None:
+        self.failure = self.failure or failure
+        self.left -= 1
+        if not self.left:
+            self.on_done(self.failure)
+
+
+class _Waiting:
+    """The newest capture of a key, and everybody whose write it includes."""
+
+    __slots__ = ("capture", "writes")
+
+    def __init__(self, capture: Capture) -> None:
+        self.capture = capture
+        self.writes: list[_Write] = []
+
+
+class Store:
+    """The protocol between Redis and the table. `table_reason()` is "" while it can be used."""
+
+    def __init__(
+        self,
+        l2: L2Redis,
+        table: StoreTable,
+        options: L3Options,
+        table_reason: Callable[[], str],
+        *,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._l2 = l2
+        self._table = table
+        self._batch_max = options.batch_max
+        self._queue_max = options.queue_max
+        self._table_reason = table_reason
+        self._wall_clock = wall_clock
+        fill_age_us = round(2e6 * options.deadline_s) + 1_000_000
+        self._fill_age = b"%d" % fill_age_us
+        self._memory = b"%d" % (2 * fill_age_us)
+        self._capture = Script("store_capture.lua")
+        self._settle_script = Script("store_settle.lua")
+        self._fill = Script("store_fill.lua")
+        self._lineage = b""  # of the Redis that was last looked at
+        self._queue: dict[bytes, _Waiting] = {}
+        self._flush_scheduled = False
+        self._in_flight = 0
+        self._unsettled: dict[bytes, Capture] = {}
+        self._unsettled_task: asyncio.Task[None] | None = None
+        self._tasks = TaskSet("store")
+        self.commits = self.failures = 0
+
+    def __repr__(self) -> str:
+        return f"<Store {len(self._queue)} keys queued, {self._in_flight} batches in flight>"
+
+    async def close(self) -> None:
+        queue, self._queue = self._queue, {}
+        failure = TierUnavailable("L3 (postgres)", "it is shutting down", outcome_unknown=True)
+        for waiting in queue.values():
+            _tell(waiting, failure)
+        await self._tasks.close()
+
+    # Writing
+
+    def refusal(self, keys: Sequence[bytes]) -> str:
+        """Why these keys cannot be written now; "" when they can."""
+        longest = max(map(len, keys))
+        if longest > MAX_KEY_BYTES:
+            return f"a key of {longest} bytes is too long to be stored; use at most {MAX_KEY_BYTES}"
+        return self._table_reason()
+
+    def wrap(self, raw: bytes, keys: Sequence[bytes], *, looks_at_old: bool) -> bytes:
+        """The command in a transaction that captures `keys`: four replies, see `unwrap`."""
+        return b"".join((_MULTI, raw, self.capture_command(keys, looks_at_old), _EXEC))
+
+    def capture_command(self, keys: Sequence[bytes], looks_at_old: bool) -> bytes:
+        """To be the last command of a transaction that wrote these keys."""
+        relied_on = self._lineage if looks_at_old else b""
+        # The whole script: a server that does not know its hash would refuse it too late.
+        return pack([b"EVAL", self._capture.text, b"%d" % (len(keys) + 1), STATE, *keys,
+                     self._memory, relied_on])  # fmt: skip
+
+    def unwrap(self, keys: Sequence[bytes], frames: Sequence[bytes], on_reply: OnReply) -> None:
+        """The four replies to a wrapped command: commit, then pass on what the client gets."""
+        begun, queued, _, result = frames
+        if begun != OK:  # not in a transaction: the command may have run all the same
+            unknown = not queued.startswith(b"-")
+            reason = f"it refused MULTI: {_text(begun)}"
+            on_reply(b"", TierUnavailable("L2 (redis)", reason, outcome_unknown=unknown))
+        elif result.startswith(b"-"):
+            on_reply(queued if queued.startswith(b"-") else result, None)
+        else:
+            reply, captured = ReplyScanner().feed(result[result.index(b"\n") + 1 :])
+            self.commit_captured(keys, captured, reply, on_reply)
+
+    def commit_captured(
+        self, keys: Sequence[bytes], captured: bytes, reply: bytes, on_reply: OnReply
+    ) -> None:
+        """Commit what the script answered; `reply` is passed on when the table has it."""
+        decoded = decode(captured)
+        if isinstance(decoded, Exception):
+            reason = f"its state could not be captured: {decoded}"
+            on_reply(b"", TierUnavailable("L2 (redis)", reason, outcome_unknown=True))
+            return
+        captures = self._captures(keys, decoded)
+        if captures is None:
+            on_reply(b"", _lost())
+            return
+        if reply.startswith(b"-"):
+            # It changed nothing. An absent key was perhaps never loaded: the table stays as it is.
+            self._undo([capture for capture in captures if capture.entry.is_absent])
+            captures = [capture for capture in captures if not capture.entry.is_absent]
+        self.commit(captures, partial(on_reply, reply))
+
+    def _captures(self, keys: Sequence[bytes], reply: Any) -> list[Capture] | None:
+        """The script's decoded reply; None when it found another lineage and undid the keys."""
+        lineage, version, *states = reply
+        self._lineage = lineage
+        if len(states) < len(keys):
+            return None
+        return [
+            Capture(Entry(key, int(version), kind.decode(), value, int(expires_at_ms)), lineage)
+            for key, (kind, value, expires_at_ms) in zip(keys, states, strict=True)
+        ]
+
+    def commit(self, captures: Sequence[Capture], on_done: OnCommit) -> None:
+        """Bring captured entries to the table; `on_done` is told when they are safe, or why not."""
+        if not captures:
+            on_done(None)
+            return
+        if len(self._queue) + len(captures) > self._queue_max:
+            self._leave_unsettled(captures)
+            reason = "too many writes wait to be stored"
+            on_done(TierUnavailable("L3 (postgres)", reason, outcome_unknown=True))
+            return
+        write = _Write(len(captures), on_done)
+        for capture in captures:
+            key = capture.entry.key
+            waiting = self._queue.get(key)
+            if waiting is None:
+                waiting = self._queue[key] = _Waiting(capture)
+            elif waiting.capture.lineage != capture.lineage:
+                # A write of a Redis that is gone: it cannot be part of the newer state.
+                _tell(waiting, _lost())
+                waiting.capture, waiting.writes = capture, []
+            elif waiting.capture.entry.version < capture.entry.version:
+                waiting.capture = capture
+            waiting.writes.append(write)
+        if not self._flush_scheduled and self._in_flight < CONCURRENCY:
+            self._flush_scheduled = True
+            asyncio.get_running_loop().call_soon(self._flush)
+
+    def _undo(self, captures: Sequence[Capture]) -> None:
+        if captures:
+            self._tasks.start("undo", self._forget_writes(captures))
+
+    async def _forget_writes(self, captures: Sequence[Capture]) -> None:
+        try:
+            await self._settle([(capture, b"none") for capture in captures])
+        except (TierUnavailable, ServerError) as failure:
+            log.debug("a failed command stays remembered for a while: %s", failure)
+
+    def _flush(self) -> None:
+        self._flush_scheduled = False
+        while self._queue and self._in_flight < CONCURRENCY:
+            keys = list(zip(range(self._batch_max), self._queue, strict=False))
+            batch = {key: self._queue.pop(key) for _, key in keys}
+            self._in_flight += 1
+            self._tasks.start("commit", self._fly(batch))
+
+    async def _fly(self, batch: dict[bytes, _Waiting]) -> None:
+        try:
+            failure = await self._commit_batch(batch)
+        except Exception as error:
+            log.exception("a batch of %d entries failed", len(batch))
+            failure = TierUnavailable("the store", type(error).__name__, outcome_unknown=True)
+        finally:
+            self._in_flight -= 1
+        if batch:
+            self.failures += len(batch)
+            self._leave_unsettled([waiting.capture for waiting in batch.values()])
+            for waiting in batch.values():
+                _tell(waiting, failure)
+        self._flush()
+
+    async def _commit_batch(self, batch: dict[bytes, _Waiting]) -> TierUnavailable:
+        """Takes what is settled out of the batch; returns what is wrong with the rest."""
+        failure = TierUnavailable("the store", "the key is contended", outcome_unknown=True)
+        for _ in range(COMMIT_ATTEMPTS):
+            try:
+                in_table = await self._table.write([w.capture.entry for w in batch.values()])
+                order = [(w.capture, b"%d" % in_table[key]) for key, w in batch.items()]
+                verdicts = await self._settle(order)
+            except TierUnavailable as error:
+                return TierUnavailable(error.tier, error.reason, outcome_unknown=True)
+            except ServerError as error:
+                return TierUnavailable("L2 (redis)", str(error), outcome_unknown=True)
+            for key, verdict in verdicts.items():
+                waiting = batch[key]
+                if verdict == b"wait":
+                    continue
+                if verdict in (b"ok", b"lost"):
+                    del batch[key]
+                    self.commits += 1
+                    _tell(waiting, None if verdict == b"ok" else _lost())
+                else:
+                    entry = replace(waiting.capture.entry, version=int(verdict))
+                    waiting.capture = replace(waiting.capture, entry=entry)
+            if not batch:
+                break
+        return failure
+
+    async def _settle(self, order: Sequence[tuple[Capture, bytes]]) -> dict[bytes, bytes]:
+        args: list[bytes] = []
+        for capture, in_table in order:
+            args += (b"%d" % capture.entry.version, capture.lineage, in_table)
+        keys = [capture.entry.key for capture, _ in order]
+        verdicts = await self._l2.run_script(self._settle_script, [STATE, *keys], args)
+        return dict(zip(keys, verdicts, strict=True))
+
+    def _leave_unsettled(self, captures: Sequence[Capture]) -> None:
+        """Redis may hold what the table does not: take it out, now or when Redis is back."""
+        for capture in captures:
+            if len(self._unsettled) < UNSETTLED_MAX:
+                self._unsettled[capture.entry.key] = capture
+        if self._unsettled_task is None or self._unsettled_task.done():
+            self._unsettled_task = self._tasks.start("unsettled", self._settle_all())
+
+    async def _settle_all(self) -> None:
+        while self._unsettled:
+            keys = [key for _, key in zip(range(self._batch_max), self._unsettled, strict=False)]
+            some = [self._unsettled[key] for key in keys]
+            try:
+                await self._settle([(capture, b"") for capture in some])
+            except (TierUnavailable, ServerError):
+                await asyncio.sleep(UNSETTLED_PAUSE_S)
+                continue
+            for key, capture in zip(keys, some, strict=True):
+                if self._unsettled.get(key) is capture:
+                    del self._unsettled[key]
+
+    # Reading
+
+    async def look(self) -> bytes:
+        """Learn the lineage of Redis; returns its clock. Raises TierUnavailable or ServerError."""
+        args = [self._memory, b""]
+        reply: list[bytes] = await self._l2.run_script(self._capture, [STATE], args)
+        self._lineage, clock = reply
+        return clock
+
+    async def load(self, keys: list[bytes]) -> Mapping[bytes, Outcome]:
+        """Read entries that Redis lacks from the table and store them there.
+
+        HIT for strings, NEGATIVE, MISS for what is to be read from Redis now.
+        """
+        outcomes: dict[bytes, Outcome] = {}
+        left = keys
+        for attempt in range(LOAD_ATTEMPTS):
+            if attempt:
+                await asyncio.sleep(LOAD_PAUSE_S * 2**attempt)
+            try:
+                clock = await self.look()
+                sample: tuple[bytes, bytes] | None = (self._lineage, clock)
+            except (TierUnavailable, ServerError):
+                sample = None  # L2 is down: answered, not stored
+            rows = await self._table.read(left)
+            entries = {key: rows.get(key) or Entry(key, 0, "none", b"", 0) for key in left}
+            outcomes |= {key: self._uncached(entry) for key, entry in entries.items()}
+            if sample is None:
+                return outcomes
+            verdicts = await self._refill(entries, sample)
+            for key, verdict in verdicts.items():
+                if verdict != _PENDING:
+                    outcomes[key] = _stored(entries[key], verdict)
+            left = [key for key in left if verdicts.get(key, _PENDING) == _PENDING]
+            if not left:
+                break
+        return outcomes
+
+    async def _refill(
+        self, entries: Mapping[bytes, Entry], sample: tuple[bytes, bytes]
+    ) -> dict[bytes, int]:
+        args = [*sample, self._fill_age]
+        for entry in entries.values():
+            args += (b"%d" % entry.version, entry.kind.encode(), entry.value,
+                     b"%d" % entry.expires_at_ms)  # fmt: skip
+        try:
+            verdicts = await self._l2.run_script(self._fill, [STATE, *entries], args)
+        except (TierUnavailable, ServerError):
+            return {}
+        return dict(zip(entries, verdicts, strict=True)) if verdicts is not None else {}
+
+    def _uncached(self, entry: Entry) -> Outcome:
+        """The answer where Redis could not take the entry."""
+        is_over = 0 < entry.expires_at_ms <= self._wall_clock() * 1000
+        if entry.is_absent or is_over:
+            return Outcome(Kind.NEGATIVE, tier="L3", reason=NOT_STORED)
+        if entry.kind == "string":
+            return Outcome(Kind.HIT, value=entry.value, tier="L3", reason=NOT_STORED)
+        reason = f"a {entry.kind} can only be read through L2 (redis)"
+        return Outcome(Kind.UNAVAILABLE, tier="L3", reason=reason)
+
+
+_THERE, _STORED, _ABSENT, _PENDING, _UNREADABLE = range(5)  # verdicts of store_fill.lua
+
+
+def _stored(entry: Entry, verdict: int) -> Outcome:
+    if verdict == _ABSENT:
+        return Outcome(Kind.NEGATIVE, tier="L3")
+    if verdict == _UNREADABLE:
+        reason = f"this Redis cannot restore the {entry.kind} that another one dumped"
+        return Outcome(Kind.UNAVAILABLE, tier="L3", reason=reason)
+    if verdict == _STORED and entry.kind == "string":
+        return Outcome(Kind.HIT, value=entry.value, tier="L3")
+    return Outcome(Kind.MISS, tier="L3", reason="the key exists in L2 by now")
+
+
+def _lost() -> TierUnavailable:
+    return TierUnavailable("L2 (redis)", "it lost its data meanwhile", outcome_unknown=True)
+
+
+def _tell(waiting: _Waiting, failure: TierUnavailable | None) -> None:
+    for write in waiting.writes:
+        write.settle(failure)
+
+
+def _text(error: bytes) -> str:
+    return error[1:-2].decode("utf-8", "replace")

@@ -1,0 +1,43 @@
+-- What some keys of the store hold now, under a version newer than all before. Runs in the
+-- transaction of the command that wrote them, so that "absent" means deleted, never evicted.
+--
+-- KEYS[1]  state of the store, a sorted set:
+--            ''         when this set was made: the lineage. It changes when Redis lost its data.
+--            'w' .. key version of the last write of the key, for as long as loads may be late
+--            'e' .. key when the key was taken out of Redis for a reason that is no write
+-- KEYS[2..] the keys; none: only look at the clock
+-- ARGV[1]  how long to remember writes, in us
+-- ARGV[2]  lineage that the command relied on, '' if it looked at no old value
+-- Returns {lineage, version, {type, value, expires_at_ms}...}: a string as it is, of any other
+-- type the DUMP; type 'none' for an absent key; 0 for no expiry. With the wrong lineage the
+-- keys are removed, since they were computed from nothing, and the list ends after the version.
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+local state = KEYS[1]
+if not redis.call('ZSCORE', state, '') then
+  redis.call('ZADD', state, string.format('%.0f', now), '')
+end
+local lineage = redis.call('ZSCORE', state, '')
+local last = tonumber(redis.call('ZRANGE', state, -1, -1, 'WITHSCORES')[2])
+redis.call('ZREMRANGEBYSCORE', state, '(' .. lineage, string.format('%.0f', now - ARGV[1]))
+local version = string.format('%.0f', math.max(now, last + 1))
+local result = {lineage, version}
+if ARGV[2] ~= '' and ARGV[2] ~= lineage then
+  for i = 2, #KEYS do redis.call('UNLINK', KEYS[i]) end
+  return result
+end
+for i = 2, #KEYS do
+  local key = KEYS[i]
+  local kind = redis.call('TYPE', key).ok
+  local value, expires_at_ms = '', 0
+  if kind == 'string' then
+    value = redis.call('GET', key)
+  elseif kind ~= 'none' then
+    value = redis.call('DUMP', key)
+  end
+  local ttl_ms = redis.call('PTTL', key)
+  if ttl_ms >= 0 then expires_at_ms = math.floor(now / 1000) + ttl_ms end
+  redis.call('ZADD', state, version, 'w' .. key)
+  result[#result + 1] = {kind, value, string.format('%.0f', expires_at_ms)}
+end
+return result
