@@ -66,8 +66,7 @@ cdef class Lane:
             self.max_value_bytes = self._l1.options.max_value_bytes
             self.max_age_s = self._l1.options.max_age_s
             self.ping_after_s = self._coherence.max_staleness_s / 3
-        mappings = stack.l3.mappings if stack.l3 is not None else ()
-        self._prefixes = [mapping.prefix for mapping in mappings]
+        self._prefixes = list(stack.mapped_prefixes)
         self._bound_count = len(bounds_s)
         for i, bound in enumerate(bounds_s):
             self._bounds[i] = bound

@@ -137,6 +137,13 @@ class TieredCache:
             return None
         return self.l3.mappings.match(key) or self.l3.stores.match(key)
 
+    @property
+    def mapped_prefixes(self) -> tuple[bytes, ...]:
+        """What the keys begin with that `mapping_of` may know."""
+        if self.l3 is None:
+            return ()
+        return tuple(mapping.prefix for mapping in (*self.l3.mappings, *self.l3.stores))
+
     def durable(self, keys: Iterable[bytes], db: int = 0) -> list[bytes]:
         """Those of the keys that are kept in the store, each once."""
         if self.store is None or db:
