@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tiers.resp import CORE
+from tiers import CORE
 
 if TYPE_CHECKING:
     from .server import Terrace

@@ -19,7 +19,18 @@ SOURCES = sorted(
     for path in (ROOT / top).rglob("*.py")
 )
 
-SANS_IO = {"resp", "_resp_py", "_replies_py", "session", "commands", "coherence", "pipe", "views"}
+SANS_IO = {
+    "arena",
+    "_arena_py",
+    "resp",
+    "_resp_py",
+    "_replies_py",
+    "session",
+    "commands",
+    "coherence",
+    "pipe",
+    "views",
+}
 
 
 @dataclass(frozen=True)

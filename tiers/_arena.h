@@ -64,14 +64,14 @@ static inline uint64_t arena_token(const arena_t *a, uint64_t h) {
 }
 
 static inline int arena_writing(const arena_t *a, uint64_t h) {
-    uint64_t *words = a->writes + arena_slot(a, h) * a->header->write_words;
+    uint64_t *words = a->write_flags + arena_slot(a, h) * a->header->write_words;
     for (uint32_t i = 0; i < a->header->write_words; i++)
         if (arena_load_acquire(&words[i])) return 1;
     return 0;
 }
 
 static inline uint8_t *arena_write_flag(const arena_t *a, uint64_t slot, uint32_t worker) {
-    return (uint8_t *)(a->writes + slot * a->header->write_words) + worker;
+    return (uint8_t *)(a->write_flags + slot * a->header->write_words) + worker;
 }
 
 static inline uint64_t arena_hash(const arena_t *a, const char *key, size_t key_len) {
@@ -117,7 +117,8 @@ arena_lookup(const arena_t *a, uint64_t h, const char *key, size_t key_len, cons
              size_t variant_len, double now, int suspects, char *out, size_t room,
              arena_hit *hit) {
     arena_stripe *stripe = a->stripes + stripe_number(a, h);
-    uint64_t *slots = stripe_slots(a, stripe);
+    uint64_t *slots = stripe_slots(a, stripe), *token = &a->tokens[arena_slot(a, h)];
+    __builtin_prefetch(token); /* on its way while the entry is looked up */
     for (int attempt = 0; attempt < ARENA_READS_MAX; attempt++) {
         uint32_t version = arena_load_acquire(&stripe->version);
         uint64_t generation = arena_load_acquire(&a->header->generation);
@@ -134,8 +135,7 @@ arena_lookup(const arena_t *a, uint64_t h, const char *key, size_t key_len, cons
             if (!entry_at(a, slot_offset(slot), &found) || !entry_has_key(a, &found, key, key_len)
                 || !entry_has_variant(a, &found, variant, variant_len, &reply))
                 continue;
-            uint64_t stored = arena_load_acquire(&a->tokens[arena_slot(a, h)]);
-            if (arena_token48(stored) == found.entry.token
+            if (arena_token48(arena_load_acquire(token)) == found.entry.token
                 && (suspects || (now * 1e6 < (double)found.entry.deadline_us
                                  && arena_vouched(a, &found.entry, now))))
                 length = (ptrdiff_t)found.entry.reply_len;
@@ -440,6 +440,7 @@ static void arena_invalidate(arena_t *a, uint64_t h, const char *key, size_t key
 
 static void arena_begin_write(arena_t *a, uint64_t h, const char *key, size_t key_len) {
     uint64_t slot = arena_slot(a, h);
+    a->writes++;
     if (!a->in_flight[slot]++) arena_store_seen(arena_write_flag(a, slot, a->worker), 1);
     arena_invalidate(a, h, key, key_len);
 }
@@ -447,8 +448,9 @@ static void arena_begin_write(arena_t *a, uint64_t h, const char *key, size_t ke
 static void arena_end_write(arena_t *a, uint64_t h, const char *key, size_t key_len) {
     uint64_t slot = arena_slot(a, h);
     arena_invalidate(a, h, key, key_len);
-    if (a->in_flight[slot] && !--a->in_flight[slot])
-        arena_store_seen(arena_write_flag(a, slot, a->worker), 0);
+    if (!a->in_flight[slot]) return; /* begun before this process had its number */
+    a->writes--;
+    if (!--a->in_flight[slot]) arena_store_seen(arena_write_flag(a, slot, a->worker), 0);
 }
 
 /* O(1), but every 256th: tokens carry eight bits of the generation. */

@@ -106,6 +106,11 @@ cdef class Arena:
     def invalidations(self):
         return self.counter(ARENA_INVALIDATIONS)
 
+    @property
+    def writes_in_flight(self):
+        """Those of this worker."""
+        return self.a.writes
+
     # Reading
 
     def get(self, bytes key, bytes variant, double now):
@@ -233,13 +238,6 @@ cdef class Arena:
             pass
 
     # Workers
-
-    @property
-    def writes_in_flight(self):
-        cdef uint64_t slot, total = 0
-        for slot in range(self.a.header.slot_mask + 1):
-            total += self.a.in_flight[slot]
-        return total
 
     @property
     def worker(self):

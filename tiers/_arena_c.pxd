@@ -46,8 +46,8 @@ cdef extern from "_arena_check.h" nogil:
         arena_worker* me
         arena_stripe* stripes
         uint32_t worker, max_variants
+        uint64_t writes
         double max_staleness
-        uint32_t* in_flight
 
     int arena_map(arena_t*, uint64_t reserve_bytes, uint32_t workers, uint64_t slots,
                   const uint64_t* seed)

@@ -43,6 +43,12 @@ static inline arena_cursor arena_cursor_at(const arena_header *header, uint64_t 
     return cursor;
 }
 
+/* Where `length` bytes lie in one piece, or NULL. */
+static inline const char *arena_whole(const arena_t *a, arena_cursor cursor, size_t length) {
+    if (cursor.at + length > arena_segment_bytes(a->header)) return NULL;
+    return a->log + ((uint64_t)cursor.segment << a->header->segment_shift) + cursor.at;
+}
+
 /* The next contiguous piece of at most `want` bytes; 0 where the chain leads nowhere. */
 static inline size_t arena_piece(const arena_t *a, arena_cursor *cursor, size_t want, char **piece) {
     const uint32_t bytes = (uint32_t)arena_segment_bytes(a->header);
@@ -63,6 +69,12 @@ static inline size_t arena_piece(const arena_t *a, arena_cursor *cursor, size_t 
 
 static inline int arena_read(const arena_t *a, arena_cursor *cursor, void *into, size_t length) {
     char *piece, *out = into;
+    const char *whole = arena_whole(a, *cursor, length);
+    if (whole) {
+        memcpy(into, whole, length);
+        cursor->at += (uint32_t)length;
+        return 1;
+    }
     while (length) {
         size_t got = arena_piece(a, cursor, length, &piece);
         if (!got) return 0;
@@ -75,6 +87,11 @@ static inline int arena_read(const arena_t *a, arena_cursor *cursor, void *into,
 static inline int arena_equals(const arena_t *a, arena_cursor *cursor, const char *with,
                                size_t length) {
     char *piece;
+    const char *whole = arena_whole(a, *cursor, length);
+    if (whole) {
+        cursor->at += (uint32_t)length;
+        return !memcmp(with, whole, length);
+    }
     while (length) {
         size_t got = arena_piece(a, cursor, length, &piece);
         if (!got || memcmp(with, piece, got)) return 0;
@@ -85,7 +102,7 @@ static inline int arena_equals(const arena_t *a, arena_cursor *cursor, const cha
 
 static inline void arena_write(const arena_t *a, arena_cursor *cursor, const void *from,
                                size_t length) {
-    char *piece;
+    char *piece = NULL;
     const char *in = from;
     while (length) {
         size_t got = arena_piece(a, cursor, length, &piece);

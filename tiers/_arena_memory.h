@@ -117,7 +117,7 @@ typedef struct {
     arena_header *header;
     arena_worker *workers, *me;
     uint64_t *tokens;
-    uint64_t *writes;
+    uint64_t *write_flags;
     arena_stripe *stripes;
     uint32_t *next;
     uint16_t *ghost;
@@ -127,6 +127,7 @@ typedef struct {
     uint32_t worker, max_variants;
     double max_staleness; /* INFINITY: the caller checks the watermark */
     uint32_t *in_flight;  /* own writes per slot: W says only whether there are any */
+    uint64_t writes;      /* their sum */
     char *scratch;
     size_t scratch_bytes;
 } arena_t;
@@ -193,7 +194,7 @@ static void arena_point(arena_t *a, char *base) {
     a->header = header;
     a->workers = (arena_worker *)(base + header->at_workers);
     a->tokens = (uint64_t *)(base + header->at_tokens);
-    a->writes = (uint64_t *)(base + header->at_writes);
+    a->write_flags = (uint64_t *)(base + header->at_writes);
     a->stripes = (arena_stripe *)(base + header->at_stripes);
     a->next = (uint32_t *)(base + header->at_next);
     a->ghost = (uint16_t *)(base + header->at_ghost);
@@ -270,6 +271,7 @@ static int arena_attach(arena_t *a, uint32_t worker) {
     if (!in_flight) return ENOMEM;
     free(a->in_flight);
     a->in_flight = in_flight;
+    a->writes = 0;
     a->worker = worker;
     a->me = a->workers + worker;
     return 0;

@@ -103,6 +103,10 @@ class Arena:
     def used_bytes(self) -> int:
         return self._small_bytes + self._main_bytes
 
+    @property
+    def writes_in_flight(self) -> int:
+        return sum(self._writes)
+
     # Reading
 
     def get(self, key: bytes, variant: bytes, now: float) -> bytes | None:
@@ -294,11 +298,6 @@ class Arena:
     def end_write(self, key: bytes) -> None:
         self.invalidate(key)
         self._writes[hash(key) & _MASK] -= 1
-
-    @property
-    def writes_in_flight(self) -> int:
-        """Begun by this process and not ended."""
-        return sum(self._writes)
 
     def flush(self) -> None:
         """Forget everything, O(slots): entries of the old store are freed a few per insert."""

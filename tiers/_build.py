@@ -18,7 +18,13 @@ from setuptools.command.build_ext import build_ext as _build_ext
 
 PACKAGES = ("tiers", "proxy")
 # No -march=native: a wheel runs on other machines than the one that built it.
-COMPILE_ARGS = ["-O3", "-fno-strict-aliasing", "-fvisibility=hidden", "-std=gnu11"]
+COMPILE_ARGS = [
+    "-O3",
+    "-fno-strict-aliasing",
+    "-fvisibility=hidden",
+    "-std=gnu11",
+    "-Wno-unused-function",
+]
 SANITIZE_ARGS = ["-O1", "-g", "-fno-omit-frame-pointer", "-fsanitize=address,undefined"]
 DIRECTIVES = {
     "language_level": 3, "boundscheck": False, "wraparound": False, "initializedcheck": False,

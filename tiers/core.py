@@ -30,3 +30,6 @@ def choose(wanted: str) -> str:
 
 
 CORE = choose(os.environ.get("TERRACE_CORE", ""))
+
+FALLEN_BACK = CORE == "py" and not os.environ.get("TERRACE_CORE")
+"""Nobody asked for the Python core: the compiled one was not built."""

@@ -20,8 +20,7 @@ from prometheus_client.core import (
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from tiers import Size, TierUnavailable
-from tiers.resp import CORE
+from tiers import CORE, Size, TierUnavailable
 
 from ..stats import BUCKETS_S, Histogram
 

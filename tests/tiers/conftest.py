@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from tests.tiers.twins import built
 from tiers._arena_py import Arena
-
-ARENAS_CHECKED = 16  # the last ones: a test that builds hundreds checks each itself
 
 
 @pytest.fixture(autouse=True)
 def structural_check(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    built: deque[Arena] = deque(maxlen=ARENAS_CHECKED)
     build = Arena.__init__
 
     def collect(arena: Arena, *args: Any, **kwargs: Any) -> None:
@@ -23,6 +20,8 @@ def structural_check(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         built.append(arena)
 
     monkeypatch.setattr(Arena, "__init__", collect)
+    built.clear()
     yield
     for arena in built:
         arena.check()
+    built.clear()

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from typing import ClassVar
 from unittest.mock import patch
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 
+from tests.tiers.twins import CArena, new_arena
 from tiers import _arena_py
-from tiers._arena_py import Arena
 
 KEYS = st.sampled_from([b"a", b"b", b"c", b"d", b"e", b"f"])
 VARIANTS = st.sampled_from([b"", b"1", b"x", b"y"])
@@ -25,12 +27,14 @@ class ArenaModel(RuleBasedStateMachine):
     """`version[key]` moves whenever the key changes; a value carries the version it was read at."""
 
     fills = Bundle("fills")
+    twin: ClassVar[str]
 
     def __init__(self) -> None:
         super().__init__()
         self._patches = patch.multiple(_arena_py, SLOTS=SLOTS, _MASK=SLOTS - 1)
         self._patches.start()
-        self.arena = Arena(12_000, max_variants=3)
+        options = {"slots": SLOTS, "reserve_bytes": 40_000} if self.twin == "c" else {}
+        self.arena = new_arena(self.twin, 12_000, max_variants=3, **options)
         self.version: defaultdict[bytes, int] = defaultdict(int)
         self.writing: defaultdict[bytes, int] = defaultdict(int)
         self.now = 0.0
@@ -109,5 +113,16 @@ class ArenaModel(RuleBasedStateMachine):
         self.arena.check()
 
 
-TestArenaModel = ArenaModel.TestCase
-TestArenaModel.settings = settings(max_examples=80, stateful_step_count=60, deadline=None)
+class PyModel(ArenaModel):
+    twin = "py"
+
+
+class CModel(ArenaModel):
+    twin = "c"
+
+
+LIMITS = settings(max_examples=80, stateful_step_count=60, deadline=None)
+TestPyModel = PyModel.TestCase
+TestPyModel.settings = LIMITS
+TestCModel = pytest.mark.skipif(CArena is None, reason="no compiled core here")(CModel.TestCase)
+TestCModel.settings = LIMITS

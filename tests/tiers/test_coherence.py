@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -18,7 +19,8 @@ from hypothesis import strategies as st
 
 from tests.tiers.coherence_world import STEPS, Step, Violation, World
 from tests.tiers.model_redis import KEYS
-from tiers import _arena_py
+from tests.tiers.twins import TWINS, few_slots, new_arena
+from tiers import _arena_py, coherence, l1_memory
 from tiers._arena_py import Arena
 from tiers.coherence import Coherence
 from tiers.l1_memory import L1Memory
@@ -34,14 +36,22 @@ STEPS_EACH = 200
 
 def share_slots(monkeypatch: pytest.MonkeyPatch, *, slots: int) -> None:
     """Keys by their first byte into so few slots: the same in every run, and cheap worlds."""
-    monkeypatch.setattr(_arena_py, "SLOTS", slots)
-    monkeypatch.setattr(_arena_py, "_MASK", slots - 1)
+    few_slots(slots, monkeypatch)
     monkeypatch.setattr(_arena_py, "hash", lambda key: key[0], raising=False)
 
 
-@pytest.fixture(autouse=True)
-def a_slot_each(monkeypatch: pytest.MonkeyPatch) -> None:
+def use_twin(monkeypatch: pytest.MonkeyPatch, twin: str, slots: int) -> None:
+    options = {"slots": slots} if twin == "c" else {}
+    for module in (coherence, l1_memory):
+        monkeypatch.setattr(module, "Arena", partial(new_arena, twin, **options))
+
+
+@pytest.fixture(autouse=True, params=TWINS)
+def twin(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A slot for each key; the compiled twin spreads them as its seed has it."""
     share_slots(monkeypatch, slots=4)
+    use_twin(monkeypatch, request.param, slots=4)
+    return str(request.param)
 
 
 TRACKED, PLAIN = 0, 1  # for send, execute, deliver, exchange, lose
@@ -99,8 +109,9 @@ def test_no_rare_schedule_does_either(schedule: list[Step]) -> None:
 
 
 @pytest.mark.parametrize("slots", [1, 4])
-def test_many_long_schedules(slots: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_long_schedules(slots: int, twin: str, monkeypatch: pytest.MonkeyPatch) -> None:
     share_slots(monkeypatch, slots=slots)
+    use_twin(monkeypatch, twin, slots)
     served: Counter[str] = Counter()
     for seed in range(SCHEDULES):
         world = World()
@@ -234,6 +245,7 @@ def suspects_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
     ids=lambda mutation: mutation.__name__,
 )
+@pytest.mark.parametrize("twin", ["py"], indirect=True)  # the checker is under test
 def test_a_broken_algorithm_is_caught(
     mutation: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
