@@ -66,7 +66,7 @@ cdef class Lane:
             self.max_value_bytes = self._l1.options.max_value_bytes
             self.max_age_s = self._l1.options.max_age_s
             self.ping_after_s = self._coherence.max_staleness_s / 3
-        self._prefixes = list(stack.mapped_prefixes)
+        self._prefixes = list(stack.special_prefixes)
         self._bound_count = len(bounds_s)
         for i, bound in enumerate(bounds_s):
             self._bounds[i] = bound
@@ -131,7 +131,7 @@ cdef class Lane:
         return NULL
 
     cdef bint needs_python(self, const char* key, Py_ssize_t size):
-        """Whether a mapping may know this key."""
+        """Whether a mapping or a namespace may know this key."""
         cdef bytes prefix
         for prefix in self._prefixes:
             if size >= PyBytes_GET_SIZE(prefix) and not memcmp(
@@ -481,7 +481,7 @@ cdef class ClientPipe(FastWaiter):
         return True
 
     cdef bint _knows_mapped(self, Row* row) except -1:
-        """Whether a mapping may know one of the keys."""
+        """Whether a mapping or a namespace may know one of the keys."""
         cdef RequestScanner scanner = self.scanner
         cdef Py_ssize_t i, end = row.last if row.last >= 0 else scanner.argc + row.last
         if not row.first:

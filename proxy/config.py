@@ -14,7 +14,16 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from tiers import Bytes, L1Options, L2Options, L3Options, Options, Seconds, ViewOptions
+from tiers import (
+    Bytes,
+    L1Options,
+    L2Options,
+    L3Options,
+    NamespaceOptions,
+    Options,
+    Seconds,
+    ViewOptions,
+)
 
 from .config_check import Checker
 from .config_rules import broken_mapping_rules, broken_rules, broken_view_rules
@@ -135,6 +144,9 @@ class Config(Options):
 
     workers: Annotated[int, Field(ge=1)] = 1
     """Worker processes. More than one needs the compiled core."""
+    namespace: tuple[NamespaceOptions, ...] = ()
+    """Promises for groups of keys, one [[namespace]] table each. The same for every Terrace on one
+    Redis."""
     listen: ListenOptions = ListenOptions()
     tls: TlsOptions = TlsOptions()
     acl: AclOptions = AclOptions()

@@ -7,6 +7,7 @@ where the values came from, and skips a rule about an option that is wrong alrea
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -58,6 +59,7 @@ def broken_rules(config: Config) -> Iterator[Broken]:
             "more than one worker needs the compiled core, which this build does not have; "
             "set workers = 1",
         )
+    yield from _namespaces(config)
     yield from _listeners(config)
     yield from _tls(config)
     yield from _acl(config)
@@ -65,6 +67,22 @@ def broken_rules(config: Config) -> Iterator[Broken]:
     yield from _l1(config)
     yield from _l2(config)
     yield from _l3(config)
+
+
+def _namespaces(config: Config) -> Iterator[Broken]:
+    patterns = Counter(table.match for table in config.namespace)
+    for pattern in (pattern for pattern, count in patterns.items() if count > 1):
+        yield Broken(
+            ("namespace",), f'match = "{pattern}" has two [[namespace]] tables; make them one'
+        )
+    for table in config.namespace:
+        given = table.model_fields_set
+        if table.consistency == "strict" and "stale_on_error_s" in given and table.stale_on_error_s:
+            yield Broken(
+                ("namespace",),
+                f'match = "{table.match}": strict keys are never served stale; remove '
+                "stale_on_error, or lower consistency",
+            )
 
 
 def _listeners(config: Config) -> Iterator[Broken]:

@@ -19,6 +19,9 @@ from .option_table import Row, groups, item_rows, table
 _COLUMNS = 96
 
 _EXAMPLES: Mapping[str, str] = {
+    "namespace[].match": '"cart:*"',
+    "namespace[].consistency": '"strict"',
+    "namespace[].stale_on_error": '"0s"',
     "l3.view[].keys": '"airport:{iata}"',
     "l3.view[].view": '"airport_card"',
     "l3.view[].key": '{ iata = "iata" }',

@@ -7,7 +7,7 @@ command (`commands.Kind`).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from tiers import DISCARD, TOMBSTONE, KeptUpstream, Upstream, read_variant
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _BEFORE_AUTH = frozenset(("AUTH", "HELLO", "QUIT", "RESET"))
 DELETES = frozenset(("DEL", "UNLINK", "GETDEL"))
+_WRITES_NOTHING = frozenset(("WAIT", "READONLY", "READWRITE", "ASKING", "CLUSTER"))
 _CROSS_PROTOCOL = frozenset((b"post", b"host:"))
 
 
@@ -101,10 +102,12 @@ def cached_read(session: Session, command: Command, request: Request, now: float
         variant = read_variant(session.proto, session.db, buffer[start:end])
     stack = session.stack
     l1 = stack.l1
-    if l1 is not None:
-        stack.l2.want_l1(now)
-        if session.can_hit(now):
-            reply = l1.arena.get(key, variant, now)
+    space = stack.namespaces.find(key)
+    cached = l1 is not None and (space is None or space.cached)
+    if l1 is not None and cached:
+        stack.l2.want_l1(now, space)
+        if session.is_plain and l1.is_open(now, space):
+            reply = l1.arena.get(key, variant if space is None else space.variant(variant), now)
             if reply is not None:
                 session.stats.l1.hits += 1
                 if reply == NULL3 and session.proto == 2:
@@ -113,11 +116,12 @@ def cached_read(session: Session, command: Command, request: Request, now: float
                 return
         session.stats.l1.misses += 1
     mapping = stack.mapping_of(key, session.db)
-    via = route(session, command, request, tracked=True)
+    via = route(session, command, request, tracked=cached)
     if via is None:
         return
     rule = rule_for(session, command, via)
-    if via is stack.l2.tracked or mapping is not None:
+    fills = cached and via is stack.l2.tracked
+    if fills or mapping is not None:
         slot = ReadSlot(session, rule, command, request, variant, mapping, now)
         session.add_slot(slot)
         if not via.ready:
@@ -125,7 +129,7 @@ def cached_read(session: Session, command: Command, request: Request, now: float
             return
         if stack.l2.stalled and slot.serve_suspect():
             return
-        if via is stack.l2.tracked:
+        if fills:
             slot.begin_fill()
         via.send(pttl(key), slot, session.db)
         via.send(buffer[start:end], slot, session.db)
@@ -146,10 +150,11 @@ def mget(session: Session, command: Command, request: Request, now: float) -> No
     l1 = stack.l1
     found: list[bytes | None] = [None] * len(keys)
     if l1 is not None:
+        hit = l1.hit if stack.namespaces else l1.arena.get
         stack.l2.want_l1(now)
         if session.can_hit(now):
             # All of them or none: entries that are valid together are one state of Redis.
-            found = [l1.arena.get(key, session.get_variant, now) for key in keys]
+            found = [hit(key, session.get_variant, now) for key in keys]
             if None not in found:
                 session.stats.l1.hits += len(keys)
                 elements = [reply for reply in found if reply is not None]
@@ -168,9 +173,11 @@ def mget(session: Session, command: Command, request: Request, now: float) -> No
         return
     fills = via is stack.l2.tracked and len(keys) <= MGET_FILL_MAX
     for position, key in enumerate(keys):
-        if (fills and found[position] is None) or stack.mapping_of(key, session.db) is not None:
+        space = stack.namespaces.find(key)
+        fill = fills and found[position] is None and (space is None or space.cached)
+        if fill or stack.mapping_of(key, session.db) is not None:
             token = epoch = 0
-            if fills and l1 is not None:
+            if fill and l1 is not None:
                 token, epoch = l1.coherence.begin_fill(key), l1.arena.epoch
             slot.asked.append(position)
             slot.tokens.append((token, epoch))
@@ -268,6 +275,7 @@ def opaque(session: Session, command: Command, request: Request, now: float) -> 
     via = route(session, command, request)
     if via is not None:
         slot = barrier(session, command, via, command.keys_of(request[0]))
+        slot.strict_s = strict_s(session, command, request[0])
         session.add_slot(slot)
         _send(session, via, request, slot)
 
@@ -278,6 +286,7 @@ def flush(session: Session, command: Command, request: Request, now: float) -> N
     via = route(session, command, request)
     if via is not None:
         slot = barrier(session, command, via, [], flushes=True)
+        slot.strict_s = strict_s(session, command, request[0])
         session.add_slot(slot)
         _send(session, via, request, slot)
 
@@ -299,6 +308,15 @@ def barrier(
         session.stack.l2.tracked,
         flushes=flushes,
     )
+
+
+def strict_s(session: Session, command: Command, args: Sequence[bytes]) -> float:
+    """The largest bound of strict keys that this may write; 0 for none."""
+    namespaces = session.stack.namespaces
+    if not namespaces.largest_strict_s or command.name in _WRITES_NOTHING:
+        return 0.0
+    keys = command.keys_of(args)
+    return namespaces.strict_s(keys) if keys else namespaces.largest_strict_s
 
 
 def _must_wait(session: Session, request: Request) -> bool:

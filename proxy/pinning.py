@@ -25,7 +25,7 @@ _PING = pack([b"PING"])
 
 def run_private(session: Session, command: Command, request: Request, now: float) -> None:
     """One command alone on a private connection; the session waits for its reply."""
-    from .dispatch import barrier
+    from .dispatch import barrier, strict_s
 
     pin = acquire(session, request)
     if pin is None:
@@ -35,7 +35,9 @@ def run_private(session: Session, command: Command, request: Request, now: float
         # every write that this client was acknowledged before.
         pin.upstream.send(_PING, DISCARD, session.db)
     pin.waits_alone = True
-    pin.forward(request, barrier(session, command, pin.upstream, []))
+    slot = barrier(session, command, pin.upstream, [])
+    slot.strict_s = strict_s(session, command, request[0])
+    pin.forward(request, slot)
     if pin.upstream.ready:
         session.block_idle()
 

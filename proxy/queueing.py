@@ -14,7 +14,7 @@ from tiers.resp import OK, Request, pack, parse_integer
 
 from . import errors
 from .commands import Command, Kind
-from .dispatch import load_first
+from .dispatch import load_first, strict_s
 from .handlers.client import is_passed_on, stand_in
 from .handlers.client_tracking import with_own_id
 from .handlers.config import hide_secrets
@@ -60,6 +60,8 @@ def queue(pin: Pinned, command: Command, request: Request) -> None:
         transaction.flushes = True
     elif edit is None and command.kind is not Kind.CACHED and command.kind is not Kind.READ:
         transaction.opaque = True
+    if edit is None and command.kind is not Kind.CACHED and command.kind is not Kind.READ:
+        transaction.strict_s = max(transaction.strict_s, strict_s(session, command, args))
     if raw:
         request = (args, raw, 0, len(raw))
     pin.forward(request, QueuedSlot(pin, edit))

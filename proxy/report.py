@@ -41,6 +41,13 @@ def tier_figures(terrace: Terrace) -> dict[str, str]:
             "l1_max_staleness_ms": f"{l1.options.max_staleness_s * 1000:g}",
             "l1_stale_served": stats.stale_served,
         }
+    if stack.namespaces.largest_strict_s:
+        peers = stack.strict.peers
+        figures |= {
+            "strict_writes_held": stack.strict.held,
+            "strict_writes_waiting": stack.strict.holding,
+            "strict_peers": len(peers.bounds_s) if peers.settled else "not settled yet",
+        }
     figures |= {
         "l2_state": l2.state,
         "l2_endpoint": str(l2.endpoint),

@@ -54,7 +54,9 @@ class Terrace:
         self.clock = clock
         self.version = terrace_version()
         self._stats = Stats()
-        self.stack = TieredCache(config.l2, l1=config.l1, l3=config.l3, clock=clock)
+        self.stack = TieredCache(
+            config.l2, l1=config.l1, l3=config.l3, namespaces=config.namespace, clock=clock
+        )
         self.lane = Lane(self.stack, self._stats, clock, TABLE, BUCKETS_S)
         self.dispatch = dispatch
         self.started_at = clock()

@@ -8,6 +8,7 @@ the reply can be released.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from tiers import Coherence, KeptUpstream
@@ -44,9 +45,13 @@ class Slot:
 
 
 class WriteSlot(Slot):
-    """A write with known keys: no hit and no fill for them until its reply is parsed."""
+    """A write with known keys: no hit and no fill for them until its reply is parsed.
 
-    __slots__ = ("coherence", "keys")
+    Where strict keys are written (`strict_s`, the largest bound among them), the reply is
+    held until no Terrace can serve what they were.
+    """
+
+    __slots__ = ("coherence", "keys", "strict_s")
 
     def __init__(
         self, session: Session, rule: str, keys: list[bytes], coherence: Coherence | None
@@ -54,13 +59,20 @@ class WriteSlot(Slot):
         super().__init__(session, rule)
         self.keys = keys
         self.coherence = coherence
+        self.strict_s = session.stack.namespaces.strict_s(keys)
         if coherence is not None:
             coherence.begin_write(keys)
 
     def on_reply(self, reply: bytes, sent_at: float) -> None:
         if self.coherence is not None:
             self.coherence.end_write(self.keys)
-        self.finish(to_resp2(reply, self.rule) if self.rule else reply)
+        self.settle(to_resp2(reply, self.rule) if self.rule else reply)
+
+    def settle(self, reply: bytes) -> None:
+        if self.strict_s:
+            self.session.stack.strict.hold(self.strict_s, partial(self.finish, reply))
+        else:
+            self.finish(reply)
 
     def on_lost(self, reason: str, sent: bool) -> None:
         if self.coherence is not None:
@@ -106,7 +118,9 @@ class BarrierSlot(WriteSlot):
             if self.flushes:
                 self.coherence.flush()
         self._held = to_resp2(reply, self.rule) if self.rule else reply
-        if self.tracked is not None and self.tracked.ready:
+        if self.tracked is None:  # no other keys than those that are known
+            self._release(self._held)
+        elif self.tracked.ready:
             self.tracked.send(_PING, self, max(0, self.tracked.upstream.pipe.db))
         else:
             # Not tracking: nothing can be hit before a new epoch, but suspects could be served.
@@ -131,4 +145,4 @@ class BarrierSlot(WriteSlot):
 
     def _release(self, reply: bytes) -> None:
         self.session.opaque_in_flight -= 1
-        self.finish(reply)
+        self.settle(reply)

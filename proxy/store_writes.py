@@ -54,7 +54,7 @@ class StoreSlot(WriteSlot):
             self.session.stats.write_errors += 1
             self.finish(errors.tier_failed(failure))
         else:
-            self.finish(to_resp2(reply, self.rule) if self.rule else reply)
+            self.settle(to_resp2(reply, self.rule) if self.rule else reply)
 
     def on_lost(self, reason: str, sent: bool) -> None:
         if not self._lost:  # told once for each reply that is missing

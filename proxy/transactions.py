@@ -33,6 +33,7 @@ class Transaction:
     opaque: bool = False  # keys that are not known may be written
     flushes: bool = False
     queued: int = 0
+    strict_s: float = 0.0  # the largest bound of strict keys that may be written
     edits: dict[int, Edit] = field(default_factory=dict)  # by position in EXEC's reply
     aborted: bool = False  # Terrace refused a command: EXEC must not run the others
 
@@ -107,6 +108,7 @@ class ExecSlot(BarrierSlot):
             session.stack.l2.tracked if unknown else None,
             flushes=transaction.flushes,
         )
+        self.strict_s = transaction.strict_s
         self.pin = pin
 
     def finish(self, reply: bytes) -> None:

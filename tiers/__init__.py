@@ -28,11 +28,13 @@ from .kept_upstream import KeptUpstream
 from .l1_memory import L1Memory, get_variant, read_variant
 from .l2_redis import L2Redis, check_l2
 from .l3_postgres import L3Postgres
+from .namespaces import Namespace, Namespaces
 from .options import (
     Bytes,
     L1Options,
     L2Options,
     L3Options,
+    NamespaceOptions,
     Options,
     Seconds,
     StoreOptions,
@@ -67,6 +69,9 @@ __all__ = [
     "Mapped",
     "MappingProblem",
     "Mappings",
+    "Namespace",
+    "NamespaceOptions",
+    "Namespaces",
     "Options",
     "Outcome",
     "ProtocolError",

@@ -105,14 +105,17 @@ class Coherence:
         """Before the bytes of the read can enter the socket. 0: forward, but do not fill."""
         return self.arena.begin_fill(key) if self.live else 0
 
-    def get_suspect(self, key: bytes, variant: bytes, now: float) -> bytes | None:
+    def get_suspect(
+        self, key: bytes, variant: bytes, now: float, window_s: float | None = None
+    ) -> bytes | None:
         """For use only while Redis cannot be asked: an entry that was known to be current
-        at most `stale_on_error_s` ago and was not invalidated since."""
+        at most `window_s` (None: `stale_on_error_s`) ago and was not invalidated since."""
         entry = self.arena.peek(key, variant)
         if entry is None or now >= entry[1]:
             return None
         asof = self.asof if entry[3] == self.arena.epoch else self._ended.get(entry[3])
-        if asof is None or now - asof > self.stale_on_error_s:
+        limit_s = self.stale_on_error_s if window_s is None else window_s
+        if asof is None or now - asof > limit_s or not limit_s:
             return None
         return entry[0]
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from .arena import Arena
 from .base import Kind, Outcome
 from .coherence import Coherence
+from .namespaces import Namespace, Namespaces
 from .options import L1Options
 from .resp import NULL3
 
@@ -36,8 +37,15 @@ class L1Memory:
 
     name = "L1"
 
-    def __init__(self, options: L1Options, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        options: L1Options,
+        clock: Callable[[], float],
+        namespaces: Namespaces | None = None,
+    ) -> None:
         self.options = options
+        self.namespaces = Namespaces() if namespaces is None else namespaces
+        self.strict_until = 0.0  # the end of the lease to serve strict keys (see `strict`)
         self.clock = clock
         self.arena = Arena(options.max_bytes, max_variants=options.max_variants_per_key)
         self.coherence = Coherence(
@@ -60,15 +68,42 @@ class L1Memory:
         if not token or reply[:1] in (b"-", b"!") or len(reply) > self.options.max_value_bytes:
             return False
         age_s = self.options.max_age_s if max_age_s is None else max_age_s
+        space = self.namespaces.find(key)
+        if space is not None:
+            if not space.cached:
+                return False
+            age_s = space.max_age_s if max_age_s is None else min(age_s, space.max_age_s)
+            variant = space.variant(variant)
         if pttl_ms >= 0:
             age_s = min(age_s, pttl_ms / 1000)
         if reply == NULL3:
             reply = NULL3  # share one object among all nils
         return self.arena.commit_fill(key, variant, reply, token, epoch, sent_at + age_s)
 
+    def is_open(self, now: float, space: Namespace | None = None) -> bool:
+        """Whether hits may be served to the keys of a namespace."""
+        if space is None or not space.gated:
+            return self.coherence.is_open(now)
+        if space.strict and now >= self.strict_until:
+            return False
+        return self.coherence.live and now - self.coherence.asof <= space.max_staleness_s
+
+    def hit(self, key: bytes, variant: bytes, now: float) -> bytes | None:
+        """A reply that may be served now, under whatever rules the key has; else None."""
+        space = self.namespaces.find(key)
+        if not self.is_open(now, space):
+            return None
+        return self.arena.get(key, space.variant(variant) if space else variant, now)
+
+    def get_suspect(self, key: bytes, variant: bytes, now: float) -> bytes | None:
+        """An entry to serve although Redis cannot be asked, if the key's namespace allows it."""
+        space = self.namespaces.find(key)
+        if space is None:
+            return self.coherence.get_suspect(key, variant, now)
+        return self.coherence.get_suspect(key, space.variant(variant), now, space.stale_on_error_s)
+
     async def get(self, key: bytes) -> Outcome:
-        now = self.clock()
-        reply = self.arena.get(key, b"", now) if self.coherence.is_open(now) else None
+        reply = self.hit(key, b"", self.clock())
         if reply is None:
             return Outcome(Kind.MISS, tier=self.name)
         if reply == NULL3:
@@ -82,11 +117,18 @@ class L1Memory:
         now = self.clock()
         variants = self.arena.variants(key)
         facts: dict[str, str] = {}
-        if not variants:
+        space = self.namespaces.find(key)
+        variant = get_variant(db)
+        if space is not None:
+            facts["namespace"] = f"{space.pattern.decode('utf-8', 'replace')} ({space.consistency})"
+            variant = space.variant(variant)
+        if space is not None and not space.cached:
+            facts["L1"] = "off for this namespace"
+        elif not variants:
             facts["L1"] = "absent"
         else:
-            entry = self.arena.peek(key, get_variant(db))
-            usable = variants and self.coherence.is_open(now)
+            entry = self.arena.peek(key, variant)
+            usable = variants and self.is_open(now, space)
             fresh = entry is not None and entry[3] == self.arena.epoch and now < entry[1]
             facts["L1"] = (
                 "present" if usable and (fresh or entry is None) else "present, not served"
@@ -97,9 +139,11 @@ class L1Memory:
                 facts["L1.deadline"] = f"in {max(0.0, entry[1] - now):.3f} s"
         if not self.coherence.live:
             facts["L1.why"] = "no tracked connection to L2: no hits and no fills"
-        elif not self.coherence.is_open(now):
+        elif space is not None and space.strict and now >= self.strict_until:
+            facts["L1.why"] = "no lease to serve strict keys; it is asked for in Redis"
+        elif not self.is_open(now, space):
             facts["L1.why"] = (
                 f"the watermark is {self.coherence.age_s(now) * 1000:.0f} ms old, more than "
-                f"l1.max_staleness; it moves with the next reads"
+                f"max_staleness; it moves with the next reads"
             )
         return facts

@@ -23,6 +23,7 @@ from .base import Kind, Outcome, Size
 from .coherence import Coherence
 from .errors import ServerError, TierUnavailable
 from .kept_upstream import KeptUpstream
+from .namespaces import Namespace
 from .options import L2Options
 from .pins import PinPool
 from .resp import decode, pack
@@ -178,7 +179,7 @@ class L2Redis:
                 kept.watch(now)
             self.stalled = any(kept.is_stalled(now, STALL_S) for kept in self._kept())
 
-    def want_l1(self, now: float) -> None:
+    def want_l1(self, now: float, space: Namespace | None = None) -> None:
         """Hits are being served: keep the watermark moving.
 
         A PING when nothing was sent for a third of the bound, right away rather than by a
@@ -188,7 +189,8 @@ class L2Redis:
         if tracked is None or not tracked.ready:
             return
         pipe = tracked.upstream.pipe
-        if now - pipe.last_sent_at >= self._ping_after_s and not pipe.has_output:
+        after_s = self._ping_after_s if space is None else space.max_staleness_s / 3
+        if now - pipe.last_sent_at >= after_s and not pipe.has_output:
             tracked.ping()
             tracked.upstream.flush()  # now: what is left of this tick may be long
 

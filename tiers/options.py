@@ -85,6 +85,26 @@ class L1Options(Options):
     """While Redis is unreachable, entries known to be current at most this long ago are served."""
 
 
+class NamespaceOptions(Options):
+    """What is promised for the keys that match a pattern, where that differs from [l1]."""
+
+    match: str = Field(min_length=1)
+    """Glob of the keys, like "cart:*". Of several that match, the one with most literal text."""
+    consistency: Literal["bounded", "host", "strict", "bypass"] = "bounded"
+    """"bounded": hits are at most max_staleness old. "host": and follow every write through this
+    Terrace. "strict": and every acknowledged write through any Terrace, whose reply waits for it.
+    "bypass": read from Redis each time."""
+    max_staleness_s: Annotated[Seconds, Field(gt=0)] = 0.05
+    """Bound on staleness of a hit. Left out: l1.max_staleness."""
+    max_age_s: Annotated[Seconds, Field(gt=0)] = 3600.0
+    """An entry is read again after this time. Left out: l1.max_age."""
+    stale_on_error_s: Seconds = 30.0
+    """How old an entry may be served while Redis is unreachable; never where strict. Left out:
+    l1.stale_on_error."""
+    l1: Literal["on", "off"] = "on"
+    """Whether these keys may be kept in L1."""
+
+
 class L2Options(Options):
     """The Redis behind the proxy."""
 

@@ -30,10 +30,12 @@ from .errors import ServerError, TierUnavailable
 from .l1_memory import TTL_ABSENT, L1Memory
 from .l2_redis import L2Redis, Script
 from .l3_postgres import L3Postgres
-from .options import L1Options, L2Options, L3Options
+from .namespaces import Namespaces
+from .options import L1Options, L2Options, L3Options, NamespaceOptions
 from .resp import NULL3, decode, pack
 from .store import NOT_STORED, Store
 from .store_keys import Mapped, StoreMapping
+from .strict import StrictWrites
 from .tasks import TaskSet
 from .views import ViewMapping
 
@@ -64,15 +66,18 @@ class TieredCache:
         *,
         l1: L1Options | None = None,
         l3: L3Options | None = None,
+        namespaces: Sequence[NamespaceOptions] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.clock = clock
         l1 = L1Options() if l1 is None else l1
+        self.namespaces = Namespaces(namespaces, l1)
         l3 = L3Options() if l3 is None else l3
-        self.l1 = L1Memory(l1, clock) if l1.enabled else None
+        self.l1 = L1Memory(l1, clock, self.namespaces) if l1.enabled else None
         self.l2 = L2Redis(
             l2 or L2Options(), clock=clock, coherence=self.l1.coherence if self.l1 else None
         )
+        self.strict = StrictWrites(self.l2, self.l1, self.namespaces, clock)
         self.l3 = (
             L3Postgres(l3, clock=clock, publish=self._publish, on_change=self._on_change)
             if l3.dsn
@@ -107,11 +112,13 @@ class TieredCache:
 
     async def start(self) -> None:
         await self.l2.start()
+        self.strict.start()
         if self.l3 is not None:
             await self.l3.start()
 
     async def close(self) -> None:
         await self._tasks.close()
+        await self.strict.close()
         if self.store is not None:
             await self.store.close()
         if self.l3 is not None:
@@ -136,6 +143,12 @@ class TieredCache:
         if self.l3 is None or db:
             return None
         return self.l3.mappings.match(key) or self.l3.stores.match(key)
+
+    @property
+    def special_prefixes(self) -> tuple[bytes, ...]:
+        """What keys start with for which more must be asked than L1 and L2: the compiled lane
+        leaves them to Python."""
+        return (*self.mapped_prefixes, *self.namespaces.prefixes)
 
     @property
     def mapped_prefixes(self) -> tuple[bytes, ...]:
@@ -303,12 +316,12 @@ class TieredCache:
         if self.l1 is not None:
             outcome = await self.l1.get(key)
             if not outcome.asks_below:
-                self.l2.want_l1(self.clock())
+                self.l2.want_l1(self.clock(), self.namespaces.find(key))
                 return outcome
         outcome = await self._get_l2(key)
         mapping = self.mapping_of(key)
         if outcome.is_failure and self.l1 is not None:
-            suspect = self.l1.coherence.get_suspect(key, b"", self.clock())
+            suspect = self.l1.get_suspect(key, b"", self.clock())
             if suspect is not None and suspect != NULL3:
                 return Outcome(Kind.STALE, value=decode(suspect), tier="L1", reason=outcome.reason)
         if mapping is None:
@@ -322,7 +335,9 @@ class TieredCache:
     async def _get_l2(self, key: bytes) -> Outcome:
         """GET through the tracked connection where there is one, filling L1."""
         tracked = self.l2.tracked
-        if self.l1 is None or tracked is None or not tracked.ready:
+        space = self.namespaces.find(key)
+        cached = space is None or space.cached
+        if self.l1 is None or tracked is None or not tracked.ready or not cached:
             return await self.l2.get(key)
         read = _TrackedRead(self.l1, key, mapped=self.mapping_of(key) is not None)
         tracked.send(pack([b"PTTL", key]), read)
@@ -352,15 +367,19 @@ class TieredCache:
             await self._write_durable([b"SET", key, value, *expiry], [key], [key], False)
         else:
             await self.l2.set(key, value, ttl_s=ttl_s)
+        await self.strict.wait([key])
 
     async def delete(self, keys: Sequence[bytes]) -> int:
         durable = self.durable(keys)
-        if not durable:
-            return await self.l2.delete(keys)
-        failure = await self.ensure_loaded(durable)
-        if failure is not None:
-            raise TierUnavailable(failure.tier, failure.reason)
-        return int(await self._write_durable([b"UNLINK", *keys], keys, durable, True))
+        if durable:
+            failure = await self.ensure_loaded(durable)
+            if failure is not None:
+                raise TierUnavailable(failure.tier, failure.reason)
+            deleted = int(await self._write_durable([b"UNLINK", *keys], keys, durable, True))
+        else:
+            deleted = await self.l2.delete(keys)
+        await self.strict.wait(keys)
+        return deleted
 
     async def _write_durable(
         self, command: list[bytes], keys: Sequence[bytes], durable: list[bytes], looks_at_old: bool
@@ -398,6 +417,7 @@ class TieredCache:
     async def invalidate(self, keys: Sequence[bytes]) -> None:
         if keys:
             await self.l2.delete(keys)
+            await self.strict.wait(keys)
         if self.l3 is not None:
             await self.l3.invalidate(keys)
 

@@ -102,6 +102,19 @@ def test_a_discarded_transaction_writes_nothing(play: Play) -> None:
     given_back(play, pin)
 
 
+def test_a_transaction_of_known_keys_costs_only_these_their_entries(play: Play) -> None:
+    pin = play.pin()
+    play.cache("k", bulk("v"))
+    play.cache("other", bulk("v"))
+    play.client >> MULTI + SET_K + EXEC
+    pin << MULTI + SET_K + EXEC
+    pin >> OK + QUEUED + b"*1\r\n" + OK
+    play.client << OK + QUEUED + b"*1\r\n" + OK
+    assert play.cached("k") is None
+    assert play.cached("other") == bulk("v")
+    given_back(play, pin)
+
+
 def test_a_transaction_with_a_script_ends_behind_a_barrier(play: Play) -> None:
     pin = play.pin()
     script = command("EVAL", "...", 0)
