@@ -47,8 +47,12 @@ def wrong_arity(name: str) -> bytes:
 
 
 def unknown_subcommand(container: str, given: bytes) -> bytes:
-    shown = given[:128].decode("utf-8", "replace")
-    return error(f"ERR unknown subcommand '{shown}'. Try {container} HELP.")
+    return error(f"ERR unknown subcommand '{shown(given, 128)}'. Try {container} HELP.")
+
+
+def shown(given: bytes, limit: int | None = None) -> str:
+    """An argument within an error text as Redis prints it: a C string, its bytes unchanged."""
+    return given.partition(b"\0")[0][:limit].decode("utf-8", "surrogateescape")
 
 
 def protocol_error(text: str) -> bytes:

@@ -130,8 +130,7 @@ def _cat(session: Session, request: Request) -> None:
     if len(args) > 3:
         session.reply(errors.unknown_subcommand("ACL", args[1]))
     elif category not in CATEGORY_NAMES:
-        shown = args[2][:128].decode("utf-8", "replace")
-        session.reply(error(f"ERR Unknown category '{shown}'"))
+        session.reply(error(f"ERR Unknown category '{errors.shown(args[2])}'"))
     else:
         names = (
             member.name
@@ -148,11 +147,9 @@ def _dryrun(session: Session, request: Request) -> None:
     line = args[3:]
     facts, known = lookup(line)
     if user is None:
-        shown = args[2][:128].decode("utf-8", "replace")
-        session.reply(error(f"ERR User '{shown}' not found"))
+        session.reply(error(f"ERR User '{errors.shown(args[2])}' not found"))
     elif facts is None or not known:
-        shown = line[0][:128].decode("utf-8", "replace")
-        session.reply(error(f"ERR Command '{shown}' not found"))
+        session.reply(error(f"ERR Command '{errors.shown(line[0])}' not found"))
     elif not facts.accepts(len(line)):
         session.reply(errors.wrong_arity(facts.name))
     else:

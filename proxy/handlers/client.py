@@ -86,8 +86,7 @@ def _setname(session: Session, request: Request) -> bytes:
 def _setinfo(session: Session, request: Request) -> bytes:
     option, value = request[0][2].upper(), request[0][3]
     if option not in (b"LIB-NAME", b"LIB-VER"):
-        shown = request[0][2][:128].decode("utf-8", "replace")
-        return error(f"ERR Unrecognized option '{shown}'")
+        return error(f"ERR Unrecognized option '{errors.shown(request[0][2])}'")
     if not is_valid_name(value):
         shown = option.decode().lower()
         return error(f"ERR {shown} cannot contain spaces, newlines or special characters.")

@@ -80,7 +80,7 @@ def list_(session: Session, request: Request) -> bytes:
 
 
 def _unknown(what: str, given: bytes, prefix: str = "Unknown") -> bytes:
-    return error(f"ERR {prefix} {what} '{given[:128].decode('utf-8', 'replace')}'")
+    return error(f"ERR {prefix} {what} '{errors.shown(given)}'")
 
 
 def _type(session: Session) -> bytes:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from tiers import glob_matcher
 from tiers.resp import ReplyScanner, Request, bulk, error, mapping
 
+from .. import errors
 from ..commands import Command
 from ..config import Config
 from ..masking import mask, mask_option
@@ -86,7 +87,7 @@ def _matching(config: Config, patterns: list[bytes]) -> dict[bytes, bytes]:
 
 
 def _fixed(config: Config, name: bytes) -> bytes:
-    shown = name[:128].decode("utf-8", "replace")
+    shown = errors.shown(name, 128)
     if name.lower() not in _parameters(config):
         return error(f"ERR Unknown option or number of arguments for CONFIG SET - '{shown}'")
     return error(

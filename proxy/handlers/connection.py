@@ -5,7 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tiers import DISCARD
-from tiers.resp import OK, PONG, Request, array, bulk, error, integer, mapping, pack, simple
+from tiers.resp import (
+    OK,
+    PONG,
+    Request,
+    array,
+    bulk,
+    error,
+    integer,
+    mapping,
+    pack,
+    parse_integer,
+    simple,
+)  # fmt: skip
 
 from .. import errors
 from ..commands import Command
@@ -55,11 +67,10 @@ class _SelectSlot(Slot):
 
 def select(session: Session, command: Command, request: Request) -> None:
     args = request[0]
-    text = args[1]
-    if not text.removeprefix(b"-").isdigit() or len(text) > 18:
+    db = parse_integer(args[1])
+    if db is None:
         session.reply(errors.NOT_INTEGER)
         return
-    db = int(text)
     l2 = session.stack.l2
     if db in l2.known_dbs:
         session.set_db(db)
@@ -74,7 +85,7 @@ def select(session: Session, command: Command, request: Request) -> None:
     if not via.ready:
         slot.on_lost(via.reason, False)
         return
-    via.send(pack([b"SELECT", text]), slot, max(0, via.upstream.pipe.db))
+    via.send(pack([b"SELECT", args[1]]), slot, max(0, via.upstream.pipe.db))
     via.upstream.pipe.db = -1  # not known before the reply: the next request selects its own
     session.block_idle()
 
@@ -104,13 +115,14 @@ def hello(session: Session, command: Command, request: Request) -> None:
     name: bytes | None = None
     user = session.user if session.authenticated else None
     if len(args) > 1:
-        if not args[1].isdigit() or len(args[1]) > 18:
+        asked = parse_integer(args[1])
+        if asked is None:
             session.reply(error("ERR Protocol version is not an integer or out of range"))
             return
-        proto = int(args[1])
-        if proto not in (2, 3):
+        if asked not in (2, 3):
             session.reply(errors.NOPROTO)
             return
+        proto = asked
     at = 2
     while at < len(args):
         option, left = args[at].upper(), len(args) - at - 1
@@ -127,8 +139,7 @@ def hello(session: Session, command: Command, request: Request) -> None:
                 return
             at += 2
         else:
-            shown = args[at][:128].decode("utf-8", "replace")
-            session.reply(error(f"ERR Syntax error in HELLO option '{shown}'"))
+            session.reply(error(f"ERR Syntax error in HELLO option '{errors.shown(args[at])}'"))
             return
     if user is None:
         session.reply(_HELLO_NOAUTH)

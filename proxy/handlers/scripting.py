@@ -21,7 +21,7 @@ def script(session: Session, command: Command, request: Request) -> None:
     from ..dispatch import opaque
 
     subcommand = request[0][1].upper()
-    if command.name == "SCRIPT" and subcommand == b"DEBUG":
+    if command.name == "SCRIPT" and subcommand == b"DEBUG" and len(request[0]) == 3:
         session.reply(_DEBUG_REFUSED)
     elif subcommand == b"KILL":
         # Behind the script on a shared connection it would wait for what it should end.

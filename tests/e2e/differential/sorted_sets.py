@@ -1,0 +1,149 @@
+"""Cases of sorted sets, and of the places kept in them."""
+
+from __future__ import annotations
+
+from .corpus import Block
+
+BLOCKS = (
+    Block(
+        "zset",
+        r"""
+ZADD zset 4 d 5 e
+ZADD zset NX 9 a
+ZADD zset XX GT CH 9 a
+ZADD zset INCR 1 a
+ZADD zset NX XX 1 a
+ZADD zset notafloat a
+ZREM zset a z
+ZCARD zset
+ZSCORE zset a
+ZSCORE zset absent
+ZMSCORE zset a absent
+ZINCRBY zset 1.5 a
+ZINCRBY zset inf a
+ZCOUNT zset -inf (3
+ZCOUNT zset x y
+ZLEXCOUNT lex - +
+ZLEXCOUNT lex [b (c
+ZRANGE zset 0 -1
+ZRANGE zset 0 -1 WITHSCORES
+ZRANGE zset 0 -1 REV
+ZRANGE zset 1 3 BYSCORE LIMIT 0 2 WITHSCORES
+ZRANGE lex [a [b BYLEX
+ZRANGE absent 0 -1 WITHSCORES
+ZRANGE zset 9 10 WITHSCORES
+ZRANGEBYLEX lex - [b
+ZRANGEBYSCORE zset 1 2
+ZRANGEBYSCORE zset 1 2 WITHSCORES
+ZRANGEBYSCORE zset 1 2 WITHSCORES LIMIT 1 1
+ZREVRANGE zset 0 -1 WITHSCORES
+ZREVRANGEBYLEX lex [b -
+ZREVRANGEBYSCORE zset 3 1 WITHSCORES
+ZRANK zset b
+ZRANK zset absent
+ZREVRANK zset b
+ZRANGESTORE dest zset 0 1
+ZREMRANGEBYLEX lex [a [b
+ZREMRANGEBYRANK zset 0 0
+ZREMRANGEBYSCORE zset 1 2
+ZPOPMIN zset
+ZPOPMIN zset 2
+ZPOPMAX zset
+ZPOPMAX zset 2
+ZPOPMAX absent
+ZMPOP 1 zset MIN
+ZMPOP 1 absent MIN
+ZDIFF 2 zset zset2
+ZDIFF 2 zset zset2 WITHSCORES
+ZDIFFSTORE dest 2 zset zset2
+ZINTER 2 zset zset2 WITHSCORES
+ZINTER 2 zset zset2 WEIGHTS 1
+ZINTERCARD 2 zset zset2
+ZINTERSTORE dest 2 zset zset2 AGGREGATE MAX
+ZUNION 2 zset zset2 WITHSCORES
+ZUNIONSTORE dest 2 zset zset2 WEIGHTS 2 3
+ZUNIONSTORE dest 0 zset
+ZRANDMEMBER one
+ZRANDMEMBER one 1 WITHSCORES
+ZRANDMEMBER absent
+ZSCAN zset 0
+ZADD zset 1
+ZADD zset CH 1 a 2
+ZADD zset GT LT 1 a
+ZADD zset INCR 1 a 2 b
+ZADD zset nan a
+ZINCRBY zset nan a
+ZINCRBY zset x a
+ZCOUNT zset (1 3
+ZLEXCOUNT lex b c
+ZRANGE zset 0 1 LIMIT 0 1
+ZRANGE zset 0 1 BYLEX WITHSCORES
+ZRANGE zset a b BYSCORE
+ZRANGE zset x y
+ZRANGEBYLEX lex a b
+ZRANGEBYSCORE zset a b
+ZREVRANGE zset x 1
+ZREVRANGEBYLEX lex b a
+ZREVRANGEBYSCORE zset x 1
+ZRANGESTORE dest zset a b
+ZRANGESTORE dest absent 0 1
+ZREMRANGEBYLEX lex a b
+ZREMRANGEBYRANK zset x 0
+ZREMRANGEBYSCORE zset x 2
+ZPOPMIN zset -1
+ZPOPMAX zset x
+ZMPOP 1 zset MIDDLE
+ZMPOP 0 zset MIN
+ZMPOP 2 absent zset MAX COUNT 2
+ZDIFF 0 zset
+ZDIFFSTORE dest 1 string
+ZINTERSTORE dest 1 string
+ZUNIONSTORE dest 1 string
+ZRANGESTORE dest string 0 1
+GEOSEARCHSTORE dest string FROMLONLAT 15 37 BYRADIUS 200 km
+ZDIFFSTORE dest 0 zset
+ZINTER 2 zset zset2 AGGREGATE AVG
+ZINTERCARD 1 zset LIMIT -1
+ZINTERSTORE dest 2 zset zset2 WEIGHTS 1 x
+ZUNION 2 zset
+ZUNIONSTORE dest 3 zset zset2
+ZRANDMEMBER one x
+ZRANDMEMBER one 1 WITHNOTHING
+ZSCAN zset x
+""",
+    ),
+    Block(
+        "geo",
+        r"""
+GEOADD geo 2.3488 48.8534 Paris
+GEOADD geo 200 100 Nowhere
+GEODIST geo Palermo Catania
+GEODIST geo Palermo Catania km
+GEODIST geo Palermo Nowhere
+GEOHASH geo Palermo Nowhere
+GEOPOS geo Palermo Nowhere
+GEOPOS absent Palermo
+GEOSEARCH geo FROMLONLAT 15 37 BYRADIUS 200 km ASC
+GEOSEARCH geo FROMMEMBER Palermo BYBOX 400 400 km ASC WITHCOORD WITHDIST WITHHASH
+GEOSEARCHSTORE dest geo FROMLONLAT 15 37 BYRADIUS 200 km
+GEORADIUS geo 15 37 200 km ASC
+GEORADIUS geo 15 37 200 km STORE dest
+GEORADIUS_RO geo 15 37 200 km WITHDIST ASC
+GEORADIUSBYMEMBER geo Palermo 200 km ASC
+GEORADIUSBYMEMBER_RO geo Palermo 200 km ASC
+GEOADD geo NX XX 2 48 Paris
+GEODIST geo Palermo Catania parsec
+GEOSEARCH geo FROMMEMBER Nowhere BYRADIUS 200 km
+GEOSEARCH geo FROMLONLAT 15 37 BYRADIUS 200 parsec
+GEOSEARCH geo FROMLONLAT 15 37 BYRADIUS -1 km
+GEOSEARCH geo FROMLONLAT 15 37 BYRADIUS 200 km COUNT 0
+GEOSEARCH geo FROMLONLAT 15 37
+GEOSEARCHSTORE dest geo FROMLONLAT 15 37 BYRADIUS 200 km WITHDIST
+GEORADIUS geo x 37 200 km
+GEORADIUS geo 15 37 200 km WITHDIST STORE dest
+GEORADIUS_RO geo 15 37 200 km STORE dest
+GEORADIUSBYMEMBER geo Nowhere 200 km
+GEORADIUSBYMEMBER_RO geo Nowhere 200 km
+""",
+    ),
+)
