@@ -129,9 +129,9 @@ class Pinned:
         match = _FRAME_KIND.match(frame)
         kind = match[1] if match is not None else b""
         if kind in _CONFIRMATIONS:
-            pending = self.upstream.pipe.pending
-            out_of_band = not pending or (
-                frame.startswith(b">") and not isinstance(pending[0], PubSubSlot)
+            waiter = self.upstream.pipe.next_waiter
+            out_of_band = waiter is None or (
+                frame.startswith(b">") and not isinstance(waiter, PubSubSlot)
             )
             if out_of_band:  # Redis itself ended it (the slot of a shard channel moved away)
                 self.note(frame)

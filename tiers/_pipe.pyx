@@ -85,6 +85,12 @@ cdef class UpstreamPipe:
         return f"<UpstreamPipe {self._count} in flight, {self._unsent} unsent, db {self.db}>"
 
     @property
+    def next_waiter(self):
+        if not self._count or self._ring[self._head].kind != WAITER:
+            return None
+        return <object>self._ring[self._head].waiter
+
+    @property
     def takes_more(self):
         """Whether one more request may be queued; requests beyond fail fast."""
         return not self.congested and self._count < self.max_in_flight

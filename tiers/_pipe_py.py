@@ -98,6 +98,11 @@ class UpstreamPipe:
         return f"<UpstreamPipe {len(self._pending)} in flight, {self._unsent} unsent, db {self.db}>"
 
     @property
+    def next_waiter(self) -> Waiter | None:
+        """Whose reply comes next; None when nobody waits."""
+        return self._pending[0] if self._pending else None
+
+    @property
     def takes_more(self) -> bool:
         """Whether one more request may be queued; requests beyond fail fast."""
         return not self.congested and len(self._pending) < self.max_in_flight

@@ -252,6 +252,19 @@ def test_output_is_announced_once_until_it_is_taken() -> None:
     assert len(calls) == 2
 
 
+def test_whose_reply_comes_next() -> None:
+    """Also while `tap` looks at the frame: it tells a reply from a message by it."""
+    pipe, first, second = UpstreamPipe(), Recorder(), Recorder()
+    seen: list[object] = []
+    pipe.tap, pipe.tap_all = lambda frame: bool(seen.append(pipe.next_waiter)), True
+    assert pipe.next_waiter is None
+    pipe.queue(PING, first, 0)
+    pipe.queue(PING, second, 0)
+    pipe.take_output(1.0)
+    pipe.feed(b"+1\r\n+2\r\n+3\r\n")
+    assert seen == [first, second, None]
+
+
 def test_requests_beyond_the_bound_or_in_front_of_a_full_socket_are_not_taken() -> None:
     pipe = UpstreamPipe(max_in_flight=2)
     pipe.queue(PING, DISCARD, 0)
