@@ -195,9 +195,12 @@ def load_first(session: Session, command: Command, request: Request) -> bool:
         return False
     keys = command.keys_of(request[0])
     if command.overwrites_blindly(request[0]):
-        if command.name not in DELETES:
+        in_multi = session.pin is not None and session.pin.in_multi
+        if command.name not in DELETES and not in_multi:
             return False
-        keys = stack.durable(keys)  # whether there is something to delete is in the store
+        # Whether there is something to delete is in the store; and what a transaction
+        # finds absent must be absent, whichever of its commands fail.
+        keys = stack.durable(keys)
     if not any(stack.mapping_of(key) is not None for key in keys):
         return False
     if session.in_flight:
@@ -272,9 +275,13 @@ def opaque(session: Session, command: Command, request: Request, now: float) -> 
         return
     if _must_wait(session, request) or load_first(session, command, request):
         return
+    keys = command.keys_of(request[0])
+    if durable := session.stack.durable(keys, session.db):
+        store_writes.write(session, command, request, keys, durable)
+        return
     via = route(session, command, request)
     if via is not None:
-        slot = barrier(session, command, via, command.keys_of(request[0]))
+        slot = barrier(session, command, via, keys)
         slot.strict_s = strict_s(session, command, request[0])
         session.add_slot(slot)
         _send(session, via, request, slot)
@@ -374,6 +381,9 @@ def private(session: Session, command: Command, request: Request, now: float) ->
         session.terrace.log_protocol_error(session, "possible cross protocol scripting")
         session.forget_slots()
         session.close_after_output()
+        return
+    if session.stack.durable(command.keys_of(request[0]), session.db):
+        session.reply(errors.not_storable(command.name))
         return
     pinning.run_private(session, command, request, now)
 

@@ -37,6 +37,10 @@ EXEC_ARITY = error(
 
 EXEC_ABORTED = error("EXECABORT Transaction discarded because of previous errors.")
 
+STORE_AFTER_SELECT = error(
+    "ERR terrace: keys of [[l3.store]] cannot be written in a transaction behind SELECT"
+)
+
 
 def not_in_multi(name: str) -> bytes:
     return error(f"ERR terrace: {name} inside MULTI is not supported")
@@ -78,6 +82,12 @@ def load_failed(reason: str) -> bytes:
 
 def store_failed(reason: str) -> bytes:
     return error(f"ERR terrace: L3 (postgres) is unavailable: {reason}; the command was not sent")
+
+
+def not_storable(name: str) -> bytes:
+    return error(
+        f"ERR terrace: {name} cannot be made durable; use it on keys outside of [[l3.store]]"
+    )
 
 
 def tier_failed(failure: TierUnavailable) -> bytes:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from tiers import DISCARD
 from tiers.resp import OK, Request, bulk, error, integer, null, pack, push
 
-from . import errors
+from . import errors, store_writes
 from .commands import Command
 from .pinned import SUBSCRIPTIONS, MonitorSlot, PubSubSlot, acquire, doom
 from .slots import Slot
@@ -63,6 +63,7 @@ def dispatch_pin(session: Session, command: Command, request: Request, now: floa
         if name == "EXEC" and pin.transaction.aborted:
             end_aborted(pin, errors.EXEC_ABORTED)
         elif name == "EXEC":
+            store_writes.send_capture(pin)
             pin.forward(request, ExecSlot(pin))
         else:
             pin.in_multi = pin.watching = False

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from tiers.resp import OK, Request, pack, parse_integer
 
-from . import errors
+from . import errors, store_writes
 from .commands import Command, Kind
 from .dispatch import load_first, strict_s
 from .handlers.client import is_passed_on, stand_in
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 # They would act on the connection between Terrace and Redis.
 _REFUSED = frozenset(("ACL", "AUTH", "HELLO", *SUBSCRIPTIONS))
+_WRITES = frozenset((Kind.WRITE, Kind.OPAQUE, Kind.PRIVATE))
 _STAND_IN = pack([b"PING"])
 
 
@@ -52,10 +53,17 @@ def queue(pin: Pinned, command: Command, request: Request) -> None:
         edit = hide_secrets
     elif command.name == "SELECT" and len(args) == 2:
         edit = _select(pin, args[1])
+        transaction.selects = True
     elif command.name != "WATCH" and load_first(session, command, request):
         return
+    keys = command.keys_of(args)
+    if (durable := session.stack.durable(keys, session.db)) and command.kind in _WRITES:
+        if refusal := store_writes.refusal_in_multi(pin, command, durable):
+            abort(pin, refusal)
+            return
+        transaction.durable += durable
     if command.kind is Kind.WRITE:
-        transaction.keys += command.keys_of(args)
+        transaction.keys += keys
     elif command.kind is Kind.FLUSH:
         transaction.flushes = True
     elif edit is None and command.kind is not Kind.CACHED and command.kind is not Kind.READ:

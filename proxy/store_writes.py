@@ -8,23 +8,29 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tiers import Coherence, KeptUpstream, TierUnavailable, Upstream
-from tiers.resp import Request, to_resp2
+from tiers import DISCARD, KeptUpstream, TierUnavailable, Upstream
+from tiers.resp import Request, pack, to_resp2
 
 from . import errors
-from .commands import Command
+from .commands import Command, Kind
 from .slots import WriteSlot
 
 if TYPE_CHECKING:
+    from .pinned import Pinned
     from .session import Session
 
+_PING = pack([b"PING"])
 WRAPPED_REPLIES = 4  # MULTI, the command, the capture, EXEC
 
 
 class StoreSlot(WriteSlot):
-    """Waits for the four replies of a wrapped command, then for the commit."""
+    """Waits for the four replies of a wrapped command, then for the commit.
 
-    __slots__ = ("_frames", "_lost", "durable")
+    Of a command that may write other keys, too, for a PING on the tracked connection as
+    well (see `BarrierSlot`).
+    """
+
+    __slots__ = ("_answer", "_frames", "_left", "_looks_at_old", "_lost", "_tracked", "durable")
 
     def __init__(
         self,
@@ -32,34 +38,65 @@ class StoreSlot(WriteSlot):
         rule: str,
         keys: list[bytes],
         durable: list[bytes],
-        coherence: Coherence | None,
+        *,
+        looks_at_old: bool,
+        tracked: KeptUpstream | None,
     ) -> None:
-        super().__init__(session, rule, keys, coherence)
+        l1 = session.stack.l1
+        super().__init__(session, rule, keys, l1.coherence if l1 is not None else None)
         self.durable = durable
+        self._looks_at_old = looks_at_old
+        self._tracked = tracked
         self._frames: list[bytes] = []
+        self._answer = b""
+        self._left = 1
         self._lost = False
+        if tracked is not None:
+            session.opaque_in_flight += 1
 
     def on_reply(self, reply: bytes, sent_at: float) -> None:
+        if len(self._frames) == WRAPPED_REPLIES:
+            self._release()  # the PING
+            return
         self._frames.append(reply)
-        if len(self._frames) < WRAPPED_REPLIES or self._lost:
+        if len(self._frames) < WRAPPED_REPLIES:
             return
         if self.coherence is not None:
             self.coherence.end_write(self.keys)
+        if self._tracked is not None and self._tracked.ready:
+            self._left += 1
+            self._tracked.send(_PING, self, 0)
         store = self.session.stack.store
         assert store is not None
-        store.unwrap(self.durable, self._frames, self.on_committed)
+        store.unwrap(
+            self.durable, self._frames, self._on_committed, looks_at_old=self._looks_at_old
+        )
 
-    def on_committed(self, reply: bytes, failure: TierUnavailable | None) -> None:
+    def _on_committed(self, reply: bytes, failure: TierUnavailable | None) -> None:
         if failure is not None:
             self.session.stats.write_errors += 1
-            self.finish(errors.tier_failed(failure))
+            self._answer = errors.tier_failed(failure)
         else:
-            self.settle(to_resp2(reply, self.rule) if self.rule else reply)
+            self._answer = to_resp2(reply, self.rule) if self.rule else reply
+        self._release()
 
     def on_lost(self, reason: str, sent: bool) -> None:
-        if not self._lost:  # told once for each reply that is missing
+        if len(self._frames) == WRAPPED_REPLIES:  # the tracked connection: its epoch ended
+            self._release()
+        elif not self._lost:  # told once for each reply that is missing
             self._lost = True
+            self._end_opaque()
             super().on_lost(reason, sent or bool(self._frames))
+
+    def _release(self) -> None:
+        self._left -= 1
+        if not self._left:
+            self._end_opaque()
+            self.settle(self._answer)
+
+    def _end_opaque(self) -> None:
+        if self._tracked is not None:
+            self.session.opaque_in_flight -= 1
 
 
 def write(
@@ -82,12 +119,19 @@ def write(
             return
         via: KeptUpstream | Upstream = stack.l2.plain[session.proto]
     else:
-        routed = route(session, command, request, tracked=True)
+        routed = route(session, command, request, tracked=command.kind is Kind.WRITE)
         if routed is None:
             return
         via = routed
-    coherence = stack.l1.coherence if stack.l1 is not None else None
-    slot = StoreSlot(session, rule_for(session, command, via), keys, durable, coherence)
+    looks_at_old = not command.overwrites_blindly(args) or command.name in DELETES
+    slot = StoreSlot(
+        session,
+        rule_for(session, command, via),
+        keys,
+        durable,
+        looks_at_old=looks_at_old,
+        tracked=stack.l2.tracked if command.kind is Kind.OPAQUE else None,
+    )
     session.add_slot(slot)
     if session.pin is not None:
         session.block_idle()
@@ -95,6 +139,30 @@ def write(
         slot.on_lost(via.reason, False)
         return
     send_tombstones(session, command, via, keys)
-    looks_at_old = not command.overwrites_blindly(args) or command.name in DELETES
     raw = store.wrap(bytes(buffer[start:end]), durable, looks_at_old=looks_at_old)
     via.send(raw, slot, session.db, WRAPPED_REPLIES)
+
+
+# In transactions of the client's own
+
+
+def refusal_in_multi(pin: Pinned, command: Command, durable: list[bytes]) -> bytes:
+    """The error for a command that writes these keys and may not be queued; b"" if it may."""
+    store = pin.session.stack.store
+    assert store is not None
+    if command.kind is Kind.PRIVATE:
+        return errors.not_storable(command.name)
+    if pin.transaction.selects:
+        return errors.STORE_AFTER_SELECT
+    reason = store.refusal(durable)
+    return errors.store_failed(reason) if reason else b""
+
+
+def send_capture(pin: Pinned) -> None:
+    """Before EXEC: queue the capture of the keys that the transaction wrote, if there are any."""
+    transaction, store = pin.transaction, pin.session.stack.store
+    if not transaction.durable or store is None:
+        return
+    transaction.durable = list(dict.fromkeys(transaction.durable))
+    command = store.capture_command(transaction.durable, looks_at_old=True)
+    pin.upstream.send(command, DISCARD, pin.session.db)

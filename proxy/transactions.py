@@ -11,8 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
-from tiers.resp import QUEUED, ReplyScanner, Request, pack
+from tiers import TierUnavailable
+from tiers.resp import QUEUED, ReplyScanner, Request, array, pack
 
+from . import errors
 from .slots import BarrierSlot, Slot
 
 if TYPE_CHECKING:
@@ -30,6 +32,8 @@ class Transaction:
     """What is queued in MULTI, as far as it matters beyond Redis."""
 
     keys: list[bytes] = field(default_factory=list)  # that may be written
+    durable: list[bytes] = field(default_factory=list)  # those that are kept in the store
+    selects: bool = False  # another database may be selected
     opaque: bool = False  # keys that are not known may be written
     flushes: bool = False
     queued: int = 0
@@ -94,10 +98,11 @@ class QueuedSlot(Slot):
 class ExecSlot(BarrierSlot):
     """EXEC: a write of every key the transaction may have written."""
 
-    __slots__ = ("pin",)
+    __slots__ = ("_captured", "pin")
 
     def __init__(self, pin: Pinned) -> None:
         session, transaction = pin.session, pin.transaction
+        self._captured = b""  # what keys of the store hold, the last of the results
         l1 = session.stack.l1
         unknown = transaction.opaque or transaction.flushes
         super().__init__(
@@ -111,10 +116,30 @@ class ExecSlot(BarrierSlot):
         self.strict_s = transaction.strict_s
         self.pin = pin
 
+    def on_reply(self, reply: bytes, sent_at: float) -> None:
+        if self.pin.transaction.durable and self._held is None and _has_results(reply):
+            *results, self._captured = ReplyScanner().feed(reply[reply.index(b"\n") + 1 :])
+            reply = array(results)
+        super().on_reply(reply, sent_at)
+
     def finish(self, reply: bytes) -> None:
-        pin = self.pin
+        pin, store, captured = self.pin, self.session.stack.store, self._captured
+        if captured and store is not None:
+            self._captured = b""
+            store.commit_captured(pin.transaction.durable, captured, reply, self._on_committed)
+            return
         pin.in_multi = pin.watching = False
         super().finish(pin.transaction.edited(reply))
+
+    def _on_committed(self, reply: bytes, failure: TierUnavailable | None) -> None:
+        if failure is not None:
+            self.session.stats.write_errors += 1
+        self.finish(reply if failure is None else errors.tier_failed(failure))
+
+
+def _has_results(reply: bytes) -> bool:
+    """Neither an error nor the nil of a failed WATCH."""
+    return reply.startswith(b"*") and not reply.startswith(b"*-")
 
 
 class _AbortSlot(Slot):

@@ -408,7 +408,7 @@ class TieredCache:
             else:
                 future.set_result(reply)
 
-        self.store.unwrap(durable, frames, on_reply)
+        self.store.unwrap(durable, frames, on_reply, looks_at_old=looks_at_old)
         reply = decode(await future)
         if isinstance(reply, Exception):
             raise ServerError(str(reply))

@@ -155,7 +155,14 @@ class Store:
         return pack([b"EVAL", self._capture.text, b"%d" % (len(keys) + 1), STATE, *keys,
                      self._memory, relied_on])  # fmt: skip
 
-    def unwrap(self, keys: Sequence[bytes], frames: Sequence[bytes], on_reply: OnReply) -> None:
+    def unwrap(
+        self,
+        keys: Sequence[bytes],
+        frames: Sequence[bytes],
+        on_reply: OnReply,
+        *,
+        looks_at_old: bool,
+    ) -> None:
         """The four replies to a wrapped command: commit, then pass on what the client gets."""
         begun, queued, _, result = frames
         if begun != OK:  # not in a transaction: the command may have run all the same
@@ -166,12 +173,23 @@ class Store:
             on_reply(queued if queued.startswith(b"-") else result, None)
         else:
             reply, captured = ReplyScanner().feed(result[result.index(b"\n") + 1 :])
-            self.commit_captured(keys, captured, reply, on_reply)
+            is_undone = reply.startswith(b"-") and not looks_at_old
+            self.commit_captured(keys, captured, reply, on_reply, is_undone=is_undone)
 
     def commit_captured(
-        self, keys: Sequence[bytes], captured: bytes, reply: bytes, on_reply: OnReply
+        self,
+        keys: Sequence[bytes],
+        captured: bytes,
+        reply: bytes,
+        on_reply: OnReply,
+        *,
+        is_undone: bool = False,
     ) -> None:
-        """Commit what the script answered; `reply` is passed on when the table has it."""
+        """Commit what the script answered; `reply` is passed on when the table has it.
+
+        `is_undone`: the command failed, and its keys were not loaded before. Then an absent
+        one says nothing, and the table stays as it is.
+        """
         decoded = decode(captured)
         if isinstance(decoded, Exception):
             reason = f"its state could not be captured: {decoded}"
@@ -181,8 +199,7 @@ class Store:
         if captures is None:
             on_reply(b"", _lost())
             return
-        if reply.startswith(b"-"):
-            # It changed nothing. An absent key was perhaps never loaded: the table stays as it is.
+        if is_undone:
             self._undo([capture for capture in captures if capture.entry.is_absent])
             captures = [capture for capture in captures if not capture.entry.is_absent]
         self.commit(captures, partial(on_reply, reply))

@@ -82,19 +82,43 @@ HISTORIES = {
 }
 
 
+ENDS = ("EXEC", "DISCARD")
+TRANSACTIONS = [
+    "SET s:{n} v", "EXPIRE s:{n} 1000", "SET s:{n}b w EX 0", "INCR s:{n}c", "HSET s:{n}b f v",
+    "DEL s:{n}c", "SET other:{n} v", "GET s:{n}",
+]  # fmt: skip
+HISTORIES |= {
+    "MULTI": ["MULTI", *TRANSACTIONS, "EXEC"],
+    "MULTI on existing": ["SET s:{n}b v", "SET s:{n} v", "MULTI", *TRANSACTIONS, "EXEC"],
+    "WATCH": ["WATCH s:{n}", "SET s:{n} v", "MULTI", "SET s:{n} w", "EXEC"],
+    "WATCH kept": ["WATCH s:{n}", "SET s:{n}b v", "MULTI", "SET s:{n} w", "EXEC"],
+    "DISCARD": ["MULTI", "SET s:{n} v", "DISCARD", "MULTI", "NONSENSE", "SET s:{n} v", "EXEC"],
+    "script": ["EVAL return(redis.call('SET',KEYS[1],ARGV[1])) 1 s:{n} v"],
+    "script that fails": [
+        "SET s:{n} v", "EVAL redis.call('DEL',KEYS[1]);error('no') 1 s:{n}",
+        "EVAL return(redis.call('INCR',KEYS[1])) 2 s:{n}b s:{n}c",
+    ],
+    "script in MULTI": ["MULTI", "EVAL redis.call('RPUSH',KEYS[1],'a') 1 s:{n}", "EXEC"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("proto", [2, 3])
 @pytest.mark.parametrize("redis_is_emptied", ["between", "at the end"])
 @pytest.mark.parametrize("history", HISTORIES)
 def test_what_was_acknowledged_outlives_redis(
-    wire: Wire, redis: RedisProcess, history: str, redis_is_emptied: str
+    terrace: TerraceProcess, redis: RedisProcess, history: str, redis_is_emptied: str, proto: int
 ) -> None:
     """As a Redis without a store, and without losses, answers the same commands."""
-    name = f"{history}-{redis_is_emptied}".replace(" ", "-")
-    with Wire(redis.port) as direct:
+    name = f"{history}-{redis_is_emptied}-{proto}".replace(" ", "-")
+    with Wire(redis.port, proto) as direct, Wire(terrace.port, proto) as wire:
+        direct.ask("FLUSHALL")
+        in_state = False
         for line in HISTORIES[history]:
             words = line.format(n=name).split()
             twin = [TWIN.sub("twin-", word) for word in words]
             assert wire.ask(*words) == direct.ask(*twin)
-            if redis_is_emptied == "between":
+            in_state = words[0] in ("MULTI", "WATCH") or (in_state and words[0] not in ENDS)
+            if redis_is_emptied == "between" and not in_state:
                 remove(direct, f"s:{name}*")
         remove(direct, f"s:{name}*")
         for suffix in ("", "b", "c"):
