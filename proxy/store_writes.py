@@ -102,7 +102,7 @@ class StoreSlot(WriteSlot):
 def write(
     session: Session, command: Command, request: Request, keys: list[bytes], durable: list[bytes]
 ) -> None:
-    from .dispatch import DELETES, route, rule_for, send_tombstones
+    from .dispatch import DELETES, route, rule_for, send_tombstones, strict_s
 
     args, buffer, start, end = request
     stack = session.stack
@@ -132,6 +132,8 @@ def write(
         looks_at_old=looks_at_old,
         tracked=stack.l2.tracked if command.kind is Kind.OPAQUE else None,
     )
+    if command.kind is Kind.OPAQUE:
+        slot.strict_s = strict_s(session, command, args)
     session.add_slot(slot)
     if session.pin is not None:
         session.block_idle()
