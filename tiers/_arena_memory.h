@@ -60,7 +60,7 @@
 #define ARENA_COUNTER_MASK ((1ull << ARENA_COUNTER_BITS) - 1)
 
 #define ARENA_HISTOGRAMS 8
-#define ARENA_BUCKETS 160         /* four to each doubling of nanoseconds, up to 2^40 */
+#define ARENA_BUCKETS 160         /* four to each doubling of nanoseconds, up to 2^41 */
 
 enum { ARENA_HITS, ARENA_FILLS, ARENA_REFUSED, ARENA_EVICTIONS, ARENA_INVALIDATIONS,
        ARENA_COUNTERS = 16 };     /* the rest is free for others */
