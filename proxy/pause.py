@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from .command_access import lookup
 
 if TYPE_CHECKING:
+    from .client_pipe import Lane
     from .session import Session
 
 MODES = ("", "write", "all")
@@ -28,8 +29,9 @@ _OWN_WRITES = frozenset(("TIER.INVALIDATE", "TIER.REFRESH", "TIER.WARM"))
 class Pause:
     """One per worker. Whoever begins a pause sees to it that `end` is called at `until`."""
 
-    def __init__(self, sessions: Mapping[int, Session]) -> None:
+    def __init__(self, sessions: Mapping[int, Session], lane: Lane) -> None:
         self._sessions = sessions
+        self._lane = lane
         self.mode = ""
         self.until = 0.0
 
@@ -45,11 +47,13 @@ class Pause:
         """Of two pauses the longer time and the stricter mode hold, as in Redis."""
         self.until = max(self.until, until)
         self.mode = max(self.mode, mode, key=MODES.index)
+        self._lane.open = False  # every command is looked at
         for session in self._sessions.values():
             session.blocked = session.blocked or self.blocks
 
     def end(self) -> None:
         self.mode, self.until = "", 0.0
+        self._lane.open = True
         for session in self._sessions.values():
             if session.blocked == "pause":
                 session.unblock()

@@ -62,7 +62,7 @@ class Terrace:
         self.started_at = clock()
         self.sessions: dict[int, Session] = {}
         self.acl = Acl(config, self.stack.l2, self.sessions, clock, describe)
-        self.pause = Pause(self.sessions)
+        self.pause = Pause(self.sessions, self.lane)
         self._pause_task: asyncio.Task[Any] | None = None
         self.draining = False
         self.output: OutputBudget[Connection] = OutputBudget(config.limits.output_total_bytes)

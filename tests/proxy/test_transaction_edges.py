@@ -311,7 +311,7 @@ def test_a_suspect_is_told_in_the_protocol_of_its_request() -> None:
         play.cache("k", NULL3)
         play.now += 0.2  # too late to be a hit, in time to be a suspect
         play.client >> GET_K + command("HELLO", 3)
-        assert play.tracked.upstream.pipe.pending
+        assert play.tracked.upstream.pipe.next_waiter is not None
         play.tracked.lose()
         received = play.client.take()
         assert received.startswith(NULL2 + b"%7\r\n")
