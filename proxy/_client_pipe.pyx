@@ -149,6 +149,8 @@ cdef class Lane:
         self.tracked_pipe = self.tracked.upstream.pipe if self.tracked is not None else None
         self.stalled = l2.stalled
         self.live = self._coherence is not None and self._coherence.live
+        if self._l1 is not None:
+            self.max_age_s = self._l1.max_age_s
         return 0
 
     cdef UpstreamPipe pipe_of(self, object via):

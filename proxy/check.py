@@ -42,7 +42,9 @@ async def check(config: Config) -> Findings:
 async def _l2_problems(config: Config) -> list[str]:
     from tiers import check_l2
 
-    return await check_l2(config.l2)
+    if config.l1.enabled and config.l1.fallback == "off":
+        return await check_l2(config.l2)
+    return await check_l2(config.l2, needs_tracking=False)
 
 
 async def _l3_problems(config: Config) -> list[str]:

@@ -103,7 +103,10 @@ class BarrierSlot(WriteSlot):
     ) -> None:
         super().__init__(session, rule, keys, coherence)
         self.tracked = tracked
-        self.flushes = flushes
+        # Without tracking nothing tells which keys were written: all that L1 holds may be wrong.
+        unheard = tracked is not None and coherence is not None and not coherence.tracks
+        self.flushes = flushes or unheard
+        flushes = self.flushes
         self._held: bytes | None = None
         session.opaque_in_flight += 1
         if flushes and coherence is not None:

@@ -22,6 +22,11 @@ Theory
   elsewhere, so own writes need more: no hit and no fill for a key while a write to
   it is in flight through us (`begin_write` / `end_write`).
 
+Where the server offers no tracking, an operator may choose to bound entries by their
+age (`age_bound_s`): then there is no watermark to be late, whatever a stranger changes
+is served until the entry's deadline, and own writes are as exact as ever: `begin_write`
+and `end_write` for known keys, `flush` around all others.
+
 Promise: bounded staleness (max_staleness) for writes of strangers; a client that
 waits for the reply of its own write reads it.
 """
@@ -29,6 +34,7 @@ waits for the reply of its own write reads it.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from math import inf
 
 from .arena import Arena
 
@@ -48,6 +54,7 @@ class Coherence:
         self.stale_on_error_s = stale_on_error_s
         self.live = False
         self.asof = 0.0
+        self.age_bound_s = inf  # how old any entry may be; finite without tracking
         self._ended: dict[int, float] = {}  # epoch -> its last asof
 
     @classmethod
@@ -60,11 +67,20 @@ class Coherence:
 
     # The tracked connection
 
-    def on_connect(self, sent_at: float) -> None:
-        """Tracking is confirmed; `sent_at` is when the confirmed request was sent."""
+    def on_connect(self, sent_at: float, age_bound_s: float = inf) -> None:
+        """Tracking is confirmed; `sent_at` is when the confirmed request was sent.
+
+        With an `age_bound_s` there is no tracking, and no watermark: it is never late.
+        """
         self._end_epoch()
         self.live = True
-        self.asof = sent_at
+        self.asof = sent_at if age_bound_s == inf else inf
+        self.age_bound_s = age_bound_s
+
+    @property
+    def tracks(self) -> bool:
+        """Whether the writes of strangers are heard of."""
+        return self.live and self.age_bound_s == inf
 
     def on_loss(self) -> None:
         """Invalidations may be missed from now on; there is no resuming."""
@@ -99,7 +115,7 @@ class Coherence:
 
     def age_s(self, now: float) -> float:
         """How stale a hit could be at most."""
-        return now - self.asof
+        return now - self.asof if self.age_bound_s == inf else self.age_bound_s
 
     def begin_fill(self, key: bytes) -> int:
         """Before the bytes of the read can enter the socket. 0: forward, but do not fill."""

@@ -11,6 +11,7 @@ L1 (no tracking, late watermark) is a miss, because L2 can still be asked.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from math import inf
 
 from .arena import Arena
 from .base import Kind, Outcome
@@ -67,18 +68,31 @@ class L1Memory:
         """
         if not token or reply[:1] in (b"-", b"!") or len(reply) > self.options.max_value_bytes:
             return False
-        age_s = self.options.max_age_s if max_age_s is None else max_age_s
+        age_s = self.max_age_s if max_age_s is None else min(max_age_s, self.max_age_s)
         space = self.namespaces.find(key)
         if space is not None:
             if not space.cached:
                 return False
-            age_s = space.max_age_s if max_age_s is None else min(age_s, space.max_age_s)
+            age_s = self._age_s(space, max_age_s)
             variant = space.variant(variant)
         if pttl_ms >= 0:
             age_s = min(age_s, pttl_ms / 1000)
         if reply == NULL3:
             reply = NULL3  # share one object among all nils
         return self.arena.commit_fill(key, variant, reply, token, epoch, sent_at + age_s)
+
+    @property
+    def max_age_s(self) -> float:
+        """How old an entry may become where no namespace says otherwise."""
+        return min(self.options.max_age_s, self.coherence.age_bound_s)
+
+    def _age_s(self, space: Namespace, max_age_s: float | None) -> float:
+        age_s = space.max_age_s if max_age_s is None else min(max_age_s, space.max_age_s)
+        if self.coherence.age_bound_s != inf:
+            age_s = min(age_s, self.coherence.age_bound_s)
+            if space.gated:  # the age is the bound on staleness then
+                age_s = min(age_s, space.max_staleness_s)
+        return age_s
 
     def is_open(self, now: float, space: Namespace | None = None) -> bool:
         """Whether hits may be served to the keys of a namespace."""

@@ -13,8 +13,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
+from math import inf
 from typing import Any
 
 import hiredis
@@ -29,6 +31,8 @@ from .pins import PinPool
 from .resp import decode, pack
 from .tasks import TaskSet
 from .upstream import Endpoint
+
+log = logging.getLogger("terrace.l2")
 
 TICK_S = 0.05
 STALL_S = 0.25  # Redis owes a reply for longer: reads may be served from suspect entries
@@ -82,13 +86,19 @@ class _CollectWaiter:
 class L2Redis:
     """The shared connections, the pins and the internal commands.
 
-    `coherence` is None when L1 is off: then nothing is tracked.
+    `coherence` is None when L1 is off: then nothing is tracked. A finite `fallback_age_s`
+    bounds L1's entries where the server refuses to track; else L1 is off there.
     """
 
     name = "L2"
 
     def __init__(
-        self, options: L2Options, *, clock: Callable[[], float], coherence: Coherence | None
+        self,
+        options: L2Options,
+        *,
+        clock: Callable[[], float],
+        coherence: Coherence | None,
+        fallback_age_s: float = inf,
     ) -> None:
         self.options = options
         self.endpoint = Endpoint.from_options(options)
@@ -96,6 +106,9 @@ class L2Redis:
         self.clock = clock
         self._tasks = TaskSet("l2")
         self._ping_after_s = coherence.max_staleness_s / 3 if coherence is not None else 0.0
+        self._fallback_age_s = fallback_age_s
+        self._refusal = ""  # of CLIENT TRACKING
+        self.command_counts: object = None  # what INFO said just after CLIENT TRACKING
         self.l1_mode = "off" if coherence is None else "connecting"
         self.known_dbs = {0}  # databases that SELECT was seen to accept
         self.on_connect: Callable[[], None] = lambda: None  # Redis answers (again)
@@ -117,7 +130,11 @@ class L2Redis:
             self.tracked = kept(
                 "L2 tracked",
                 3,
-                handshake=[[b"CLIENT", b"NO-EVICT", b"ON"], [b"CLIENT", b"TRACKING", b"ON"]],
+                handshake=[
+                    [b"CLIENT", b"NO-EVICT", b"ON"],
+                    [b"CLIENT", b"TRACKING", b"ON"],
+                    [b"INFO", b"commandstats"],
+                ],
                 accept=self._accept_tracking,
                 on_ready=self._on_tracked_ready,
                 on_down=self._on_tracked_down,
@@ -186,7 +203,7 @@ class L2Redis:
         timer: in a saturated loop a timer's PING comes too late. Nothing is sent when nobody reads.
         """
         tracked = self.tracked
-        if tracked is None or not tracked.ready:
+        if tracked is None or not tracked.ready or self._refusal:
             return
         pipe = tracked.upstream.pipe
         after_s = self._ping_after_s if space is None else space.max_staleness_s / 3
@@ -197,20 +214,28 @@ class L2Redis:
     # The tracked connection
 
     def _accept_tracking(self, replies: list[Any]) -> str:
-        answer = replies[-1]
+        answer, self.command_counts = replies[-2:]
+        self._refusal = ""
         if isinstance(answer, Exception):
-            self.l1_mode = f"off: the server refuses CLIENT TRACKING ({answer})"
-            return self.l1_mode
+            self._refusal = f"the server refuses CLIENT TRACKING ({answer})"
+            if self._fallback_age_s == inf:
+                self.l1_mode = f"off: {self._refusal}"
+                return self.l1_mode
         return ""
 
     def _on_tracked_ready(self, sent_at: float) -> None:
         assert self.coherence is not None
-        self.l1_mode = "tracking"
-        self.coherence.on_connect(sent_at)
+        if self._refusal:
+            self.l1_mode = f"ttl {self._fallback_age_s:g}s: {self._refusal}"
+            self.coherence.on_connect(sent_at, self._fallback_age_s)
+            log.warning("L1 is bounded by age only, as %s", self._refusal)
+        else:
+            self.l1_mode = "tracking"
+            self.coherence.on_connect(sent_at)
 
     def _on_tracked_down(self) -> None:
         assert self.coherence is not None
-        if self.l1_mode == "tracking":
+        if self.coherence.live:
             self.l1_mode = "off: the tracked connection is down"
         self.coherence.on_loss()
 
@@ -354,7 +379,7 @@ def _checked(reply: Any) -> Any:
     return reply
 
 
-async def check_l2(options: L2Options) -> list[str]:
+async def check_l2(options: L2Options, *, needs_tracking: bool = True) -> list[str]:
     """Problems of the Redis behind these options, for `terrace check`; empty when it works."""
     import time
 
@@ -364,9 +389,10 @@ async def check_l2(options: L2Options) -> list[str]:
         await l2.wait_ready(options.connect_timeout_s + 0.5)
         if not l2.ready:
             return [f"l2.url: {l2.reason}; start Redis there or correct l2.url"]
-        if l2.tracked is None or not l2.tracked.ready:
+        if needs_tracking and (l2.tracked is None or not l2.tracked.ready):
             return [
-                f"l2.url: L1 would be {l2.l1_mode}; use Redis 6 or newer, or set l1.enabled=false"
+                f"l2.url: L1 would be {l2.l1_mode}; use Redis 6 or newer, or set "
+                'l1.fallback="ttl" or l1.enabled=false'
             ]
         return []
     finally:

@@ -83,6 +83,14 @@ class L1Options(Options):
     """Replies longer than this are never cached."""
     stale_on_error_s: Seconds = 30.0
     """While Redis is unreachable, entries known to be current at most this long ago are served."""
+    fallback: Literal["off", "ttl"] = "off"
+    """What L1 is where the server refuses CLIENT TRACKING: off, or kept by age alone ("ttl"): then
+    writes past this Terrace show within fallback_max_age, not max_staleness."""
+    fallback_max_age_s: Annotated[Seconds, Field(gt=0)] = 1.0
+    """With fallback = "ttl": an entry is read again from Redis after this time."""
+    swapdb_watch_s: Seconds = 2.0
+    """How often Redis is asked whether somebody swapped databases, which it tells nobody, while L1
+    is in use; 0 never."""
 
 
 class NamespaceOptions(Options):

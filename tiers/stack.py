@@ -21,6 +21,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
+from math import inf
 from types import TracebackType
 from typing import Any, TypeAlias
 
@@ -36,6 +37,7 @@ from .resp import NULL3, decode, pack
 from .store import NOT_STORED, Store
 from .store_keys import Mapped, StoreMapping
 from .strict import StrictWrites
+from .swapdb_watch import SwapdbWatch
 from .tasks import TaskSet
 from .views import ViewMapping
 
@@ -75,8 +77,12 @@ class TieredCache:
         l3 = L3Options() if l3 is None else l3
         self.l1 = L1Memory(l1, clock, self.namespaces) if l1.enabled else None
         self.l2 = L2Redis(
-            l2 or L2Options(), clock=clock, coherence=self.l1.coherence if self.l1 else None
+            l2 or L2Options(),
+            clock=clock,
+            coherence=self.l1.coherence if self.l1 else None,
+            fallback_age_s=l1.fallback_max_age_s if l1.fallback == "ttl" else inf,
         )
+        self.swapdb = SwapdbWatch(self.l2, l1.swapdb_watch_s)
         self.strict = StrictWrites(self.l2, self.l1, self.namespaces, clock)
         self.l3 = (
             L3Postgres(l3, clock=clock, publish=self._publish, on_change=self._on_change)
@@ -113,6 +119,8 @@ class TieredCache:
     async def start(self) -> None:
         await self.l2.start()
         self.strict.start()
+        if self.l1 is not None and self.l1.options.swapdb_watch_s:
+            self._tasks.start("swapdb watch", self.swapdb.keep())
         if self.l3 is not None:
             await self.l3.start()
 
