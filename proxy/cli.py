@@ -38,6 +38,11 @@ def main(argv: Sequence[str] | None = None) -> int:
                 _parser().print_help(sys.stderr)
                 return EXIT_USAGE
             return _guarded(args)
+        except ImportError as error:
+            if not _is_about_the_core(error):
+                raise
+            _say(str(error))
+            return EXIT_USAGE
         finally:
             sys.stdout.flush()
     except BrokenPipeError:
@@ -55,10 +60,15 @@ def _guarded(args: argparse.Namespace) -> int:
     except BrokenPipeError:
         raise
     except Exception as error:
-        if args.debug:
+        if args.debug or _is_about_the_core(error):
             raise
         _say(_unexpected(error))
         return EXIT_PROBLEM
+
+
+def _is_about_the_core(error: Exception) -> bool:
+    """Raised while `tiers` is imported, so by no class that could be imported from there."""
+    return isinstance(error, ImportError) and str(error).startswith("TERRACE_CORE=")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -88,10 +98,12 @@ class _Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         from importlib.metadata import PackageNotFoundError, version
 
+        from tiers import CORE_TEXT
+
         try:
-            print(f"terrace {version('redis-terrace')}")
+            print(f"terrace {version('redis-terrace')} ({CORE_TEXT})")
         except PackageNotFoundError:
-            print("terrace (not installed: running from a source tree)")
+            print(f"terrace, not installed: running from a source tree ({CORE_TEXT})")
         parser.exit()
 
 

@@ -15,7 +15,7 @@ from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as package_version
 from typing import Any
 
-from tiers import CertificateError, TaskSet, TieredCache, TierError, TierUnavailable
+from tiers import CORE_TEXT, CertificateError, TaskSet, TieredCache, TierError, TierUnavailable
 from tiers.resp import error
 
 from . import errors
@@ -290,8 +290,8 @@ async def _serve(config: Config) -> int:
         await terrace.drain(0)
         return 1
     log.info(
-        "terrace %s serves %s (L2 %s)",
-        terrace.version, terrace.addresses, terrace.stack.l2.endpoint,
+        "terrace %s serves %s (L2 %s; %s)",
+        terrace.version, terrace.addresses, terrace.stack.l2.endpoint, CORE_TEXT,
     )  # fmt: skip
     await stop.wait()
     log.info("draining for at most %g s", config.shutdown.deadline_s)

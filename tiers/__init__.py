@@ -20,7 +20,7 @@ are in `coherence`.
 
 from .base import Kind, Outcome, Size, Tier, Value, WritableTier
 from .coherence import Coherence
-from .core import CORE, FALLEN_BACK
+from .core import CORE, CORE_TEXT
 from .errors import MappingProblem, ProtocolError, ServerError, TierError, TierUnavailable
 from .glob import literal_prefix
 from .glob import matcher as glob_matcher
@@ -52,8 +52,8 @@ from .views import Mappings, ViewMapping
 
 __all__ = [
     "CORE",
+    "CORE_TEXT",
     "DISCARD",
-    "FALLEN_BACK",
     "TOMBSTONE",
     "Bytes",
     "CertificateError",

@@ -16,6 +16,7 @@ from typing import Any
 from setuptools import Extension
 from setuptools.command.build_ext import build_ext as _build_ext
 
+REQUIRED = os.environ.get("TERRACE_CORE") == "c"
 PACKAGES = ("tiers", "proxy")
 # No -march=native: a wheel runs on other machines than the one that built it.
 COMPILE_ARGS = [
@@ -25,7 +26,7 @@ COMPILE_ARGS = [
     "-std=gnu11",
     "-Wno-unused-function",
 ]
-SANITIZE_ARGS = ["-O1", "-g", "-fno-omit-frame-pointer", "-fsanitize=address,undefined"]
+SANITIZE_ARGS = ["-O1", "-g1", "-fno-omit-frame-pointer", "-fsanitize=address,undefined"]
 DIRECTIVES = {
     "language_level": 3, "boundscheck": False, "wraparound": False, "initializedcheck": False,
     "cdivision": True, "embedsignature": True,
@@ -47,7 +48,7 @@ def extensions(root: Path) -> list[Extension]:
             include_dirs=["tiers"],
             extra_compile_args=compile_args,
             extra_link_args=["-fsanitize=address,undefined"] if sanitize else [],
-            optional=os.environ.get("TERRACE_CORE") != "c",
+            optional=not REQUIRED,
         )
         for package in PACKAGES
         for source in sorted((root / package).glob("*.pyx"))
@@ -58,20 +59,36 @@ class build_ext(_build_ext):
     """setuptools' own, over what `extensions` finds rather than a list to be kept."""
 
     def finalize_options(self) -> None:
-        from Cython.Build import cythonize
+        self.distribution.ext_modules = self._cythonized()
+        super().finalize_options()
 
+    def _cythonized(self) -> list[Any]:
+        try:
+            from Cython.Build import cythonize
+        except ImportError as error:
+            self._do_without(error)
+            return []
         found: list[Any] = cythonize(
             extensions(Path.cwd()), compiler_directives=DIRECTIVES, quiet=True
         )
-        self.distribution.ext_modules = found
-        super().finalize_options()
+        return found
 
     def run(self) -> None:
-        super().run()
-        missing = [name for name in self.get_outputs() if not Path(name).exists()]
+        try:
+            super().run()
+        except Exception as error:  # no compiler at all is reported in many ways
+            self._do_without(error)
+            return
+        built = (self.get_ext_fullpath(extension.name) for extension in self.extensions)
+        missing = [path for path in built if not Path(path).exists()]
         if missing:
-            print(
-                "terrace: the compiled core could not be built (a C compiler and Python's headers "
-                "are needed); the Python core will run",
-                file=sys.stderr,
-            )
+            self._do_without(f"{len(missing)} of {len(self.extensions)} modules failed")
+
+    def _do_without(self, reason: object) -> None:
+        if REQUIRED:
+            raise SystemExit(f"terrace: TERRACE_CORE=c, but the core cannot be built: {reason}")
+        print(
+            f"terrace: the compiled core was not built ({reason}); the Python core will run. "
+            "The compiled one takes a C compiler and the headers of Python",
+            file=sys.stderr,
+        )

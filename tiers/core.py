@@ -31,5 +31,10 @@ def choose(wanted: str) -> str:
 
 CORE = choose(os.environ.get("TERRACE_CORE", ""))
 
-FALLEN_BACK = CORE == "py" and not os.environ.get("TERRACE_CORE")
-"""Nobody asked for the Python core: the compiled one was not built."""
+CORE_TEXT = {
+    "c": "compiled core",
+    "py": "Python core, as TERRACE_CORE says"
+    if os.environ.get("TERRACE_CORE")
+    else "Python core: the compiled one was not built here, which takes a C compiler",
+}[CORE]
+"""For `terrace --version` and the log: which core, and why, where it is not the fast one."""

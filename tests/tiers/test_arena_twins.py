@@ -1,4 +1,4 @@
-"""The twins of the L1 store side by side: as long as nothing is evicted they give the same answers."""
+"""The twins of the L1 store side by side: while nothing is evicted they answer alike."""
 
 from __future__ import annotations
 

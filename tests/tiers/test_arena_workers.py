@@ -1,4 +1,4 @@
-"""The compiled L1 store shared by workers: whose entries count, who is cleared, what is added up."""
+"""The compiled L1 store shared by workers: whose entries count, who is cleared, what adds up."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ def test_what_no_host_has_is_an_error_not_a_crash() -> None:
     with pytest.raises(MemoryError, match="no room for an L1 of"):
         CArena(2**60)
     for wrong in ({"worker": 1, "workers": 1}, {"workers": 256}, {"worker": -1}, {"slots": 3}):
-        with pytest.raises(ValueError, match="workers|slots"):
+        with pytest.raises(ValueError, match=r"workers|slots"):
             CArena(10**6, **wrong)
 
 

@@ -1,0 +1,54 @@
+"""Which core runs: chosen in one place, forced by TERRACE_CORE, said by --version."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.tiers.twins import CArena
+from tiers import core
+
+ROOT = Path(__file__).parents[2]
+
+
+def terrace(wanted: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "proxy", *arguments],
+        cwd=ROOT, env=os.environ | {"TERRACE_CORE": wanted}, capture_output=True, text=True,
+        timeout=60, check=False,
+    )  # fmt: skip
+
+
+def test_a_forced_core_that_is_not_there_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(core, "COMPILED", ("tiers._arena", "tiers._never_built"))
+    with pytest.raises(ImportError, match=r"TERRACE_CORE=c: .* \(tiers\._never_built\).*unset"):
+        core.choose("c")
+    assert core.choose("") == core.choose("py") == "py"
+
+
+def test_the_version_names_the_core() -> None:
+    assert "(Python core, as TERRACE_CORE says)" in terrace("py", "--version").stdout
+
+
+@pytest.mark.skipif(CArena is None, reason="no compiled core here")
+def test_the_compiled_core_is_named_too() -> None:
+    assert "(compiled core)" in terrace("c", "--version").stdout
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["serve"], ["--debug", "serve"]])
+def test_a_wrong_name_is_told_in_one_line(arguments: list[str]) -> None:
+    ended = terrace("rust", *arguments)
+    assert ended.returncode == 2
+    assert (
+        ended.stderr == "terrace: TERRACE_CORE=rust: the cores are c (compiled) and py (Python)\n"
+    )
+
+
+def test_every_compiled_module_has_a_stub_or_a_twin_that_types_it() -> None:
+    for source in [*ROOT.glob("tiers/_*.pyx"), *ROOT.glob("proxy/_*.pyx")]:
+        twin = source.with_name(f"{source.stem}_py.py")
+        assert source.with_suffix(".pyi").exists() or twin.exists(), source.name
