@@ -211,8 +211,16 @@ def load_first(session: Session, command: Command, request: Request) -> bool:
 
 
 async def _load_then_run(session: Session, keys: list[bytes], request: Request) -> None:
-    failure = await session.stack.ensure_loaded(keys, session.db)
-    if failure is None or (failure.tier == "L3" and session.config.l3.on_error == "nil"):
+    stack, may_be_nil = session.stack, session.config.l3.on_error == "nil"
+    if stack.store is not None and stack.durable(keys, session.db):
+        may_be_nil = False  # what a command makes of an absence would be stored
+        failure = await store_writes.look(
+            session
+        )  # before: what exists in Redis then is of that lineage
+    else:
+        failure = None
+    failure = failure or await stack.ensure_loaded(keys, session.db)
+    if failure is None or (failure.tier == "L3" and may_be_nil):
         session.loaded_request = request
         session.put_back(request)
         return

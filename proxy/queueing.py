@@ -62,6 +62,7 @@ def queue(pin: Pinned, command: Command, request: Request) -> None:
             abort(pin, refusal)
             return
         transaction.durable += durable
+        transaction.lineage = transaction.lineage or session.loaded_lineage
     if command.kind is Kind.WRITE:
         transaction.keys += keys
     elif command.kind is Kind.FLUSH:

@@ -65,6 +65,7 @@ class Session(ClientPipe):
         self.blocked = terrace.pause.blocks
         self.watch_failed = False  # the next MULTI must not succeed
         self.loaded_request: Request | None = None  # its mapped keys are in L2 by now
+        self.loaded_lineage = b""  # of the Redis in which those kept in the store were then
         self.on_close_request: Callable[[str], None] = lambda reason: None
 
     def __repr__(self) -> str:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tiers import DISCARD, KeptUpstream, TierUnavailable, Upstream
+from tiers import DISCARD, KeptUpstream, Outcome, TierUnavailable, Upstream
+from tiers import Kind as OutcomeKind
 from tiers.resp import Request, pack, to_resp2
 
 from . import errors
@@ -30,7 +31,7 @@ class StoreSlot(WriteSlot):
     well (see `BarrierSlot`).
     """
 
-    __slots__ = ("_answer", "_frames", "_left", "_looks_at_old", "_lost", "_tracked", "durable")
+    __slots__ = ("_answer", "_frames", "_left", "_lost", "_relied_on", "_tracked", "durable")
 
     def __init__(
         self,
@@ -39,13 +40,13 @@ class StoreSlot(WriteSlot):
         keys: list[bytes],
         durable: list[bytes],
         *,
-        looks_at_old: bool,
+        relied_on: bytes,
         tracked: KeptUpstream | None,
     ) -> None:
         l1 = session.stack.l1
         super().__init__(session, rule, keys, l1.coherence if l1 is not None else None)
         self.durable = durable
-        self._looks_at_old = looks_at_old
+        self._relied_on = relied_on
         self._tracked = tracked
         self._frames: list[bytes] = []
         self._answer = b""
@@ -68,9 +69,7 @@ class StoreSlot(WriteSlot):
             self._tracked.send(_PING, self, 0)
         store = self.session.stack.store
         assert store is not None
-        store.unwrap(
-            self.durable, self._frames, self._on_committed, looks_at_old=self._looks_at_old
-        )
+        store.unwrap(self.durable, self._frames, self._on_committed, relied_on=self._relied_on)
 
     def _on_committed(self, reply: bytes, failure: TierUnavailable | None) -> None:
         if failure is not None:
@@ -99,6 +98,17 @@ class StoreSlot(WriteSlot):
             self.session.opaque_in_flight -= 1
 
 
+async def look(session: Session) -> Outcome | None:
+    """Learn the lineage of Redis; the failure that prevented it, if any."""
+    store = session.stack.store
+    assert store is not None
+    try:
+        session.loaded_lineage, _ = await store.look()
+    except TierUnavailable as error:
+        return Outcome(OutcomeKind.UNAVAILABLE, tier="L2", reason=error.reason)
+    return None
+
+
 def write(
     session: Session, command: Command, request: Request, keys: list[bytes], durable: list[bytes]
 ) -> None:
@@ -123,13 +133,14 @@ def write(
         if routed is None:
             return
         via = routed
-    looks_at_old = not command.overwrites_blindly(args) or command.name in DELETES
+    is_blind = command.overwrites_blindly(args) and command.name not in DELETES
+    relied_on = b"" if is_blind else session.loaded_lineage
     slot = StoreSlot(
         session,
         rule_for(session, command, via),
         keys,
         durable,
-        looks_at_old=looks_at_old,
+        relied_on=relied_on,
         tracked=stack.l2.tracked if command.kind is Kind.OPAQUE else None,
     )
     if command.kind is Kind.OPAQUE:
@@ -141,7 +152,7 @@ def write(
         slot.on_lost(via.reason, False)
         return
     send_tombstones(session, command, via, keys)
-    raw = store.wrap(bytes(buffer[start:end]), durable, looks_at_old=looks_at_old)
+    raw = store.wrap(bytes(buffer[start:end]), durable, relied_on=relied_on)
     via.send(raw, slot, session.db, WRAPPED_REPLIES)
 
 
@@ -166,5 +177,5 @@ def send_capture(pin: Pinned) -> None:
     if not transaction.durable or store is None:
         return
     transaction.durable = list(dict.fromkeys(transaction.durable))
-    command = store.capture_command(transaction.durable, looks_at_old=True)
+    command = store.capture_command(transaction.durable, transaction.lineage)
     pin.upstream.send(command, DISCARD, pin.session.db)

@@ -33,6 +33,7 @@ class Transaction:
 
     keys: list[bytes] = field(default_factory=list)  # that may be written
     durable: list[bytes] = field(default_factory=list)  # those that are kept in the store
+    lineage: bytes = b""  # of the Redis in which the first of them was seen or loaded
     selects: bool = False  # another database may be selected
     opaque: bool = False  # keys that are not known may be written
     flushes: bool = False

@@ -35,7 +35,7 @@ from .namespaces import Namespaces
 from .options import L1Options, L2Options, L3Options, NamespaceOptions
 from .resp import NULL3, decode, pack
 from .store import NOT_STORED, Store
-from .store_keys import Mapped, StoreMapping
+from .store_keys import Mapped
 from .strict import StrictWrites
 from .swapdb_watch import SwapdbWatch
 from .tasks import TaskSet
@@ -195,13 +195,9 @@ class TieredCache:
         if not pairs:
             return None
         try:
-            if self.store is not None and any(isinstance(m, StoreMapping) for m, _ in pairs):
-                await self.store.look()  # before: what exists then is of that lineage
             present = await self.l2.pipeline([[b"EXISTS", key] for _, key in pairs])
         except TierUnavailable as failure:
             return Outcome(Kind.UNAVAILABLE, tier="L2", reason=failure.reason)
-        except ServerError as error:
-            return Outcome(Kind.UNAVAILABLE, tier="L2", reason=str(error))
         missing = [pair for pair, there in zip(pairs, present, strict=True) if there == 0]
         outcomes = await asyncio.gather(*(self._load(m, k) for m, k in missing))
         for outcome in outcomes:
@@ -372,7 +368,7 @@ class TieredCache:
         if self.durable([key]):
             assert self.store is not None
             expiry = () if ttl_s is None else (b"PX", b"%d" % max(1, round(ttl_s * 1000)))
-            await self._write_durable([b"SET", key, value, *expiry], [key], [key], False)
+            await self._write_durable([b"SET", key, value, *expiry], [key], [key], b"")
         else:
             await self.l2.set(key, value, ttl_s=ttl_s)
         await self.strict.wait([key])
@@ -380,17 +376,19 @@ class TieredCache:
     async def delete(self, keys: Sequence[bytes]) -> int:
         durable = self.durable(keys)
         if durable:
+            assert self.store is not None
+            lineage, _ = await self.store.look()
             failure = await self.ensure_loaded(durable)
             if failure is not None:
                 raise TierUnavailable(failure.tier, failure.reason)
-            deleted = int(await self._write_durable([b"UNLINK", *keys], keys, durable, True))
+            deleted = int(await self._write_durable([b"UNLINK", *keys], keys, durable, lineage))
         else:
             deleted = await self.l2.delete(keys)
         await self.strict.wait(keys)
         return deleted
 
     async def _write_durable(
-        self, command: list[bytes], keys: Sequence[bytes], durable: list[bytes], looks_at_old: bool
+        self, command: list[bytes], keys: Sequence[bytes], durable: list[bytes], relied_on: bytes
     ) -> Any:
         """One command of which some keys are kept in the store; its decoded reply."""
         assert self.store is not None
@@ -401,7 +399,7 @@ class TieredCache:
             coherence.begin_write(keys)
         try:
             frames = await self.l2.collect(
-                self.store.wrap(pack(command), durable, looks_at_old=looks_at_old), 4
+                self.store.wrap(pack(command), durable, relied_on=relied_on), 4
             )
         finally:
             if coherence is not None:
@@ -416,7 +414,7 @@ class TieredCache:
             else:
                 future.set_result(reply)
 
-        self.store.unwrap(durable, frames, on_reply, looks_at_old=looks_at_old)
+        self.store.unwrap(durable, frames, on_reply, relied_on=relied_on)
         reply = decode(await future)
         if isinstance(reply, Exception):
             raise ServerError(str(reply))

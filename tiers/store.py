@@ -116,7 +116,6 @@ class Store:
         self._capture = Script("store_capture.lua")
         self._settle_script = Script("store_settle.lua")
         self._fill = Script("store_fill.lua")
-        self._lineage = b""  # of the Redis that was last looked at
         self._queue: dict[bytes, _Waiting] = {}
         self._flush_scheduled = False
         self._in_flight = 0
@@ -144,13 +143,16 @@ class Store:
             return f"a key of {longest} bytes is too long to be stored; use at most {MAX_KEY_BYTES}"
         return self._table_reason()
 
-    def wrap(self, raw: bytes, keys: Sequence[bytes], *, looks_at_old: bool) -> bytes:
-        """The command in a transaction that captures `keys`: four replies, see `unwrap`."""
-        return b"".join((_MULTI, raw, self.capture_command(keys, looks_at_old), _EXEC))
+    def wrap(self, raw: bytes, keys: Sequence[bytes], *, relied_on: bytes) -> bytes:
+        """The command in a transaction that captures `keys`: four replies, see `unwrap`.
 
-    def capture_command(self, keys: Sequence[bytes], looks_at_old: bool) -> bytes:
+        `relied_on`: what `look` said before the keys were seen to be in Redis or loaded; b""
+        for a command that does not care for their old values.
+        """
+        return b"".join((_MULTI, raw, self.capture_command(keys, relied_on), _EXEC))
+
+    def capture_command(self, keys: Sequence[bytes], relied_on: bytes) -> bytes:
         """To be the last command of a transaction that wrote these keys."""
-        relied_on = self._lineage if looks_at_old else b""
         # The whole script: a server that does not know its hash would refuse it too late.
         return pack([b"EVAL", self._capture.text, b"%d" % (len(keys) + 1), STATE, *keys,
                      self._memory, relied_on])  # fmt: skip
@@ -161,7 +163,7 @@ class Store:
         frames: Sequence[bytes],
         on_reply: OnReply,
         *,
-        looks_at_old: bool,
+        relied_on: bytes,
     ) -> None:
         """The four replies to a wrapped command: commit, then pass on what the client gets."""
         begun, queued, _, result = frames
@@ -173,7 +175,7 @@ class Store:
             on_reply(queued if queued.startswith(b"-") else result, None)
         else:
             reply, captured = ReplyScanner().feed(result[result.index(b"\n") + 1 :])
-            is_undone = reply.startswith(b"-") and not looks_at_old
+            is_undone = reply.startswith(b"-") and not relied_on
             self.commit_captured(keys, captured, reply, on_reply, is_undone=is_undone)
 
     def commit_captured(
@@ -207,7 +209,6 @@ class Store:
     def _captures(self, keys: Sequence[bytes], reply: Any) -> list[Capture] | None:
         """The script's decoded reply; None when it found another lineage and undid the keys."""
         lineage, version, *states = reply
-        self._lineage = lineage
         if len(states) < len(keys):
             return None
         return [
@@ -333,12 +334,14 @@ class Store:
 
     # Reading
 
-    async def look(self) -> bytes:
-        """Learn the lineage of Redis; returns its clock. Raises TierUnavailable or ServerError."""
-        args = [self._memory, b""]
-        reply: list[bytes] = await self._l2.run_script(self._capture, [STATE], args)
-        self._lineage, clock = reply
-        return clock
+    async def look(self) -> tuple[bytes, bytes]:
+        """The lineage and the clock of Redis. Raises TierUnavailable."""
+        try:
+            reply = await self._l2.run_script(self._capture, [STATE], [self._memory, b""])
+        except ServerError as error:
+            raise TierUnavailable("L2 (redis)", str(error)) from None
+        lineage, clock = reply
+        return lineage, clock
 
     async def load(self, keys: list[bytes]) -> Mapping[bytes, Outcome]:
         """Read entries that Redis lacks from the table and store them there.
@@ -351,9 +354,8 @@ class Store:
             if attempt:
                 await asyncio.sleep(LOAD_PAUSE_S * 2**attempt)
             try:
-                clock = await self.look()
-                sample: tuple[bytes, bytes] | None = (self._lineage, clock)
-            except (TierUnavailable, ServerError):
+                sample: tuple[bytes, bytes] | None = await self.look()
+            except TierUnavailable:
                 sample = None  # L2 is down: answered, not stored
             rows = await self._table.read(left)
             entries = {key: rows.get(key) or Entry(key, 0, "none", b"", 0) for key in left}
