@@ -214,9 +214,7 @@ async def _load_then_run(session: Session, keys: list[bytes], request: Request) 
     stack, may_be_nil = session.stack, session.config.l3.on_error == "nil"
     if stack.store is not None and stack.durable(keys, session.db):
         may_be_nil = False  # what a command makes of an absence would be stored
-        failure = await store_writes.look(
-            session
-        )  # before: what exists in Redis then is of that lineage
+        failure = await store_writes.look(session)
     else:
         failure = None
     failure = failure or await stack.ensure_loaded(keys, session.db)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
+from tiers import BLIND
 from tiers.resp import OK, Request, pack, parse_integer
 
 from . import errors, store_writes
@@ -62,7 +63,8 @@ def queue(pin: Pinned, command: Command, request: Request) -> None:
             abort(pin, refusal)
             return
         transaction.durable += durable
-        transaction.lineage = transaction.lineage or session.loaded_lineage
+        if transaction.footing == BLIND:
+            transaction.footing = session.footing
     if command.kind is Kind.WRITE:
         transaction.keys += keys
     elif command.kind is Kind.FLUSH:

@@ -23,7 +23,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from tiers import RequestScanner, get_variant
+from tiers import BLIND, RequestScanner, get_variant
 from tiers.resp import NULL2, NULL3, Request
 
 from . import errors
@@ -65,7 +65,7 @@ class Session(ClientPipe):
         self.blocked = terrace.pause.blocks
         self.watch_failed = False  # the next MULTI must not succeed
         self.loaded_request: Request | None = None  # its mapped keys are in L2 by now
-        self.loaded_lineage = b""  # of the Redis in which those kept in the store were then
+        self.footing = BLIND  # what Redis was before they were seen there (store)
         self.on_close_request: Callable[[str], None] = lambda reason: None
 
     def __repr__(self) -> str:

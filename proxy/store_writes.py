@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tiers import DISCARD, KeptUpstream, Outcome, TierUnavailable, Upstream
+from tiers import BLIND, DISCARD, Footing, KeptUpstream, Outcome, TierUnavailable, Upstream
 from tiers import Kind as OutcomeKind
 from tiers.resp import Request, pack, to_resp2
 
@@ -40,7 +40,7 @@ class StoreSlot(WriteSlot):
         keys: list[bytes],
         durable: list[bytes],
         *,
-        relied_on: bytes,
+        relied_on: Footing,
         tracked: KeptUpstream | None,
     ) -> None:
         l1 = session.stack.l1
@@ -99,11 +99,11 @@ class StoreSlot(WriteSlot):
 
 
 async def look(session: Session) -> Outcome | None:
-    """Learn the lineage of Redis; the failure that prevented it, if any."""
+    """Note what Redis is now, before its keys are; the failure that prevented it, if any."""
     store = session.stack.store
     assert store is not None
     try:
-        session.loaded_lineage, _ = await store.look()
+        session.footing = await store.look()
     except TierUnavailable as error:
         return Outcome(OutcomeKind.UNAVAILABLE, tier="L2", reason=error.reason)
     return None
@@ -134,7 +134,7 @@ def write(
             return
         via = routed
     is_blind = command.overwrites_blindly(args) and command.name not in DELETES
-    relied_on = b"" if is_blind else session.loaded_lineage
+    relied_on = BLIND if is_blind else session.footing
     slot = StoreSlot(
         session,
         rule_for(session, command, via),
@@ -177,5 +177,5 @@ def send_capture(pin: Pinned) -> None:
     if not transaction.durable or store is None:
         return
     transaction.durable = list(dict.fromkeys(transaction.durable))
-    command = store.capture_command(transaction.durable, transaction.lineage)
+    command = store.capture_command(transaction.durable, transaction.footing)
     pin.upstream.send(command, DISCARD, pin.session.db)

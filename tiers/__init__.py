@@ -44,6 +44,7 @@ from .options import (
 from .pipe import DISCARD
 from .resp import Request, RequestScanner
 from .stack import TOMBSTONE, TieredCache
+from .store import BLIND, Footing
 from .store_keys import Mapped, StoreMapping, StoreMappings
 from .tasks import TaskSet
 from .tls import CertificateError, authorities_problem, key_pair_problems
@@ -51,6 +52,7 @@ from .upstream import Upstream, set_keepalive
 from .views import Mappings, ViewMapping
 
 __all__ = [
+    "BLIND",
     "CORE",
     "CORE_TEXT",
     "DISCARD",
@@ -58,6 +60,7 @@ __all__ = [
     "Bytes",
     "CertificateError",
     "Coherence",
+    "Footing",
     "KeptUpstream",
     "Kind",
     "L1Memory",

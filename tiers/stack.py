@@ -34,7 +34,7 @@ from .l3_postgres import L3Postgres
 from .namespaces import Namespaces
 from .options import L1Options, L2Options, L3Options, NamespaceOptions
 from .resp import NULL3, decode, pack
-from .store import NOT_STORED, Store
+from .store import BLIND, NOT_STORED, Footing, Store
 from .store_keys import Mapped
 from .strict import StrictWrites
 from .swapdb_watch import SwapdbWatch
@@ -368,7 +368,7 @@ class TieredCache:
         if self.durable([key]):
             assert self.store is not None
             expiry = () if ttl_s is None else (b"PX", b"%d" % max(1, round(ttl_s * 1000)))
-            await self._write_durable([b"SET", key, value, *expiry], [key], [key], b"")
+            await self._write_durable([b"SET", key, value, *expiry], [key], [key], BLIND)
         else:
             await self.l2.set(key, value, ttl_s=ttl_s)
         await self.strict.wait([key])
@@ -377,18 +377,18 @@ class TieredCache:
         durable = self.durable(keys)
         if durable:
             assert self.store is not None
-            lineage, _ = await self.store.look()
+            footing = await self.store.look()
             failure = await self.ensure_loaded(durable)
             if failure is not None:
                 raise TierUnavailable(failure.tier, failure.reason)
-            deleted = int(await self._write_durable([b"UNLINK", *keys], keys, durable, lineage))
+            deleted = int(await self._write_durable([b"UNLINK", *keys], keys, durable, footing))
         else:
             deleted = await self.l2.delete(keys)
         await self.strict.wait(keys)
         return deleted
 
     async def _write_durable(
-        self, command: list[bytes], keys: Sequence[bytes], durable: list[bytes], relied_on: bytes
+        self, command: list[bytes], keys: Sequence[bytes], durable: list[bytes], relied_on: Footing
     ) -> Any:
         """One command of which some keys are kept in the store; its decoded reply."""
         assert self.store is not None

@@ -11,9 +11,10 @@ Why an acknowledged write is never lost, nor covered by something older
   - A fill of Redis is refused while a newer write of its key is remembered there. Writes are
     remembered for twice the time that a fill may take, and a write that finds itself
     forgotten at the end takes the key out of Redis and is not acknowledged.
-  - A Redis that lost its data has another lineage. Fills begun before are refused, writes
-    captured before are not acknowledged, and commands that relied on old values computed
-    from the lost lineage are undone by the script that captures them.
+  - A Redis that lost its data has another lineage. Fills begun before are refused and writes
+    captured before are not acknowledged. A command that looks at old values is undone by the
+    script that captures it, if its keys may have been taken out of Redis since they were
+    seen there or loaded.
   - Versions are microseconds of Redis' clock, moved on where that stands still, so they grow
     across lineages; where a new clock is behind the table, the version is moved beyond it.
 
@@ -29,7 +30,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from .base import Kind, Outcome
 from .errors import ServerError, TierUnavailable
@@ -55,6 +56,16 @@ OnCommit: TypeAlias = Callable[["TierUnavailable | None"], None]
 OnReply: TypeAlias = Callable[[bytes, "TierUnavailable | None"], None]
 
 _MULTI, _EXEC = pack([b"MULTI"]), pack([b"EXEC"])
+
+
+class Footing(NamedTuple):
+    """Lineage and clock of Redis before something was read there."""
+
+    lineage: bytes
+    clock: bytes
+
+
+BLIND = Footing(b"", b"")
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,19 +154,19 @@ class Store:
             return f"a key of {longest} bytes is too long to be stored; use at most {MAX_KEY_BYTES}"
         return self._table_reason()
 
-    def wrap(self, raw: bytes, keys: Sequence[bytes], *, relied_on: bytes) -> bytes:
+    def wrap(self, raw: bytes, keys: Sequence[bytes], *, relied_on: Footing) -> bytes:
         """The command in a transaction that captures `keys`: four replies, see `unwrap`.
 
-        `relied_on`: what `look` said before the keys were seen to be in Redis or loaded; b""
-        for a command that does not care for their old values.
+        `relied_on`: what `look` said before the keys were seen to be in Redis or loaded;
+        BLIND for a command that does not care for their old values.
         """
         return b"".join((_MULTI, raw, self.capture_command(keys, relied_on), _EXEC))
 
-    def capture_command(self, keys: Sequence[bytes], relied_on: bytes) -> bytes:
+    def capture_command(self, keys: Sequence[bytes], relied_on: Footing) -> bytes:
         """To be the last command of a transaction that wrote these keys."""
         # The whole script: a server that does not know its hash would refuse it too late.
         return pack([b"EVAL", self._capture.text, b"%d" % (len(keys) + 1), STATE, *keys,
-                     self._memory, relied_on])  # fmt: skip
+                     self._memory, *relied_on])  # fmt: skip
 
     def unwrap(
         self,
@@ -163,7 +174,7 @@ class Store:
         frames: Sequence[bytes],
         on_reply: OnReply,
         *,
-        relied_on: bytes,
+        relied_on: Footing,
     ) -> None:
         """The four replies to a wrapped command: commit, then pass on what the client gets."""
         begun, queued, _, result = frames
@@ -175,7 +186,7 @@ class Store:
             on_reply(queued if queued.startswith(b"-") else result, None)
         else:
             reply, captured = ReplyScanner().feed(result[result.index(b"\n") + 1 :])
-            is_undone = reply.startswith(b"-") and not relied_on
+            is_undone = reply.startswith(b"-") and relied_on == BLIND
             self.commit_captured(keys, captured, reply, on_reply, is_undone=is_undone)
 
     def commit_captured(
@@ -334,14 +345,14 @@ class Store:
 
     # Reading
 
-    async def look(self) -> tuple[bytes, bytes]:
+    async def look(self) -> Footing:
         """The lineage and the clock of Redis. Raises TierUnavailable."""
         try:
-            reply = await self._l2.run_script(self._capture, [STATE], [self._memory, b""])
+            reply = await self._l2.run_script(self._capture, [STATE], [self._memory, *BLIND])
         except ServerError as error:
             raise TierUnavailable("L2 (redis)", str(error)) from None
         lineage, clock = reply
-        return lineage, clock
+        return Footing(lineage, clock)
 
     async def load(self, keys: list[bytes]) -> Mapping[bytes, Outcome]:
         """Read entries that Redis lacks from the table and store them there.
@@ -354,7 +365,7 @@ class Store:
             if attempt:
                 await asyncio.sleep(LOAD_PAUSE_S * 2**attempt)
             try:
-                sample: tuple[bytes, bytes] | None = await self.look()
+                sample: Footing | None = await self.look()
             except TierUnavailable:
                 sample = None  # L2 is down: answered, not stored
             rows = await self._table.read(left)
@@ -371,9 +382,7 @@ class Store:
                 break
         return outcomes
 
-    async def _refill(
-        self, entries: Mapping[bytes, Entry], sample: tuple[bytes, bytes]
-    ) -> dict[bytes, int]:
+    async def _refill(self, entries: Mapping[bytes, Entry], sample: Footing) -> dict[bytes, int]:
         args = [*sample, self._fill_age]
         for entry in entries.values():
             args += (b"%d" % entry.version, entry.kind.encode(), entry.value,

@@ -7,10 +7,12 @@
 --            'e' .. key when the key was taken out of Redis for a reason that is no write
 -- KEYS[2..] the keys; none: only look at the clock
 -- ARGV[1]  how long to remember writes, in us
--- ARGV[2]  lineage that the command relied on, '' if it looked at no old value
+-- ARGV[2..3] lineage and clock before the command's keys were seen or brought here; '' if it
+--          does not look at old values
 -- Returns {lineage, version, {type, value, expires_at_ms}...}: a string as it is, of any other
--- type the DUMP; type 'none' for an absent key; 0 for no expiry. With the wrong lineage the
--- keys are removed, since they were computed from nothing, and the list ends after the version.
+-- type the DUMP; type 'none' for an absent key; 0 for no expiry. If the keys may have been
+-- taken out of Redis since that clock, the command may have computed from nothing: they are
+-- taken out again, and the list ends after the version.
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local state = KEYS[1]
@@ -22,9 +24,19 @@ local last = tonumber(redis.call('ZRANGE', state, -1, -1, 'WITHSCORES')[2])
 redis.call('ZREMRANGEBYSCORE', state, '(' .. lineage, string.format('%.0f', now - ARGV[1]))
 local version = string.format('%.0f', math.max(now, last + 1))
 local result = {lineage, version}
-if ARGV[2] ~= '' and ARGV[2] ~= lineage then
-  for i = 2, #KEYS do redis.call('UNLINK', KEYS[i]) end
-  return result
+if ARGV[2] ~= '' then
+  local is_sound = ARGV[2] == lineage
+  for i = 2, #KEYS do
+    local evicted = redis.call('ZSCORE', state, 'e' .. KEYS[i])
+    is_sound = is_sound and not (evicted and tonumber(evicted) >= tonumber(ARGV[3]))
+  end
+  if not is_sound then
+    for i = 2, #KEYS do
+      redis.call('UNLINK', KEYS[i])
+      redis.call('ZADD', state, version, 'e' .. KEYS[i])
+    end
+    return result
+  end
 end
 for i = 2, #KEYS do
   local key = KEYS[i]
