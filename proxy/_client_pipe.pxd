@@ -48,6 +48,7 @@ cdef class Lane:
     cdef unsigned long long fills, fills_refused
     cdef Py_ssize_t max_value_bytes
     cdef double max_age_s, ping_after_s
+    cdef double sample_at  # from then on a hit is noted
     # Upstreams, as of the last `refresh`
     cdef object tracked, plain2, plain3
     cdef UpstreamPipe tracked_pipe, plain2_pipe, plain3_pipe
@@ -55,6 +56,10 @@ cdef class Lane:
 
     cdef Row* find(self, const char* name, Py_ssize_t size) noexcept nogil
     cdef bint needs_python(self, const char* key, Py_ssize_t size)
+    cdef sample(
+        self, const char* key, Py_ssize_t size, const char* variant, Py_ssize_t variant_size,
+        double now,
+    )
     cdef int refresh(self) except -1
     cdef UpstreamPipe pipe_of(self, object via)
     cdef void observe(self, Level* level, double seconds, unsigned long long count) noexcept nogil

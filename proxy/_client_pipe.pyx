@@ -140,6 +140,18 @@ cdef class Lane:
                 return True
         return False
 
+    cdef sample(
+        self, const char* key, Py_ssize_t size, const char* variant, Py_ssize_t variant_size,
+        double now,
+    ):
+        """Note a hit for what works on hot keys."""
+        samples = self._l1.samples
+        samples.note(
+            PyBytes_FromStringAndSize(key, size),
+            PyBytes_FromStringAndSize(variant, variant_size), now,
+        )
+        self.sample_at = samples.due
+
     cdef int refresh(self) except -1:
         """Look at the connections again: they may have been replaced."""
         l2 = self._l2
@@ -394,6 +406,8 @@ cdef class ClientPipe(FastWaiter):
             h = arena.hash_key(key, key_size)
             if may_hit and self._hit(h, key, key_size, variant, variant_size, now):
                 row.count += 1
+                if not self._hits and now >= lane.sample_at:
+                    lane.sample(key, key_size, variant, variant_size, now)
                 self._hits += 1
                 return True
         self._look()

@@ -153,11 +153,14 @@ class ClientPipe:
         fast = self.can_hit(now) and self.user.unrestricted
         out, slots, variant = self._out, self._slots, self.get_variant
         hits = size = 0
+        first = b"", b""  # key and variant of the first hit: a sample
         for index, request in enumerate(requests):
             args = request[0]
             if fast and hit is not None and len(args) == 2 and args[0] in _GET:
                 reply = hit(args[1], variant, now)
                 if reply is not None:
+                    if not hits:
+                        first = args[1], variant
                     hits += 1
                     if reply == NULL3 and self.proto == 2:
                         reply = NULL2
@@ -178,10 +181,14 @@ class ClientPipe:
                 break
             fast, variant = self.can_hit(now) and self.user.unrestricted, self.get_variant
         if hits:
-            self._count_hits(hits, now)
+            self._count_hits(hits, first, now)
 
-    def _count_hits(self, hits: int, began: float) -> None:
+    def _count_hits(self, hits: int, first: tuple[bytes, bytes], began: float) -> None:
         self.stack.l2.want_l1(began)
+        assert self.stack.l1 is not None
+        samples = self.stack.l1.samples
+        if began >= samples.due:
+            samples.note(*first, began)
         level = self.stats.l1
         level.hits += hits
         self.stats.commands["GET"] += hits

@@ -391,6 +391,7 @@ zunionstore -4 @write @sortedset @slow W:1 R:2#
 TERRACE_ROWS = """\
 client|no-touch 3 @slow @connection
 client|setinfo 4 @slow @connection
+tier.audit -1 @admin @slow @dangerous
 tier.explain 2 @read @admin @slow @dangerous R:1
 tier.invalidate -2 @write @admin @slow @dangerous ?
 tier.refresh 2 @admin @slow @dangerous

@@ -268,6 +268,12 @@ ROWS = (
     Command("SYNC", 1, Kind.REFUSED),
     # OWN
     Command(
+        "TIER.AUDIT",
+        -1,
+        Kind.OWN,
+        summary="Compare keys of L1 with Redis now: TIER.AUDIT [count]",
+    ),
+    Command(
         "TIER.EXPLAIN",
         2,
         Kind.OWN,

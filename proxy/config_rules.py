@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from .config import Config
 
 _COMMAND_OVERHEAD_BYTES = 64 * 1024  # name, key and options around the largest bulk
+_AUDIT_MIN_S = 0.1
 _L1_LARGEST_SHARE = 10  # the arena keeps no entry above a tenth of its budget
 _UNIX_PATH_BYTES = 107  # sun_path of Linux, without the NUL at its end
 _ANY_HOST = ("0.0.0.0", "::", "*")  # noqa: S104 - compared, not bound
@@ -184,6 +185,8 @@ def _l1(config: Config) -> Iterator[Broken]:
     # Only a limit that somebody wrote is held against the budget: the default is a
     # ceiling, and a small cache simply keeps smaller values.
     l1 = config.l1
+    if 0 < l1.audit_interval_s < _AUDIT_MIN_S:
+        yield Broken(("l1.audit_interval",), "must be 0 or at least 100ms")
     largest_bytes = l1.max_bytes // _L1_LARGEST_SHARE
     if (
         "max_value_bytes" in l1.model_fields_set

@@ -107,8 +107,11 @@ def cached_read(session: Session, command: Command, request: Request, now: float
     if l1 is not None and cached:
         stack.l2.want_l1(now, space)
         if session.is_plain and l1.is_open(now, space):
-            reply = l1.arena.get(key, variant if space is None else space.variant(variant), now)
+            held_as = variant if space is None else space.variant(variant)
+            reply = l1.arena.get(key, held_as, now)
             if reply is not None:
+                if now >= l1.samples.due:
+                    l1.samples.note(key, held_as, now)
                 session.stats.l1.hits += 1
                 if reply == NULL3 and session.proto == 2:
                     reply = NULL2

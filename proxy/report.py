@@ -41,6 +41,15 @@ def tier_figures(terrace: Terrace) -> dict[str, str]:
             "l1_max_staleness_ms": f"{l1.options.max_staleness_s * 1000:g}",
             "l1_stale_served": stats.stale_served,
         }
+    if stack.audit is not None and stack.toucher is not None:
+        audit = stack.audit.figures
+        figures |= {
+            "audit_samples": audit.samples,
+            "audit_overtaken": audit.overtaken,
+            "audit_mismatches": audit.mismatches,
+            "l1_touched": stack.toucher.touched,
+            "l1_swapdb_flushes": stack.swapdb.flushes,
+        }
     if stack.namespaces.largest_strict_s:
         peers = stack.strict.peers
         figures |= {

@@ -18,6 +18,7 @@ The consistency promise: a hit was current in Redis at some instant no longer th
 are in `coherence`.
 """
 
+from .audit import Audit, AuditFigures
 from .base import Kind, Outcome, Size, Tier, Value, WritableTier
 from .coherence import Coherence
 from .core import CORE, CORE_TEXT
@@ -57,6 +58,8 @@ __all__ = [
     "CORE_TEXT",
     "DISCARD",
     "TOMBSTONE",
+    "Audit",
+    "AuditFigures",
     "Bytes",
     "CertificateError",
     "Coherence",

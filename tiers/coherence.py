@@ -33,12 +33,14 @@ waits for the reply of its own write reads it.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
 from math import inf
 
 from .arena import Arena
 
 REMEMBERED_EPOCHS = 8
+HEARD_MAX = 256  # invalidations kept for the audit's report
 
 
 class Coherence:
@@ -55,6 +57,7 @@ class Coherence:
         self.live = False
         self.asof = 0.0
         self.age_bound_s = inf  # how old any entry may be; finite without tracking
+        self._heard: deque[tuple[float, bytes | None]] = deque(maxlen=HEARD_MAX)
         self._ended: dict[int, float] = {}  # epoch -> its last asof
 
     @classmethod
@@ -96,16 +99,27 @@ class Coherence:
 
     def on_push(self, keys: Iterable[bytes] | None) -> None:
         """An `invalidate` push: these keys changed, or with None the whole database was flushed."""
+        heard, asof = self._heard, self.asof
         if keys is None:
             self.arena.flush()
+            heard.append((asof, None))
         else:
             for key in keys:
                 self.arena.invalidate(key)
+                heard.append((asof, key))
 
     def on_reply(self, sent_at: float) -> None:
         """A reply to a request sent at `sent_at` was parsed: the watermark moves."""
         if sent_at > self.asof:
             self.asof = sent_at
+
+    def heard_of(self, key: bytes) -> list[str]:
+        """The last invalidations of a key, with the watermark at which they were parsed."""
+        return [
+            f"{'flushed' if name is None else 'invalidated'} at {asof:.3f}"
+            for asof, name in self._heard
+            if name is None or name == key
+        ]
 
     # Reads
 

@@ -16,6 +16,7 @@ from math import inf
 from .arena import Arena
 from .base import Kind, Outcome
 from .coherence import Coherence
+from .hit_samples import HitSamples
 from .namespaces import Namespace, Namespaces
 from .options import L1Options
 from .resp import NULL3
@@ -47,6 +48,7 @@ class L1Memory:
         self.options = options
         self.namespaces = Namespaces() if namespaces is None else namespaces
         self.strict_until = 0.0  # the end of the lease to serve strict keys (see `strict`)
+        self.samples = HitSamples()
         self.clock = clock
         self.arena = Arena(options.max_bytes, max_variants=options.max_variants_per_key)
         self.coherence = Coherence(

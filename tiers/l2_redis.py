@@ -256,10 +256,27 @@ class L2Redis:
 
     async def ask(self, args: Sequence[bytes], *, proto: int, db: int = 0) -> bytes:
         """One command in a protocol version, its raw reply. Raises TierUnavailable."""
+        return await self.ask_raw(pack(list(args)), proto=proto, db=db)
+
+    async def barrier(self) -> None:
+        """Wait until everything is parsed that Redis has sent on the tracked connection by now.
+
+        Raises TierUnavailable.
+        """
+        future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        tracked, waiter = self.tracked, _FutureWaiter(future)
+        if tracked is not None and tracked.ready:
+            tracked.send(pack([b"PING"]), waiter, max(tracked.upstream.pipe.db, 0))
+        else:
+            waiter.on_lost("no tracked connection", False)
+        await future
+
+    async def ask_raw(self, raw: bytes, *, proto: int, db: int = 0) -> bytes:
+        """One encoded command in a protocol version, its raw reply. Raises TierUnavailable."""
         future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         kept, waiter = self.plain[proto], _FutureWaiter(future)
         if kept.ready:
-            kept.send(pack(list(args)), waiter, db)
+            kept.send(raw, waiter, db)
         else:
             waiter.on_lost(kept.reason, False)
         return await future

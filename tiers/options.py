@@ -91,6 +91,10 @@ class L1Options(Options):
     swapdb_watch_s: Seconds = 2.0
     """How often Redis is asked whether somebody swapped databases, which it tells nobody, while L1
     is in use; 0 never."""
+    touch_interval_s: Seconds = 1.0
+    """How often sampled hits are touched in Redis, which would evict them as unused; 0 never."""
+    audit_interval_s: Seconds = 1.0
+    """How often a sampled hit is compared with Redis; 0 never, else at least 100ms."""
 
 
 class NamespaceOptions(Options):

@@ -25,6 +25,7 @@ from math import inf
 from types import TracebackType
 from typing import Any, TypeAlias
 
+from .audit import Audit
 from .base import Kind, Outcome
 from .coalesce import Coalescer
 from .errors import ServerError, TierUnavailable
@@ -39,6 +40,7 @@ from .store_keys import Mapped
 from .strict import StrictWrites
 from .swapdb_watch import SwapdbWatch
 from .tasks import TaskSet
+from .touch import Toucher
 from .views import ViewMapping
 
 EPOCHS = b"__terrace:epochs"  # hash: view -> epoch of its last published refresh
@@ -83,6 +85,12 @@ class TieredCache:
             fallback_age_s=l1.fallback_max_age_s if l1.fallback == "ttl" else inf,
         )
         self.swapdb = SwapdbWatch(self.l2, l1.swapdb_watch_s)
+        self.audit: Audit | None = None
+        self.toucher: Toucher | None = None
+        if self.l1 is not None:
+            samples = self.l1.samples
+            self.audit = Audit(self.l1, self.l2, samples, l1.audit_interval_s)
+            self.toucher = Toucher(self.l2, samples, l1.touch_interval_s)
         self.strict = StrictWrites(self.l2, self.l1, self.namespaces, clock)
         self.l3 = (
             L3Postgres(l3, clock=clock, publish=self._publish, on_change=self._on_change)
@@ -119,10 +127,19 @@ class TieredCache:
     async def start(self) -> None:
         await self.l2.start()
         self.strict.start()
-        if self.l1 is not None and self.l1.options.swapdb_watch_s:
-            self._tasks.start("swapdb watch", self.swapdb.keep())
+        if self.l1 is not None:
+            self._start_watches(self.l1.options)
         if self.l3 is not None:
             await self.l3.start()
+
+    def _start_watches(self, l1: L1Options) -> None:
+        """What works beside L1, at its own pace."""
+        if l1.swapdb_watch_s:
+            self._tasks.start("swapdb watch", self.swapdb.keep())
+        if l1.touch_interval_s and self.toucher is not None:
+            self._tasks.start("touch", self.toucher.keep())
+        if l1.audit_interval_s and self.audit is not None:
+            self._tasks.start("audit", self.audit.keep())
 
     async def close(self) -> None:
         await self._tasks.close()
@@ -320,7 +337,7 @@ class TieredCache:
         if self.l1 is not None:
             outcome = await self.l1.get(key)
             if not outcome.asks_below:
-                self.l2.want_l1(self.clock(), self.namespaces.find(key))
+                self._on_hit(key)
                 return outcome
         outcome = await self._get_l2(key)
         mapping = self.mapping_of(key)
@@ -335,6 +352,13 @@ class TieredCache:
             return outcome
         loaded = await self._load(mapping, key)
         return await self._get_l2(key) if loaded.kind is Kind.MISS else loaded
+
+    def _on_hit(self, key: bytes) -> None:
+        assert self.l1 is not None
+        now, space, samples = self.clock(), self.namespaces.find(key), self.l1.samples
+        self.l2.want_l1(now, space)
+        if now >= samples.due:
+            samples.note(key, space.variant(b"") if space is not None else b"", now)
 
     async def _get_l2(self, key: bytes) -> Outcome:
         """GET through the tracked connection where there is one, filling L1."""

@@ -47,6 +47,7 @@ LOCAL_HANDLERS: dict[str, Handler] = {
 }
 
 OWN_HANDLERS: dict[str, Handler] = {
+    "TIER.AUDIT": tier.audit,
     "TIER.EXPLAIN": tier.explain,
     "TIER.INVALIDATE": tier.invalidate,
     "TIER.WARM": tier.warm,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from tiers import MappingProblem, ViewMapping, literal_prefix
-from tiers.resp import Request, bulk, error, integer, mapping
+from tiers import Audit, MappingProblem, ViewMapping, literal_prefix
+from tiers.resp import Request, bulk, error, integer, mapping, parse_integer
 
 from .. import errors
 from ..commands import Command
@@ -14,6 +15,7 @@ from ..report import tier_figures
 if TYPE_CHECKING:
     from ..session import Session
 
+AUDIT_DEFAULT, AUDIT_MAX = 100, 1000  # keys
 _NO_L3 = error("ERR terrace: L3 (postgres) is not configured; set l3.dsn and [[l3.view]]")
 
 
@@ -107,3 +109,23 @@ async def _refresh(session: Session, view: str) -> None:
 
 def stats(session: Session, command: Command, request: Request) -> None:
     _reply_facts(session, tier_figures(session.terrace))
+
+
+def audit(session: Session, command: Command, request: Request) -> None:
+    args = request[0]
+    count = AUDIT_DEFAULT if len(args) < 2 else parse_integer(args[1])
+    audit = session.stack.audit
+    if count is None or not 1 <= count <= AUDIT_MAX:
+        session.reply(error(f"ERR the number of keys must be 1 to {AUDIT_MAX}"))
+    elif len(args) > 2:
+        session.reply(errors.SYNTAX)
+    elif audit is None:
+        session.reply(error("ERR terrace: L1 is off (l1.enabled=false)"))
+    else:
+        session.terrace.run_task(session, _audit(session, audit, count))
+
+
+async def _audit(session: Session, audit: Audit, count: int) -> None:
+    found = asdict(await audit.run(count))
+    totals = {f"total_{name}": value for name, value in asdict(audit.figures).items()}
+    _reply_facts(session, {name: str(value) for name, value in (found | totals).items()})

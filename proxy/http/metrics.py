@@ -129,6 +129,7 @@ class TerraceCollector(Collector):
             yield CounterMetricFamily(
                 "terrace_l1_invalidations", "Entries invalidated in L1", l1.arena.invalidations
             )
+            yield from self._audit()
             age_s = l1.coherence.age_s(terrace.clock()) if l1.coherence.live else float("inf")
             yield GaugeMetricFamily(
                 "terrace_l1_watermark_age_seconds", "Bound on the staleness of a hit now", age_s
@@ -146,6 +147,19 @@ class TerraceCollector(Collector):
                 ("l3_refresh_failures", "Refreshes that failed", counts.refresh_failures),
             ):
                 yield CounterMetricFamily(f"terrace_{name}", text, value)
+
+    def _audit(self) -> Iterator[Metric]:
+        stack = self._terrace.stack
+        if stack.audit is None:
+            return
+        figures = stack.audit.figures
+        for name, text, value in (
+            ("audit_samples", "Hits of L1 compared with L2", figures.samples),
+            ("audit_overtaken", "Of these, changed meanwhile and followed", figures.overtaken),
+            ("audit_mismatches", "Of these, wrong and not invalidated", figures.mismatches),
+            ("strict_writes_held", "Replies held for strict keys", stack.strict.held),
+        ):
+            yield CounterMetricFamily(f"terrace_{name}", text, value)
 
 
 def _buckets(histogram: Histogram) -> list[tuple[str, float]]:

@@ -219,3 +219,56 @@ def test_ten_thousand_fields_of_one_key_stay_within_the_bound(terrace: TerracePr
         facts = dict(zip(explained[::2], explained[1::2], strict=True))
         assert int(facts[b"L1.variants"]) <= 16
         assert int(facts[b"L1.size"].split()[0]) < 16 * 1024
+
+
+# The audit
+
+
+def audited(terrace: TerraceProcess, *args: Argument) -> dict[str, int]:
+    with Wire(terrace.port) as wire:
+        flat = decode(wire.ask("TIER.AUDIT", *args))
+    return {k.decode(): int(v) for k, v in zip(flat[::2], flat[1::2], strict=True)}
+
+
+def test_an_audit_of_everything_that_is_read(terrace: TerraceProcess, redis: RedisProcess) -> None:
+    with Wire(terrace.port) as two, Wire(terrace.port, 3) as three:
+        two.ask_all(("SET", "s", "v"), ("HSET", "h", "f", "v", "g", "w"), ("SADD", "m", 1, 2, 3))
+        for wire in (two, three):
+            for command in (
+                ("GET", "s"), ("GET", "none"), ("HGETALL", "h"), ("HGET", "h", "f"),
+                ("SMEMBERS", "m"), ("STRLEN", "s"),
+            ):  # fmt: skip
+                warm(terrace, wire, *command)
+        found = audited(terrace, 1000)
+        assert found["equal"] > 5
+        assert found["equal"] + found["unknown"] == found["samples"]  # some are gone by now
+        assert found["mismatches"] == found["total_mismatches"] == 0
+        assert two.ask("TIER.AUDIT", 0).startswith(b"-ERR")
+        assert two.ask("TIER.AUDIT", "x").startswith(b"-ERR")
+        assert terrace.metrics()["terrace_audit_mismatches_total"] == 0
+
+
+def test_the_audit_finds_and_mends_what_nothing_else_does(own_redis: RedisProcess) -> None:
+    """A swap by a stranger, with the watch turned off."""
+    options = {"l1__swapdb_watch": "0s", "l1__audit_interval": "100ms"}
+    with running_terrace(own_redis.url, **options) as terrace:
+        with swap(own_redis, terrace) as wire:
+            wait_until(lambda: decode(wire.ask("GET", "k")) == b"one", "it is mended")
+        assert int(terrace.figure("audit_mismatches")) == 1
+        assert "L1 differs from Redis: 'k'" in terrace.log()
+        terrace.close()  # not in peace: an error was logged, as it should be
+
+
+def test_hits_keep_a_key_from_looking_unused(own_redis: RedisProcess) -> None:
+    with (
+        running_terrace(own_redis.url, l1__touch_interval="100ms") as terrace,
+        Wire(terrace.port) as wire,
+        Wire(own_redis.port) as direct,
+    ):
+        wire.ask("SET", "hot", "v")
+        before = decode(direct.ask("INFO", "commandstats"))
+        assert b"cmdstat_touch" not in before
+        wait_until(
+            lambda: wire.ask("GET", "hot") and int(terrace.figure("l1_touched")) > 1, "touched"
+        )
+        assert b"cmdstat_touch" in decode(direct.ask("INFO", "commandstats"))
