@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tiers import L1Memory, L1Options
+from tiers.arena import Arena
 
 SHARES_OF_KEYS = (0.001, 0.01, 0.05, 0.10)
 FEWEST_ENTRIES = 100
@@ -27,6 +28,7 @@ _SUFFIX = ".keys.gz"
 _KEY_BYTES = 8  # keys are numbered, so that all entries have one size
 _REPLY = b"$1\r\nv\r\n"
 _FOREVER_S = float("inf")
+_FITTINGS = 4
 
 Policy = Callable[[Sequence[bytes], int], int]
 """Keys in access order, room for so many entries -> how many were hits."""
@@ -34,7 +36,7 @@ Policy = Callable[[Sequence[bytes], int], int]
 
 def terrace_hits(keys: Sequence[bytes], entries: int) -> int:
     """The store as it runs in the proxy, its budget set to hold so many entries."""
-    arena = L1Memory(L1Options(max_bytes=entries * _entry_bytes()), lambda: 0.0).arena
+    arena = _arena(budget_for(entries))
     get, begin, commit, epoch = arena.get, arena.begin_fill, arena.commit_fill, arena.epoch
     hits = 0
     for key in keys:
@@ -88,12 +90,22 @@ def read_trace(path: Path) -> list[bytes]:
     return keys
 
 
-def _entry_bytes() -> int:
-    """What one entry is charged, asked of the store itself."""
-    arena = L1Memory(L1Options(), lambda: 0.0).arena
-    key = bytes(_KEY_BYTES)
-    arena.commit_fill(key, b"", _REPLY, arena.begin_fill(key), arena.epoch, _FOREVER_S)
-    return arena.used_bytes
+def _arena(max_bytes: int) -> Arena:
+    return L1Memory(L1Options(max_bytes=max_bytes), lambda: 0.0).arena
+
+
+def budget_for(entries: int) -> int:
+    """Bytes in which the store holds so many entries, found by filling it until it evicts."""
+    budget = entries * 100
+    for _ in range(_FITTINGS):
+        arena = _arena(budget)
+        for number in range(10 * entries):
+            key = number.to_bytes(_KEY_BYTES, "big")
+            arena.commit_fill(key, b"", _REPLY, arena.begin_fill(key), arena.epoch, _FOREVER_S)
+            if arena.evictions:
+                break
+        budget = budget * entries // len(arena)
+    return budget
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -21,6 +21,7 @@ from tiers import (
     StoreOptions,
     ViewMapping,
     ViewOptions,
+    host_memory_bytes,
 )
 
 from .acl_source import UsersFileError, read_users
@@ -187,6 +188,13 @@ def _l1(config: Config) -> Iterator[Broken]:
     l1 = config.l1
     if 0 < l1.audit_interval_s < _AUDIT_MIN_S:
         yield Broken(("l1.audit_interval",), "must be 0 or at least 100ms")
+    memory_bytes = host_memory_bytes()
+    if l1.enabled and 0 < memory_bytes < l1.max_bytes:
+        yield Broken(
+            ("l1.max_bytes",),
+            f"{_size(l1.max_bytes)} is more than the {memory_bytes // 1024**2} MiB of memory that "
+            "this host or container has; lower it, and leave room for the rest",
+        )
     largest_bytes = l1.max_bytes // _L1_LARGEST_SHARE
     if (
         "max_value_bytes" in l1.model_fields_set

@@ -25,6 +25,7 @@ from .core import CORE, CORE_TEXT
 from .errors import MappingProblem, ProtocolError, ServerError, TierError, TierUnavailable
 from .glob import literal_prefix
 from .glob import matcher as glob_matcher
+from .host_memory import host_memory_bytes
 from .kept_upstream import KeptUpstream
 from .l1_memory import L1Memory, get_variant, read_variant
 from .l2_redis import L2Redis, check_l2
@@ -103,6 +104,7 @@ __all__ = [
     "check_l2",
     "get_variant",
     "glob_matcher",
+    "host_memory_bytes",
     "key_pair_problems",
     "literal_prefix",
     "parse_duration_s",
