@@ -119,6 +119,9 @@ def cached_read(session: Session, command: Command, request: Request, now: float
                 return
         session.stats.l1.misses += 1
     mapping = stack.mapping_of(key, session.db)
+    if mapping is not None and session.pin is not None and session.pin.tracking:
+        plain_read(session, command, request, now)
+        return
     via = route(session, command, request, tracked=cached)
     if via is None:
         return
@@ -150,6 +153,9 @@ def mget(session: Session, command: Command, request: Request, now: float) -> No
     args, buffer, start, end = request
     keys = args[1:]
     stack = session.stack
+    if tracked_reads.mapped_keys(session, command, request):
+        plain_read(session, command, request, now)
+        return
     l1 = stack.l1
     found: list[bytes | None] = [None] * len(keys)
     if l1 is not None:
@@ -253,7 +259,12 @@ def plain_read(session: Session, command: Command, request: Request, now: float)
     via = route(session, command, request)
     if via is None:
         return
-    slot = Slot(session, rule_for(session, command, via))
+    rule = rule_for(session, command, via)
+    tracked = tracked_reads.mapped_keys(session, command, request)
+    if tracked:
+        tracked_reads.send(session, command, request, rule, tracked, via)
+        return
+    slot = Slot(session, rule)
     session.add_slot(slot)
     _send(session, via, request, slot)
 

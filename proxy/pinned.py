@@ -58,7 +58,6 @@ class Pinned:
         self.monitoring = False
         self.tracking = False
         self.redirect_to = 0  # Terrace's id of the client that gets the invalidations
-        self.redirect_target = False  # Redis sends it other clients' invalidations: never reuse
         self.waits_alone = False  # for a blocking (or unknown) command
         self.opened_for: Request | None = None  # has not run yet: it was put off meanwhile
         self.subscriptions: dict[str, set[bytes]] = {
@@ -111,7 +110,7 @@ class Pinned:
         """The client is gone, or reset: a clean connection is kept, any other is closed."""
         pins = self.session.stack.l2.pins
         self.session.pin = self.session.via = None
-        if self.streams or self.redirect_target or len(self.upstream.pipe):
+        if self.streams or len(self.upstream.pipe):
             pins.discard(self.upstream)
         else:
             pins.give_back(self.upstream)

@@ -2,7 +2,8 @@
 
 They run on a private connection to Redis, which then pushes the invalidations for
 everything this client reads there. Clients know each other by Terrace's ids: those in
-requests are replaced by Redis', those in replies by Terrace's.
+requests are replaced by Redis', those in replies by Terrace's. What a redirection needs
+besides is in `redirection`.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ from typing import TYPE_CHECKING
 from tiers.resp import OK, Request, error, integer, pack, parse_integer
 
 from .. import pinned
+from ..redirection import open_feed
 from ..slots import Slot
 
 if TYPE_CHECKING:
-    from ..pinned import Pinned
     from ..session import Session
 
 _NO_TARGET = error("ERR The client ID you want redirect to does not exist")
@@ -44,25 +45,29 @@ def tracking(session: Session, request: Request) -> None:
     args = request[0]
     at = next((at for at in range(3, len(args) - 1) if args[at].upper() == b"REDIRECT"), 0)
     ident = (parse_integer(args[at + 1]) or 0) if at else 0
-    target = _private_connection(session, ident) if ident else None
+    target = session.terrace.sessions.get(ident)
     if ident and target is None:
-        session.reply(_NO_TARGET)  # it has to be subscribed first
+        session.reply(_NO_TARGET)
+        return
+    if target is not None and target.feed is None:
+        session.terrace.run_task(session, _open_feed(session, target, request))
         return
     pin = pinned.acquire(session, request)
     if pin is None:
         return
-    if target is not None:
-        target.redirect_target = True
-        packed = pack([*args[: at + 1], b"%d" % target.upstream.client_id, *args[at + 2 :]])
+    if target is not None and target.feed is not None:
+        packed = pack([*args[: at + 1], b"%d" % target.feed.redis_id, *args[at + 2 :]])
         request = (args, packed, 0, len(packed))
     pin.forward(request, _TrackingSlot(session, args[2].upper() == b"ON", ident))
     session.block_idle()
 
 
-def _private_connection(session: Session, ident: int) -> Pinned | None:
-    client = session.terrace.sessions.get(ident)
-    pin = client.pin if client is not None else None
-    return pin if pin is not None and pin.upstream.client_id else None
+async def _open_feed(session: Session, target: Session, request: Request) -> None:
+    await open_feed(target)
+    if target.feed is None:
+        session.reply(_NO_TARGET)  # it has just left
+    else:
+        session.put_back(request)
 
 
 class _OwnIdSlot(Slot):

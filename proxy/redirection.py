@@ -1,0 +1,72 @@
+"""Invalidations that other clients redirect to one client (CLIENT TRACKING … REDIRECT).
+
+Redis redirects to one of its own connections, while the client that is named may share
+its connection with others. So the target of a redirection gets one more, which does
+nothing but receive; it lives as long as its client, whatever that client does meanwhile.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tiers import Upstream
+from tiers.resp import NULL2, NULL3, array, bulk
+
+if TYPE_CHECKING:
+    from .session import Session
+
+_INVALIDATE = b">2\r\n$10\r\ninvalidate\r\n"
+_MESSAGE = b"*3\r\n$7\r\nmessage\r\n$20\r\n__redis__:invalidate\r\n"
+
+
+def invalidation(keys: list[bytes]) -> bytes:
+    """The push that makes a client forget these keys."""
+    return _INVALIDATE + array(bulk(key) for key in keys)
+
+
+class InvalidationFeed:
+    """The connection on which Redis sends what is redirected to `session`."""
+
+    def __init__(self, session: Session, upstream: Upstream) -> None:
+        self._session = session
+        self._upstream = upstream
+        upstream.pipe.tap = self._tap
+        upstream.on_owner_lost = self._on_lost
+
+    def __repr__(self) -> str:
+        return f"<InvalidationFeed of client {self._session.ident}, {self._upstream!r}>"
+
+    @property
+    def redis_id(self) -> int:
+        return self._upstream.client_id
+
+    def deliver(self, frame: bytes) -> None:
+        """As Redis does: a push in RESP3, a message to a RESP2 client that is subscribed."""
+        session = self._session
+        if session.proto == 3:
+            session.push(frame)
+        elif session.pin is not None and session.pin.subscribed:
+            payload = frame.removeprefix(_INVALIDATE)
+            session.push(_MESSAGE + (NULL2 if payload == NULL3 else payload))
+
+    def close(self) -> None:
+        self._session.stack.l2.pins.discard(self._upstream)
+
+    def _tap(self, frame: bytes) -> bool:
+        if frame.startswith(_INVALIDATE):
+            self.deliver(frame)
+        return frame.startswith(b">")
+
+    def _on_lost(self, reason: str) -> None:
+        """Invalidations may have been missed: as when Redis itself goes, the client is told."""
+        self._session.on_close_request(f"its connection for invalidations was lost: {reason}")
+
+
+async def open_feed(target: Session) -> None:
+    """Give a client what invalidations can be redirected to. Raises TierUnavailable."""
+    pins = target.stack.l2.pins
+    upstream = pins.lease_nowait(3) or await pins.connect(3)
+    if target.closing or target.feed is not None or not upstream.client_id:
+        pins.give_back(upstream)  # no id: Redis was busy with a script when asked for it
+    else:
+        target.feed = InvalidationFeed(target, upstream)
