@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from tiers import DISCARD, TOMBSTONE, KeptUpstream, Upstream, read_variant
 from tiers.resp import NULL2, NULL3, Request, array, pack
 
-from . import errors, pinning, store_writes
+from . import errors, pinning, store_writes, tracked_reads
 from .command_table import TABLE
 from .commands import Command, Kind
 from .handlers import LOCAL_HANDLERS, OWN_HANDLERS

@@ -62,11 +62,20 @@ class InvalidationFeed:
         self._session.on_close_request(f"its connection for invalidations was lost: {reason}")
 
 
-async def open_feed(target: Session) -> None:
-    """Give a client what invalidations can be redirected to. Raises TierUnavailable."""
-    pins = target.stack.l2.pins
-    upstream = pins.lease_nowait(3) or await pins.connect(3)
-    if target.closing or target.feed is not None or not upstream.client_id:
-        pins.give_back(upstream)  # no id: Redis was busy with a script when asked for it
+def attach_nowait(target: Session) -> bool:
+    """Make invalidations reach this client if an idle connection can be had for it."""
+    upstream = target.stack.l2.pins.lease_nowait(3)
+    return upstream is not None and _attach(target, upstream)
+
+
+async def attach(target: Session) -> bool:
+    """With a new connection. False if the client has left. Raises TierUnavailable."""
+    return _attach(target, await target.stack.l2.pins.connect(3))
+
+
+def _attach(target: Session, upstream: Upstream) -> bool:
+    if target.closing or target.invalidations is not None or not upstream.client_id:
+        target.stack.l2.pins.give_back(upstream)  # no id: Redis was busy with a script
     else:
-        target.feed = InvalidationFeed(target, upstream)
+        target.invalidations = InvalidationFeed(target, upstream)
+    return target.invalidations is not None

@@ -67,7 +67,7 @@ class Session(ClientPipe):
         self.watch_failed = False  # the next MULTI must not succeed
         self.loaded_request: Request | None = None  # its mapped keys are in L2 by now
         self.footing = BLIND  # what Redis was before they were seen there (store)
-        self.feed: InvalidationFeed | None = None  # what others redirect to this client
+        self.invalidations: InvalidationFeed | None = None  # what others redirect to this client
         self.on_close_request: Callable[[str], None] = lambda reason: None
 
     def __repr__(self) -> str:
@@ -239,5 +239,5 @@ class Session(ClientPipe):
         self.terrace.cancel_task_of(self)
         if self.pin is not None:
             self.pin.abandon()
-        if self.feed is not None:
-            self.feed.close()
+        if self.invalidations is not None:
+            self.invalidations.close()

@@ -51,7 +51,7 @@ def send(
         slot = _TrackedRead(session, rule, command, request, b"", mapping, session.clock())
     else:
         slot = _TrackedOther(session, rule)
-    slot.keys, slot.held, slot.absent = keys, None, False
+    slot.mapped = keys
     session.add_slot(slot)
     _, buffer, start, end = request
     via.send(buffer[start:end], slot, session.db)
@@ -61,18 +61,16 @@ def send(
 class _Tracked(Slot):
     """[command][EXISTS keys]: the reply stands if L2 holds all the keys."""
 
-    __slots__ = ()
-
-    keys: list[bytes]  # the mapped ones
-    held: bytes | None  # the reply of the command
-    absent: bool  # L2 does not hold all of them
+    mapped: list[bytes]  # those keys that are mapped
+    held: bytes | None = None  # the reply of the command
+    absent = False  # L2 does not hold all of them
 
     def on_reply(self, reply: bytes, sent_at: float) -> None:
         if self.absent:
             super().on_reply(reply, sent_at)
         elif self.held is None:
             self.held = to_resp2(reply, self.rule) if self.rule else reply
-        elif reply == integer(len(self.keys)) or self.held.startswith(b"-"):
+        elif reply == integer(len(self.mapped)) or self.held.startswith(b"-"):
             self.finish(self.held)
         else:
             self.absent = True
@@ -84,10 +82,10 @@ class _Tracked(Slot):
     def finish(self, reply: bytes) -> None:
         session = self.session
         if self.absent and session.pin is not None:
-            frame = invalidation(self.keys)
+            frame = invalidation(self.mapped)
             target = session.terrace.sessions.get(session.pin.redirect_to)
-            if target is not None and target.feed is not None:
-                target.feed.deliver(frame)
+            if target is not None and target.invalidations is not None:
+                target.invalidations.deliver(frame)
             elif session.proto == 3:
                 reply += frame
         super().finish(reply)
@@ -96,16 +94,12 @@ class _Tracked(Slot):
 class _TrackedRead(_Tracked, ReadSlot):
     """One key: without it in L2, the way of any other client's read."""
 
-    __slots__ = ("absent", "held", "keys")
-
     def answer_absent(self, held: bytes) -> None:
         self.rerun()
 
 
 class _TrackedMget(_Tracked, MgetSlot):
     """MGET likewise."""
-
-    __slots__ = ("absent", "held", "keys")
 
     def answer_absent(self, held: bytes) -> None:
         session = self.session
@@ -121,8 +115,6 @@ class _TrackedMget(_Tracked, MgetSlot):
 
 class _TrackedOther(_Tracked):
     """Commands that look at several keys: what was loaded is all there is."""
-
-    __slots__ = ("absent", "held", "keys")
 
     def on_lost(self, reason: str, sent: bool) -> None:
         if self.reply is None:

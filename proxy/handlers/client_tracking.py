@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from tiers.resp import OK, Request, error, integer, pack, parse_integer
 
 from .. import pinned
-from ..redirection import open_feed
+from ..redirection import attach, attach_nowait
 from ..slots import Slot
 
 if TYPE_CHECKING:
@@ -49,25 +49,24 @@ def tracking(session: Session, request: Request) -> None:
     if ident and target is None:
         session.reply(_NO_TARGET)
         return
-    if target is not None and target.feed is None:
-        session.terrace.run_task(session, _open_feed(session, target, request))
+    if target is not None and target.invalidations is None and not attach_nowait(target):
+        session.terrace.run_task(session, _attach(session, target, request))
         return
     pin = pinned.acquire(session, request)
     if pin is None:
         return
-    if target is not None and target.feed is not None:
-        packed = pack([*args[: at + 1], b"%d" % target.feed.redis_id, *args[at + 2 :]])
+    if target is not None and target.invalidations is not None:
+        packed = pack([*args[: at + 1], b"%d" % target.invalidations.redis_id, *args[at + 2 :]])
         request = (args, packed, 0, len(packed))
     pin.forward(request, _TrackingSlot(session, args[2].upper() == b"ON", ident))
     session.block_idle()
 
 
-async def _open_feed(session: Session, target: Session, request: Request) -> None:
-    await open_feed(target)
-    if target.feed is None:
-        session.reply(_NO_TARGET)  # it has just left
-    else:
+async def _attach(session: Session, target: Session, request: Request) -> None:
+    if await attach(target):
         session.put_back(request)
+    else:
+        session.reply(_NO_TARGET)
 
 
 class _OwnIdSlot(Slot):

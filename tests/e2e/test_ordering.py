@@ -114,19 +114,6 @@ def test_absurd_numbers_are_errors(terrace: TerraceProcess) -> None:
         assert wire.ask("PING") == b"+PONG\r\n"
 
 
-def test_redirected_invalidations_need_a_subscribed_client(terrace: TerraceProcess) -> None:
-    with Wire(terrace.port) as wire, Wire(terrace.port) as other:
-        ident = other.ask("CLIENT", "ID")[1:-2].decode()
-        refused = wire.ask("CLIENT", "TRACKING", "ON", "REDIRECT", ident)
-        assert refused == b"-ERR The client ID you want redirect to does not exist\r\n"
-        other.ask("SUBSCRIBE", "__redis__:invalidate")
-        assert wire.ask("CLIENT", "TRACKING", "ON", "REDIRECT", ident) == b"+OK\r\n"
-        wire.ask("GET", "watched")
-        with Wire(terrace.port) as writer:
-            writer.ask("SET", "watched", "1")
-        assert b"watched" in other.read(1)[0]
-
-
 @PROTOS
 def test_a_stream_range_of_none_is_null(
     terrace: TerraceProcess, redis: RedisProcess, proto: int

@@ -9,7 +9,7 @@ import pytest
 
 from proxy import errors
 from tests.proxy.mapped_play import DOWN, L3Play
-from tests.proxy.session_play import CLIENT_ID, Client, Peer, Play, command
+from tests.proxy.session_play import Client, Peer, Play, command
 from tiers.resp import NULL2, NULL3, OK, PONG, QUEUED, bulk, integer
 
 MULTI, EXEC, PING, RESET = (command(word) for word in ("MULTI", "EXEC", "PING", "RESET"))
@@ -329,45 +329,3 @@ def test_a_resp3_request_behind_resp2_replies_waits_for_them(play: Play) -> None
     received = play.client.take()
     assert received.startswith(integer(1) + b"%7\r\n")
     assert received.endswith(integer(2))
-
-
-# Whose invalidations
-
-
-@pytest.mark.parametrize("how", ["given back", "left"])
-def test_a_connection_that_invalidations_were_redirected_to_is_not_reused(
-    play: Play, how: str
-) -> None:
-    target_pin, pin, other = play.pin(), play.pin(), play.connect()
-    play.terrace.stack.l2.pins._idle.reverse()
-    subscribe = command("SUBSCRIBE", "__redis__:invalidate")
-    other >> subscribe
-    target_pin << subscribe
-    target_pin >> b"*3\r\n$9\r\nsubscribe\r\n$20\r\n__redis__:invalidate\r\n:1\r\n"
-    assert other.take()
-    ident = other.session.ident
-    play.client >> command("CLIENT", "TRACKING", "ON", "REDIRECT", ident)
-    pin << command("CLIENT", "TRACKING", "ON", "REDIRECT", CLIENT_ID)
-    pin >> OK
-    play.client << OK
-    if how == "left":
-        other.leave()
-    else:
-        other >> command("UNSUBSCRIBE", "__redis__:invalidate")
-        target_pin << command("UNSUBSCRIBE", "__redis__:invalidate")
-        target_pin >> b"*3\r\n$11\r\nunsubscribe\r\n$20\r\n__redis__:invalidate\r\n:0\r\n"
-        assert other.take()
-    play.tick()
-    assert target_pin.wire.closed
-    # and the client is told the id that it knows
-    play.client >> command("CLIENT", "GETREDIR")
-    pin << command("CLIENT", "GETREDIR")
-    pin >> integer(CLIENT_ID)
-    play.client << integer(ident)
-    info = bulk("flags") + b"*1\r\n" + bulk("on") + bulk("redirect")
-    play.client >> command("CLIENT", "TRACKINGINFO")
-    pin << command("CLIENT", "TRACKINGINFO")
-    pin >> b"*6\r\n" + info + integer(CLIENT_ID) + bulk("prefixes") + b"*0\r\n"
-    play.client << b"*6\r\n" + info + integer(ident) + bulk("prefixes") + b"*0\r\n"
-    play.client.leave()
-    assert pin.wire.closed

@@ -1,0 +1,226 @@
+"""CLIENT TRACKING through the proxy: whose invalidations reach whom, and what is not kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from proxy.redirection import invalidation
+from tests.proxy.mapped_play import L3Play
+from tests.proxy.session_play import CLIENT_ID, Client, Peer, Play, command, confirmation, fill
+from tiers import Kind, Outcome
+from tiers.resp import NULL2, NULL3, OK, array, bulk, integer
+
+HELLO_3 = command("HELLO", 3)
+TRACK = command("CLIENT", "TRACKING", "ON")
+CHANGED = invalidation([b"k"])
+CHANNEL = "__redis__:invalidate"
+MESSAGE = b"*3\r\n" + bulk("message") + bulk(CHANNEL)
+
+
+@pytest.fixture
+def play() -> Iterator[Play]:
+    with Play() as play:
+        yield play
+
+
+def redirect(play: Play, target: Client) -> tuple[Peer, Peer]:
+    """`play.client` is tracked for `target`; the connection that receives, and its own."""
+    pin, feed = play.pin(), play.pin()
+    ident = target.session.ident
+    play.client >> command("CLIENT", "TRACKING", "ON", "REDIRECT", ident)
+    feed << HELLO_3
+    feed >> b"%0\r\n"
+    pin << command("CLIENT", "TRACKING", "ON", "REDIRECT", CLIENT_ID)
+    pin >> OK
+    play.client << OK
+    return feed, pin
+
+
+class TestRedirection:
+    def test_to_a_resp3_client_in_any_state(self, play: Play) -> None:
+        other = play.connect(3)
+        feed, _ = redirect(play, other)
+        feed >> CHANGED
+        other << CHANGED
+        own = play.pin(3)
+        other >> command("MULTI")
+        own << HELLO_3 + command("MULTI")
+        own >> b"%0\r\n" + OK
+        feed >> CHANGED
+        other << OK + CHANGED
+        other >> command("DISCARD")
+        own << command("DISCARD")
+        own >> OK
+        own << command("RESET")
+        own >> b"+RESET\r\n"
+        feed >> CHANGED
+        other << OK + CHANGED
+
+    def test_to_a_resp2_client_only_while_it_is_subscribed(self, play: Play) -> None:
+        other = play.connect()
+        feed, _ = redirect(play, other)
+        feed >> CHANGED
+        other << b""
+        own = play.pin()
+        other >> command("SUBSCRIBE", CHANNEL)
+        own << command("SUBSCRIBE", CHANNEL)
+        own >> confirmation("subscribe", CHANNEL, 1, 2)
+        other << confirmation("subscribe", CHANNEL, 1, 2)
+        feed >> CHANGED
+        other << MESSAGE + array([bulk("k")])
+        feed >> b">2\r\n$10\r\ninvalidate\r\n" + NULL3  # of a flush
+        other << MESSAGE + NULL2
+
+    def test_ids_are_those_that_clients_know(self, play: Play) -> None:
+        other = play.connect()
+        _, pin = redirect(play, other)
+        ident = other.session.ident
+        play.client >> command("CLIENT", "GETREDIR")
+        pin << command("CLIENT", "GETREDIR")
+        pin >> integer(CLIENT_ID)
+        play.client << integer(ident)
+        info = bulk("flags") + b"*1\r\n" + bulk("on") + bulk("redirect")
+        play.client >> command("CLIENT", "TRACKINGINFO")
+        pin << command("CLIENT", "TRACKINGINFO")
+        pin >> b"*6\r\n" + info + integer(CLIENT_ID) + bulk("prefixes") + b"*0\r\n"
+        play.client << b"*6\r\n" + info + integer(ident) + bulk("prefixes") + b"*0\r\n"
+
+    def test_to_nobody(self, play: Play) -> None:
+        play.client >> command("CLIENT", "TRACKING", "ON", "REDIRECT", 99)
+        play.client << b"-ERR The client ID you want redirect to does not exist\r\n"
+
+    def test_several_share_the_connection_of_their_target(self, play: Play) -> None:
+        other, third = play.connect(3), play.connect()
+        redirect(play, other)
+        pin = play.pin()
+        third >> command("CLIENT", "TRACKING", "ON", "REDIRECT", other.session.ident)
+        pin << command("CLIENT", "TRACKING", "ON", "REDIRECT", CLIENT_ID)
+        pin >> OK
+        third << OK
+
+    def test_it_goes_with_the_target(self, play: Play) -> None:
+        """And is not reused: then Redis tells those whose redirection is broken."""
+        other = play.connect(3)
+        feed, _ = redirect(play, other)
+        other.leave()
+        assert feed.wire.closed
+
+    def test_without_it_the_target_is_told_by_closing(self, play: Play) -> None:
+        other = play.connect(3)
+        feed, _ = redirect(play, other)
+        feed.lose()
+        assert other.closed is not None
+
+
+class TestMappedKeys:
+    """A reply that Redis cannot invalidate is followed by an invalidation."""
+
+    @pytest.fixture
+    def play(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[L3Play]:
+        with L3Play(monkeypatch) as play:
+            yield play
+
+    @pytest.fixture
+    def client(self, play: L3Play) -> Client:
+        return play.connect(3)
+
+    @pytest.fixture
+    def pin(self, play: L3Play, client: Client) -> Peer:
+        pin = play.pin(3)
+        client >> TRACK
+        pin << HELLO_3 + TRACK
+        pin >> b"%0\r\n" + OK
+        client << OK
+        return pin
+
+    async def test_a_row_is_loaded_before_it_is_read(
+        self, play: L3Play, client: Client, pin: Peer
+    ) -> None:
+        """Else the load itself would be a change of what was just read."""
+        client >> command("CLIENT", "CACHING", "YES") + command("GET", "m:1")
+        pin << command("CLIENT", "CACHING", "YES")
+        pin >> OK
+        await play.fault_in("m:1", b"row")
+        pin << command("GET", "m:1") + command("EXISTS", "m:1")  # the very next command
+        pin >> bulk("row") + integer(1)
+        client << OK + bulk("row")
+
+    async def test_no_row_is_not_kept(self, play: L3Play, client: Client, pin: Peer) -> None:
+        client >> command("GET", "m:1") + command("PING")
+        await play.fault_in("m:1", None)
+        pin << command("GET", "m:1") + command("EXISTS", "m:1")
+        pin >> NULL3 + integer(0)
+        client << b""
+        play.plain3 << fill("GET", "m:1")
+        play.plain3 >> integer(-2) + NULL3
+        play.loads.answer("m:1", None)
+        client << NULL3 + invalidation([b"m:1"]) + b"+PONG\r\n"
+
+    async def test_a_row_that_l2_does_not_hold_is_answered_and_not_kept(
+        self, play: L3Play, client: Client, pin: Peer
+    ) -> None:
+        client >> command("MGET", "x", "m:1")
+        await play.fault_in("m:1", b"row")
+        pin << command("MGET", "x", "m:1") + command("EXISTS", "m:1")
+        pin >> array([bulk("v"), NULL3]) + integer(0)
+        play.plain3 << command("PTTL", "m:1") + command("MGET", "x", "m:1")
+        play.plain3 >> integer(-2) + array([bulk("v"), NULL3])
+        play.loads.answer("m:1", b"row")
+        client << array([bulk("v"), bulk("row")]) + invalidation([b"m:1"])
+
+    async def test_it_came_meanwhile(self, play: L3Play, client: Client, pin: Peer) -> None:
+        client >> command("HGETALL", "h:1")
+        await play.fault_in("h:1", None)
+        pin << command("HGETALL", "h:1") + command("EXISTS", "h:1")
+        pin >> b"%0\r\n" + integer(0)
+        play.plain3 << fill("HGETALL", "h:1")
+        play.plain3 >> integer(-2) + b"%0\r\n"
+        play.loads.answer("h:1", Outcome(Kind.MISS, tier="L3"))
+        play.plain3 << fill("HGETALL", "h:1")
+        play.plain3 >> integer(1000) + b"%1\r\n" + bulk("f") + bulk("v")
+        client << b"%1\r\n" + bulk("f") + bulk("v") + invalidation([b"h:1"])
+
+    async def test_of_several_keys(self, play: L3Play, client: Client, pin: Peer) -> None:
+        client >> command("EXISTS", "x", "m:1")
+        await play.fault_in("m:1", None)
+        pin << command("EXISTS", "x", "m:1") + command("EXISTS", "m:1")
+        pin >> integer(1) + integer(0)
+        client << integer(1) + invalidation([b"m:1"])
+
+    async def test_an_error_is_nothing_to_keep(
+        self, play: L3Play, client: Client, pin: Peer
+    ) -> None:
+        client >> command("GET", "h:1")
+        await play.fault_in("h:1", {b"f": b"v"})
+        pin << command("GET", "h:1") + command("EXISTS", "h:1")
+        pin >> b"-WRONGTYPE\r\n" + integer(1)
+        client << b"-WRONGTYPE\r\n"
+
+    async def test_to_whom_it_is_redirected(self, play: L3Play) -> None:
+        other = play.connect(3)
+        _, pin = redirect(play, other)
+        play.client >> command("GET", "m:1")
+        await play.fault_in("m:1", None)
+        pin << command("GET", "m:1") + command("EXISTS", "m:1")
+        pin >> NULL2 + integer(0)
+        play.plain2 << fill("GET", "m:1")
+        play.plain2 >> integer(-2) + NULL2
+        play.loads.answer("m:1", None)
+        play.client << NULL2
+        other << invalidation([b"m:1"])
+
+    async def test_the_connection_is_lost(self, play: L3Play, client: Client, pin: Peer) -> None:
+        client >> command("EXISTS", "x", "m:1")
+        await play.fault_in("m:1", None)
+        pin << command("EXISTS", "x", "m:1") + command("EXISTS", "m:1")
+        pin.lose()
+        assert client.take().startswith(b"-ERR terrace: L2 (redis) ")
+        assert client.closed is not None
+
+    def test_other_keys_are_read_as_ever(self, play: L3Play, client: Client, pin: Peer) -> None:
+        client >> command("GET", "k")
+        pin << command("GET", "k")
+        pin >> NULL3
+        client << NULL3
