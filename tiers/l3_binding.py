@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 
 from .errors import MappingProblem
 from .l3_connection import Connection, Connector
+from .l3_migrate import migrate_view
 from .l3_rows import BoundView
 from .l3_schema import Inspection, create_view, inspect_view, query_problem, stored_query
 from .views import Mappings, ViewMapping
@@ -29,6 +30,7 @@ class Binder:
     refreshable  those, and views that only wait for their first population
     problems     what is wrong with the others, each with the mend
     missing      views to be created from their query
+    outdated     views that were created from another query; they are served meanwhile
     """
 
     def __init__(
@@ -38,6 +40,7 @@ class Binder:
         self.refreshable: dict[str, BoundView] = {}
         self.problems: dict[str, str] = {}
         self.missing: dict[str, ViewMapping] = {}
+        self.outdated: dict[str, ViewMapping] = {}
         self._clock = clock
         self._create_not_before: dict[str, float] = {}
         self._mappings = mappings
@@ -72,10 +75,17 @@ class Binder:
                 found += [str(problem)] if problem else []
             else:
                 found += [str(problem) for problem in inspection.problems]
+                stored = await stored_query(connection, mapping, self._options)
+                if mapping.options.query and stored not in (None, mapping.options.query):
+                    changed = await query_problem(connection, mapping, self._options)
+                    found += [str(changed)] if changed else []
         return found
 
     async def create_missing(self) -> None:
-        """Create the missing views. Raises TierUnavailable or psycopg.OperationalError."""
+        """Create what is missing and rebuild what is outdated.
+
+        Raises TierUnavailable or psycopg.OperationalError.
+        """
         async with self._connector.connected("create") as connection:
             for name, mapping in tuple(self.missing.items()):
                 try:
@@ -84,22 +94,29 @@ class Binder:
                     self._create_not_before[name] = self._clock() + CREATE_RETRY_S
                     self._record(name, str(problem))
                 else:
-                    self._take(await inspect_view(connection, mapping, self._options))
+                    self.take(await inspect_view(connection, mapping, self._options))
                 del self.missing[name]
+            for name, mapping in tuple(self.outdated.items()):
+                try:
+                    await migrate_view(connection, mapping, self._options)
+                except MappingProblem as problem:
+                    log.error("%s", problem)  # the old view stays in service
+                self.take(await inspect_view(connection, mapping, self._options))
+                del self.outdated[name]
 
     async def _bind(self, connection: Connection, mappings: Iterable[ViewMapping]) -> None:
         for mapping in mappings:
             inspection = await inspect_view(connection, mapping, self._options)
             if inspection.exists or not mapping.options.query:
-                self._take(inspection)
-                await self._warn_of_changed_query(connection, mapping)
+                self.take(inspection)
+                await self._compare_query(connection, mapping)
             elif self._clock() >= self._create_not_before.get(mapping.name, -math.inf):
                 self.served.pop(mapping.name, None)
                 self.refreshable.pop(mapping.name, None)
                 self.missing[mapping.name] = mapping
                 self.problems[mapping.name] = f"view {mapping.name}: is being created"
 
-    def _take(self, inspection: Inspection) -> None:
+    def take(self, inspection: Inspection) -> None:
         name = inspection.mapping.name
         self._doubtful.discard(name)
         if inspection.bound is not None:
@@ -118,16 +135,12 @@ class Binder:
             log.error("not served: %s", problem)
             self.problems[name] = problem
 
-    async def _warn_of_changed_query(self, connection: Connection, mapping: ViewMapping) -> None:
+    async def _compare_query(self, connection: Connection, mapping: ViewMapping) -> None:
+        """Once per process: two proxies with different queries must not take turns."""
         name, query = mapping.name, mapping.options.query
         if not query or name in self._compared_query:
             return
         self._compared_query.add(name)
         stored = await stored_query(connection, mapping, self._options)
         if stored is not None and stored != query:
-            log.warning(
-                "view %s: query differs from the one the view was created from, which stays in "
-                "force; to apply it, run DROP MATERIALIZED VIEW %s and Terrace creates it anew",
-                name,
-                name,
-            )
+            self.outdated[name] = mapping

@@ -33,7 +33,7 @@ from .l3_listener import Listener
 from .l3_pool import LoadPool
 from .l3_rows import TIER, BoundView
 from .l3_scan import ScanPage, scan_page
-from .l3_schema import prepare_schema
+from .l3_schema import inspect_view, prepare_schema
 from .l3_store import StoreTable
 from .negatives import NegativeCache
 from .options import L3Options
@@ -205,8 +205,7 @@ class L3Postgres:
         self._queries += 1
         self._keys += len(keys)
         try:
-            view = self._served(mapping)
-            outcomes = await self._pool.run(partial(view.load, keys=keys))
+            outcomes = await self._load_rows(mapping, keys)
         except TierUnavailable as error:
             return self._failed(keys, error.reason)
         except psycopg.Error as error:  # dropped, or no longer readable
@@ -218,6 +217,19 @@ class L3Postgres:
         self._rows += len(outcomes) - len(absent)
         self._negatives.add(mapping.name, absent, mapping.options.negative_ttl_s, generation)
         return outcomes
+
+    async def _load_rows(self, mapping: ViewMapping, keys: Sequence[bytes]) -> dict[bytes, Outcome]:
+        """Look at a view again that was replaced by one of other columns, and load from that."""
+        view = self._served(mapping)
+        try:
+            return await self._pool.run(partial(view.load, keys=keys))
+        except (psycopg.ProgrammingError, psycopg.NotSupportedError):
+            inspect = partial(inspect_view, mapping=mapping, options=self.options)
+            self._binder.take(await self._pool.run(inspect))
+            now = self._binder.served.get(mapping.name)
+            if now is None or now.oid == view.oid:
+                raise
+            return await self._pool.run(partial(now.load, keys=keys))
 
     async def scan_page(self, index: int, epoch: int, block: int, count: int) -> ScanPage:
         """One page of the keys of the `index`th mapping. Raises TierUnavailable."""
@@ -364,7 +376,9 @@ class L3Postgres:
         self._refresher.wake()
         if not self._binder.missing:
             self._ready.set()
-        elif self._creation is None or self._creation.done():
+        if not self._binder.missing and not self._binder.outdated:
+            return
+        if self._creation is None or self._creation.done():
             self._creation = self._tasks.start("create", self._create_missing())
 
     async def _create_missing(self) -> None:

@@ -101,13 +101,13 @@ async def prepare_schema(
     name = options.schema_name
     try:
         async with connection.transaction(force_rollback=not create):
-            await _lock(connection, f"terrace schema {name}")
-            if not await _one(connection, _HAS_SCHEMA, name):
+            await lock(connection, f"terrace schema {name}")
+            if not await one(connection, _HAS_SCHEMA, name):
                 statement = render("CREATE SCHEMA {schema}", schema=identifier(name))
                 await connection.execute(statement, ())
             wanted = {**_TABLES, **(STORE_TABLES if options.store else {})}
             for table, statements in wanted.items():
-                if not await _one(connection, _HAS_TABLE, name, table):
+                if not await one(connection, _HAS_TABLE, name, table):
                     for ddl in statements:
                         await connection.execute(render(ddl, schema=identifier(name)), ())
     except psycopg.errors.InsufficientPrivilege as error:
@@ -124,7 +124,9 @@ async def create_view(connection: Connection, mapping: ViewMapping, options: L3O
     """
     view = identifier(*mapping.relation)
     columns = joined(", ", [identifier(column) for column in mapping.columns])
-    create = render("CREATE MATERIALIZED VIEW {view} AS {query}", view=view, query=_query(mapping))
+    create = render(
+        "CREATE MATERIALIZED VIEW {view} AS {query}", view=view, query=query_of(mapping)
+    )
     index = render("CREATE UNIQUE INDEX ON {view} ({columns})", view=view, columns=columns)
     record = render(
         "INSERT INTO {schema}.views (view, refreshed_at, query) VALUES (%s, now(), %s)"
@@ -133,8 +135,8 @@ async def create_view(connection: Connection, mapping: ViewMapping, options: L3O
     )
     try:
         async with connection.transaction():
-            await _lock(connection, f"terrace view {mapping.name}")
-            if await _one(connection, "SELECT to_regclass(%s) IS NOT NULL", _regclass(mapping)):
+            await lock(connection, f"terrace view {mapping.name}")
+            if await one(connection, "SELECT to_regclass(%s) IS NOT NULL", regclass(mapping)):
                 return
             log.info("view %s is missing: creating it from its query", mapping.name)
             await connection.execute(create, ())
@@ -170,7 +172,7 @@ async def query_problem(
     """What is wrong with the query of a view that does not exist yet, found without running it."""
     probe = render(
         "SELECT {columns} FROM ({query}) AS v LIMIT 0",
-        query=_query(mapping),
+        query=query_of(mapping),
         columns=joined(", ", [identifier(column) for column in mapping.columns]),
     )
     try:
@@ -189,9 +191,20 @@ async def stored_query(
     connection: Connection, mapping: ViewMapping, options: L3Options
 ) -> str | None:
     """The query Terrace created the view from, None if it did not create it."""
+    if not await one(connection, _HAS_TABLE, options.schema_name, "views"):
+        return None
     ask = render("SELECT query FROM {s}.views WHERE view = %s", s=identifier(options.schema_name))
-    row = await (await connection.execute(ask, (mapping.name,))).fetchone()
-    return row[0] if row else None
+    stored: str | None = await one(connection, ask, mapping.name)
+    return stored
+
+
+async def has_key_index(connection: Connection, oid: int, mapping: ViewMapping) -> bool:
+    """Whether a unique index is on exactly the key columns."""
+    rows = await (await connection.execute(_COLUMNS, (oid,))).fetchall()
+    numbers = {row[1]: row[0] for row in rows}
+    key_numbers = {numbers.get(column) for column in mapping.columns}
+    indexes = await (await connection.execute(_UNIQUE_INDEXES, (oid,))).fetchall()
+    return any(set(row[0]) == key_numbers for row in indexes)
 
 
 async def _inspect(connection: Connection, mapping: ViewMapping) -> Inspection:
@@ -200,7 +213,7 @@ async def _inspect(connection: Connection, mapping: ViewMapping) -> Inspection:
     def problem(text: str, mend: str) -> None:
         problems.append(MappingProblem(mapping.name, text, mend))
 
-    name = _regclass(mapping)
+    name = regclass(mapping)
     view = await (await connection.execute(_VIEW, (name,))).fetchone()
     if view is None:
         problem("does not exist", "create it, or give the mapping a query to create it from")
@@ -217,10 +230,7 @@ async def _inspect(connection: Connection, mapping: ViewMapping) -> Inspection:
         problem(f"may not be refreshed by {user}, who does not own it", mend)
     rows = await (await connection.execute(_COLUMNS, (oid,))).fetchall()
     bound = _bind(mapping, oid, rows, problem)
-    indexes = await (await connection.execute(_UNIQUE_INDEXES, (oid,))).fetchall()
-    numbers = {row[1]: row[0] for row in rows}
-    key_numbers = {numbers.get(column) for column in mapping.columns}
-    if bound is not None and not any(set(row[0]) == key_numbers for row in indexes):
+    if bound is not None and not await has_key_index(connection, oid, mapping):
         bound = None
         columns = ", ".join(_quote(column) for column in mapping.columns)
         mend = f"run: CREATE UNIQUE INDEX ON {name} ({columns})"
@@ -252,7 +262,7 @@ def _bind(
     return BoundView(mapping, oid, [KEY_TYPES[types[c]] for c in mapping.columns], names)
 
 
-def _query(mapping: ViewMapping) -> sql.Composable:
+def query_of(mapping: ViewMapping) -> sql.Composable:
     return verbatim(mapping.options.query.strip().rstrip(";"))
 
 
@@ -260,15 +270,15 @@ def _quote(name: str) -> str:
     return sql.Identifier(name).as_string(None)
 
 
-def _regclass(mapping: ViewMapping) -> str:
+def regclass(mapping: ViewMapping) -> str:
     return sql.Identifier(*mapping.relation).as_string(None)
 
 
-async def _lock(connection: Connection, name: str) -> None:
+async def lock(connection: Connection, name: str) -> None:
     """Held to the end of the transaction."""
     await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (name,))
 
 
-async def _one(connection: Connection, query: Any, *parameters: object) -> Any:
+async def one(connection: Connection, query: Any, *parameters: object) -> Any:
     row = await (await connection.execute(query, parameters)).fetchone()
     return row[0] if row else None

@@ -282,17 +282,6 @@ async def test_view_that_cannot_be_created_leaves_nothing_behind(database: Datab
         assert database.rows("SELECT to_regclass('v')") == [(None,)]
 
 
-async def test_changed_query_is_warned_of(
-    database: Database, caplog: pytest.LogCaptureFixture
-) -> None:
-    async with running(database, PEOPLE):
-        pass
-    assert "query differs" not in caplog.text
-    async with running(database, {**PEOPLE, "query": "SELECT 'x' AS id"}) as harness:
-        assert [o.kind for o in await harness.load(b"person:1")] == [Kind.HIT]
-    assert "DROP MATERIALIZED VIEW people" in caplog.text
-
-
 # SCAN and streams
 
 
