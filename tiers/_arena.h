@@ -63,15 +63,19 @@ static inline uint64_t arena_token(const arena_t *a, uint64_t h) {
     return token_under(stored, arena_load_acquire(&a->header->generation));
 }
 
-static inline int arena_writing(const arena_t *a, uint64_t h) {
-    uint64_t *words = a->write_flags + arena_slot(a, h) * a->header->write_words;
-    for (uint32_t i = 0; i < a->header->write_words; i++)
-        if (arena_load_acquire(&words[i])) return 1;
-    return 0;
+static inline uint8_t *arena_write_flags(const arena_t *a, uint64_t slot) {
+    return a->write_flags + slot * a->header->write_stride;
 }
 
-static inline uint8_t *arena_write_flag(const arena_t *a, uint64_t slot, uint32_t worker) {
-    return (uint8_t *)(a->write_flags + slot * a->header->write_words) + worker;
+static inline int arena_writing(const arena_t *a, uint64_t h) {
+    const uint8_t *flags = arena_write_flags(a, arena_slot(a, h));
+    uint32_t stride = a->header->write_stride;
+    if (stride == 1) return arena_load_acquire(flags);
+    if (stride == 2) return arena_load_acquire((const uint16_t *)flags) != 0;
+    if (stride == 4) return arena_load_acquire((const uint32_t *)flags) != 0;
+    for (uint32_t i = 0; i < stride; i += 8)
+        if (arena_load_acquire((const uint64_t *)(flags + i))) return 1;
+    return 0;
 }
 
 static inline uint64_t arena_hash(const arena_t *a, const char *key, size_t key_len) {
@@ -441,7 +445,7 @@ static void arena_invalidate(arena_t *a, uint64_t h, const char *key, size_t key
 static void arena_begin_write(arena_t *a, uint64_t h, const char *key, size_t key_len) {
     uint64_t slot = arena_slot(a, h);
     a->writes++;
-    if (!a->in_flight[slot]++) arena_store_seen(arena_write_flag(a, slot, a->worker), 1);
+    if (!a->in_flight[slot]++) arena_store_seen(arena_write_flags(a, slot) + a->worker, 1);
     arena_invalidate(a, h, key, key_len);
 }
 
@@ -450,7 +454,7 @@ static void arena_end_write(arena_t *a, uint64_t h, const char *key, size_t key_
     arena_invalidate(a, h, key, key_len);
     if (!a->in_flight[slot]) return; /* begun before this process had its number */
     a->writes--;
-    if (!--a->in_flight[slot]) arena_store_seen(arena_write_flag(a, slot, a->worker), 0);
+    if (!--a->in_flight[slot]) arena_store_seen(arena_write_flags(a, slot) + a->worker, 0);
 }
 
 /* O(1), but every 256th: tokens carry eight bits of the generation. */
@@ -496,7 +500,7 @@ static void arena_clear_worker(arena_t *a, uint32_t worker) {
     arena_store(&dead.me->live, 0);
     arena_bump_epoch_of(&dead, worker);
     for (uint64_t slot = 0; slot <= header->slot_mask; slot++) {
-        uint8_t *flag = arena_write_flag(a, slot, worker);
+        uint8_t *flag = arena_write_flags(a, slot) + worker;
         if (!arena_load(flag)) continue;
         arena_store_seen(&a->tokens[slot], arena_fresh(&dead));
         arena_store_seen(flag, 0);

@@ -109,7 +109,7 @@ static const char *arena_check(arena_t *a) {
     if (header->small.segments + header->main.segments
         && !arena_segments_fit(header, 0, 0, 0)) return "over the byte budget";
     for (uint64_t slot = 0; slot <= header->slot_mask; slot++)
-        if (!*arena_write_flag(a, slot, a->worker) != !a->in_flight[slot])
+        if (!arena_write_flags(a, slot)[a->worker] != !a->in_flight[slot])
             return "a write flag does not match the writes in flight";
     return NULL;
 }

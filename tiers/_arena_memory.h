@@ -6,7 +6,8 @@
  *   header    geometry, generation, the two logs, the lock word of the logs
  *   workers   a column per worker: epoch, watermark, counters, histograms
  *   tokens    T: a 64-bit token per slot of the key hash
- *   writes    W: a byte per slot and worker, set while that worker has writes in flight
+ *   writes    W: a byte per slot and worker (workers rounded up to a power of two), set while
+ *             that worker has writes in flight
  *   stripes   a header for each part of the index: version, lock word, size
  *   next      for each segment of the log memory, the one after it
  *   ghost     fingerprints of what `small` threw out
@@ -97,7 +98,7 @@ typedef struct {
     uint64_t reserve_bytes, table_bytes;
     uint64_t slot_mask, stripe_mask;
     uint64_t stripe_slots, ghost_buckets_max;
-    uint32_t workers, write_words; /* 8-byte words of write flags per slot */
+    uint32_t workers, write_stride; /* bytes of write flags per slot */
     uint32_t segments, segment_shift;
     uint64_t at_workers, at_tokens, at_writes, at_stripes, at_next, at_ghost, at_index, at_log;
     uint64_t mapped_bytes;
@@ -117,7 +118,7 @@ typedef struct {
     arena_header *header;
     arena_worker *workers, *me;
     uint64_t *tokens;
-    uint64_t *write_flags;
+    uint8_t *write_flags;
     arena_stripe *stripes;
     uint32_t *next;
     uint16_t *ghost;
@@ -194,7 +195,7 @@ static void arena_point(arena_t *a, char *base) {
     a->header = header;
     a->workers = (arena_worker *)(base + header->at_workers);
     a->tokens = (uint64_t *)(base + header->at_tokens);
-    a->write_flags = (uint64_t *)(base + header->at_writes);
+    a->write_flags = (uint8_t *)(base + header->at_writes);
     a->stripes = (arena_stripe *)(base + header->at_stripes);
     a->next = (uint32_t *)(base + header->at_next);
     a->ghost = (uint16_t *)(base + header->at_ghost);
@@ -211,7 +212,7 @@ static int arena_map(arena_t *a, uint64_t reserve_bytes, uint32_t workers, uint6
     plan.seed[0] = seed[0], plan.seed[1] = seed[1];
     plan.reserve_bytes = reserve_bytes;
     plan.workers = workers;
-    plan.write_words = (workers + 7) / 8;
+    for (plan.write_stride = 1; plan.write_stride < workers;) plan.write_stride *= 2;
     if (!slots) slots = arena_power_of_two(reserve_bytes / 1024, 4096, 1u << ARENA_SLOT_BITS_MAX);
     plan.slot_mask = slots - 1;
     uint64_t stripes = arena_power_of_two(reserve_bytes / ARENA_STRIPE_BYTES, 1,
@@ -231,7 +232,7 @@ static int arena_map(arena_t *a, uint64_t reserve_bytes, uint32_t workers, uint6
     arena_place(&at, sizeof plan);
     plan.at_workers = arena_place(&at, workers * sizeof(arena_worker));
     plan.at_tokens = arena_place(&at, slots * 8);
-    plan.at_writes = arena_place(&at, slots * 8 * plan.write_words);
+    plan.at_writes = arena_place(&at, slots * plan.write_stride);
     plan.at_stripes = arena_place(&at, stripes * sizeof(arena_stripe));
     plan.at_next = arena_place(&at, segments * 4);
     plan.table_bytes = reserve_bytes < ARENA_TABLES_COUNT_FROM ? 0 : at;

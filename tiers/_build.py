@@ -21,6 +21,7 @@ PACKAGES = ("tiers", "proxy")
 # No -march=native: a wheel runs on other machines than the one that built it.
 COMPILE_ARGS = [
     "-O3",
+    "-g0",
     "-fno-strict-aliasing",
     "-fvisibility=hidden",
     "-std=gnu11",
@@ -77,7 +78,7 @@ class build_ext(_build_ext):
         try:
             super().run()
         except Exception as error:  # no compiler at all is reported in many ways
-            self._do_without(error)
+            self._do_without(str(error).partition("\n")[0][:100])
             return
         built = (self.get_ext_fullpath(extension.name) for extension in self.extensions)
         missing = [path for path in built if not Path(path).exists()]
