@@ -5,6 +5,7 @@ The nouns, and which way they flow:
   Connection   a client's socket: bytes in, bytes out, flow control      connection.py
     -> Session     the client's state machine: reply slots, ordering     session.py
       -> Command       a row of the command table: how a request travels commands.py
+                       (kept in agreement with the server by   command_source.py)
         -> dispatch        classify, check, run now, upstream or later   dispatch.py
           -> Slot              a reply to come; carries the coherence    slots.py reads.py
                                steps of its command

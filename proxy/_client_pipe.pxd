@@ -40,7 +40,7 @@ cdef class Lane:
     cdef Py_ssize_t _row_count
     cdef int* _index
     cdef Py_ssize_t _mask
-    cdef list _names, _rules
+    cdef list _names, _rules, _commands
     cdef list _prefixes  # of keys that need Python: mapped ones
     cdef double _bounds[BUCKETS_MAX]
     cdef Py_ssize_t _bound_count

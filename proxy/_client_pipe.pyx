@@ -89,7 +89,7 @@ cdef class Lane:
             raise MemoryError
         for i in range(size):
             self._index[i] = -1
-        self._names, self._rules = [], []
+        self._names, self._rules, self._commands = [], [], rows
         for i, command in enumerate(rows):
             row = &self._rows[i]
             name = command.name.encode()
@@ -111,6 +111,14 @@ cdef class Lane:
                 at += 1
             self._index[at & self._mask] = i
         self._row_count = len(rows)
+
+    def follow(self, rows):
+        """The table changed: commands whose row is another one are left to `run_one`."""
+        cdef Py_ssize_t i
+        held = {command.name: command for command in rows}
+        for i, command in enumerate(self._commands):
+            same = held.get(command.name) == command
+            self._rows[i].way = _way(command) if same else PYTHON
 
     cdef Row* find(self, const char* name, Py_ssize_t size) noexcept nogil:
         """The row of a command in any spelling, or NULL."""

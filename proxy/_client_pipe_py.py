@@ -16,7 +16,7 @@ from tiers.resp import NULL2, NULL3, Request
 
 if TYPE_CHECKING:
     from .acl_rules import User
-    from .commands import CommandTable
+    from .commands import Command, CommandTable
     from .pinned import Pinned
     from .stats import Stats
 
@@ -72,6 +72,9 @@ class Lane:
         self.stats = stats
         self.clock = clock
         self.open = True
+
+    def follow(self, rows: Sequence[Command]) -> None:
+        """The table changed: commands whose row is another one are left to `run_one`."""
 
     def fold(self) -> None:
         """Add to the statistics what was counted here since the last time."""

@@ -97,7 +97,7 @@ class RedisUsers:
 
     async def keep(self) -> None:
         """Refresh at every interval, and at once when L2 was reconnected."""
-        self._l2.on_connect = self._hurry.set
+        self._l2.on_connect.append(self._hurry.set)
         while True:
             self._hurry.clear()
             await self.refresh()

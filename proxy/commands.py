@@ -8,7 +8,7 @@ on a private connection to Redis, which answers it or refuses it itself.
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 
@@ -90,11 +90,18 @@ class CommandTable:
     """Name -> row, case-insensitive; the common spellings cost one dict look-up."""
 
     def __init__(self, rows: Sequence[Command]) -> None:
+        self.followers: list[Callable[[Sequence[Command]], object]] = []
+        self.replace(rows)
+
+    def replace(self, rows: Sequence[Command]) -> None:
+        """Other rows from the next look-up on. Raises ValueError for two of one command."""
         self.rows = {row.name.encode(): row for row in rows}
         if len(self.rows) != len(rows):
             raise ValueError("a command has two rows")
         self._spellings = dict(self.rows)
         self._spellings.update({name.lower(): row for name, row in self.rows.items()})
+        for follow in self.followers:
+            follow(rows)
 
     def find(self, name: bytes) -> Command:
         return self._spellings.get(name) or self.rows.get(name.upper(), UNKNOWN)

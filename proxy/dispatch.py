@@ -14,7 +14,6 @@ from tiers import DISCARD, TOMBSTONE, KeptUpstream, Upstream, read_variant
 from tiers.resp import NULL2, NULL3, Request, array, pack
 
 from . import errors, pinning, store_writes, tracked_reads
-from .command_table import TABLE
 from .commands import Command, Kind
 from .handlers import LOCAL_HANDLERS, OWN_HANDLERS
 from .reads import MGET_FILL_MAX, MgetSlot, ReadSlot, pttl
@@ -33,7 +32,7 @@ _CROSS_PROTOCOL = frozenset((b"post", b"host:"))
 def dispatch(session: Session, request: Request, now: float) -> None:
     """Run one command of a session, or block the session on it."""
     args = request[0]
-    command = TABLE.find(args[0])
+    command = session.commands.find(args[0])
     name = command.name
     session.stats.commands[name] += 1
     session.last_command = name

@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from .command_access import lookup
+from .commands import Kind
 
 if TYPE_CHECKING:
     from .client_pipe import Lane
@@ -68,4 +69,6 @@ class Pause:
         if name in _REPLICATED or name in _OWN_WRITES:
             return True
         facts, _ = lookup(args)
-        return facts is None or "write" in facts.categories
+        if facts is not None:
+            return "write" in facts.categories
+        return session.commands.find(args[0]).kind is not Kind.READ

@@ -60,6 +60,7 @@ def tier_figures(terrace: Terrace) -> dict[str, str]:
     figures |= {
         "l2_state": l2.state,
         "l2_endpoint": str(l2.endpoint),
+        "l2_commands": terrace.commands.state,
         "l2_hits": stats.l2.hits,
         "l2_misses": stats.l2.misses,
         "l2_private_connections": len(l2.pins),

@@ -21,7 +21,7 @@ from tiers.resp import error
 from . import errors
 from .acl import Acl
 from .client_pipe import Lane
-from .command_table import TABLE
+from .command_source import ServerCommands
 from .config import Config
 from .connection import Connection
 from .dispatch import dispatch
@@ -57,7 +57,9 @@ class Terrace:
         self.stack = TieredCache(
             config.l2, l1=config.l1, l3=config.l3, namespaces=config.namespace, clock=clock
         )
-        self.lane = Lane(self.stack, self._stats, clock, TABLE, BUCKETS_S)
+        self.commands = ServerCommands(self.stack.l2)
+        self.lane = Lane(self.stack, self._stats, clock, self.commands.table, BUCKETS_S)
+        self.commands.table.followers.append(self.lane.follow)
         self.dispatch = dispatch
         self.started_at = clock()
         self.sessions: dict[int, Session] = {}
@@ -93,6 +95,7 @@ class Terrace:
         """
         self._loop = asyncio.get_running_loop()
         await self.stack.start()
+        self._tasks.start("commands of L2", self.commands.keep())
         if self.acl.redis is not None:
             self._tasks.start("users of L2", self.acl.redis.keep())
         await self._listeners.open()

@@ -52,6 +52,7 @@ class Session(ClientPipe):
         super().__init__(terrace.lane, scanner, terrace.acl.default)
         self.terrace = terrace
         self.config: Config = terrace.config
+        self.commands = terrace.commands.table
         self._dispatch = terrace.dispatch
         # identity
         self.ident = ident

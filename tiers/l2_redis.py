@@ -111,7 +111,7 @@ class L2Redis:
         self.command_counts: object = None  # what INFO said just after CLIENT TRACKING
         self.l1_mode = "off" if coherence is None else "connecting"
         self.known_dbs = {0}  # databases that SELECT was seen to accept
-        self.on_connect: Callable[[], None] = lambda: None  # Redis answers (again)
+        self.on_connect: list[Callable[[], None]] = []  # called when Redis answers (again)
         self.stalled = False  # a shared connection owes a reply for longer than STALL_S
 
         def kept(name: str, proto: int, **more: Any) -> KeptUpstream:
@@ -123,7 +123,7 @@ class L2Redis:
 
         self.plain = {
             2: kept("L2 plain RESP2", 2),
-            3: kept("L2 plain RESP3", 3, on_ready=lambda sent_at: self.on_connect()),
+            3: kept("L2 plain RESP3", 3, on_ready=self._on_plain_ready),
         }
         self.tracked: KeptUpstream | None = None
         if coherence is not None:
@@ -210,6 +210,10 @@ class L2Redis:
         if now - pipe.last_sent_at >= after_s and not pipe.has_output:
             tracked.ping()
             tracked.upstream.flush()  # now: what is left of this tick may be long
+
+    def _on_plain_ready(self, sent_at: float) -> None:
+        for told in self.on_connect:
+            told()
 
     # The tracked connection
 

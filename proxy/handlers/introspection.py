@@ -55,7 +55,7 @@ def command(session: Session, command: Command, request: Request) -> None:
 
 
 async def _command(session: Session, args: list[bytes]) -> None:
-    own = _own_rows()
+    own = _own_rows(session)
     proto = session.proto
     sub = args[1].upper() if len(args) > 1 else b""
     named = [arg.upper() for arg in args[2:]]
@@ -104,10 +104,8 @@ async def _info_of(session, names, own, ask) -> bytes:  # type: ignore[no-untype
     return array(elements)
 
 
-def _own_rows() -> dict[bytes, Command]:
-    from ..command_table import TABLE
-
-    return {name: row for name, row in TABLE.rows.items() if row.kind is Kind.OWN}
+def _own_rows(session: Session) -> dict[bytes, Command]:
+    return {name: row for name, row in session.commands.rows.items() if row.kind is Kind.OWN}
 
 
 def extended(reply: bytes, items: list[bytes], width: int = 1) -> bytes:

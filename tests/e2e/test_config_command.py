@@ -91,7 +91,7 @@ def test_no_secret_of_redis_is_told(own_redis: RedisProcess, proto: int) -> None
         direct.ask("CONFIG", "SET", "requirepass", "s3cret")
     url = own_redis.url.replace("://", "://default:s3cret@")
     with running_terrace(url) as terrace, Wire(terrace.port, proto) as wire:
-        patterns = [("*",), ("requirepass",), ("REQUIRE*", "master*")]
+        patterns = [("*",), ("requirepass",), ("Master*",)]
         replies = [wire.ask("CONFIG", "GET", *names) for names in patterns]
         replies += wire.ask_all(("MULTI",), ("CONFIG", "GET", "*"), ("EXEC",))
     assert not [reply for reply in replies if b"s3cret" in reply or b"s3master" in reply]
