@@ -17,8 +17,9 @@ _PLAIN_REPLY = re.compile(rb"(?:\$([0-9]{1,9})|[:+-][^\r\n]*)\r\n").match
 
 
 LENGTH_MAX = 2**40  # of what a header may announce: no reply comes near
+LINE_MAX_BYTES = 16 * 1024**2  # a line is looked through again with every piece of it
 OUTSTANDING_MAX = 2**62  # elements still to come; compiled twins count in 64 bits
-_LENGTH = re.compile(rb"-?[0-9]{1,18}\Z").match
+_LENGTH = re.compile(rb"(?:-1|[0-9]{1,18})\Z").match
 
 _BLOBS = frozenset(b"$!=")
 _LINES = frozenset(b"+-:_,#(")
@@ -87,6 +88,8 @@ class ReplyScanner:
             kind = buffer[pos]
             eol = find(b"\r\n", pos)
             if eol < 0:
+                if size - pos > LINE_MAX_BYTES:
+                    raise ProtocolError("a line without end in a reply from Redis")
                 self._need = 0
                 break
             if kind in _BLOBS:
@@ -103,6 +106,8 @@ class ReplyScanner:
             elif kind in _ELEMENTS_PER_COUNT:
                 count = max(0, _header(buffer, pos, eol)) * _ELEMENTS_PER_COUNT[kind]
                 if kind == _PUSH and pos != start:
+                    if self._outer:
+                        raise ProtocolError("a push inside a push from Redis")
                     self._outer, self._inner_start = outstanding, pos
                     outstanding = count
                 elif kind == _ATTRIBUTE:
@@ -140,7 +145,7 @@ class ReplyScanner:
 def _header(buffer: bytes | bytearray, pos: int, eol: int) -> int:
     text = buffer[pos + 1 : eol]
     length = int(text) if _LENGTH(text) else LENGTH_MAX + 1
-    if not -LENGTH_MAX <= length <= LENGTH_MAX:
+    if length > LENGTH_MAX:
         raise ProtocolError("bad length in a reply from Redis")
     return length
 
@@ -167,9 +172,10 @@ def to_resp2(reply: bytes, rule: str = "plain") -> bytes:
             body = reply[nxt:end]
             if kind == ord("="):
                 body = body[4:]
-            out.append(
-                b"-%b\r\n" % body if kind == ord("!") else b"$%d\r\n%b\r\n" % (len(body), body)
-            )
+            if kind == ord("!"):  # only there may an error hold line ends
+                out.append(b"-%b\r\n" % body.replace(b"\r", b" ").replace(b"\n", b" "))
+            else:
+                out.append(b"$%d\r\n%b\r\n" % (len(body), body))
             nxt = end + 2
         elif kind == ord("_"):
             out.append(b"*-1\r\n" if rule == "null_array" else b"$-1\r\n")

@@ -14,7 +14,7 @@ from tiers._buffer cimport Buffer, append, clear
 
 from .errors import ProtocolError
 
-from ._replies_py import LENGTH_MAX, OUTSTANDING_MAX
+from ._replies_py import LENGTH_MAX, LINE_MAX_BYTES, OUTSTANDING_MAX
 from ._resp_py import (
     INLINE_MAX_BYTES,
     PREAUTH_BULK_MAX_BYTES,
@@ -27,6 +27,7 @@ cdef Py_ssize_t _INLINE_MAX = INLINE_MAX_BYTES
 cdef Py_ssize_t _PREAUTH_MULTIBULK = PREAUTH_MULTIBULK_MAX
 cdef Py_ssize_t _PREAUTH_BULK = PREAUTH_BULK_MAX_BYTES
 cdef long long _LENGTH_MAX = LENGTH_MAX
+cdef Py_ssize_t _LINE_MAX_BYTES = LINE_MAX_BYTES
 cdef long long _OUTSTANDING_MAX = OUTSTANDING_MAX
 
 cdef enum:
@@ -342,6 +343,8 @@ cdef class ReplyScanner:
             kind = <unsigned char>data[pos]
             eol = _eol(data, pos, size)
             if eol < 0:
+                if size - pos > _LINE_MAX_BYTES:
+                    raise ProtocolError("a line without end in a reply from Redis")
                 self._need = 0
                 break
             if kind == b"$" or kind == b"!" or kind == b"=":
@@ -363,6 +366,8 @@ cdef class ReplyScanner:
                 if kind == b"%" or kind == b"|":
                     count *= 2
                 if kind == b">" and pos != self._start:
+                    if self._outer:
+                        raise ProtocolError("a push inside a push from Redis")
                     self._outer, self._inner_start = outstanding, pos - self._start
                     outstanding = count
                 elif kind == b"|":
@@ -429,6 +434,6 @@ cdef long long _header(const char* data, Py_ssize_t pos, Py_ssize_t eol) except?
             raise ProtocolError("bad length in a reply from Redis")
         total = total * 10 + digit
         i += 1
-    if total > _LENGTH_MAX:
+    if total > _LENGTH_MAX or (negative and (total != 1 or eol - pos != 3)):
         raise ProtocolError("bad length in a reply from Redis")
     return -total if negative else total

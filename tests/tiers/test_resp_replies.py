@@ -93,7 +93,21 @@ def test_a_push_inside_an_aggregate_is_cut_out(stream: bytes, frames: list[bytes
 
 
 @pytest.mark.parametrize(
-    "data", [b"GET\r\n", b"\r\n", b"*1\r\nx\r\n", b"$x\r\n", b"*\r\n", b"*1\r\n$1.5\r\n", b"\0\r\n"]
+    "data",
+    [
+        b"GET\r\n",
+        b"\r\n",
+        b"*1\r\nx\r\n",
+        b"$x\r\n",
+        b"*\r\n",
+        b"*1\r\n$1.5\r\n",
+        b"\0\r\n",
+        b"$-9\r\n",
+        b"*-2\r\n",
+        b"$-01\r\n",
+        b"$-0\r\n",
+        b"*2\r\n>2\r\n+x\r\n>1\r\n",
+    ],
 )
 def test_what_is_not_resp_ends_the_stream(data: bytes) -> None:
     with pytest.raises(ProtocolError, match="Redis"):
@@ -122,6 +136,16 @@ def test_nothing_is_scanned_twice() -> None:
     for data in (big, many):
         assert scan(data[at : at + 4096] for at in range(0, len(data), 4096)) == [data]
     assert time.process_time() - began < 10
+
+
+def test_a_line_without_end_is_not_gathered() -> None:
+    """A line of 1 MiB is taken; one that never ends is given up, after linear work."""
+    line = b"+" + b"x" * 2**20 + b"\r\n"
+    assert scan(line[at : at + 4096] for at in range(0, len(line), 4096)) == [line]
+    began = time.process_time()
+    with pytest.raises(ProtocolError, match="line without end"):
+        scan(b"+" * 65_536 for _ in range(1000))
+    assert time.process_time() - began < 5
 
 
 def test_nothing_is_copied_twice() -> None:
@@ -207,6 +231,7 @@ def _kinds(reply: bytes) -> set[int]:
         ("plain", b"(12345678901234567890\r\n", b"$20\r\n12345678901234567890\r\n"),
         ("plain", b"=7\r\ntxt:a_b\r\n", b"$3\r\na_b\r\n"),
         ("plain", b"!5\r\nERR x\r\n", b"-ERR x\r\n"),
+        ("plain", b"!12\r\nERR x\r\n+OK\r\n\r\n", b"-ERR x  +OK  \r\n"),
         ("plain", b"~2\r\n+a\r\n_\r\n", b"*2\r\n+a\r\n$-1\r\n"),
         ("plain", b"%1\r\n$1\r\na\r\n,1\r\n", b"*2\r\n$1\r\na\r\n$1\r\n1\r\n"),
         ("plain", b"*-1\r\n", b"*-1\r\n"),
