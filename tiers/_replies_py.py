@@ -17,7 +17,7 @@ _PLAIN_REPLY = re.compile(rb"(?:\$([0-9]{1,9})|[:+-][^\r\n]*)\r\n").match
 
 
 LENGTH_MAX = 2**40  # of what a header may announce: no reply comes near
-LINE_MAX_BYTES = 16 * 1024**2  # a line is looked through again with every piece of it
+LINE_MAX_BYTES = 4 * 1024**2  # a line is looked through again with every piece of it
 OUTSTANDING_MAX = 2**62  # elements still to come; compiled twins count in 64 bits
 _LENGTH = re.compile(rb"(?:-1|[0-9]{1,18})\Z").match
 

@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Iterator
 
-SECONDS = float(os.environ.get("FUZZ_SECONDS", "2"))
+SECONDS = float(os.environ.get("FUZZ_SECONDS", "0.5"))
 SEED = int(os.environ.get("FUZZ_SEED", "1"))
 
 

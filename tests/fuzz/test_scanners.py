@@ -1,4 +1,4 @@
-"""Any bytes into the scanners: both twins say the same, however the bytes are cut, and hold little."""
+"""Any bytes into the scanners: both twins say the same, however the bytes are cut."""
 
 from __future__ import annotations
 
