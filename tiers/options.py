@@ -195,6 +195,8 @@ class L3Options(Options):
     """Statement timeout of one batch of row loads."""
     batch_max: Annotated[int, Field(ge=1, le=10_000)] = 200
     """Most keys loaded by one query."""
+    lease_s: Annotated[Seconds, Field(le=10)] = 0.1
+    """A row that one process loads is left to it this long by all others; 0: not at all."""
     queue_max: Annotated[int, Field(ge=1)] = 20_000
     """Most keys waiting to be loaded; above it, loads fail fast."""
     on_error: Literal["error", "nil"] = "error"

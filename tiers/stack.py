@@ -32,6 +32,7 @@ from .errors import ServerError, TierUnavailable
 from .l1_memory import TTL_ABSENT, L1Memory
 from .l2_redis import L2Redis, Script
 from .l3_postgres import L3Postgres
+from .leases import EPOCHS, Leases
 from .namespaces import Namespaces
 from .options import L1Options, L2Options, L3Options, NamespaceOptions
 from .resp import NULL3, decode, pack
@@ -43,7 +44,6 @@ from .tasks import TaskSet
 from .touch import Toucher
 from .views import ViewMapping
 
-EPOCHS = b"__terrace:epochs"  # hash: view -> epoch of its last published refresh
 TOMBSTONE = b"__terrace:tombstone:"  # prefix of markers of keys deleted on purpose
 PUBLISH_CHUNK = 1000  # keys unlinked by one script call: keeps Redis' pauses below a millisecond
 LOAD_ATTEMPTS = 3  # loads overtaken by a refresh, before the row is answered uncached
@@ -100,6 +100,7 @@ class TieredCache:
         self.store: Store | None = None
         if self.l3 is not None and self.l3.store_table is not None:
             self.store = Store(self.l2, self.l3.store_table, l3, self.l3.store_reason)
+        self._leases = Leases(self.l2, l3.lease_s, clock)
         self._tasks = TaskSet("stack")
         self._fill = Script("fill.lua")
         self._publish_script = Script("publish.lua")
@@ -235,17 +236,31 @@ class TieredCache:
         return future
 
     async def _load_batch(self, mapping: ViewMapping, keys: list[bytes]) -> Mapping[bytes, Outcome]:
-        """Sample the epoch, read the rows, store them if the epoch still stands."""
+        """Sample the epoch, read the rows, store them if the epoch still stands.
+
+        Rows that another process reads at this moment are left to it.
+        """
         assert self.l3 is not None
-        outcomes: Mapping[bytes, Outcome] = {}
-        for _ in range(LOAD_ATTEMPTS):
-            epoch = await self._epoch(mapping)
-            outcomes = await self.l3.load(mapping, keys)
-            if epoch is None:
-                return outcomes  # L2 is down: answered, not stored
-            stored = await self._store(mapping, epoch, outcomes)
-            if stored is not None:
-                return stored
+        flight = self._leases.begin()
+        outcomes: dict[bytes, Outcome] = {}
+        left, overtaken = keys, 0
+        while left:
+            grant = await flight.take(mapping.name, left)
+            if grant is None:  # L2 is down: answered, not stored
+                return outcomes | await self.l3.load(mapping, left)
+            outcomes |= dict.fromkeys(grant.there, ASK_L2)
+            left = grant.held
+            if grant.own:
+                loaded = await self.l3.load(mapping, grant.own)
+                stored = await self._store(mapping, grant.epoch, loaded)
+                overtaken += stored is None
+                if stored is None and overtaken < LOAD_ATTEMPTS:
+                    left = [*grant.own, *grant.held]
+                    continue
+                flight.release(grant.own)
+                outcomes |= loaded if stored is None else stored
+            if left:
+                await flight.pause()
         return outcomes
 
     async def _epoch(self, mapping: ViewMapping) -> bytes | None:
