@@ -19,7 +19,7 @@ from .l2_redis import L2Redis, Script
 from .pipe import DISCARD
 from .resp import pack
 
-LEASE = b"__terrace:lease:"  # prefix of the leases
+LEASES = b"__terrace:leases"  # hash, see lease.lua
 EPOCHS = b"__terrace:epochs"  # hash: view -> epoch of its last published refresh
 FIRST_PAUSE_S = 0.001
 LONGEST_PAUSE_S = 0.016
@@ -73,9 +73,10 @@ class Flight:
                 epoch = await leases.l2.call(b"HGET", EPOCHS, view) or b""
                 return Grant(epoch, list(keys), [], [])
             is_late = leases.clock() >= self._until
-            args = [view.encode(), LEASE, self._token, b"%d" % max(1, leases.lease_s * 1000),
-                    b"1" if is_late else b"0"]  # fmt: skip
-            epoch, *verdicts = await leases.l2.run_script(leases.script, [EPOCHS, *keys], args)
+            lease_ms = b"%d" % max(1, leases.lease_s * 1000)
+            args = [view.encode(), self._token, lease_ms, b"1" if is_late else b"0"]
+            order = [EPOCHS, LEASES, *keys]
+            epoch, *verdicts = await leases.l2.run_script(leases.script, order, args)
         except (TierUnavailable, ServerError):
             return None
         grant = Grant(epoch, [], [], [])
@@ -96,4 +97,4 @@ class Flight:
         """They were read, or could not be. Not waited for."""
         kept = self._leases.l2.plain[3]
         if self._leases.lease_s and keys and kept.ready:
-            kept.send(pack([b"UNLINK", *(LEASE + key for key in keys)]), DISCARD)
+            kept.send(pack([b"HDEL", LEASES, *keys]), DISCARD)

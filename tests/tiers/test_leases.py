@@ -13,7 +13,7 @@ from tests.e2e.redis_process import RedisProcess, running_redis
 from tests.tiers.postgres_fixture import Database, database, postgres
 from tests.tiers.store_harness import caching
 from tiers.base import Kind
-from tiers.leases import LEASE
+from tiers.leases import LEASES
 from tiers.stack import TieredCache
 
 __all__ = ["database", "postgres"]
@@ -24,6 +24,9 @@ VIEW = {
     "reply": "string:word",
     "query": "SELECT id, 'word ' || id AS word FROM generate_series(1, 1000) id",
 }
+
+
+SOMEBODY = b"99999999999999 somebody"  # has a lease that does not end
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +66,7 @@ async def test_a_stampede_makes_a_handful_of_queries(
         queries, rows = map(sum, zip(*map(asked, caches), strict=True))
         assert queries <= 6
         assert rows <= 200
-        assert await caches[0].l2.call(b"KEYS", LEASE + b"*") == []
+        assert await caches[0].l2.call(b"EXISTS", LEASES) == 0
 
 
 async def test_a_row_that_another_reads_is_waited_for(
@@ -71,7 +74,7 @@ async def test_a_row_that_another_reads_is_waited_for(
 ) -> None:
     async with fleet(server, database, 1, lease="10s") as (cache,):
         await cache.l2.call(b"FLUSHALL")
-        await cache.l2.call(b"SET", LEASE + b"n:1", b"somebody", b"PX", 10_000)
+        await cache.l2.call(b"HSET", LEASES, b"n:1", SOMEBODY)
         load = asyncio.gather(cache.get(b"n:1"))
         async with asyncio.timeout(5):
             while not cache._leases.waited:  # noqa: ASYNC110 (a state, not an event)
@@ -85,7 +88,7 @@ async def test_a_row_that_another_reads_is_waited_for(
 async def test_whoever_holds_the_lease_may_die(server: RedisProcess, database: Database) -> None:
     async with fleet(server, database, 1, lease="50ms") as (cache,):
         await cache.l2.call(b"FLUSHALL")
-        await cache.l2.call(b"SET", LEASE + b"n:1", b"somebody who died")
+        await cache.l2.call(b"HSET", LEASES, b"n:1", SOMEBODY)
         async with asyncio.timeout(5):
             outcomes = await cache.get_many([b"n:1", b"n:2", b"n:0"])
         assert [outcome.kind for outcome in outcomes.values()] == [
@@ -93,8 +96,23 @@ async def test_whoever_holds_the_lease_may_die(server: RedisProcess, database: D
         ]  # fmt: skip
 
 
+@pytest.mark.parametrize("count", [999, 1000, 1001, 2500])
+async def test_batches_of_any_size(server: RedisProcess, database: Database, count: int) -> None:
+    async with fleet(server, database, 1, batch_max=10_000) as (cache,):
+        await cache.l2.call(b"FLUSHALL")
+        await cache.l2.call(b"SET", b"n:1000", b"there")
+        keys = [b"n:%d" % i for i in range(1, count + 1)]
+        grant = await cache._leases.begin().take("numbers", keys)
+        assert grant is not None
+        assert grant.there == [key for key in keys if key == b"n:1000"]
+        assert len(grant.own) == count - len(grant.there)
+        again = await cache._leases.begin().take("numbers", keys)
+        assert again is not None
+        assert (again.held, again.own) == (grant.own, [])
+
+
 async def test_without_leases_everybody_reads(server: RedisProcess, database: Database) -> None:
     async with fleet(server, database, 1, lease=0) as (cache,):
         await cache.l2.call(b"FLUSHALL")
-        await cache.l2.call(b"SET", LEASE + b"n:1", b"ignored", b"PX", 10_000)
+        await cache.l2.call(b"HSET", LEASES, b"n:1", SOMEBODY)
         assert (await cache.get(b"n:1")).value == b"word 1"
