@@ -17,7 +17,7 @@ from redis.cache import CacheConfig
 from tests.e2e.polling import wait_until
 from tests.e2e.redis_process import RedisProcess
 from tests.e2e.terrace_process import TerraceProcess
-from tests.e2e.wire import Wire, encode
+from tests.e2e.wire import Wire
 
 NODE_DIR = Path(__file__).parent / "node"
 TOOL_S = 60
@@ -179,37 +179,6 @@ def run(*command: str, given: bytes = b"") -> str:
     done = subprocess.run(command, input=given, capture_output=True, timeout=TOOL_S, check=False)
     assert done.returncode == 0, done
     return done.stdout.decode()
-
-
-class TestRedisCli:
-    @pytest.fixture
-    def cli(self, terrace: TerraceProcess, client: redis_py.Redis) -> list[str]:
-        client.mset({f"k{n}": "v" * n for n in range(30)})
-        client.hset("hash", mapping={"a": "1"})
-        return [tool("redis-cli"), "-p", str(terrace.port)]
-
-    def test_commands(self, cli: list[str], proto: int) -> None:
-        flags = [f"-{proto}"] if proto == 3 else []
-        assert run(*cli, *flags, "GET", "k3") == "vvv\n"
-        assert run(*cli, *flags, "HGETALL", "hash").split() in (["a", "1"], ["a", "=>", "1"])
-        assert run(*cli, *flags, given=b"SET a 'b c'\nGET a\n").splitlines() == ["OK", "b c"]
-
-    def test_scan(self, cli: list[str]) -> None:
-        assert len(run(*cli, "--scan", "--pattern", "k*").splitlines()) == 30
-
-    def test_bigkeys(self, cli: list[str]) -> None:
-        assert '"k29"' in run(*cli, "--bigkeys")
-
-    def test_pipe(self, cli: list[str], client: redis_py.Redis) -> None:
-        commands = b"".join(encode("SET", f"piped:{n}", n) for n in range(2000))
-        assert "errors: 0, replies: 2000" in run(*cli, "--pipe", given=commands)
-        assert client.get("piped:1999") == "1999"
-
-    def test_latency(self, cli: list[str]) -> None:
-        """Without a terminal it measures for a second and ends."""
-        least, most, mean, samples = run(*cli, "--latency", "--raw").split()
-        assert int(least) <= float(mean) <= int(most)
-        assert int(samples) > 10
 
 
 @pytest.mark.parametrize("flags", [[], ["-P", "16"], ["-3"]], ids=str)
