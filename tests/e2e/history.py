@@ -50,6 +50,15 @@ class Findings:
     staleness_s: list[float] = field(default_factory=list)
 
     @property
+    def stale(self) -> int:
+        """Reads of a value that certainly was no longer current when they began."""
+        return sum(1 for staleness_s in self.staleness_s if staleness_s > 0)
+
+    def share_within(self, bound_s: float) -> float:
+        within = sum(1 for staleness_s in self.staleness_s if staleness_s <= bound_s)
+        return within / len(self.staleness_s) if self.staleness_s else 1.0
+
+    @property
     def worst_s(self) -> float:
         return max(self.staleness_s, default=0.0)
 
@@ -59,6 +68,7 @@ class Findings:
         return (
             f"{self.reads} reads, {self.writes} writes: {len(self.crossed)} crossed replies, "
             f"{len(self.own_writes_missed)} own writes missed, "
+            f"{self.stale} stale reads, "
             f"staleness p99 {p99_ms:.2f} ms, worst {self.worst_s * 1000:.2f} ms"
         )
 

@@ -17,8 +17,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.tiers.coherence_world import STEPS, Step, Violation, World
-from tests.tiers.model_redis import KEYS
+from tests.tiers.coherence_world import STEPS, Step, Violation, World, _Barrier
+from tests.tiers.model_redis import KEYS, ModelRedis
 from tests.tiers.twins import TWINS, few_slots, new_arena
 from tiers import _arena_py, coherence, l1_memory
 from tiers._arena_py import Arena
@@ -76,6 +76,10 @@ DIALOGUES: list[list[Step]] = [
     ],
     [  # what changed during a loss is read after it
         READ_A, ("exchange", TRACKED), ("lose", TRACKED), STRANGER_WRITES_A, ("connect", 0), READ_A,
+    ],
+    [  # a fill that was parsed before a loss is stored after it
+        ("read", 0), ("exchange", TRACKED), ("lose", TRACKED), STRANGER_WRITES_A, ("connect", 0),
+        ("resume", 0), READ_A,
     ],
     [  # everything is gone at once
         STRANGER_WRITES_A, READ_A, ("exchange", TRACKED), STRANGER_FLUSHES,
@@ -226,6 +230,63 @@ def suspects_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Coherence, "get_suspect", get_suspect)
 
 
+def tokens_that_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `+=` on a shared table amounts to: an update is lost, and an old token stands again."""
+    invalidate, flush = Arena.invalidate, Arena.flush
+
+    def counted(arena: Arena, change: Callable[[], None]) -> None:
+        before = list(arena._tokens)
+        change()
+        arena._tokens[:] = [
+            old if old == new else 1 + old % 2
+            for old, new in zip(before, arena._tokens, strict=True)
+        ]
+
+    monkeypatch.setattr(
+        Arena, "invalidate", lambda arena, key: counted(arena, lambda: invalidate(arena, key))
+    )
+    monkeypatch.setattr(Arena, "flush", lambda arena: counted(arena, lambda: flush(arena)))
+
+
+def noloop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """CLIENT TRACKING with NOLOOP: what was written on the tracked connection itself is not
+    pushed, and its key is tracked no more."""
+    execute = ModelRedis.execute
+
+    def silent(redis: ModelRedis, args: list[bytes], *, tracking: bool) -> bytes:
+        if not tracking:
+            return execute(redis, args, tracking=False)
+        push, redis.push = redis.push, lambda frame: None
+        try:
+            return execute(redis, args, tracking=True)
+        finally:
+            redis.push = push
+
+    monkeypatch.setattr(ModelRedis, "execute", silent)
+
+
+def barrier_not_awaited(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reply of a script is released as it comes, not behind a PING."""
+
+    def on_reply(barrier: _Barrier, reply: bytes, sent_at: float) -> None:
+        if barrier.flushes:
+            barrier.world.l1.coherence.flush()
+        barrier.finish()
+
+    monkeypatch.setattr(_Barrier, "on_reply", on_reply)
+
+
+def commits_of_another_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fill that was sent before a loss is stored after it."""
+    commit = Arena.commit_fill
+
+    def commit_fill(arena: Arena, *fill: Any) -> bool:
+        *head, _epoch, deadline = fill
+        return commit(arena, *head, arena.epoch, deadline)
+
+    monkeypatch.setattr(Arena, "commit_fill", commit_fill)
+
+
 @pytest.mark.parametrize(
     "mutation",
     [
@@ -242,6 +303,10 @@ def suspects_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
         flush_pushes_ignored,
         flush_keeps_the_tokens,
         suspects_for_ever,
+        tokens_that_come_back,
+        noloop,
+        barrier_not_awaited,
+        commits_of_another_epoch,
     ],
     ids=lambda mutation: mutation.__name__,
 )
