@@ -34,7 +34,7 @@ def run_private(session: Session, command: Command, request: Request, now: float
         # WAIT counts from the last command of its own connection; a PING now covers
         # every write that this client was acknowledged before.
         pin.upstream.send(_PING, DISCARD, session.db)
-    pin.waits_alone = True
+    pin.waits_alone = pin.upstream.patient = True
     slot = barrier(session, command, pin.upstream, [])
     slot.strict_s = strict_s(session, command, request[0])
     pin.forward(request, slot)

@@ -11,14 +11,18 @@ class TierUnavailable(TierError):
     """Infrastructure: a tier cannot answer now.
 
     `outcome_unknown` is True when a write may have been carried out although no
-    acknowledgement arrived; such a write must not be retried by the proxy.
+    acknowledgement arrived; such a write must not be retried by the proxy. `timed_out`
+    says that no answer came in time: the tier may be there all the same.
     """
 
-    def __init__(self, tier: str, reason: str, *, outcome_unknown: bool = False) -> None:
+    def __init__(
+        self, tier: str, reason: str, *, outcome_unknown: bool = False, timed_out: bool = False
+    ) -> None:
         super().__init__(f"{tier} is unavailable: {reason}")
         self.tier = tier
         self.reason = reason
         self.outcome_unknown = outcome_unknown
+        self.timed_out = timed_out
 
 
 class MappingProblem(TierError):

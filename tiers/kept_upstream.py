@@ -1,7 +1,8 @@
-"""A shared connection to Redis that is kept open: backoff, jitter, a watch on its silence.
+"""A shared connection to Redis that is kept open, with a watch on its silence.
 
-Every attempt looks the name up anew. The transitions are told synchronously, in
-stream order, because L1's coherence depends on them.
+When to try again is for the node's gate to say. Every attempt looks the name up anew.
+The transitions are told synchronously, in stream order, because L1's coherence depends
+on them.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from .connect_gate import ConnectGate
 from .errors import TierUnavailable
 from .options import L2Options
 from .pipe import DISCARD
@@ -20,9 +22,11 @@ from .upstream import Endpoint, Upstream
 
 log = logging.getLogger("terrace.l2")
 
+BEGUN_TOO_EARLY = "begun before the server was back"
+
 
 class KeptUpstream:
-    """A shared connection that is kept open.
+    """A shared connection that is kept open; `gate` is that of its node.
 
     `handshake` runs after the login; `accept` sees its decoded replies and returns
     "" or why the connection cannot be used. `on_ready(sent_at)` and `on_down(reason)`
@@ -34,6 +38,7 @@ class KeptUpstream:
         name: str,
         endpoint: Endpoint,
         options: L2Options,
+        gate: ConnectGate,
         *,
         proto: int,
         clock: Callable[[], float],
@@ -48,6 +53,7 @@ class KeptUpstream:
         self.proto = proto
         self._endpoint = endpoint
         self._options = options
+        self._gate = gate
         self._clock = clock
         self._handshake = list(handshake)
         self._accept = accept
@@ -56,6 +62,7 @@ class KeptUpstream:
         self._on_progress = on_progress
         self._tap = tap
         self._closed = asyncio.Event()
+        self._attempt: asyncio.Timeout | None = None  # to connect, under way
         self.connected = asyncio.Event()
         self.reconnects = 0
         self.server: dict[bytes, Any] = {}  # what HELLO 3 said about the server
@@ -97,6 +104,7 @@ class KeptUpstream:
         try:
             while True:
                 self._closed.clear()
+                await self._gate.wait_turn()
                 problem = await self._connect_once()
                 if not problem:
                     if told or self.reconnects == 0:
@@ -105,6 +113,8 @@ class KeptUpstream:
                     self.reconnects += 1
                     await self._closed.wait()
                     problem = self.reason
+                elif problem is BEGUN_TOO_EARLY or not self._gate.breaker.is_closed:
+                    continue  # the gate has told why, and says when to try again
                 if problem != told:
                     log.warning("%s: %s; reconnecting", self.name, problem)
                     told = problem
@@ -113,42 +123,66 @@ class KeptUpstream:
         finally:
             self.upstream.abort("shutting down")
 
+    def on_unreachable(self, reason: str) -> None:
+        """The node cannot be reached, whoever tried: what requests are refused with."""
+        if not self.ready:
+            self.upstream.reason = reason
+
+    def retry(self) -> None:
+        """The node answers again: give up on an attempt begun while it did not."""
+        if self._attempt is not None:
+            self._attempt.reschedule(asyncio.get_running_loop().time())
+
     async def _connect_once(self) -> str:
-        previous = self.upstream.reason
+        """ "" or why there is no connection; the gate is told how the attempt ended."""
         upstream = self._new()
-        upstream.reason = previous
+        upstream.reason = self.upstream.reason
         # PING last: a server that is loading its data answers the rest, but not PING.
         login = self._endpoint.login_commands(self.proto)
         commands = [*login, *self._handshake, [b"PING"]]
         sent_at = self._clock()
         try:
-            replies = await upstream.open(self._endpoint, commands, self._options.connect_timeout_s)
-        except TierUnavailable as error:
-            self.upstream.reason = error.reason
-            return error.reason
-        decoded = [decode(r) for r in replies]
+            async with asyncio.timeout(None) as self._attempt:
+                replies = await upstream.open(
+                    self._endpoint, commands, self._options.connect_timeout_s
+                )
+            decoded = [decode(reply) for reply in replies]
+            if refusal := self._refusal(decoded, len(login)):
+                raise TierUnavailable("L2 (redis)", refusal)
+        except TimeoutError:
+            upstream.abort(BEGUN_TOO_EARLY)
+            return BEGUN_TOO_EARLY
+        except TierUnavailable as failure:
+            self._give_up(upstream, failure.reason)
+            self._gate.failed(failure)
+            return failure.reason
+        finally:
+            self._attempt = None
         if self.proto == 3 and isinstance(decoded[0], dict):
             self.server = decoded[0]
-        problem = self._judge(decoded, len(login))
+        problem = self._accept(decoded[len(login) : -1]) if self._accept is not None else ""
         if problem:
-            upstream.abort(problem)
-            self.upstream.reason = problem
-            return problem
-        self.upstream = upstream
-        self.send = upstream.send
-        upstream.ready = True
-        self.connected.set()
-        if self._on_ready is not None:
-            self._on_ready(sent_at)
-        return ""
+            self._give_up(upstream, problem)
+        else:
+            self.upstream = upstream
+            self.send = upstream.send
+            upstream.ready = True
+            self.connected.set()
+            if self._on_ready is not None:
+                self._on_ready(sent_at)
+        self._gate.succeeded()
+        return problem
 
-    def _judge(self, replies: list[Any], logins: int) -> str:
+    def _give_up(self, upstream: Upstream, reason: str) -> None:
+        upstream.abort(reason)
+        self.upstream.reason = reason
+
+    def _refusal(self, replies: list[Any], logins: int) -> str:
+        """Why the node lets nobody in; "" when it does."""
         for reply in [*replies[:logins], replies[-1]]:
             if isinstance(reply, Exception) and not str(reply).startswith("BUSY "):
                 return f"{self._endpoint} answered {reply}"
-        if self._accept is None:
-            return ""
-        return self._accept(replies[logins:-1])
+        return ""
 
     def watch(self, now: float) -> None:
         """Called every few ms: end a connection that stopped answering, probe an idle one."""
@@ -158,7 +192,9 @@ class KeptUpstream:
         since = upstream.pipe.waiting_since()
         if since is not None:
             if now - since > self._options.deadline_s:
-                upstream.abort(f"no reply within {self._options.deadline_s:g} s")
+                reason = f"no reply within {self._options.deadline_s:g} s"
+                self._gate.failed(TierUnavailable("L2 (redis)", reason, timed_out=True))
+                upstream.abort(reason)
         elif now - upstream.pipe.last_sent_at > self._options.ping_interval_s:
             self.ping()
 

@@ -23,6 +23,7 @@ import hiredis
 
 from .base import Kind, Outcome, Size
 from .coherence import Coherence
+from .connect_gate import ConnectGate
 from .errors import ServerError, TierUnavailable
 from .kept_upstream import KeptUpstream
 from .namespaces import Namespace
@@ -113,10 +114,11 @@ class L2Redis:
         self.known_dbs = {0}  # databases that SELECT was seen to accept
         self.on_connect: list[Callable[[], None]] = []  # called when Redis answers (again)
         self.stalled = False  # a shared connection owes a reply for longer than STALL_S
+        self.gate = ConnectGate(str(self.endpoint), options, clock)
 
         def kept(name: str, proto: int, **more: Any) -> KeptUpstream:
             return KeptUpstream(
-                name, self.endpoint, options, proto=proto, clock=clock,
+                name, self.endpoint, options, self.gate, proto=proto, clock=clock,
                 handshake=[[b"CLIENT", b"SETNAME", CLIENT_NAME], *more.pop("handshake", [])],
                 **more,
             )  # fmt: skip
@@ -141,7 +143,9 @@ class L2Redis:
                 on_progress=coherence.on_reply,
                 tap=self._on_push,
             )
-        self.pins = PinPool(self.endpoint, options, clock)
+        self.pins = PinPool(self.endpoint, options, self.gate, clock)
+        self.gate.on_failure = self._on_unreachable
+        self.gate.on_open = self._on_reachable
 
     def __repr__(self) -> str:
         return f"<L2Redis {self.endpoint} {self.state}>"
@@ -194,7 +198,25 @@ class L2Redis:
             now = self.clock()
             for kept in self._kept():
                 kept.watch(now)
-            self.stalled = any(kept.is_stalled(now, STALL_S) for kept in self._kept())
+            self.pins.watch(now)
+            self._note_stall(any(kept.is_stalled(now, STALL_S) for kept in self._kept()))
+
+    def _note_stall(self, stalled: bool) -> None:
+        if stalled != self.stalled:
+            self.stalled = stalled
+            if stalled:
+                log.warning("%s owes replies for more than %g s: reads are answered as if it "
+                            "were down where L1 can", NAME, STALL_S)  # fmt: skip
+            elif self.ready:
+                log.info("%s answers in time again", NAME)
+
+    def _on_unreachable(self, reason: str) -> None:
+        for kept in self._kept():
+            kept.on_unreachable(reason)
+
+    def _on_reachable(self) -> None:
+        for kept in self._kept():
+            kept.retry()
 
     def want_l1(self, now: float, space: Namespace | None = None) -> None:
         """Hits are being served: keep the watermark moving.

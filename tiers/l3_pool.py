@@ -1,7 +1,9 @@
 """The connections that load rows: a bounded pool, with a deadline and a breaker.
 
 Connections are opened on demand and given up on early: when to try again is for the
-breaker to say, and for the link (`l3_postgres`) that watches the server. A load runs
+breaker to say, and for the link (`l3_postgres`) that watches the server. A query that
+the server itself ended at its deadline is a soft failure, a silent or unreachable
+server a hard one. A load runs
 in a task that a cancelled caller leaves behind, since psycopg would answer the
 cancellation by waiting for the server (`l3_connection` says more).
 """
@@ -9,14 +11,16 @@ cancellation by waiting for the server (`l3_connection` says more).
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
-from typing import LiteralString, TypeVar
+from typing import Any, LiteralString, TypeVar
 
 import psycopg
 from psycopg import OperationalError
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
 
-from .breaker import Breaker
+from .admission import Admission
+from .breaker import Breaker, BreakerStatistics, State
 from .errors import TierUnavailable
 from .l3_connection import (
     CLOSE_TIMEOUT_S,
@@ -33,8 +37,10 @@ from .l3_connection import (
 from .options import L3Options
 from .tasks import TaskSet
 
+log = logging.getLogger("terrace.l3")
+
 GRACE_S = 0.25  # the server's own timeout should win, since it says more
-BREAKER_OPEN_S = 0.5
+PROBE_PAUSES_S = (0.1, 0.5)
 
 T = TypeVar("T")
 
@@ -54,7 +60,7 @@ _LOAD_PLANS = (
 class LoadPool:
     """The pool of connections that load rows: bounded, with a deadline and a breaker.
 
-    `session` is the SQL that prepares a connection for its work.
+    `session` is the SQL that prepares a connection for its work, `purpose` names it.
     """
 
     def __init__(
@@ -63,21 +69,37 @@ class LoadPool:
         clock: Callable[[], float],
         *,
         session: LiteralString = _LOAD_PLANS,
+        purpose: str = "loads",
     ) -> None:
         self._options = options
         self._session = session
-        self._breaker = Breaker(clock, open_s=BREAKER_OPEN_S)
+        self._purpose = purpose
+        self._clock = clock
+        self._breaker = Breaker(
+            clock,
+            pause_min_s=PROBE_PAUSES_S[0],
+            pause_max_s=PROBE_PAUSES_S[1],
+            on_transition=self._on_transition,
+        )
+        self.admission = Admission(options.pool_max, clock)
         self._pool: AsyncConnectionPool[Connection] | None = None
         self._busy: set[Connection] = set()
         self._tasks = TaskSet("l3.pool")
         self._running: set[asyncio.Task[None]] = set()
+        self._waiting: set[asyncio.Future[Any]] = set()
 
     def __repr__(self) -> str:
-        return f"<LoadPool {len(self._busy)} busy, breaker {self._breaker.state}>"
+        return f"<LoadPool {len(self._busy)} busy, {self._breaker!r}>"
 
     @property
-    def breaker_state(self) -> str:
-        return self._breaker.state
+    def breaker(self) -> BreakerStatistics:
+        return self._breaker.statistics()
+
+    def _on_transition(self, old: State, new: State) -> None:
+        if new is State.CLOSED:
+            log.info("%s answers %s again", NAME, self._purpose)
+        elif old is State.CLOSED:
+            log.warning("%s: %s fail fast: %s", NAME, self._purpose, self._breaker.reason)
 
     def statistics(self) -> dict[str, int]:
         return dict(self._pool.get_stats()) if self._pool is not None else {}
@@ -114,10 +136,18 @@ class LoadPool:
         while idle is replaced, and the work done again on another.
         """
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._waiting.add(future)
+        future.add_done_callback(self._waiting.discard)
         task = self._tasks.start("run", self._run_into(future, work))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         return await future
+
+    def fail_waiting(self, reason: str) -> None:
+        """The server is known to be gone: nobody needs to wait for the deadline."""
+        for future in list(self._waiting):
+            if not future.done():
+                future.set_exception(TierUnavailable(NAME, reason))
 
     async def _run_into(
         self, future: asyncio.Future[T], work: Callable[[Connection], Awaitable[T]]
@@ -134,17 +164,28 @@ class LoadPool:
     async def _run(self, work: Callable[[Connection], Awaitable[T]]) -> T:
         if not self._breaker.admits():
             raise TierUnavailable(NAME, self._breaker.reason or "it is being probed")
+        began = self._clock()
+        failed = True
         try:
             result = await self._attempt(work)
+            failed = False
         except TierUnavailable as error:
-            self._breaker.on_failure(error.reason)
+            if error.reason == CLOSING:
+                pass
+            elif error.timed_out:
+                self._breaker.on_soft_failure(error.reason)
+            else:
+                self._breaker.on_hard_failure(error.reason)
             raise
         except psycopg.Error:
+            failed = False
             self._breaker.on_success()  # the server is there: it answered
             raise
         except BaseException:
-            self._breaker.on_failure("the load was abandoned")
+            self._breaker.on_soft_failure("the load was abandoned")
             raise
+        finally:
+            self.admission.observe(self._clock() - began, failed=failed)
         self._breaker.on_success()
         return result
 
@@ -161,7 +202,7 @@ class LoadPool:
                 connection = await pool.getconn(timeout=end_s - loop.time())
             except PoolTimeout:
                 reason = f"no free connection within {self._options.deadline_s:g} s"
-                raise TierUnavailable(NAME, reason) from None
+                raise TierUnavailable(NAME, reason, timed_out=True) from None
             except PoolClosed:
                 raise TierUnavailable(NAME, CLOSING) from None
             self._busy.add(connection)
@@ -170,7 +211,7 @@ class LoadPool:
                     return await work(connection)
             except psycopg.errors.QueryCanceled:
                 reason = f"no answer within {self._options.deadline_s:g} s"
-                raise TierUnavailable(NAME, reason) from None
+                raise TierUnavailable(NAME, reason, timed_out=True) from None
             except OperationalError as error:
                 reason = describe(error, self._options)
                 if not connection.closed and not isinstance(error, _BACKEND_ENDED):

@@ -25,7 +25,9 @@ from functools import partial
 import psycopg
 
 from . import glob
+from .admission import Admission
 from .base import Kind, Outcome, Size
+from .breaker import BreakerStatistics
 from .errors import MappingProblem, TierUnavailable
 from .l3_binding import Binder
 from .l3_connection import CLOSE_TIMEOUT_S, NAME, Connection, Connector, describe
@@ -46,7 +48,7 @@ from .views import Mappings, ViewMapping
 
 log = logging.getLogger("terrace.l3")
 
-BACKOFF_S = (0.05, 1.0)
+BACKOFF_S = (0.05, 0.4)  # the link is back within a second of the server
 READY = "ready"
 CONNECTING = "connecting"
 
@@ -283,6 +285,15 @@ class L3Postgres:
             raise TierUnavailable(NAME, self._state)
         return await self._refresher.refresh(bound)
 
+    @property
+    def admission(self) -> Admission:
+        """What loads have to pass, of all views together."""
+        return self._pool.admission
+
+    @property
+    def breaker(self) -> BreakerStatistics:
+        return self._pool.breaker
+
     def current_epoch(self, view: str) -> int:
         """The newest change of the view that this process has heard of."""
         return self._listener.current_epoch(view)
@@ -399,6 +410,7 @@ class L3Postgres:
         elif self._state != f"down: {reason}":
             log.warning("L3 (postgres) is down: %s", reason)
             self._state = f"down: {reason}"
+            self._pool.fail_waiting(reason)
         self._ready.clear()
 
     def _served(self, mapping: ViewMapping) -> BoundView:

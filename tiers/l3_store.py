@@ -108,7 +108,7 @@ class StoreTable:
 
     def __init__(self, options: L3Options, clock: Callable[[], float]) -> None:
         self._options = options
-        self.pool = LoadPool(options, clock, session=SESSION)
+        self.pool = LoadPool(options, clock, session=SESSION, purpose="store queries")
         schema = identifier(options.schema_name)
         self._upsert = render(_UPSERT, schema=schema)
         self._versions = render(_VERSIONS, schema=schema)

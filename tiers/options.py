@@ -140,6 +140,8 @@ class L2Options(Options):
     """First pause before a reconnect; doubles, with jitter, up to backoff_max."""
     backoff_max_s: Annotated[Seconds, Field(gt=0)] = 0.5
     """Longest pause before a reconnect."""
+    connect_rate: Annotated[int, Field(ge=1, le=100_000)] = 500
+    """Most new connections to Redis in a second (as many at once); further ones wait."""
     max_pinned: Annotated[int, Field(ge=1)] = 512
     """Most private connections at once (transactions, pub/sub, blocking commands)."""
     max_idle_pinned: Annotated[int, Field(ge=0)] = 16

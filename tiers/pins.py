@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from .connect_gate import ConnectGate
 from .errors import TierUnavailable
 from .options import L2Options
 from .pipe import DISCARD
@@ -36,9 +37,16 @@ class _Cleaned:
 class PinPool:
     """At most `max_pinned` connections at once; up to `max_idle_pinned` wait for reuse."""
 
-    def __init__(self, endpoint: Endpoint, options: L2Options, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        options: L2Options,
+        gate: ConnectGate,
+        clock: Callable[[], float],
+    ) -> None:
         self._endpoint = endpoint
         self._options = options
+        self._gate = gate
         self._clock = clock
         self._idle: list[Upstream] = []
         self._all: set[Upstream] = set()
@@ -68,12 +76,14 @@ class PinPool:
         return None
 
     def connect(self, proto: int) -> Coroutine[Any, Any, Upstream]:
-        """A new connection. Raises TierUnavailable, also when all are in use."""
+        """A new connection. Raises TierUnavailable, also when all are in use, and at once
+        while the node is known to be down."""
         if len(self._all) >= self._options.max_pinned:
             raise TierUnavailable(
                 "L2 (redis)",
                 f"all {self._options.max_pinned} private connections (l2.max_pinned) are in use",
             )
+        self._gate.check()
         return self._connect(proto)
 
     async def _connect(self, proto: int) -> Upstream:
@@ -81,12 +91,16 @@ class PinPool:
         pin._on_closed = lambda reason: self._all.discard(pin)
         self._all.add(pin)
         try:
+            await self._gate.pace()
             commands = [*self._endpoint.login_commands(proto), [b"PING"], [b"CLIENT", b"ID"]]
             replies = await pin.open(self._endpoint, commands, self._options.connect_timeout_s)
-        except BaseException:
+        except BaseException as failure:
             self._all.discard(pin)
             pin.abort("not needed any more")
+            if isinstance(failure, TierUnavailable):
+                self._gate.failed(failure)
             raise
+        self._gate.succeeded()
         for reply in replies:
             # -BUSY: a script runs; SCRIPT KILL has to get through just then
             if reply.startswith(b"-") and not reply.startswith(b"-BUSY"):
@@ -104,6 +118,7 @@ class PinPool:
     def give_back(self, pin: Upstream) -> None:
         """The client is done with it: clean it, keep it if there is room."""
         pin.on_owner_lost = None
+        pin.patient = False
         pin.pipe.tap = None
         pin.pipe.tap_all = False
         if not pin.ready or len(pin.pipe) or len(self._idle) >= self._options.max_idle_pinned:
@@ -123,6 +138,15 @@ class PinPool:
         pin.on_owner_lost = None
         self._all.discard(pin)
         pin.abort("closed")
+
+    def watch(self, now: float) -> None:
+        """Called every few ms: end those whose oldest request passed its deadline."""
+        for pin in list(self._all):
+            since = None if pin.patient or not pin.ready else pin.pipe.waiting_since()
+            if since is not None and now - since > self._options.deadline_s:
+                reason = f"no reply within {self._options.deadline_s:g} s"
+                self._gate.failed(TierUnavailable("L2 (redis)", reason, timed_out=True))
+                pin.abort(reason)
 
     def close(self) -> None:
         for pin in list(self._all):

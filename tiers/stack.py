@@ -25,6 +25,7 @@ from math import inf
 from types import TracebackType
 from typing import Any, TypeAlias
 
+from .admission import Admission
 from .audit import Audit
 from .base import Kind, Outcome
 from .coalesce import Coalescer
@@ -46,6 +47,7 @@ from .views import ViewMapping
 
 TOMBSTONE = b"__terrace:tombstone:"  # prefix of markers of keys deleted on purpose
 PUBLISH_CHUNK = 1000  # keys unlinked by one script call: keeps Redis' pauses below a millisecond
+L2_PATIENCE_S = 0.5  # of a load, with an L2 that does not answer
 LOAD_ATTEMPTS = 3  # loads overtaken by a refresh, before the row is answered uncached
 UNLINK_SCAN_COUNT = 1000
 
@@ -107,12 +109,15 @@ class TieredCache:
         self._coalescers: dict[str, Coalescer] = {}
         if self.l3 is not None:
             for mapping in self.l3.mappings:
-                self._add_coalescer(mapping, partial(self._load_batch, mapping))
+                run = partial(self._load_batch, mapping)
+                self._add_coalescer(mapping, run, self.l3.admission)
             if self.store is not None:
                 for durable in self.l3.stores:
-                    self._add_coalescer(durable, self.store.load)
+                    self._add_coalescer(
+                        durable, self.store.load, self.l3.store_table.pool.admission
+                    )
 
-    def _add_coalescer(self, mapping: Mapped, run: Load) -> None:
+    def _add_coalescer(self, mapping: Mapped, run: Load, admission: Admission) -> None:
         assert self.l3 is not None
         self._coalescers[mapping.name] = Coalescer(
             run,
@@ -120,6 +125,8 @@ class TieredCache:
             batch_max=self.l3.options.batch_max,
             queue_max=self.l3.options.queue_max,
             tasks=self._tasks,
+            admission=admission,
+            deadline_s=self.l3.options.deadline_s,
         )
 
     def __repr__(self) -> str:
@@ -264,9 +271,13 @@ class TieredCache:
         return outcomes
 
     async def _epoch(self, mapping: ViewMapping) -> bytes | None:
+        """None when L2 cannot tell; a silent one must not hold up what L3 can answer."""
+        if self.l2.stalled:
+            return None
         try:
-            return await self.l2.call(b"HGET", EPOCHS, mapping.name) or b""
-        except (TierUnavailable, ServerError):
+            async with asyncio.timeout(L2_PATIENCE_S):
+                return await self.l2.call(b"HGET", EPOCHS, mapping.name) or b""
+        except (TierUnavailable, ServerError, TimeoutError):
             return None
 
     async def _store(
@@ -287,9 +298,11 @@ class TieredCache:
                 assert outcome.value is not None
                 args += (b"1", outcome.value)
         try:
-            verdicts = await self.l2.run_script(self._fill, [EPOCHS, *rows], args)
-        except (TierUnavailable, ServerError):
-            return outcomes  # L2 went away or is out of memory: answered, not stored
+            async with asyncio.timeout(L2_PATIENCE_S):
+                verdicts = await self.l2.run_script(self._fill, [EPOCHS, *rows], args)
+        except (TierUnavailable, ServerError, TimeoutError):
+            # L2 went away, is silent or out of memory: answered, and perhaps stored later.
+            return outcomes
         if verdicts is None:
             return None
         result = dict(outcomes)

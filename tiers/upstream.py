@@ -119,6 +119,7 @@ class Upstream(asyncio.Protocol):
         self.reason = "not connected yet"
         self.proto = 2
         self.client_id = 0  # Redis' CLIENT ID of a private connection
+        self.patient = False  # its request may wait in Redis (BLPOP): no deadline
         self.on_owner_lost: Callable[[str], None] | None = None  # whoever leased it
         self._clock = clock
         self._on_closed = on_closed
@@ -143,11 +144,13 @@ class Upstream(asyncio.Protocol):
         self, endpoint: Endpoint, commands: Sequence[list[bytes]], timeout_s: float
     ) -> list[bytes]:
         """Connect and run the handshake; returns its raw replies. Raises TierUnavailable."""
+        timed_out = False
         try:
             async with asyncio.timeout(timeout_s):
                 await self._connect(endpoint)
                 return await self.run(commands) if commands else []
         except TimeoutError:
+            timed_out = True
             reason = f"no answer from {endpoint} within {timeout_s:g} s"
             if endpoint.tls is not None and self._transport is None:
                 # A plain Redis takes the first bytes of TLS for the beginning of a command.
@@ -165,7 +168,7 @@ class Upstream(asyncio.Protocol):
             reason = f"cannot connect to {endpoint}: {_failure_text(error)}"
         self.abort(reason)
         self.reason = reason
-        raise TierUnavailable("L2 (redis)", reason)
+        raise TierUnavailable("L2 (redis)", reason, timed_out=timed_out)
 
     async def _connect(self, endpoint: Endpoint) -> None:
         self._loop = loop = asyncio.get_running_loop()

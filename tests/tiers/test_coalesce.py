@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
+from typing import Any
 
 import pytest
 
+from tiers.admission import Admission
 from tiers.base import Kind, Outcome
 from tiers.coalesce import Coalescer
 from tiers.errors import TierUnavailable
@@ -42,7 +44,7 @@ def recorder() -> Recorder:
     return Recorder()
 
 
-def coalescer(recorder: Recorder, tasks: TaskSet, **limits: int) -> Coalescer:
+def coalescer(recorder: Recorder, tasks: TaskSet, **limits: Any) -> Coalescer:
     defaults = {"batch_max": 3, "queue_max": 100, "concurrency": 2}
     return Coalescer(recorder.run, name="view", tasks=tasks, **{**defaults, **limits})
 
@@ -166,3 +168,52 @@ async def test_every_caller_is_answered_when_all_ends(recorder: Recorder, tasks:
     batcher.submit(b"c", answers.append)
     assert [outcome.kind for outcome in answers] == [Kind.UNAVAILABLE] * 3
     assert (batcher.statistics().queued, batcher.statistics().in_flight) == (0, 0)
+
+
+async def test_nobody_waits_longer_than_the_deadline(recorder: Recorder, tasks: TaskSet) -> None:
+    recorder.held = True
+    batcher = coalescer(recorder, tasks, concurrency=1, deadline_s=0.1)
+    first = tasks.start("first", batcher.load(b"a"))
+    await ticks()
+    async with asyncio.timeout(5):
+        late = await asyncio.gather(*(batcher.load(b"%d" % i) for i in range(5)))
+    assert {outcome.kind for outcome in late} == {Kind.UNAVAILABLE}
+    assert late[0].reason == "it is overloaded: not loaded within 0.1 s"
+    assert batcher.statistics().expired == 5
+    assert not first.done(), "what has left is the loader's to answer"
+    recorder.gates[0].set_result(None)
+    assert (await first).kind is Kind.HIT
+    recorder.held = False
+    assert (await batcher.load(b"z")).kind is Kind.HIT
+
+
+async def test_who_would_wait_too_long_is_refused_at_once(
+    recorder: Recorder, tasks: TaskSet
+) -> None:
+    recorder.held = True
+    admission = Admission(1, asyncio.get_running_loop().time)
+    for _ in range(30):
+        admission.observe(1.0, failed=False)  # Postgres takes a second for a batch
+    batcher = coalescer(
+        recorder, tasks, batch_max=3, concurrency=1, deadline_s=2.5, admission=admission
+    )
+    answers: list[Outcome] = []
+    for number in range(9):
+        batcher.submit(b"%d" % number, answers.append)
+    assert len(answers) == 3, "two batches can be answered in time, the third cannot"
+    assert answers[0].reason == "it is overloaded: 6 keys wait to be loaded, for about 3.0 s"
+
+
+async def test_all_queues_of_a_tier_share_its_limit(recorder: Recorder, tasks: TaskSet) -> None:
+    recorder.held = True
+    admission = Admission(1, asyncio.get_running_loop().time)
+    views = [coalescer(recorder, tasks, admission=admission) for _ in range(3)]
+    loads = [tasks.start(f"{i}", view.load(b"%d" % i)) for i, view in enumerate(views)]
+    for done in range(3):
+        await ticks()
+        assert recorder.batches == [[b"%d" % i] for i in range(done + 1)]
+        recorder.gates[done].set_result(None)
+    outcomes = await asyncio.gather(*loads)
+    assert [outcome.value for outcome in outcomes] == [b"0", b"1", b"2"]
+    await ticks()
+    assert admission.statistics().in_flight == 0

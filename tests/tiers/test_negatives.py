@@ -1,21 +1,13 @@
-"""Negative cache, breaker and notices: the small sans-IO parts of L3."""
+"""Negative cache and notices: the small sans-IO parts of L3."""
 
 from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.tiers.manual_clock import Clock
 from tiers import notices
-from tiers.breaker import Breaker
 from tiers.negatives import MAX_KEY_BYTES, NegativeCache
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def test_absence_is_remembered_for_its_ttl() -> None:
@@ -54,22 +46,6 @@ def test_bounded_in_entries_and_key_length() -> None:
     cache.add("v", [b"1", b"2", b"1", b"3", b"x" * (MAX_KEY_BYTES + 1)], 5.0, 0)
     assert len(cache) == 2
     assert [cache.remaining_s(key) > 0 for key in (b"1", b"2", b"3")] == [True, False, True]
-
-
-def test_breaker_lets_one_probe_through() -> None:
-    clock = Clock()
-    breaker = Breaker(clock, open_s=0.5)
-    assert breaker.admits()
-    breaker.on_failure("refused")
-    assert not breaker.admits()
-    clock.now += 0.5
-    assert [breaker.admits(), breaker.admits()] == [True, False]
-    breaker.on_failure("refused")
-    assert not breaker.admits()
-    clock.now += 0.5
-    assert breaker.admits()
-    breaker.on_success()
-    assert [breaker.admits(), breaker.admits()] == [True, True]
 
 
 keys_of_a_refresh = st.lists(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator
@@ -10,6 +11,7 @@ import pytest
 
 from tests.tiers.scripted_redis import Answer, ScriptedRedis, scripted_redis, usual
 from tests.tiers.test_upstream import PING, Waits, options, until
+from tiers.connect_gate import ConnectGate
 from tiers.errors import TierUnavailable
 from tiers.pins import PinPool
 from tiers.resp import error, pack
@@ -20,7 +22,9 @@ SECRET = "hunter2"
 
 @contextlib.asynccontextmanager
 async def pool_on(server: ScriptedRedis, **limits: int) -> AsyncIterator[PinPool]:
-    pool = PinPool(Endpoint.from_url(server.url), options(**limits), time.monotonic)
+    chosen = options(**limits)
+    gate = ConnectGate("test", chosen, time.monotonic)
+    pool = PinPool(Endpoint.from_url(server.url), chosen, gate, time.monotonic)
     try:
         yield pool
     finally:
@@ -61,7 +65,8 @@ async def test_the_protocol_is_switched_when_another_is_wanted() -> None:
 async def test_a_password_is_given_again_after_the_reset() -> None:
     async with scripted_redis() as server:
         endpoint = Endpoint(path=str(server.path), password=SECRET)
-        pool = PinPool(endpoint, options(), time.monotonic)
+        gate = ConnectGate("test", options(), time.monotonic)
+        pool = PinPool(endpoint, options(), gate, time.monotonic)
         pin = await pool.connect(2)
         pool.give_back(pin)
         await until(lambda: not len(pin.pipe))
@@ -126,7 +131,8 @@ async def test_a_refused_handshake_leaves_nothing_behind(command: bytes) -> None
     async with scripted_redis() as server:
         server.answer = refuse
         endpoint = Endpoint(path=str(server.path), password=SECRET)
-        pool = PinPool(endpoint, options(max_pinned=1), time.monotonic)
+        gate = ConnectGate("test", options(), time.monotonic)
+        pool = PinPool(endpoint, options(max_pinned=1), gate, time.monotonic)
         for _ in range(3):  # each takes the only place, and returns it
             with pytest.raises(TierUnavailable, match="WRONGPASS no") as caught:
                 await pool.connect(2)
@@ -141,6 +147,7 @@ async def test_no_server_leaves_nothing_behind_either() -> None:
             with pytest.raises(TierUnavailable, match="cannot connect"):
                 await pool.connect(2)
         await server.start()
+        await asyncio.sleep(pool._gate.breaker.wait_s())
         assert (await pool.connect(2)).ready
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from tests.tiers.scripted_redis import WAIT_S, Answer, ScriptedRedis, scripted_redis, usual
 from tests.tiers.test_pipe import Recorder
+from tiers.connect_gate import ConnectGate
 from tiers.errors import TierUnavailable
 from tiers.kept_upstream import KeptUpstream
 from tiers.options import L2Options
@@ -219,10 +220,12 @@ class Kept:
         self.story: list[str] = []
         self.tasks = TaskSet("test")
         limits = {k: changes.pop(k) for k in list(changes) if k in L2Options.model_fields}
+        self.gate = ConnectGate("test", options(**limits), time.monotonic)
         self.upstream = KeptUpstream(
             "L2 test",
             Endpoint.from_url(url or server.url),
             options(**limits),
+            self.gate,
             proto=3,
             clock=time.monotonic,
             on_ready=lambda sent_at: self.story.append("ready"),
@@ -231,6 +234,8 @@ class Kept:
         )
 
     async def __aenter__(self) -> Kept:
+        self.gate.on_failure = self.upstream.on_unreachable
+        self.gate.on_open = self.upstream.retry
         self.tasks.start("keep", self.upstream.keep())
         return self
 
@@ -375,14 +380,26 @@ async def test_one_line_in_the_log_per_change(caplog: pytest.LogCaptureFixture) 
     async with scripted_redis() as server, Kept(server) as kept:
         await kept.connected()
         await server.stop()
-        await until(lambda: len([r for r in caplog.records if "No such file" in r.message]) == 1)
-        await asyncio.sleep(0.05)  # some more attempts
+        await until(lambda: kept.gate.breaker.statistics().probes > 3)
         await server.start()
         await kept.connected()
-        await until(lambda: len(caplog.records) >= 4)
-    messages = [record.message.split(" unix:")[0] for record in caplog.records]
-    assert messages[0] == messages[-1] == "L2 test connected to"
-    assert len([m for m in messages if "cannot connect" in m]) == 1
+    shapes = ["connected to", "reconnecting", "is down: cannot connect", "is back", "connected to"]
+    messages = [record.message for record in caplog.records]
+    assert len(messages) == len(shapes), messages
+    assert all(shape in text for shape, text in zip(shapes, messages, strict=True)), messages
+
+
+async def test_attempts_begun_before_the_server_was_back_do_not_hold_up_the_others() -> None:
+    """Two connections: the handshake of one was swallowed, the probe of the other succeeds."""
+    async with scripted_redis() as server, Kept(server, connect_timeout_s=60) as kept:
+        server.answer = lambda args: None  # half open: it takes bytes and never answers
+        await server.wait_received(b"PING")
+        assert not kept.upstream.ready
+        kept.gate.failed(TierUnavailable("L2", "refused"))
+        server.answer = usual
+        kept.gate.succeeded()
+        await kept.connected()
+        assert server.accepted == 2
 
 
 async def test_the_reply_to_a_push_in_the_handshake_is_not_confused() -> None:

@@ -1,0 +1,101 @@
+"""Admission control towards Postgres: how many batches may be with it at once.
+
+Losing L2 turns every read of a mapped key into a load. What Postgres can do at once is
+not known beforehand and changes, so the limit is felt for, as TCP feels for bandwidth
+(additive increase, multiplicative decrease), between 1 and `most`:
+  - a batch that failed or timed out halves it;
+  - one that took much longer than batches usually do takes a tenth off;
+  - one that went well while the limit was in full use adds a little: one more batch
+    after as many such batches as the limit allows.
+At most one decrease per generation of batches: those that were under way when it was
+decreased say nothing about the new limit.
+
+What is "usual" is a slow average over good batches. Batches differ in size, hence the
+generous factor; loads of a fraction of a millisecond vary too much to mean anything,
+hence the floor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+SLOW_FACTOR = 4.0
+SLOW_FLOOR_S = 0.02
+USUAL_WEIGHT = 0.05  # of a new sample in the slow average
+RECENT_WEIGHT = 0.3  # of one in the quick average, of which waits are estimated
+
+
+@dataclass(frozen=True, slots=True)
+class AdmissionStatistics:
+    limit: int
+    in_flight: int
+    decreases: int
+    waiting: int  # queues that have a batch ready
+
+
+class Admission:
+    """`begin` before a batch leaves, `observe` when Postgres has answered, `end` after all."""
+
+    def __init__(self, most: int, clock: Callable[[], float]) -> None:
+        self._most = most
+        self._limit = float(most)
+        self._clock = clock
+        self._in_flight = 0
+        self._usual_s = self._recent_s = 0.0
+        self._decreased_at = clock()
+        self._decreases = 0
+        self._waiting: dict[Callable[[], None], None] = {}  # first come, first served
+
+    def __repr__(self) -> str:
+        return f"<Admission {self._in_flight} of {self.limit}, at most {self._most}>"
+
+    def statistics(self) -> AdmissionStatistics:
+        return AdmissionStatistics(self.limit, self._in_flight, self._decreases, len(self._waiting))
+
+    @property
+    def limit(self) -> int:
+        return int(self._limit)
+
+    def begin(self, resume: Callable[[], None]) -> bool:
+        """Whether a batch may leave; if not, `resume` is called once when one may."""
+        if self._in_flight >= self.limit:
+            self._waiting[resume] = None
+            return False
+        self._in_flight += 1
+        return True
+
+    def end(self) -> None:
+        """A batch is done with: let the next in line go."""
+        self._in_flight -= 1
+        while self._waiting and self._in_flight < self.limit:
+            resume = next(iter(self._waiting))
+            del self._waiting[resume]
+            resume()
+
+    def observe(self, took_s: float, *, failed: bool) -> None:
+        """How long Postgres took for a batch, or gave none."""
+        self._recent_s += RECENT_WEIGHT * (took_s - self._recent_s)
+        if failed:
+            self._decrease(took_s, 0.5)
+        elif self._usual_s and took_s > max(SLOW_FLOOR_S, SLOW_FACTOR * self._usual_s):
+            self._decrease(took_s, 0.9)
+            self._usual_s += 0.2 * USUAL_WEIGHT * (took_s - self._usual_s)
+        else:
+            self._usual_s = (
+                self._usual_s + USUAL_WEIGHT * (took_s - self._usual_s) if self._usual_s else took_s
+            )
+            if self._in_flight >= self.limit:
+                self._limit = min(self._most, self._limit + 1 / self._limit)
+
+    def wait_s(self, batches: int) -> float:
+        """About how long the last of so many batches would wait for its answer."""
+        return self._recent_s * (self._in_flight + batches) / self.limit
+
+    def _decrease(self, took_s: float, factor: float) -> None:
+        now = self._clock()
+        if now - took_s < self._decreased_at:
+            return
+        self._limit = max(1.0, self._limit * factor)
+        self._decreased_at = now
+        self._decreases += 1
