@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tiers import CORE
+from tiers import CORE, BreakerState, BreakerStatistics
 
 if TYPE_CHECKING:
     from .server import Terrace
@@ -61,6 +61,9 @@ def tier_figures(terrace: Terrace) -> dict[str, str]:
         "l2_state": l2.state,
         "l2_endpoint": str(l2.endpoint),
         "l2_commands": terrace.commands.state,
+        "l2_stalled": int(l2.stalled),
+        **_breaker("l2", l2.gate.breaker.statistics()),
+        "l2_connects_delayed": l2.gate.delayed,
         "l2_hits": stats.l2.hits,
         "l2_misses": stats.l2.misses,
         "l2_private_connections": len(l2.pins),
@@ -70,9 +73,15 @@ def tier_figures(terrace: Terrace) -> dict[str, str]:
         "l2_write_errors": stats.write_errors,
     }
     if l3 is not None:
-        counts = l3.statistics()
+        counts, queues, admission = l3.statistics(), stack.queues(), l3.admission.statistics()
         figures |= {
             "l3_state": l3.state,
+            **_breaker("l3", l3.breaker),
+            "l3_limit": admission.limit,
+            "l3_limit_decreases": admission.decreases,
+            "l3_queued": queues.queued,
+            "l3_rejected": queues.rejected,
+            "l3_expired": queues.expired,
             "l3_views": len(l3.mappings),
             "l3_hits": stats.l3.hits,
             "l3_misses": stats.l3.misses,
@@ -90,6 +99,15 @@ def tier_figures(terrace: Terrace) -> dict[str, str]:
 def info_section(terrace: Terrace) -> str:
     lines = [f"{name}:{text}" for name, text in tier_figures(terrace).items()]
     return "# Tiers\r\n" + "\r\n".join(lines) + "\r\n"
+
+
+def _breaker(level: str, breaker: BreakerStatistics) -> dict[str, object]:
+    reason = f": {breaker.reason}" if breaker.state is not BreakerState.CLOSED else ""
+    return {
+        f"{level}_breaker": f"{breaker.state.value}{reason}",
+        f"{level}_breaker_opened": breaker.opened,
+        f"{level}_breaker_probes": breaker.probes,
+    }
 
 
 def _ratio(hits: int, misses: int) -> str:

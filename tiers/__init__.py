@@ -20,6 +20,8 @@ are in `coherence`.
 
 from .audit import Audit, AuditFigures
 from .base import Kind, Outcome, Size, Tier, Value, WritableTier
+from .breaker import BreakerStatistics
+from .breaker import State as BreakerState
 from .coherence import Coherence
 from .core import CORE, CORE_TEXT
 from .errors import MappingProblem, ProtocolError, ServerError, TierError, TierUnavailable
@@ -61,6 +63,8 @@ __all__ = [
     "TOMBSTONE",
     "Audit",
     "AuditFigures",
+    "BreakerState",
+    "BreakerStatistics",
     "Bytes",
     "CertificateError",
     "Coherence",

@@ -20,6 +20,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import astuple, fields
 from functools import partial
 from math import inf
 from types import TracebackType
@@ -28,7 +29,7 @@ from typing import Any, TypeAlias
 from .admission import Admission
 from .audit import Audit
 from .base import Kind, Outcome
-from .coalesce import Coalescer
+from .coalesce import Coalescer, CoalescerStatistics
 from .errors import ServerError, TierUnavailable
 from .l1_memory import TTL_ABSENT, L1Memory
 from .l2_redis import L2Redis, Script
@@ -53,6 +54,7 @@ UNLINK_SCAN_COUNT = 1000
 
 Load: TypeAlias = Callable[[list[bytes]], Awaitable[Mapping[bytes, Outcome]]]
 
+NO_QUEUES = CoalescerStatistics(*(0,) * len(fields(CoalescerStatistics)))
 ASK_L2 = Outcome(Kind.MISS, tier="L3", reason="the key exists in L2 by now")
 
 
@@ -111,11 +113,10 @@ class TieredCache:
             for mapping in self.l3.mappings:
                 run = partial(self._load_batch, mapping)
                 self._add_coalescer(mapping, run, self.l3.admission)
-            if self.store is not None:
+            table = self.l3.store_table
+            if self.store is not None and table is not None:
                 for durable in self.l3.stores:
-                    self._add_coalescer(
-                        durable, self.store.load, self.l3.store_table.pool.admission
-                    )
+                    self._add_coalescer(durable, self.store.load, table.pool.admission)
 
     def _add_coalescer(self, mapping: Mapped, run: Load, admission: Admission) -> None:
         assert self.l3 is not None
@@ -196,6 +197,11 @@ class TieredCache:
             return []
         assert self.l3 is not None
         return [key for key in dict.fromkeys(keys) if self.l3.stores.match(key) is not None]
+
+    def queues(self) -> CoalescerStatistics:
+        """What waits to be loaded from L3, of all views and stores together."""
+        each = [astuple(coalescer.statistics()) for coalescer in self._coalescers.values()]
+        return CoalescerStatistics(*map(sum, zip(*each, strict=True))) if each else NO_QUEUES
 
     # Fault-in
 

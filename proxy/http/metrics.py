@@ -20,7 +20,7 @@ from prometheus_client.core import (
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from tiers import CORE, Size, TierUnavailable
+from tiers import CORE, BreakerState, Size, TierUnavailable
 
 from ..stats import BUCKETS_S, Histogram
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ..server import Terrace
 
 
+_BREAKER_STATES = (BreakerState.CLOSED, BreakerState.HALF_OPEN, BreakerState.OPEN)
 MEASURE_TIMEOUT_S = 0.5  # a scrape does not wait longer for a tier that is down
 
 
@@ -122,6 +123,7 @@ class TerraceCollector(Collector):
         if l3 is not None:
             up.add_metric(["l3"], float(l3.ready))
         yield up
+        yield from self._ladder()
         if l1 is not None:
             yield CounterMetricFamily(
                 "terrace_l1_evictions", "Entries evicted from L1", l1.arena.evictions
@@ -160,6 +162,38 @@ class TerraceCollector(Collector):
             ("strict_writes_held", "Replies held for strict keys", stack.strict.held),
         ):
             yield CounterMetricFamily(f"terrace_{name}", text, value)
+
+    def _ladder(self) -> Iterator[Metric]:
+        """The states between up and down."""
+        stack = self._terrace.stack
+        breakers = {"l2": stack.l2.gate.breaker.statistics()}
+        if stack.l3 is not None:
+            breakers["l3"] = stack.l3.breaker
+        state = GaugeMetricFamily(
+            "terrace_breaker_state", "0 closed, 1 half-open, 2 open", labels=["level"]
+        )
+        opened = CounterMetricFamily(
+            "terrace_breaker_opened", "Times a breaker left closed", labels=["level"]
+        )
+        for name, breaker in breakers.items():
+            state.add_metric([name], _BREAKER_STATES.index(breaker.state))
+            opened.add_metric([name], breaker.opened)
+        yield from (state, opened)
+        yield GaugeMetricFamily(
+            "terrace_l2_stalled", "Whether L2 owes replies for too long", int(stack.l2.stalled)
+        )
+        if stack.l3 is not None:
+            queues = stack.queues()
+            yield GaugeMetricFamily(
+                "terrace_l3_limit", "Batches that L3 may be asked at once",
+                stack.l3.admission.limit,
+            )  # fmt: skip
+            yield GaugeMetricFamily("terrace_l3_queued", "Keys waiting to be loaded", queues.queued)
+            for name, text, value in (
+                ("l3_rejected", "Loads refused at once for overload", queues.rejected),
+                ("l3_expired", "Loads that waited too long", queues.expired),
+            ):
+                yield CounterMetricFamily(f"terrace_{name}", text, value)
 
 
 def _buckets(histogram: Histogram) -> list[tuple[str, float]]:
