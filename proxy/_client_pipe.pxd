@@ -45,7 +45,9 @@ cdef class Lane:
     cdef double _bounds[BUCKETS_MAX]
     cdef Py_ssize_t _bound_count
     cdef Level l1, l2
-    cdef unsigned long long fills, fills_refused
+    cdef unsigned long long fills, fills_refused, bytes_in, bytes_out
+    cdef Py_ssize_t taken_max_bytes, pipeline_max
+    cdef bint _stale  # the connections may have been replaced
     cdef Py_ssize_t max_value_bytes
     cdef double max_age_s, ping_after_s
     cdef double sample_at  # from then on a hit is noted
@@ -92,7 +94,9 @@ cdef class ClientPipe(FastWaiter):
     cdef public Py_ssize_t in_flight, opaque_in_flight, mapped_in_flight
     cdef public object via
     cdef public object pin
-    cdef public object wake, spill
+    cdef public object wake, spill, send
+    cdef public bint express
+    cdef public Py_ssize_t taken_bytes
 
     cdef Slot* _ring
     cdef Py_ssize_t _capacity, _head, _count
@@ -104,6 +108,8 @@ cdef class ClientPipe(FastWaiter):
     cdef bint _fresh  # the lane was refreshed for these bytes
     cdef Buffer _variant
 
+    cdef int _feed(self, bytes data) except -1
+    cdef bint _express(self) except -1
     cdef int _run(self) except -1
     cdef _count_hits(self, double began)
     cdef _want_l1(self, double now)
@@ -111,6 +117,7 @@ cdef class ClientPipe(FastWaiter):
     cdef bint _knows_mapped(self, Row* row) except -1
     cdef _cut(self)
     cdef bint _is_fast(self) except -1
+    cdef bint _may_hit(self, double now) except -1
     cdef int _try(self, double now, bint may_hit) except -1
     cdef int _cached(self, Row* row, double now, bint may_hit) except -1
     cdef int _read(self, Row* row, double now) except -1

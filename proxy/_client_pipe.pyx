@@ -47,6 +47,7 @@ cdef enum:
     TO_COME = -1
     BIG_BYTES = 16 * 1024  # from here on a reply is passed on as an object of its own
     KEEP_BYTES = 64 * 1024  # an output buffer up to this size is kept
+    EXPRESS_MAX_BYTES = 32 * 1024  # more, and the bounds on unread output are looked at
     VARIANT_MAX_BYTES = 4096  # reads with longer arguments go through Python
 
 cdef Py_ssize_t _SPILL = SPILL_BYTES
@@ -56,10 +57,15 @@ cdef bytes _EMPTY = b""
 cdef class Lane:
     """What all clients of one worker share: tiers, statistics, the table, counters of the lane."""
 
-    def __init__(self, stack, stats, clock, table, bounds_s):
+    def __init__(self, stack, stats, clock, table, bounds_s, limits):
         self.stack, self.stats, self.clock = stack, stats, clock
         self._l1, self._l2 = stack.l1, stack.l2
         self.open = True
+        self.taken_max_bytes = limits.query_buffer_bytes
+        self.pipeline_max = limits.pipeline
+        self._stale = True
+        for kept in self._l2.shared:
+            kept.on_switch = self._on_switch
         if self._l1 is not None:
             self._coherence = self._l1.coherence
             self.arena = self._l1.arena
@@ -160,9 +166,17 @@ cdef class Lane:
         )
         self.sample_at = samples.due
 
+    def _on_switch(self):
+        self._stale = True
+
     cdef int refresh(self) except -1:
-        """Look at the connections again: they may have been replaced."""
+        """Look at the connections again: their state, and whether they were replaced."""
         l2 = self._l2
+        self.stalled = l2.stalled
+        self.live = self._coherence is not None and self._coherence.live
+        if not self._stale:
+            return 0
+        self._stale = False
         self.plain2, self.plain3, self.tracked = l2.plain[2], l2.plain[3], l2.tracked
         self.plain2_pipe = self.plain2.upstream.pipe
         self.plain3_pipe = self.plain3.upstream.pipe
@@ -205,6 +219,9 @@ cdef class Lane:
                 self._rows[i].count = 0
         self._fold_level(&self.l1, stats.l1)
         self._fold_level(&self.l2, stats.l2)
+        stats.bytes_in += self.bytes_in
+        stats.bytes_out += self.bytes_out
+        self.bytes_in = self.bytes_out = 0
         stats.fills += self.fills
         stats.fills_refused += self.fills_refused
         self.fills = self.fills_refused = 0
@@ -258,7 +275,7 @@ cdef class ClientPipe(FastWaiter):
         self.reply_mode = "on"
         self.backlog = deque()
         self.blocked = ""
-        self.wake = self.spill = _nothing
+        self.wake = self.spill = self.send = _nothing
         self._chunks = []
 
     def __dealloc__(self):
@@ -277,12 +294,47 @@ cdef class ClientPipe(FastWaiter):
 
     # Input
 
+    def receive(self, bytes data):
+        """`feed`, and send the replies if that is all there is to do."""
+        cdef Py_ssize_t size = PyBytes_GET_SIZE(data)
+        self.lane.bytes_in += size
+        self.taken_bytes += size
+        self._feed(data)
+        return self._express()
+
+    cdef bint _express(self) except -1:
+        """Send what is released; False when something else is to be looked after."""
+        cdef bytes data
+        if (
+            not self.express or self.closing or self.pin is not None or self.blocked
+            or self.backlog
+        ):
+            return False
+        self._release()
+        if self._chunks or self._out.size > EXPRESS_MAX_BYTES:
+            return False
+        if self._out.size:
+            data = PyBytes_FromStringAndSize(self._out.data, self._out.size)
+            clear(&self._out, KEEP_BYTES)
+            self.lane.bytes_out += PyBytes_GET_SIZE(data)
+            self.send(data)
+        if not self._count:
+            self.taken_bytes = 0
+            return True
+        return (
+            self._count <= self.lane.pipeline_max
+            and self.taken_bytes <= self.lane.taken_max_bytes
+        )
+
     def feed(self, bytes data):
         """Run the commands completed by `data`, or queue them behind what blocks."""
+        self._feed(data)
+
+    cdef int _feed(self, bytes data) except -1:
         cdef RequestScanner scanner = self.scanner
         if self.closing:
             scanner.feed(data)
-            return
+            return 0
         if self.blocked or self.backlog:
             self.backlog.extend(scanner.feed(data))
             self.wake()
@@ -294,11 +346,12 @@ cdef class ClientPipe(FastWaiter):
                 scanner.finish()
         if scanner.error is not None and not self.closing:
             self.on_protocol_error()
+        return 0
 
     cdef int _run(self) except -1:
         cdef RequestScanner scanner = self.scanner
         cdef double now = self.clock()
-        cdef bint fast = self._is_fast(), may_hit = fast and self.can_hit(now)
+        cdef bint fast = self._is_fast(), may_hit = fast and self._may_hit(now)
         cdef int kind
         self.active_at = now
         self._fresh = False
@@ -322,7 +375,7 @@ cdef class ClientPipe(FastWaiter):
                 break
             self._fresh = False
             fast = self._is_fast()
-            may_hit = fast and self.can_hit(now)
+            may_hit = fast and self._may_hit(now)
         if self._hits:
             self._count_hits(now)
         return 0
@@ -363,12 +416,23 @@ cdef class ClientPipe(FastWaiter):
 
     def can_hit(self, double now):
         """Whether the same-tick L1 path is open (rule 3 of session.py, and the watermark)."""
+        return self.is_plain and self._may_hit(now)
+
+    @property
+    def is_plain(self):
+        """Rule 3 of session.py."""
         return (
-            self.lane.arena is not None
-            and not self.opaque_in_flight
+            not self.opaque_in_flight
             and self.pin is None
             and self.authenticated
             and self.reply_mode == "on"
+        )
+
+    cdef bint _may_hit(self, double now) except -1:
+        """As `can_hit`, for a client that is fast."""
+        return (
+            self.lane.arena is not None
+            and not self.opaque_in_flight
             and self.lane._coherence.is_open(now)
         )
 
@@ -724,6 +788,11 @@ cdef class ClientPipe(FastWaiter):
         return 0
 
     cdef int deliver(self) except -1:
+        try:
+            if self._express():
+                return 0
+        except Exception:
+            pass  # this client's own trouble, found again where it can be dealt with
         self.wake()
         return 0
 
@@ -886,5 +955,5 @@ cdef long long _pttl(const char* frame) noexcept nogil:
     return -total if negative else total
 
 
-def _nothing():
+def _nothing(*_):
     pass

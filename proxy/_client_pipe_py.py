@@ -17,6 +17,7 @@ from tiers.resp import NULL2, NULL3, Request
 if TYPE_CHECKING:
     from .acl_rules import User
     from .commands import Command, CommandTable
+    from .config import LimitOptions
     from .pinned import Pinned
     from .stats import Stats
 
@@ -67,6 +68,7 @@ class Lane:
         clock: Callable[[], float],
         table: CommandTable,
         bounds_s: Sequence[float],
+        limits: LimitOptions,
     ) -> None:
         self.stack = stack
         self.stats = stats
@@ -110,6 +112,10 @@ class ClientPipe:
         self.mapped_in_flight = 0
         self.via: KeptUpstream | Upstream | None = None
         self.pin: Pinned | None = None
+        # output
+        self.express = False  # the connection allows `receive` to send by itself
+        self.send: Callable[[bytes], Any] = lambda data: None
+        self.taken_bytes = 0  # received since nothing was owed to the client
         self.wake: Callable[[], Any] = lambda: None
         self.spill: Callable[[], Any] = lambda: None
         self._slots: deque[ReplySlot] = deque()
@@ -134,6 +140,16 @@ class ClientPipe:
         raise NotImplementedError
 
     # Input
+
+    def receive(self, data: bytes) -> bool:
+        """`feed`, and send the replies if that is all there is to do.
+
+        False leaves output, flow control and ending to the connection, as this twin always does.
+        """
+        self.stats.bytes_in += len(data)
+        self.taken_bytes += len(data)
+        self.feed(data)
+        return False
 
     def feed(self, data: bytes) -> None:
         """Run the commands completed by `data`, or queue them behind what blocks."""
@@ -201,13 +217,16 @@ class ClientPipe:
     def can_hit(self, now: float) -> bool:
         """Whether the same-tick L1 path is open (rule 3 of session.py, and the watermark)."""
         l1 = self.stack.l1
+        return l1 is not None and self.is_plain and l1.coherence.is_open(now)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the state of this client lets L1 answer."""
         return (
-            l1 is not None
-            and not self.opaque_in_flight
+            not self.opaque_in_flight
             and self.pin is None
             and self.authenticated
             and self.reply_mode == "on"
-            and l1.coherence.is_open(now)
         )
 
     # Output

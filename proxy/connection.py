@@ -30,7 +30,7 @@ class Connection(asyncio.Protocol):
     """One client socket."""
 
     __slots__ = (
-        "_input_ended", "_limits", "_reading", "_stats", "_taken_bytes", "_terrace", "_transport",
+        "_input_ended", "_limits", "_reading", "_stats", "_terrace", "_transport",
         "_writable", "session",
     )  # fmt: skip
 
@@ -41,7 +41,6 @@ class Connection(asyncio.Protocol):
         self._reading = True
         self._writable = True
         self._input_ended = False
-        self._taken_bytes = 0  # received since nothing was owed to the client
         self._limits = terrace.config.limits
         self.session: Session | None = None
 
@@ -64,21 +63,31 @@ class Connection(asyncio.Protocol):
             transport.close()
             return
         session = self._terrace.open_session(peer, _address(transport.get_extra_info("sockname")))
+        session.send = transport.write
         session.wake = self._wake
         session.spill = self._flush
         session.on_close_request = self.abort
         self.session = session
+        self._set_express()
         self._terrace.attach(self)
+
+    def _set_express(self) -> None:
+        """Whether the session may send by itself: nothing of the flow is to be looked after."""
+        if self.session is not None:
+            self.session.express = (
+                self._reading
+                and self._writable
+                and not self._input_ended
+                and self._transport is not None
+            )
 
     def data_received(self, data: bytes) -> None:
         session = self.session
         if session is None:
             return
-        self._stats.bytes_in += len(data)
-        self._taken_bytes += len(data)
         try:
-            session.feed(data)
-            self._flush()
+            if not session.receive(data):
+                self._flush()
         except Exception:
             self._on_bug(session)
 
@@ -122,8 +131,8 @@ class Connection(asyncio.Protocol):
         limits = self._limits
         waiting = session.pending_commands
         if not waiting:
-            self._taken_bytes = 0
-        too_many_bytes = self._taken_bytes > limits.query_buffer_bytes
+            session.taken_bytes = 0
+        too_many_bytes = session.taken_bytes > limits.query_buffer_bytes
         too_much = too_many_bytes or waiting > limits.pipeline
         # A blocking command may wait forever, and with reading paused we would not see the
         # client go: an element popped for it would be lost.
@@ -133,11 +142,13 @@ class Connection(asyncio.Protocol):
             self.abort("it sent too much behind a blocking command")
         elif self._reading and too_much:
             self._reading = False
+            self._set_express()
             transport.pause_reading()
         elif not self._reading and (
             must_read or (waiting <= limits.pipeline // 2 and not too_many_bytes)
         ):
             self._reading = True
+            self._set_express()
             transport.resume_reading()
 
     # Output
@@ -164,10 +175,12 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._writable = False
+        self._set_express()
         self._terrace.output.begin(self)
 
     def resume_writing(self) -> None:
         self._writable = True
+        self._set_express()
         self._terrace.output.end(self)
 
     # Ending
@@ -181,10 +194,12 @@ class Connection(asyncio.Protocol):
         if self._transport is None or self._transport.get_extra_info("sslcontext") is not None:
             return False  # TLS has no half-closed connections
         self._input_ended = True
+        self._set_express()
         return True
 
     def abort(self, reason: str) -> None:
         transport, self._transport = self._transport, None
+        self._set_express()
         if transport is not None and self.session is not None:
             self._terrace.output.end(self)
             self._terrace.log_closed(self.session, reason)
@@ -205,6 +220,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
+        self._set_express()
         self._terrace.output.end(self)
         self._terrace.detach(self)
         if self.session is not None:

@@ -202,16 +202,6 @@ class Session(ClientPipe):
         self.user = self.terrace.acl.default
         self.set_authenticated(self.terrace.acl.is_open)
 
-    @property
-    def is_plain(self) -> bool:
-        """Whether the state of this client lets L1 answer (rule 3, but for the watermark)."""
-        return (
-            not self.opaque_in_flight
-            and self.pin is None
-            and self.authenticated
-            and self.reply_mode == "on"
-        )
-
     def get_suspect(self, key: bytes, variant: bytes) -> bytes | None:
         """An L1 entry to serve although Redis cannot be asked; None outside the window."""
         l1 = self.stack.l1

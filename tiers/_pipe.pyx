@@ -9,11 +9,10 @@ a ring: no object is made for such a request or for its reply.
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.ref cimport Py_DECREF, Py_INCREF, PyObject
 from libc.stdint cimport uint64_t
-from libc.stdio cimport snprintf
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcmp, memmove
 
-from tiers._buffer cimport Buffer, append, clear, reserve
+from tiers._buffer cimport Buffer, append, clear
 
 from ._pipe_py import DISCARD
 from .errors import ProtocolError
@@ -170,14 +169,19 @@ cdef class UpstreamPipe:
         return append(&self._out, data, size)
 
     cdef int write_pttl(self, const char* key, Py_ssize_t size) except -1:
-        if not self._out.size:
-            self.on_output()
-        reserve(&self._out, size + 48)
-        self._out.size += snprintf(
-            self._out.data + self._out.size, 46, "*2\r\n$4\r\nPTTL\r\n$%zd\r\n", size
-        )
+        cdef char digits[20]
+        cdef Py_ssize_t at = 20, left = size
+        while True:
+            at -= 1
+            digits[at] = 48 + left % 10
+            left //= 10
+            if not left:
+                break
+        self.write(b"*2\r\n$4\r\nPTTL\r\n$", 15)
+        append(&self._out, digits + at, 20 - at)
+        append(&self._out, b"\r\n", 2)
         append(&self._out, key, size)
-        return append(&self._out, "\r\n", 2)
+        return append(&self._out, b"\r\n", 2)
 
     cdef int keep(self, Pending* request, const char* data, Py_ssize_t size) except -1:
         """Bytes that will be needed when the newest request is answered."""

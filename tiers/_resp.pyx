@@ -66,6 +66,24 @@ cdef bint _integer(const char* text, Py_ssize_t size, long long* value) noexcept
     return True
 
 
+cdef inline Py_ssize_t _short(
+    const char* data, Py_ssize_t pos, Py_ssize_t size, long long* value
+) noexcept nogil:
+    """Where the line of a small canonical number at pos ends, CR and LF at hand; -1: look closer.
+
+    Nearly all headers are such; finding them does not need memchr.
+    """
+    cdef Py_ssize_t end = min(pos + 6, size - 1), i = pos
+    cdef long long total = 0
+    while i < end and 48 <= data[i] <= 57:
+        total = total * 10 + (data[i] - 48)
+        i += 1
+    if i == pos or i >= end or data[i] != CR or (data[pos] == b"0" and i > pos + 1):
+        return -1
+    value[0] = total
+    return i
+
+
 cdef class RequestScanner:
     """Bytes of one client in, complete commands out; see `_resp_py.RequestScanner`."""
 
@@ -167,6 +185,7 @@ cdef class RequestScanner:
         """Scan one command."""
         cdef const char* data = self._data
         cdef Py_ssize_t size = self._data_size, eol, end, length
+        cdef Py_ssize_t short_max = min(self.bulk_max_bytes, _PREAUTH_BULK)
         cdef long long count
         if self.error is not None:
             return NEED_MORE
@@ -178,15 +197,16 @@ cdef class RequestScanner:
                 return NEED_MORE
             if data[self._pos] != b"*":
                 return self._scan_inline()
-            eol = _find(data, self._pos, size, CR)
-            if eol < 0 or eol + 2 > size:
-                if size - self._pos > _INLINE_MAX:
-                    self.error = "too big mbulk count string"
-                return NEED_MORE
-            if (
-                not _integer(data + self._pos + 1, eol - self._pos - 1, &count)
-                or count > self.multibulk_max
-            ):
+            eol = _short(data, self._pos + 1, size, &count)
+            if eol < 0:
+                eol = _find(data, self._pos, size, CR)
+                if eol < 0 or eol + 2 > size:
+                    if size - self._pos > _INLINE_MAX:
+                        self.error = "too big mbulk count string"
+                    return NEED_MORE
+                if not _integer(data + self._pos + 1, eol - self._pos - 1, &count):
+                    count = self.multibulk_max + 1
+            if count > self.multibulk_max:
                 self.error = "invalid multibulk length"
                 return NEED_MORE
             if count > _PREAUTH_MULTIBULK and not self.authenticated:
@@ -201,11 +221,17 @@ cdef class RequestScanner:
         if size - self._start < self._need:
             return NEED_MORE
         while self._left:
-            eol = _find(data, self._pos, size, CR)
-            length = self._checked_length(eol)
-            if length < 0:
-                self._need = 0
-                return NEED_MORE
+            eol = -1
+            if self._pos < size and data[self._pos] == b"$":
+                eol = _short(data, self._pos + 1, size, &count)
+            if eol >= 0 and count <= short_max:
+                length = count
+            else:
+                eol = _find(data, self._pos, size, CR)
+                length = self._checked_length(eol)
+                if length < 0:
+                    self._need = 0
+                    return NEED_MORE
             end = eol + 2 + length
             if end + 2 > size:
                 self._need = end + 2 - self._start
@@ -341,14 +367,18 @@ cdef class ReplyScanner:
             if outstanding == 0:
                 outstanding = 1
             kind = <unsigned char>data[pos]
-            eol = _eol(data, pos, size)
+            eol = _short(data, pos + 1, size, &count)
+            if eol < 0 or data[eol + 1] != LF:
+                count = -1
+                eol = _eol(data, pos, size)
             if eol < 0:
                 if size - pos > _LINE_MAX_BYTES:
                     raise ProtocolError("a line without end in a reply from Redis")
                 self._need = 0
                 break
             if kind == b"$" or kind == b"!" or kind == b"=":
-                count = _header(data, pos, eol)
+                if count < 0:
+                    count = _header(data, pos, eol)
                 count = eol + 2 if count < 0 else eol + 4 + count
                 if count > size:
                     self._need = count - self._start
@@ -362,7 +392,8 @@ cdef class ReplyScanner:
                 pos = eol + 2
                 outstanding -= 1
             elif kind == b"*" or kind == b"~" or kind == b">" or kind == b"%" or kind == b"|":
-                count = max(0, _header(data, pos, eol))
+                if count < 0:
+                    count = max(0, _header(data, pos, eol))
                 if kind == b"%" or kind == b"|":
                     count *= 2
                 if kind == b">" and pos != self._start:

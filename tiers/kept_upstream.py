@@ -66,6 +66,7 @@ class KeptUpstream:
         self.connected = asyncio.Event()
         self.reconnects = 0
         self.server: dict[bytes, Any] = {}  # what HELLO 3 said about the server
+        self.on_switch: Callable[[], None] = lambda: None  # another `upstream` serves from now on
         self.upstream = self._new()
         self.send = self.upstream.send
 
@@ -166,6 +167,7 @@ class KeptUpstream:
         else:
             self.upstream = upstream
             self.send = upstream.send
+            self.on_switch()
             upstream.ready = True
             self.connected.set()
             if self._on_ready is not None:

@@ -154,7 +154,7 @@ class L2Redis:
 
     async def start(self) -> None:
         """Start connecting; returns at once, whether Redis is there or not."""
-        for kept in self._kept():
+        for kept in self.shared:
             self._tasks.start(kept.name, kept.keep())
         self._tasks.start("ticker", self._tick())
 
@@ -162,7 +162,7 @@ class L2Redis:
         """Wait until Redis answers, at most `timeout_s`; whether it does."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
-                for kept in self._kept():
+                for kept in self.shared:
                     await kept.connected.wait()
         return self.ready
 
@@ -170,7 +170,9 @@ class L2Redis:
         await self._tasks.close()
         self.pins.close()
 
-    def _kept(self) -> list[KeptUpstream]:
+    @property
+    def shared(self) -> list[KeptUpstream]:
+        """The shared connections."""
         return [*self.plain.values(), *([self.tracked] if self.tracked else [])]
 
     @property
@@ -196,10 +198,10 @@ class L2Redis:
         while True:
             await asyncio.sleep(TICK_S)
             now = self.clock()
-            for kept in self._kept():
+            for kept in self.shared:
                 kept.watch(now)
             self.pins.watch(now)
-            self._note_stall(any(kept.is_stalled(now, STALL_S) for kept in self._kept()))
+            self._note_stall(any(kept.is_stalled(now, STALL_S) for kept in self.shared))
 
     def _note_stall(self, stalled: bool) -> None:
         if stalled != self.stalled:
@@ -211,11 +213,11 @@ class L2Redis:
                 log.info("%s answers in time again", NAME)
 
     def _on_unreachable(self, reason: str) -> None:
-        for kept in self._kept():
+        for kept in self.shared:
             kept.on_unreachable(reason)
 
     def _on_reachable(self) -> None:
-        for kept in self._kept():
+        for kept in self.shared:
             kept.retry()
 
     def want_l1(self, now: float, space: Namespace | None = None) -> None:
