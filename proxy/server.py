@@ -58,7 +58,9 @@ class Terrace:
             config.l2, l1=config.l1, l3=config.l3, namespaces=config.namespace, clock=clock
         )
         self.commands = ServerCommands(self.stack.l2)
-        self.lane = Lane(self.stack, self._stats, clock, self.commands.table, BUCKETS_S, config.limits)
+        self.lane = Lane(
+            self.stack, self._stats, clock, self.commands.table, BUCKETS_S, config.limits
+        )
         self.commands.table.followers.append(self.lane.follow)
         self.dispatch = dispatch
         self.started_at = clock()
