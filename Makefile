@@ -43,7 +43,8 @@ build: $(BUILT)  ## build the compiled core in place (without a C compiler the P
 
 # The install has built it; this builds it again when a source has changed.
 $(BUILT): $(STAMP) $(wildcard tiers/*.pyx tiers/*.pxd tiers/*.h proxy/*.pyx proxy/*.pxd proxy/*.h)
-	@$(SETUP) build_ext --inplace || echo "the compiled core was not built again: make venv EXTRAS=build,…" >&2
+	@if ! test -e $@ || test -n "$$(find $^ -newer $@)"; then $(SETUP) build_ext --inplace \
+	    || echo "the compiled core was not built again: make venv EXTRAS=build,…" >&2; fi
 	@touch $@
 
 run: $(BUILT)  ## Redis, PostgreSQL with sample data, and Terrace on 127.0.0.1:7379
