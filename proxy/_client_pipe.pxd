@@ -50,6 +50,7 @@ cdef class Lane:
     cdef bint _stale  # the connections may have been replaced
     cdef Py_ssize_t max_value_bytes
     cdef double max_age_s, ping_after_s
+    cdef bint refreshes  # keys in L1 are read again after a write
     cdef double sample_at  # from then on a hit is noted
     # Upstreams, as of the last `refresh`
     cdef object tracked, plain2, plain3
@@ -115,6 +116,7 @@ cdef class ClientPipe(FastWaiter):
     cdef _want_l1(self, double now)
     cdef _look(self)
     cdef bint _knows_mapped(self, Row* row) except -1
+    cdef bint _would_hit(self, Row* row, double now) except -1
     cdef _cut(self)
     cdef bint _is_fast(self) except -1
     cdef bint _may_hit(self, double now) except -1

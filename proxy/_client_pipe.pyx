@@ -71,6 +71,7 @@ cdef class Lane:
             self.arena = self._l1.arena
             self.max_value_bytes = self._l1.options.max_value_bytes
             self.max_age_s = self._l1.options.max_age_s
+            self.refreshes = self._l1.options.refresh_on_write
             self.ping_after_s = self._coherence.max_staleness_s / 3
         self._prefixes = list(stack.special_prefixes)
         self._bound_count = len(bounds_s)
@@ -594,6 +595,8 @@ cdef class ClientPipe(FastWaiter):
         self._look()
         if self.lane._prefixes and self._knows_mapped(row):
             return False
+        if self.lane.refreshes and self._would_hit(row, now):
+            return False  # Python reads it again afterwards
         pipe = self._route(row, True)
         if pipe is None or not pipe.has_room():
             return False
@@ -609,6 +612,24 @@ cdef class ClientPipe(FastWaiter):
             pipe.keep(request, key, key_size)
             i += row.step
         return True
+
+    cdef bint _would_hit(self, Row* row, double now) except -1:
+        """Whether GET of one of the keys would be a hit."""
+        cdef RequestScanner scanner = self.scanner
+        cdef Arena arena = self.lane.arena
+        cdef const char* key
+        cdef Py_ssize_t i, end = row.last if row.last >= 0 else scanner.argc + row.last
+        i = row.first
+        while i <= end and i < scanner.argc:
+            key = scanner.base + scanner.at[i]
+            if arena.get_into(
+                arena.hash_key(key, scanner.length[i]), key, scanner.length[i],
+                PyBytes_AS_STRING(self.get_variant), PyBytes_GET_SIZE(self.get_variant),
+                now, NULL, 0,
+            ) >= 0:
+                return True
+            i += row.step
+        return False
 
     cdef UpstreamPipe _route(self, Row* row, bint tracked):
         """The connection for this command, as `dispatch.route`; None leaves it to Python."""

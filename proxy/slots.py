@@ -48,10 +48,10 @@ class WriteSlot(Slot):
     """A write with known keys: no hit and no fill for them until its reply is parsed.
 
     Where strict keys are written (`strict_s`, the largest bound among them), the reply is
-    held until no Terrace can serve what they were.
+    held until no Terrace can serve what they were. `hot` keys are read into L1 again.
     """
 
-    __slots__ = ("coherence", "keys", "strict_s")
+    __slots__ = ("coherence", "db", "hot", "keys", "strict_s")
 
     def __init__(
         self, session: Session, rule: str, keys: list[bytes], coherence: Coherence | None
@@ -60,12 +60,16 @@ class WriteSlot(Slot):
         self.keys = keys
         self.coherence = coherence
         self.strict_s = session.stack.namespaces.strict_s(keys)
+        self.db = session.db
+        self.hot = session.stack.hot(keys, session.db)
         if coherence is not None:
             coherence.begin_write(keys)
 
     def on_reply(self, reply: bytes, sent_at: float) -> None:
         if self.coherence is not None:
             self.coherence.end_write(self.keys)
+        if self.hot:
+            self.session.stack.refill(self.hot, self.db)
         self.settle(to_resp2(reply, self.rule) if self.rule else reply)
 
     def settle(self, reply: bytes) -> None:

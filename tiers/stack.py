@@ -37,6 +37,7 @@ from .l3_postgres import L3Postgres
 from .leases import EPOCHS, Leases
 from .namespaces import Namespaces
 from .options import L1Options, L2Options, L3Options, NamespaceOptions
+from .refill import hot, refill
 from .resp import NULL3, decode, pack
 from .store import BLIND, NOT_STORED, Footing, Store
 from .store_keys import Mapped
@@ -140,6 +141,16 @@ class TieredCache:
             self._start_watches(self.l1.options)
         if self.l3 is not None:
             await self.l3.start()
+
+    def hot(self, keys: Iterable[bytes], db: int) -> list[bytes]:
+        """Those of the keys to `refill` after their write, where that is wished."""
+        if self.l1 is None or not self.l1.options.refresh_on_write:
+            return []
+        return hot(self.l1, keys, db, self.clock())
+
+    def refill(self, keys: Iterable[bytes], db: int) -> None:
+        if self.l1 is not None and self.l2.tracked is not None:
+            refill(self.l1, self.l2.tracked, keys, db)
 
     def _start_watches(self, l1: L1Options) -> None:
         """What works beside L1, at its own pace."""

@@ -1,0 +1,52 @@
+"""Refresh on write: a key that was hot is read again as soon as its write is acknowledged.
+
+An ordinary tracked read, under an ordinary token: the written value itself is never
+stored, because Redis tracks a key for us only when we read it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from .kept_upstream import KeptUpstream
+from .l1_memory import TTL_ABSENT, L1Memory, get_variant
+from .resp import pack
+
+
+class Refill:
+    """Waits for [PTTL k][GET k] on behalf of nobody."""
+
+    __slots__ = ("_db", "_epoch", "_key", "_l1", "_pttl_ms", "_token")
+
+    def __init__(self, l1: L1Memory, key: bytes, db: int) -> None:
+        self._l1, self._key, self._db = l1, key, db
+        self._token = l1.coherence.begin_fill(key)
+        self._epoch = l1.arena.epoch
+        self._pttl_ms: int | None = None
+
+    def on_reply(self, reply: bytes, sent_at: float) -> None:
+        if self._pttl_ms is None:
+            self._pttl_ms = int(reply[1:-2]) if reply[:1] == b":" else TTL_ABSENT
+        elif self._pttl_ms != TTL_ABSENT:  # a mapped key may be absent here only
+            self._l1.commit(
+                self._key, get_variant(self._db), reply, self._token, self._epoch, sent_at,
+                self._pttl_ms,
+            )  # fmt: skip
+
+    def on_lost(self, reason: str, sent: bool) -> None:
+        pass
+
+
+def hot(l1: L1Memory, keys: Iterable[bytes], db: int, now: float) -> list[bytes]:
+    """Those of the keys whose GET would be a hit now: to be asked before their write begins."""
+    return [key for key in keys if l1.hit(key, get_variant(db), now) is not None]
+
+
+def refill(l1: L1Memory, tracked: KeptUpstream, keys: Iterable[bytes], db: int) -> None:
+    """Read the keys into L1 again; to be called when their write has ended."""
+    if not tracked.ready:
+        return
+    for key in keys:
+        read = Refill(l1, key, db)
+        tracked.send(pack([b"PTTL", key]), read, db)
+        tracked.send(pack([b"GET", key]), read, db)
