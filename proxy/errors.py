@@ -81,7 +81,7 @@ def load_failed(reason: str) -> bytes:
 
 
 def store_failed(reason: str) -> bytes:
-    return error(f"ERR terrace: L3 (postgres) is unavailable: {reason}; the command was not sent")
+    return error(f"ERR terrace: L3 (postgres) cannot store: {reason}; the command was not sent")
 
 
 def not_storable(name: str) -> bytes:
