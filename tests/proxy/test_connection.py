@@ -37,6 +37,15 @@ class UnreadWire(Wire):
         return sum(self.sizes)
 
 
+class CountingWire(Wire):
+    def __init__(self) -> None:
+        super().__init__()
+        self.writes: list[bytes] = []
+
+    def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
+        self.writes.append(bytes(data))
+
+
 def attach(play: Play, wire: Wire) -> Connection:
     play.terrace._loop = cast(Any, play.loop)
     connection = Connection(play.terrace)
@@ -119,3 +128,16 @@ def test_hits_in_portions_arrive_whole_and_in_order(play: Play) -> None:
     ordered = command("GET", "big") * 20 + command("ECHO", "half") + command("GET", "big") * 20
     connection.data_received(ordered)
     assert sent(wire) == value * 20 + bulk("half") + value * 20
+
+
+def test_replies_of_one_tick_leave_in_one_write(play: Play) -> None:
+    """Hits, forwarded replies and local ones together (rule 11)."""
+    wire = CountingWire()
+    connection = attach(play, wire)
+    play.cache("k", bulk("v"))
+    connection.data_received(command("GET", "k") * 3 + PING)
+    connection.data_received(command("TTL", "a") + command("TTL", "b") + PING)
+    assert wire.writes == [bulk("v") * 3 + PONG]
+    play.plain2 << command("TTL", "a") + command("TTL", "b")
+    play.plain2 >> integer(1) + integer(2)
+    assert wire.writes[1:] == [integer(1) + integer(2) + PONG]

@@ -20,7 +20,7 @@ from tiers.kept_upstream import KeptUpstream
 from tiers.options import L2Options
 from tiers.resp import error, pack, simple
 from tiers.tasks import TaskSet
-from tiers.upstream import Endpoint, Upstream
+from tiers.upstream import TCP_KEEPALIVE_S, TCP_USER_TIMEOUT_MS, Endpoint, Upstream
 
 SECRET = "hunter2-%40"
 PING = pack([b"PING"])
@@ -356,6 +356,96 @@ async def test_an_idle_connection_is_probed_and_a_half_open_one_found_out() -> N
         kept.upstream.watch(kept.upstream.upstream.pipe.last_sent_at + 1.1)
         assert kept.story == ["ready", "down"]
         await kept.connected()
+
+
+async def test_bytes_that_complete_no_reply_do_not_put_the_deadline_off() -> None:
+    """Deadlines are per request, not per activity of the connection (rule 14)."""
+    async with scripted_redis() as server, Kept(server, deadline_s=0.5) as kept:
+        await kept.connected()
+        server.answer = lambda args: b"$1000\r\n" if args[0] == b"GET" else usual(args)
+        waiter = Waits()
+        kept.upstream.send(pack([b"GET", b"k"]), waiter)
+        await server.wait_received(b"GET", b"k")
+        began = kept.upstream.upstream.pipe.last_sent_at
+        for tenths in (1, 2, 3, 4):
+            server.say(b"a trickle")
+            kept.upstream.watch(began + tenths / 10)
+            assert not waiter.losses
+        server.answer = usual
+        kept.upstream.watch(began + 0.6)
+        assert waiter.losses == [("no reply within 0.5 s", True)]
+        await kept.connected()
+
+
+async def test_a_later_request_does_not_put_the_deadline_of_an_earlier_one_off() -> None:
+    """Rule 14, with other requests instead of bytes."""
+    async with scripted_redis() as server, Kept(server, deadline_s=0.5) as kept:
+        await kept.connected()
+        server.answer = lambda args: None if args[0] == b"GET" else usual(args)
+        first, second = Waits(), Waits()
+        kept.upstream.send(pack([b"GET", b"k"]), first)
+        await server.wait_received(b"GET", b"k")
+        began = kept.upstream.upstream.pipe.last_sent_at
+        kept.upstream.send(pack([b"TTL", b"k"]), second)
+        await server.wait_received(b"TTL", b"k")
+        kept.upstream.watch(began + 0.5001)
+        assert [loss[0] for loss in first.losses] == ["no reply within 0.5 s"]
+
+
+async def test_error_replies_are_no_fault_of_the_connection() -> None:
+    """A data error moves nothing (rule 15)."""
+    async with scripted_redis() as server, Kept(server) as kept:
+        await kept.connected()
+        wrong = error("WRONGTYPE Operation against a key holding the wrong kind of value")
+        server.answer = lambda args: wrong if args[0] == b"GET" else usual(args)
+        waiters = [Waits() for _ in range(500)]
+        for waiter in waiters:
+            kept.upstream.send(pack([b"GET", b"k"]), waiter)
+        await waiters[-1].wait()
+        assert {waiter.replies[0][0] for waiter in waiters} == {wrong}
+        assert kept.upstream.ready
+        assert kept.story == ["ready"]
+
+
+async def test_dead_peers_are_found_by_the_kernel_too() -> None:
+    """Rule 12: probes of an idle connection, and a bound on what was sent and not acknowledged."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    listener.settimeout(WAIT_S)
+    upstream = Upstream(time.monotonic)
+    try:
+        port = listener.getsockname()[1]
+        await upstream.open(Endpoint.from_url(f"redis://127.0.0.1:{port}"), [], 2.0)
+        assert upstream._transport is not None
+        sock = upstream._transport.get_extra_info("socket")
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == TCP_KEEPALIVE_S
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == TCP_USER_TIMEOUT_MS
+    finally:
+        upstream.abort("test over")
+        listener.close()
+
+
+async def test_every_attempt_looks_the_name_up_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rule 12: after a failover the name leads elsewhere."""
+    loop = asyncio.get_running_loop()
+    first, second = (socket.create_server(("127.0.0.1", 0)) for _ in range(2))
+    ports = [first.getsockname()[1], second.getsockname()[1]]
+    asked: list[str] = []
+
+    async def lookup(host: str, port: int, **rest: object) -> list[tuple[object, ...]]:
+        asked.append(host)
+        address = ("127.0.0.1", ports[min(len(asked), 2) - 1])
+        return [(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", address)]
+
+    monkeypatch.setattr(loop, "getaddrinfo", lookup)
+    first.close()  # nobody listens there any more
+    second.setblocking(False)
+    async with scripted_redis() as server, Kept(server, "redis://redis.example:6379"):
+        peer, _ = await asyncio.wait_for(loop.sock_accept(second), WAIT_S)
+        peer.close()
+    second.close()
+    assert set(asked) == {"redis.example"}
+    assert len(asked) >= 2
 
 
 async def test_nothing_shows_a_password(caplog: pytest.LogCaptureFixture) -> None:

@@ -1,0 +1,52 @@
+"""Which failures of a load open the breaker: those of the server, never those of the data."""
+
+from __future__ import annotations
+
+import psycopg
+import pytest
+
+from tests.tiers.postgres_fixture import Database, database, postgres
+from tiers import TierUnavailable
+from tiers.l3_connection import Connection
+from tiers.l3_pool import LoadPool
+from tiers.options import L3Options
+
+__all__ = ["database", "postgres"]
+
+
+async def test_an_error_of_the_data_is_none_of_the_server(database: Database) -> None:
+    """Rule 15: the next load finds the breaker closed."""
+    pool = LoadPool(L3Options(dsn=database.dsn), lambda: 0.0)
+
+    async def divide(connection: Connection) -> None:
+        await connection.execute("SELECT 1 / 0")
+
+    async def ask(connection: Connection) -> object:
+        return await (await connection.execute("SELECT 1")).fetchone()
+
+    await pool.open()
+    try:
+        for _ in range(20):
+            with pytest.raises(psycopg.DataError):
+                await pool.run(divide)
+            assert pool.breaker_state == "closed"
+        assert await pool.run(ask) is not None
+    finally:
+        await pool.close()
+
+
+async def test_a_server_that_is_not_there_opens_it() -> None:
+    pool = LoadPool(
+        L3Options(dsn="host=/nonexistent connect_timeout=1", deadline_s=0.2), lambda: 0.0
+    )
+
+    async def never(connection: Connection) -> None:
+        raise AssertionError("there is no server")
+
+    await pool.open()
+    try:
+        with pytest.raises(TierUnavailable):
+            await pool.run(never)
+        assert pool.breaker_state.startswith("open: ")
+    finally:
+        await pool.close()
