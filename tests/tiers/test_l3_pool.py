@@ -7,6 +7,7 @@ import pytest
 
 from tests.tiers.postgres_fixture import Database, database, postgres
 from tiers import TierUnavailable
+from tiers.breaker import State
 from tiers.l3_connection import Connection
 from tiers.l3_pool import LoadPool
 from tiers.options import L3Options
@@ -29,7 +30,7 @@ async def test_an_error_of_the_data_is_none_of_the_server(database: Database) ->
         for _ in range(20):
             with pytest.raises(psycopg.DataError):
                 await pool.run(divide)
-            assert pool.breaker_state == "closed"
+            assert pool.breaker.state is State.CLOSED
         assert await pool.run(ask) is not None
     finally:
         await pool.close()
@@ -45,8 +46,9 @@ async def test_a_server_that_is_not_there_opens_it() -> None:
 
     await pool.open()
     try:
-        with pytest.raises(TierUnavailable):
-            await pool.run(never)
-        assert pool.breaker_state.startswith("open: ")
+        for _ in range(3):  # a timeout may be the fault of one request, three are not
+            with pytest.raises(TierUnavailable):
+                await pool.run(never)
+        assert pool.breaker.state is State.OPEN
     finally:
         await pool.close()
