@@ -299,6 +299,12 @@ ROWS = (
         summary="Refresh a materialized view now and invalidate exactly what changed",
     ),
     Command("TIER.STATS", 1, Kind.OWN, summary="Counters of all tiers"),
+    Command(
+        "TIER.VIEWS",
+        1,
+        Kind.OWN,
+        summary="Each mapped view: rows, last refresh, duration, changed keys, lag, next refresh",
+    ),
 )
 
 TABLE = CommandTable(ROWS)

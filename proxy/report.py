@@ -91,6 +91,7 @@ def tier_figures(terrace: Terrace) -> dict[str, str]:
             "l3_negative_entries": counts.negative_entries,
             "l3_refreshes": counts.refreshes,
             "l3_refresh_failures": counts.refresh_failures,
+            "l3_foreign_refreshes": counts.foreign_refreshes,
             "l3_is_refresher": int(counts.is_leader),
         }
     return {name: str(value).replace("\n", " ") for name, value in figures.items()}

@@ -53,6 +53,7 @@ from .store_keys import Mapped, StoreMapping, StoreMappings
 from .tasks import TaskSet
 from .tls import CertificateError, authorities_problem, key_pair_problems
 from .upstream import Upstream, set_keepalive
+from .view_status import ViewStatus
 from .views import Mappings, ViewMapping
 
 __all__ = [
@@ -103,6 +104,7 @@ __all__ = [
     "Value",
     "ViewMapping",
     "ViewOptions",
+    "ViewStatus",
     "WritableTier",
     "authorities_problem",
     "check_l2",

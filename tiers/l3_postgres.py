@@ -44,6 +44,7 @@ from .refresh_log import RefreshLog
 from .refresher import Publish, Refresher
 from .store_keys import StoreMappings
 from .tasks import TaskSet
+from .view_status import ViewStatus, ViewStatuses
 from .views import Mappings, ViewMapping
 
 log = logging.getLogger("terrace.l3")
@@ -70,6 +71,8 @@ class L3Statistics:
     negative_entries: int
     refreshes: int
     refresh_failures: int
+    foreign_refreshes: int  # by somebody else, noticed
+    foreign_looks: int  # how often it was looked for them
     is_leader: bool
     pool_size: int
     pool_idle: int
@@ -118,6 +121,7 @@ class L3Postgres:
             on_change=self._on_change,
             on_key=self._on_key,
         )
+        self._statuses = ViewStatuses(options.schema_name)
         self._ready = asyncio.Event()
         self._refreshing = False
         self._creation: asyncio.Task[None] | None = None
@@ -329,6 +333,25 @@ class L3Postgres:
         except psycopg.Error as error:
             raise TierUnavailable(NAME, describe(error, self.options)) from None
 
+    async def views(self) -> list[ViewStatus]:
+        """How the mapped views stand with their refreshes. Raises TierUnavailable."""
+        if not self.ready:
+            raise TierUnavailable(NAME, self._state)
+
+        async def read(connection: Connection) -> list[ViewStatus]:
+            return await self._statuses.read(
+                connection,
+                tuple(self.mappings),
+                self._binder.refreshable,
+                self._binder.problems,
+                self.current_epoch,
+            )
+
+        try:
+            return await self._pool.run(read)
+        except psycopg.Error as error:
+            raise TierUnavailable(NAME, describe(error, self.options)) from None
+
     def statistics(self) -> L3Statistics:
         pool = self._pool.statistics()
         return L3Statistics(
@@ -340,6 +363,8 @@ class L3Postgres:
             negative_entries=len(self._negatives),
             refreshes=self._refresher.refreshes,
             refresh_failures=self._refresher.failures,
+            foreign_refreshes=self._refresher.foreign_refreshes,
+            foreign_looks=self._refresher.foreign_looks,
             is_leader=self._refresher.is_leader,
             pool_size=pool.get("pool_size", 0),
             pool_idle=pool.get("pool_available", 0),

@@ -22,6 +22,7 @@ from .l3_sql import identifier, joined, render, verbatim
 from .l3_store import TABLES as STORE_TABLES
 from .l3_types import KEY_TYPES
 from .options import L3Options
+from .refresh_records import TABLE as REFRESHES_TABLE
 from .views import ViewMapping
 
 log = logging.getLogger("terrace.l3")
@@ -40,6 +41,7 @@ _TABLES: Mapping[str, tuple[LiteralString, ...]] = {
             query text  -- what Terrace created the view from; NULL if it did not
         )""",
     ),
+    "refreshes": REFRESHES_TABLE,
     "refresh_log": (
         """
         CREATE TABLE {schema}.refresh_log (

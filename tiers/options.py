@@ -172,7 +172,8 @@ class ViewOptions(Options):
     negative_ttl_s: Seconds = 5.0
     """How long the absence of a row is remembered."""
     refresh: str = "manual"
-    """"manual", or how often to refresh the view, like "60s"."""
+    """"manual", how often to refresh the view, like "60s", or "auto": as often as it pays, from the
+    time a refresh takes and the number of keys it finds changed."""
     on_delete: Literal["reload", "tombstone"] = "reload"
     """After DEL of a mapped key: "reload" it at the next read, or keep it absent ("tombstone")."""
     scan: bool = True
@@ -207,6 +208,9 @@ class L3Options(Options):
     """What a read of a mapped key answers when L3 is down: an error, or as if absent."""
     schema_name: str = Field(default="terrace", alias="schema")
     """PostgreSQL schema of Terrace's own tables."""
+    watch_s: Seconds = 2.0
+    """How often to look whether somebody else refreshed a view; then all of its keys that are in
+    Redis are loaded again. 0: never."""
     view: tuple[ViewOptions, ...] = ()
     """The mappings, one [[l3.view]] table each."""
     store: tuple[StoreOptions, ...] = ()

@@ -6,13 +6,11 @@ or updated by it carries this transaction's id (xmin); a deleted one is among th
 before but not among those after. No savepoint may surround the refresh, since its
 rows would carry the savepoint's id.
 
-What this relies on: nobody else refreshes the view. The changed keys of somebody
-else's refresh are not seen by anyone; entries then live until their ttl.
+Refreshes by somebody else are noticed by `foreign_refresh`, which cannot tell the keys.
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -22,14 +20,16 @@ from . import notices
 from .l3_connection import Connection
 from .l3_rows import BoundView
 from .l3_sql import identifier, joined, render
+from .refresh_diagnosis import Poison, PoisonProbe
 from .refresh_log import RefreshLog
-
-log = logging.getLogger("terrace.refresh")
+from .refresh_records import RefreshRecords
+from .refresh_schedule import Pace
 
 # Above this, "any key of the view" is cheaper for everybody: 20,000 keys are already some
 # 400 kB in the log, 50 notifications to each proxy, and tens of ms of UNLINK in Redis.
 MAX_CHANGED_KEYS = 20_000
 LOCK_TIMEOUT_MS = 60_000  # a refresh that cannot start says so, rather than wait unseen
+FIRST_ELAPSED_S = 60.0  # the time in which the first refresh's changes are taken to have come
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,15 +39,44 @@ class RefreshResult:
     changed: tuple[bytes, ...] | None  # None: too many to name, or the first population
     duration_s: float
     published: bool = True  # False: Redis was not told yet; the refresher will
+    pace: Pace | None = None
+    poison: Poison | None = None  # when it was looked for
+
+
+async def lock_view(connection: Connection, view: BoundView) -> None:
+    """To the end of the transaction: two refreshes of a view never overlap, whoever asked."""
+    await connection.execute(f"SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}")
+    lock = "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))"
+    await connection.execute(lock, (f"terrace refresh {view.oid}",))
+
+
+async def announce(
+    connection: Connection,
+    refresh_log: RefreshLog,
+    channel: str,
+    view: str,
+    keys: list[bytes] | None,
+) -> int:
+    """Log a change and notify all proxies when the transaction commits; the view's epoch."""
+    texts = None if keys is None else [key.decode() for key in keys]
+    epoch = await refresh_log.append(connection, view, texts)
+    if texts is None or texts:
+        payloads = notices.refresh_payloads(view, epoch, texts)
+        notify = "SELECT pg_notify(%s, payload) FROM unnest(%s::text[]) AS payload"
+        await connection.execute(notify, (channel, payloads))
+    return epoch
 
 
 class ViewRefresh:
     """The refresh transaction of one view."""
 
-    def __init__(self, view: BoundView, refresh_log: RefreshLog, channel: str) -> None:
+    def __init__(
+        self, view: BoundView, refresh_log: RefreshLog, records: RefreshRecords, channel: str
+    ) -> None:
         self.mapping = view.mapping
         self._view = view
         self._log = refresh_log
+        self._records = records
         self._channel = channel
         columns = view.mapping.columns
         self._refresh = render("REFRESH MATERIALIZED VIEW {view}", view=view.relation)
@@ -71,48 +100,44 @@ class ViewRefresh:
             same=joined(" AND ", [*same]),
         )
 
-    async def run(self, connection: Connection, clock: Callable[[], float]) -> RefreshResult:
+    async def run(
+        self, connection: Connection, clock: Callable[[], float], *, diagnose: bool = False
+    ) -> RefreshResult:
         """Refresh and commit. The caller publishes. Raises psycopg.Error.
 
         The connection must be in autocommit mode and not be used by anybody else.
         """
-        started_at = clock()
         name = self.mapping.name
+        poison = None
         async with connection.transaction():
-            await connection.execute(f"SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}")
-            # Two refreshes of one view never overlap, whoever asked for them.
-            lock = "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))"
-            await connection.execute(lock, (f"terrace refresh {self._view.oid}",))
-            populated = await self._is_populated(connection)
-            keys = await self._refresh_exactly(connection) if populated else None
-            if not populated:
+            await lock_view(connection, self._view)
+            started_at = clock()
+            written = await self._records.begin(connection, self._view)
+            past = (await self._records.paces(connection, [name])).get(name)
+            if await self._is_populated(connection):
+                probe = PoisonProbe(self._view) if diagnose else None
+                if probe is not None:
+                    await probe.before(connection)
+                keys = await self._refresh_exactly(connection)
+                if probe is not None:
+                    poison = await probe.after(connection)
+            else:
+                keys = None
                 await connection.execute(self._refresh, ())
-            texts = None if keys is None else [key.decode() for key in keys]
-            epoch = await self._log.append(connection, name, texts)
-            if keys is None or keys:
-                payloads = notices.refresh_payloads(name, epoch, texts)
-                notify = "SELECT pg_notify(%s, payload) FROM unnest(%s::text[]) AS payload"
-                await connection.execute(notify, (self._channel, payloads))
+            epoch = await announce(connection, self._log, self._channel, name, keys)
+            n_changed = MAX_CHANGED_KEYS if keys is None else len(keys)
+            duration_s = clock() - started_at
+            pace, elapsed_s = past or (Pace(duration_s, n_changed / FIRST_ELAPSED_S), None)
+            if elapsed_s is not None:
+                pace = pace.observed(n_changed, elapsed_s, duration_s)
+            await self._records.end(
+                connection, self._view, written,
+                duration_s=duration_s,
+                changed=None if keys is None else n_changed,
+                changes_per_s=pace.changes_per_s,
+            )  # fmt: skip
         changed = None if keys is None else tuple(keys)
-        return RefreshResult(name, epoch, changed, clock() - started_at)
-
-    async def has_null_in_unique_column(self, connection: Connection) -> str | None:
-        """A column of a unique index that holds NULL: the refresh rewrites such rows each time."""
-        query = (
-            "SELECT DISTINCT a.attname::text FROM pg_index i JOIN pg_attribute a"
-            " ON a.attrelid = i.indrelid AND a.attnum = ANY(i.indkey)"
-            " WHERE i.indrelid = %s AND i.indisunique AND i.indpred IS NULL AND i.indexprs IS NULL"
-        )
-        for (column,) in await (await connection.execute(query, (self._view.oid,))).fetchall():
-            probe = render(
-                "SELECT EXISTS (SELECT FROM {view} WHERE {column} IS NULL)",
-                view=self._view.relation,
-                column=identifier(column),
-            )
-            row = await (await connection.execute(probe, ())).fetchone()
-            if row and row[0]:
-                return str(column)
-        return None
+        return RefreshResult(name, epoch, changed, duration_s, pace=pace, poison=poison)
 
     async def _is_populated(self, connection: Connection) -> bool:
         query = "SELECT relispopulated FROM pg_class WHERE oid = %s"

@@ -19,17 +19,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from typing import TypeAlias
 
 import psycopg
 
 from .errors import MappingProblem, TierUnavailable
+from .foreign_refresh import ForeignRefreshes
 from .l3_connection import NAME, Connection, Connector, Deadline, describe
 from .l3_rows import BoundView
 from .refresh import RefreshResult, ViewRefresh
 from .refresh_log import Change, RefreshLog
+from .refresh_records import RefreshRecords
+from .refresh_schedule import Pace, Schedule
+from .refresh_warnings import RefreshWarnings
 from .views import ViewMapping
 
 log = logging.getLogger("terrace.refresh")
@@ -41,41 +47,14 @@ HEARTBEAT_S = 2.0  # how often the leader looks for rows that others left unappl
 HEARTBEAT_DEADLINE_S = 5.0
 TRIM_INTERVAL_S = 60.0
 BACKOFF_S = (0.25, 4.0)
-INTERVAL_JITTER = 0.1
+
+# A leader whose host is gone holds the lock until the server notices; in the middle of a
+# refresh it notices nothing unless told to look. Two probes a second apart decide.
+_NOTICE_A_DEAD_LEADER = (
+    "SET client_connection_check_interval = 1000; SET tcp_keepalives_idle = 1; "
+    "SET tcp_keepalives_interval = 1; SET tcp_keepalives_count = 2"
+)
 MAX_PUSHED_KEYS = 10_000  # waiting to be removed from Redis; above it, all keys of their views
-
-
-class Schedule:
-    """When each view is due next. No IO; time and chance are parameters."""
-
-    def __init__(self, clock: Callable[[], float], chance: Callable[[], float]) -> None:
-        self._clock = clock
-        self._chance = chance
-        self._due_at: dict[str, float] = {}
-
-    def __repr__(self) -> str:
-        return f"<Schedule {self._due_at}>"
-
-    def plan(self, view: str, interval_s: float, age_s: float = 0.0) -> None:
-        """Due one interval after its last refresh, `age_s` ago.
-
-        Jitter only ever shortens the wait: `refresh` is then the most time between two.
-        """
-        wait_s = interval_s * (1.0 - INTERVAL_JITTER * self._chance()) - age_s
-        self._due_at[view] = self._clock() + max(0.0, wait_s)
-
-    def is_planned(self, view: str) -> bool:
-        return view in self._due_at
-
-    def next_due(self) -> str | None:
-        """The view that has been due for longest, if any is."""
-        view = min(self._due_at, key=self._due_at.__getitem__, default=None)
-        return view if view is not None and self._due_at[view] <= self._clock() else None
-
-    def wait_s(self, at_most_s: float) -> float:
-        """How long until a view is due."""
-        earliest = min(self._due_at.values(), default=self._clock() + at_most_s)
-        return max(0.0, min(at_most_s, earliest - self._clock()))
 
 
 class Refresher:
@@ -94,6 +73,8 @@ class Refresher:
         self.is_leader = False
         self.refreshes = 0
         self.failures = 0
+        self.foreign_refreshes = 0  # by somebody else, noticed
+        self.foreign_looks = 0
         self._connector = connector
         self._options = connector.options
         self._log = refresh_log
@@ -104,7 +85,12 @@ class Refresher:
         self._wake = asyncio.Event()
         self._pushed: dict[str, tuple[ViewMapping, int, set[bytes] | None]] = {}
         self._trimmed_at = clock()
-        self._warned_of_null: set[str] = set()
+        self._watched_at = -math.inf
+        self._records = RefreshRecords(self._options.schema_name)
+        self._foreign = ForeignRefreshes(refresh_log, self._records, self._options.schema_name)
+        self._warnings = RefreshWarnings()
+        self._schedule = Schedule(clock, chance)
+        self._paces: dict[str, Pace] = {}
         self._last_trouble = ""
 
     def __repr__(self) -> str:
@@ -130,9 +116,7 @@ class Refresher:
                 await self._publish_result(connection, view.mapping, result)
             except TierUnavailable as error:
                 log.warning("view %s: refreshed, but %s; will be told later", result.view, error)
-                return RefreshResult(
-                    result.view, result.epoch, result.changed, result.duration_s, published=False
-                )
+                return replace(result, published=False)
         return result
 
     def push(self, mapping: ViewMapping, epoch: int, key: bytes) -> None:
@@ -186,20 +170,22 @@ class Refresher:
             await asyncio.sleep(CAMPAIGN_INTERVAL_S * (0.5 + self._chance()))
 
     async def _lead(self, connection: Connection) -> None:
-        schedule = Schedule(self._clock, self._chance)
+        self._schedule = schedule = Schedule(self._clock, self._chance)
+        await connection.execute(_NOTICE_A_DEAD_LEADER)
         while True:
             self._wake.clear()
             views = self._views()
+            await self._watch(connection, views)
             await self._publish_left_over(connection, views)
             await self._publish_pushed()
-            await self._plan(connection, schedule, views)
+            await self._plan(connection, views)
             self._last_trouble = ""
             due = schedule.next_due()
             if due is not None:
                 view = views.get(due)
                 if view is not None:
-                    await self._refresh_on_schedule(connection, view)
-                    schedule.plan(due, view.mapping.refresh_interval_s or HEARTBEAT_S)
+                    pace = await self._refresh_on_schedule(connection, view)
+                    await self._plan_next(connection, view.mapping, pace)
                 else:
                     schedule.plan(due, HEARTBEAT_S)
                 continue
@@ -207,10 +193,30 @@ class Refresher:
                 self._trimmed_at = self._clock()
                 await self._log.trim(connection)
             try:
-                async with asyncio.timeout(schedule.wait_s(HEARTBEAT_S)):
+                async with asyncio.timeout(schedule.wait_s(self._heartbeat_s)):
                     await self._wake.wait()
             except TimeoutError:
                 pass
+
+    @property
+    def _heartbeat_s(self) -> float:
+        watch_s = self._options.watch_s
+        return min(HEARTBEAT_S, watch_s) if watch_s else HEARTBEAT_S
+
+    async def _watch(self, connection: Connection, views: Mapping[str, BoundView]) -> None:
+        """Log what somebody else refreshed; it is published with what was left over."""
+        if not self._options.watch_s:
+            return
+        now = self._clock()
+        if now - self._watched_at < self._options.watch_s:
+            return
+        self._watched_at = now
+        with Deadline(connection, HEARTBEAT_DEADLINE_S):
+            found = await self._foreign.look(connection, views)
+        self.foreign_looks += 1
+        for name in found:
+            self.foreign_refreshes += 1
+            log.info("view %s: somebody else refreshed it", name)
 
     async def _publish_left_over(
         self, connection: Connection, views: Mapping[str, BoundView]
@@ -226,37 +232,60 @@ class Refresher:
             del self._pushed[name]
             await self._publish(mapping, epoch, None if keys is None else sorted(keys))
 
-    async def _plan(
-        self, connection: Connection, schedule: Schedule, views: Mapping[str, BoundView]
-    ) -> None:
+    async def _plan(self, connection: Connection, views: Mapping[str, BoundView]) -> None:
+        """Plan the views that are new."""
         new = {
-            name: view.mapping.refresh_interval_s
+            name: view.mapping
             for name, view in views.items()
-            if view.mapping.refresh_interval_s is not None and not schedule.is_planned(name)
+            if view.mapping.refresh_interval_s is not None and not self._schedule.is_planned(name)
         }
         if not new:
             return
         with Deadline(connection, HEARTBEAT_DEADLINE_S):
             ages_s = await self._log.ages_s(connection, new)
-        for name, interval_s in new.items():
-            schedule.plan(name, interval_s, ages_s.get(name, interval_s))
+            await self._records.ensure(connection, {name: views[name] for name in new})
+            paces = await self._records.paces(connection, new)
+        for name, mapping in new.items():
+            pace, _ = paces.get(name, (None, 0.0))
+            await self._plan_next(connection, mapping, pace, ages_s.get(name, math.inf))
 
-    async def _refresh_on_schedule(self, connection: Connection, view: BoundView) -> None:
+    async def _plan_next(
+        self,
+        connection: Connection,
+        mapping: ViewMapping,
+        pace: Pace | None,
+        age_s: float = 0.0,
+    ) -> None:
+        interval_s = mapping.refresh_interval_s or HEARTBEAT_S
+        if pace is not None:
+            self._paces[mapping.name] = pace
+            if mapping.refresh_is_auto:
+                interval_s = pace.best_s
+        wait_s = self._schedule.plan(mapping.name, interval_s, age_s)
+        await self._records.plan(connection, mapping.name, wait_s)
+
+    async def _refresh_on_schedule(self, connection: Connection, view: BoundView) -> Pace | None:
         """A view that cannot be refreshed is the view's trouble, not the leader's."""
+        name = view.mapping.name
         try:
-            await self._warn_of_null(connection, view)
-            result = await self._refresh(connection, view)
+            await self._warnings.before(connection, view)
+            diagnose = self._warnings.wants_a_look(name)
+            result = await self._refresh(connection, view, diagnose=diagnose)
         except MappingProblem as problem:
             log.error("%s", problem)
-            return
+            return None
+        self._warnings.after(name, result.poison)
         await self._publish_result(connection, view.mapping, result)
         changed = "many" if result.changed is None else len(result.changed)
-        log.debug("view %s: %s keys changed in %.3f s", result.view, changed, result.duration_s)
+        log.debug("view %s: %s keys changed in %.3f s", name, changed, result.duration_s)
+        return result.pace
 
-    async def _refresh(self, connection: Connection, view: BoundView) -> RefreshResult:
-        refresh = ViewRefresh(view, self._log, channel=self._options.schema_name)
+    async def _refresh(
+        self, connection: Connection, view: BoundView, *, diagnose: bool = False
+    ) -> RefreshResult:
+        refresh = ViewRefresh(view, self._log, self._records, channel=self._options.schema_name)
         try:
-            result = await refresh.run(connection, self._clock)
+            result = await refresh.run(connection, self._clock, diagnose=diagnose)
         except psycopg.OperationalError as error:
             self.failures += 1
             if not connection.closed:  # such as a lock timeout, or no disk space
@@ -283,18 +312,3 @@ class Refresher:
     ) -> None:
         await self._publish(mapping, change.epoch, change.keys)
         await self._log.mark_applied(connection, change)
-
-    async def _warn_of_null(self, connection: Connection, view: BoundView) -> None:
-        name = view.mapping.name
-        if name in self._warned_of_null:
-            return
-        self._warned_of_null.add(name)
-        refresh = ViewRefresh(view, self._log, channel=self._options.schema_name)
-        column = await refresh.has_null_in_unique_column(connection)
-        if column is not None:
-            log.warning(
-                "view %s: the column %s of a unique index holds NULL; every refresh rewrites "
-                "such rows and reports them as changed; leave them out of the view",
-                name,
-                column,
-            )

@@ -21,6 +21,7 @@ from .options import ViewOptions, parse_duration_s
 # A btree entry holds at most 2704 bytes, so a longer key has no row in any unique index
 # (save for highly compressible text, which is not worth 1 MB parameters in a query).
 MAX_KEY_BYTES = 16 * 1024
+FIRST_AUTO_INTERVAL_S = 60.0  # of refresh = "auto", until a refresh has shown its pace
 
 _FIELD_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
@@ -40,6 +41,7 @@ class ViewMapping:
         self.kind: Literal["string", "hash"] = "hash" if options.reply == "hash" else "string"
         self.value_column = _value_column(options)
         self.refresh_interval_s = _refresh_interval_s(options)
+        self.refresh_is_auto = options.refresh == "auto"
         self.negative_ttl_s = options.negative_ttl_s
         self.tombstone_ttl_s = options.ttl_s if options.on_delete == "tombstone" else None
         self._pattern = re.compile(_regex(self._literals), re.DOTALL)
@@ -198,13 +200,15 @@ def _value_column(options: ViewOptions) -> str | None:
 def _refresh_interval_s(options: ViewOptions) -> float | None:
     if options.refresh == "manual":
         return None
+    if options.refresh == "auto":
+        return FIRST_AUTO_INTERVAL_S
     try:
         interval_s = float(parse_duration_s(options.refresh))
     except ValueError:
         interval_s = 0.0
     if interval_s <= 0:
         problem = f'refresh = "{options.refresh}" is not a duration'
-        raise MappingProblem(options.view, problem, 'use "manual" or a duration like "60s"')
+        raise MappingProblem(options.view, problem, 'use "manual", "auto" or a duration like "60s"')
     return interval_s
 
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from tiers.resp import Request
 
 from ..commands import Command
-from . import acl, client, config, connection, introspection, scan, scripting, tier
+from . import acl, client, config, connection, introspection, scan, scripting, tier, views
 
 if TYPE_CHECKING:
     from ..session import Session
@@ -53,4 +53,5 @@ OWN_HANDLERS: dict[str, Handler] = {
     "TIER.WARM": tier.warm,
     "TIER.REFRESH": tier.refresh,
     "TIER.STATS": tier.stats,
+    "TIER.VIEWS": views.views,
 }

@@ -20,9 +20,10 @@ from prometheus_client.core import (
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from tiers import CORE, BreakerState, Size, TierUnavailable
+from tiers import CORE, BreakerState, Size, TierUnavailable, ViewStatus
 
 from ..stats import BUCKETS_S, Histogram
+from .view_metrics import view_metrics
 
 if TYPE_CHECKING:
     from ..server import Terrace
@@ -38,6 +39,7 @@ class TerraceCollector(Collector):
     def __init__(self, terrace: Terrace) -> None:
         self._terrace = terrace
         self._measured: dict[str, Size] = {}
+        self._views: list[ViewStatus] = []
 
     async def measure(self) -> None:
         """Ask the tiers below for their sizes; a tier that does not answer has none."""
@@ -48,11 +50,18 @@ class TerraceCollector(Collector):
                 if tier is not None:
                     async with asyncio.timeout(MEASURE_TIMEOUT_S):
                         self._measured[name] = await tier.size()
+        self._views = []
+        with contextlib.suppress(TierUnavailable, TimeoutError):
+            if stack.l3 is not None:
+                async with asyncio.timeout(MEASURE_TIMEOUT_S):
+                    self._views = await stack.l3.views()
 
     def collect(self) -> Iterator[Metric]:
         yield from self._levels()
         yield from self._proxy()
         yield from self._upstream()
+        if self._terrace.stack.l3 is not None:
+            yield from view_metrics(self._views)
 
     def _levels(self) -> Iterator[Metric]:
         stats = self._terrace.stats
@@ -147,7 +156,9 @@ class TerraceCollector(Collector):
                 ("l3_errors", "Queries that failed", counts.errors),
                 ("l3_refreshes", "Views refreshed by this process", counts.refreshes),
                 ("l3_refresh_failures", "Refreshes that failed", counts.refresh_failures),
-            ):
+                ("l3_foreign_refreshes", "Refreshes by somebody else, noticed",
+                 counts.foreign_refreshes),
+            ):  # fmt: skip
                 yield CounterMetricFamily(f"terrace_{name}", text, value)
 
     def _audit(self) -> Iterator[Metric]:

@@ -13,7 +13,6 @@ from tests.tiers.postgres_fixture import Database, database, postgres
 from tiers import l3_listener, refresh, refresh_log, refresher
 from tiers.base import Kind
 from tiers.errors import MappingProblem, TierUnavailable
-from tiers.refresher import INTERVAL_JITTER, Schedule
 
 __all__ = ["database", "postgres"]
 
@@ -155,17 +154,6 @@ async def test_failing_refresh_names_the_view_and_leaves_no_lock(database: Datab
         locks = database.rows("SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted")
         assert [pid for (pid,) in locks] == database.backends("refresher")
         assert harness.l3.statistics().refresh_failures == 1
-
-
-async def test_null_in_a_unique_column_is_warned_of_once(
-    database: Database, caplog: pytest.LogCaptureFixture
-) -> None:
-    database.run("INSERT INTO base VALUES (NULL, '')")
-    async with running(database, {**ITEMS, "refresh": "50ms"}) as harness:
-        await harness.until(lambda: harness.l3.statistics().refreshes >= 3)
-    warnings = [r for r in caplog.records if "holds NULL" in r.getMessage()]
-    assert len(warnings) == 1
-    assert "view items: the column id" in warnings[0].getMessage()
 
 
 # Who missed what
@@ -327,36 +315,3 @@ async def test_refresh_while_postgres_is_down_says_so() -> None:
     with pytest.raises(TierUnavailable, match="down: "):
         await harness.l3.refresh("items")
     await harness.l3.close()
-
-
-# The schedule: no IO
-
-
-class Clock:
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-def test_schedule_goes_by_the_age_of_the_last_refresh() -> None:
-    clock = Clock()
-    schedule = Schedule(clock, chance=lambda: 0.0)
-    schedule.plan("fresh", 60.0, age_s=10.0)
-    schedule.plan("old", 60.0, age_s=59.0)
-    schedule.plan("overdue", 60.0, age_s=600.0)
-    assert schedule.next_due() == "overdue"
-    schedule.plan("overdue", 60.0)
-    assert schedule.next_due() is None
-    assert schedule.wait_s(2.0) == 1.0
-    clock.now += 1.0
-    assert (schedule.next_due(), schedule.wait_s(2.0)) == ("old", 0.0)
-    schedule.plan("old", 60.0)
-    assert schedule.wait_s(2.0) == 2.0
-
-
-def test_jitter_only_shortens_the_wait() -> None:
-    clock = Clock()
-    schedule = Schedule(clock, chance=lambda: 1.0)
-    schedule.plan("v", 60.0)
-    assert schedule.wait_s(100.0) == pytest.approx(60.0 * (1 - INTERVAL_JITTER))

@@ -1,0 +1,31 @@
+"""Gauges of the mapped views: the labels are views of the configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+
+from tiers import ViewStatus
+
+_ROWS = (
+    ("view_rows", "Estimated rows", "rows"),
+    ("view_size_bytes", "Bytes on disk, indexes included", "size_bytes"),
+    ("view_epoch", "Changes logged", "epoch"),
+    ("view_refresh_age_seconds", "Since the last refresh", "refreshed_s"),
+    ("view_refresh_seconds", "Duration of the last refresh", "duration_s"),
+    ("view_changed_keys", "Keys that the last refresh found changed", "changed"),
+    ("view_lag_seconds", "How long a refresh has not been told to Redis", "lag_s"),
+    ("view_refresh_due_seconds", "Until the next refresh; negative: late", "due_s"),
+)
+
+
+def view_metrics(statuses: Sequence[ViewStatus]) -> Iterator[Metric]:
+    for name, text, attribute in _ROWS:
+        family = GaugeMetricFamily(f"terrace_{name}", text, labels=["view"])
+        for status in statuses:
+            value = getattr(status, attribute)
+            if value is not None:
+                family.add_metric([status.view], value)
+        yield family
