@@ -94,6 +94,14 @@ def tier_figures(terrace: Terrace) -> dict[str, str]:
             "l3_foreign_refreshes": counts.foreign_refreshes,
             "l3_is_refresher": int(counts.is_leader),
         }
+    if stack.store is not None:
+        store = stack.store.statistics()
+        figures |= {
+            "store_commits": store.commits,
+            "store_failures": store.failures,
+            "store_queued": store.queued,
+            "store_unsettled": store.unsettled,
+        }
     return {name: str(value).replace("\n", " ") for name, value in figures.items()}
 
 

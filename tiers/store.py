@@ -58,6 +58,14 @@ OnReply: TypeAlias = Callable[[bytes, "TierUnavailable | None"], None]
 _MULTI, _EXEC = pack([b"MULTI"]), pack([b"EXEC"])
 
 
+@dataclass(frozen=True, slots=True)
+class StoreStatistics:
+    commits: int  # keys whose state reached the table
+    failures: int  # keys whose writes were answered with an unknown outcome
+    queued: int  # keys on their way
+    unsettled: int  # keys still to be taken out of Redis, because their writes failed
+
+
 class Footing(NamedTuple):
     """Lineage and clock of Redis before something was read there."""
 
@@ -133,10 +141,18 @@ class Store:
         self._unsettled: dict[bytes, Capture] = {}
         self._unsettled_task: asyncio.Task[None] | None = None
         self._tasks = TaskSet("store")
-        self.commits = self.failures = 0
+        self._commits = self._failures = 0
 
     def __repr__(self) -> str:
         return f"<Store {len(self._queue)} keys queued, {self._in_flight} batches in flight>"
+
+    def statistics(self) -> StoreStatistics:
+        return StoreStatistics(
+            commits=self._commits,
+            failures=self._failures,
+            queued=len(self._queue),
+            unsettled=len(self._unsettled),
+        )
 
     async def close(self) -> None:
         queue, self._queue = self._queue, {}
@@ -281,7 +297,7 @@ class Store:
         finally:
             self._in_flight -= 1
         if batch:
-            self.failures += len(batch)
+            self._failures += len(batch)
             self._leave_unsettled([waiting.capture for waiting in batch.values()])
             for waiting in batch.values():
                 _tell(waiting, failure)
@@ -305,7 +321,7 @@ class Store:
                     continue
                 if verdict in (b"ok", b"lost"):
                     del batch[key]
-                    self.commits += 1
+                    self._commits += 1
                     _tell(waiting, None if verdict == b"ok" else _lost())
                 else:
                     entry = replace(waiting.capture.entry, version=int(verdict))

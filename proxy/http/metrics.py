@@ -160,6 +160,13 @@ class TerraceCollector(Collector):
                  counts.foreign_refreshes),
             ):  # fmt: skip
                 yield CounterMetricFamily(f"terrace_{name}", text, value)
+        if self._terrace.stack.store is not None:
+            store = self._terrace.stack.store.statistics()
+            for name, text, value in (
+                ("store_commits", "Keys whose writes reached PostgreSQL", store.commits),
+                ("store_failures", "Keys whose writes had an unknown outcome", store.failures),
+            ):
+                yield CounterMetricFamily(f"terrace_{name}", text, value)
 
     def _audit(self) -> Iterator[Metric]:
         stack = self._terrace.stack

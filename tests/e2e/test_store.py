@@ -135,6 +135,23 @@ def test_what_was_acknowledged_outlives_redis(
             assert abs(remaining - expected) < 500 or min(remaining, expected) > 10**14
 
 
+def test_what_cannot_be_durable_is_refused(wire: Wire, terrace: TerraceProcess) -> None:
+    refused = b"cannot be made durable; use it on keys outside of [[l3.store]]"
+    for line in ("BLPOP s:1 0", "BLMPOP 0 1 s:1 LEFT", "BRPOPLPUSH a s:1 0", "BLPOP a s:1 0"):
+        assert refused in wire.ask(*line.split()), line
+        assert refused in wire.ask_all(("MULTI",), tuple(line.split()), ("DISCARD",))[1]
+    assert b"at most 2048" in wire.ask("SET", "s:" + "k" * 2047, "v")
+    assert b"at most 2048" in wire.ask_all(("MULTI",), ("SET", "s:" + "k" * 2047, "v"))[1]
+    assert wire.ask("EXEC").startswith(b"-EXECABORT")
+    replies = wire.ask_all(("MULTI",), ("SELECT", 1), ("SET", "s:1", "v"), ("EXEC",))
+    assert b"behind SELECT" in replies[2]
+    assert replies[3].startswith(b"-EXECABORT")
+    assert wire.ask("SET", "s:figures", "v") == b"+OK\r\n"
+    assert int(terrace.figure("store_commits")) > 0
+    assert terrace.figure("store_failures") == terrace.figure("store_unsettled") == "0"
+    assert terrace.metrics()["terrace_store_commits_total"] > 0
+
+
 def remove(direct: Wire, pattern: str) -> None:
     """Redis forgets these keys, as under an eviction policy: no command of a client did it."""
     direct.ask("EVAL", "for _, k in ipairs(redis.call('KEYS', ARGV[1])) do "
