@@ -30,7 +30,8 @@ STRING_READS = [
     "GET w:99999999999999999999", "SORT_RO w:1", "GET w:x:7",
     "EVAL_RO return(redis.call('GET',KEYS[1])) 1 w:1",
     "APPEND w:1 !", "SETNX w:1 v", "SETRANGE w:1 0 W", "GETSET w:1 v", "INCR w:1",
-    "RENAME w:1 w:98", "COPY w:1 w:98", "SET w:1 v XX GET", "PERSIST w:1", "EXPIRE w:1 100 NX", "GETDEL w:1",
+    "RENAME w:1 w:98", "COPY w:1 w:98", "SET w:1 v XX GET", "PERSIST w:1", "EXPIRE w:1 100 NX",
+    "GETDEL w:1",
 ]  # fmt: skip
 HASH_READS = [
     "HGET h:1 word", "HGET h:1 none", "HMGET h:1 word id none", "HGETALL h:1", "HKEYS h:1",
