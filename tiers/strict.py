@@ -25,6 +25,7 @@ Theory
 from __future__ import annotations
 
 import asyncio
+import logging
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -34,6 +35,8 @@ from .l1_memory import L1Memory
 from .l2_redis import L2Redis, Script
 from .namespaces import Namespaces
 from .tasks import TaskSet
+
+log = logging.getLogger("terrace.l2")
 
 PEERS = b"__terrace:peers"
 LEASE_S = 5.0  # how long strict hits may be served after an entry was asked for
@@ -130,10 +133,19 @@ class StrictWrites:
             on_over()
 
     async def _keep_lease(self, l1: L1Memory) -> None:
+        told = False
         while True:
             asked_at = self._clock()
-            if await self._look(self._member) is not None:
+            peers = await self._look(self._member)
+            if peers is not None:
                 l1.strict_until = asked_at + LEASE_S
+                differ = any(theirs != self._digest for theirs, _ in peers.bounds_s)
+                if differ and not told:
+                    log.warning(
+                        "another Terrace on this Redis has other strict [[namespace]] tables; "
+                        "their promises hold only where the tables are the same"
+                    )
+                told = differ
             await asyncio.sleep(RENEW_S)
 
     async def _look(self, member: bytes) -> Peers | None:

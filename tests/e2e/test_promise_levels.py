@@ -118,7 +118,7 @@ async def test_a_strict_write_waits_for_no_longer_than_the_bound(pair: Pair) -> 
     strict = await asyncio.to_thread(held_s, "SET", "strict:k", "v")
     assert BOUND_S <= strict < BOUND_S + 1
     assert await asyncio.to_thread(held_s, "FLUSHALL") >= BOUND_S
-    assert await asyncio.to_thread(held_s, "BLPOP", "strict:list", "0.001") >= BOUND_S
+    assert await asyncio.to_thread(held_s, "BLPOP", "strict:list", "0.05") >= BOUND_S
     assert await asyncio.to_thread(held_s, "MSET", "other", "v", "strict:b", "v") >= BOUND_S
     quick = min([await asyncio.to_thread(held_s, "SET", "other", "v") for _ in range(5)])
     assert quick < BOUND_S
@@ -203,9 +203,11 @@ def test_a_lone_terrace_does_not_wait(own_redis: RedisProcess) -> None:
             )
             # As if it had been there for a minute.
             direct.ask("ZINCRBY", "__terrace:peers", 60_000, "born")
-        began = time.monotonic()
-        wire.ask("SET", "strict:k", "v")
-        alone_s = time.monotonic() - began
+        held_s = []
+        for _ in range(5):
+            began = time.monotonic()
+            wire.ask("SET", "strict:k", "v")
+            held_s.append(time.monotonic() - began)
         warm(terrace, wire, "strict:k")
         assert terrace.figure("strict_peers") == "0"
-        assert alone_s < BOUND_S
+        assert min(held_s) < BOUND_S

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any, cast
 
+import pytest
+
 from tiers import L1Memory, L1Options, L2Redis, NamespaceOptions, Namespaces, TierUnavailable
 from tiers.strict import KEPT_S, LEASE_S, UNKNOWN, Peers, StrictWrites
 
@@ -130,3 +132,16 @@ async def test_no_lease_while_redis_does_not_answer() -> None:
     await asyncio.sleep(0.01)
     await strict.close()
     assert l1.strict_until == 0
+
+
+async def test_others_with_other_tables_are_told_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    registry = Registry()
+    registry.reply = [OLD_MS, [b"other 20000 " + MINE, b"third 20000 differs"]]
+    strict = writes(registry, L1Memory(L1Options(), asyncio.get_running_loop().time, SPACES))
+    strict.start()
+    await registry.asked.wait()
+    await asyncio.sleep(0.01)
+    await strict.close()
+    assert [r.getMessage().partition(";")[0] for r in caplog.records] == [
+        "another Terrace on this Redis has other strict [[namespace]] tables"
+    ]
