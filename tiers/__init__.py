@@ -48,8 +48,8 @@ from .options import (
 from .pipe import DISCARD
 from .resp import Request, RequestScanner
 from .stack import TOMBSTONE, TieredCache
-from .store import BLIND, Footing
 from .store_keys import Mapped, StoreMapping, StoreMappings
+from .store_loads import BLIND, Footing
 from .tasks import TaskSet
 from .tls import CertificateError, authorities_problem, key_pair_problems
 from .upstream import Upstream, set_keepalive

@@ -39,8 +39,9 @@ from .namespaces import Namespaces
 from .options import L1Options, L2Options, L3Options, NamespaceOptions
 from .refill import hot, refill
 from .resp import NULL3, decode, pack
-from .store import BLIND, NOT_STORED, Footing, Store
+from .store import Store
 from .store_keys import Mapped
+from .store_loads import BLIND, NOT_STORED, Footing
 from .strict import StrictWrites
 from .swapdb_watch import SwapdbWatch
 from .tasks import TaskSet

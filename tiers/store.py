@@ -1,9 +1,9 @@
-"""The store: write-through of keys that must outlive Redis, and their way back.
+"""The store: write-through of keys that must outlive Redis.
 
 A write runs in Redis first, in one transaction with a script that captures what its keys
 then hold under a new version (`wrap`). The captured entries go to the table in batches, and
 only when the table has them, and Redis still knows of the write, is it acknowledged
-(`commit`). A key that Redis lacks is read from the table before anything runs on it (`read`).
+(`commit`). A key that Redis lacks is read from the table before anything runs on it (`store_loads`).
 
 Why an acknowledged write is never lost, nor covered by something older
   - The table replaces an entry only by one of a higher version, and versions are given by
@@ -27,30 +27,26 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
-from .base import Kind, Outcome
 from .errors import ServerError, TierUnavailable
 from .l2_redis import L2Redis, Script
 from .l3_store import Entry, StoreTable
 from .options import L3Options
 from .resp import OK, ReplyScanner, decode, pack
 from .store_keys import MAX_KEY_BYTES
+from .store_loads import BLIND, STATE, Footing, StoreLoads
 from .tasks import TaskSet
 
 log = logging.getLogger("terrace.store")
 
-STATE = b"__terrace:store"  # see store_capture.lua
 CONCURRENCY = 2  # batches on their way to the table
 COMMIT_ATTEMPTS = 6  # each is a round trip to the table and one to Redis
-LOAD_ATTEMPTS = 5
-LOAD_PAUSE_S = 0.005  # before looking again for a write that is on its way
 UNSETTLED_MAX = 100_000
 UNSETTLED_PAUSE_S = 0.2
-NOT_STORED = "the entry changes in this moment and was not stored in L2"
 
 OnCommit: TypeAlias = Callable[["TierUnavailable | None"], None]
 OnReply: TypeAlias = Callable[[bytes, "TierUnavailable | None"], None]
@@ -64,16 +60,6 @@ class StoreStatistics:
     failures: int  # keys whose writes were answered with an unknown outcome
     queued: int  # keys on their way
     unsettled: int  # keys still to be taken out of Redis, because their writes failed
-
-
-class Footing(NamedTuple):
-    """Lineage and clock of Redis before something was read there."""
-
-    lineage: bytes
-    clock: bytes
-
-
-BLIND = Footing(b"", b"")
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,13 +114,12 @@ class Store:
         self._batch_max = options.batch_max
         self._queue_max = options.queue_max
         self._table_reason = table_reason
-        self._wall_clock = wall_clock
         fill_age_us = round(2e6 * options.deadline_s) + 1_000_000
-        self._fill_age = b"%d" % fill_age_us
         self._memory = b"%d" % (2 * fill_age_us)
         self._capture = Script("store_capture.lua")
         self._settle_script = Script("store_settle.lua")
-        self._fill = Script("store_fill.lua")
+        loads = StoreLoads(l2, table, fill_age_us, wall_clock)
+        self.look, self.load = loads.look, loads.load
         self._queue: dict[bytes, _Waiting] = {}
         self._flush_scheduled = False
         self._in_flight = 0
@@ -358,80 +343,6 @@ class Store:
             for key, capture in zip(keys, some, strict=True):
                 if self._unsettled.get(key) is capture:
                     del self._unsettled[key]
-
-    # Reading
-
-    async def look(self) -> Footing:
-        """The lineage and the clock of Redis. Raises TierUnavailable."""
-        try:
-            reply = await self._l2.run_script(self._capture, [STATE], [self._memory, *BLIND])
-        except ServerError as error:
-            raise TierUnavailable("L2 (redis)", str(error)) from None
-        lineage, clock = reply
-        return Footing(lineage, clock)
-
-    async def load(self, keys: list[bytes]) -> Mapping[bytes, Outcome]:
-        """Read entries that Redis lacks from the table and store them there.
-
-        HIT for strings, NEGATIVE, MISS for what is to be read from Redis now.
-        """
-        outcomes: dict[bytes, Outcome] = {}
-        left = keys
-        for attempt in range(LOAD_ATTEMPTS):
-            if attempt:
-                await asyncio.sleep(LOAD_PAUSE_S * 2**attempt)
-            try:
-                sample: Footing | None = await self.look()
-            except TierUnavailable:
-                sample = None  # L2 is down: answered, not stored
-            rows = await self._table.read(left)
-            entries = {key: rows.get(key) or Entry(key, 0, "none", b"", 0) for key in left}
-            outcomes |= {key: self._uncached(entry) for key, entry in entries.items()}
-            if sample is None:
-                return outcomes
-            verdicts = await self._refill(entries, sample)
-            for key, verdict in verdicts.items():
-                if verdict != _PENDING:
-                    outcomes[key] = _stored(entries[key], verdict)
-            left = [key for key in left if verdicts.get(key, _PENDING) == _PENDING]
-            if not left:
-                break
-        return outcomes
-
-    async def _refill(self, entries: Mapping[bytes, Entry], sample: Footing) -> dict[bytes, int]:
-        args = [*sample, self._fill_age]
-        for entry in entries.values():
-            args += (b"%d" % entry.version, entry.kind.encode(), entry.value,
-                     b"%d" % entry.expires_at_ms)  # fmt: skip
-        try:
-            verdicts = await self._l2.run_script(self._fill, [STATE, *entries], args)
-        except (TierUnavailable, ServerError):
-            return {}
-        return dict(zip(entries, verdicts, strict=True)) if verdicts is not None else {}
-
-    def _uncached(self, entry: Entry) -> Outcome:
-        """The answer where Redis could not take the entry."""
-        is_over = 0 < entry.expires_at_ms <= self._wall_clock() * 1000
-        if entry.is_absent or is_over:
-            return Outcome(Kind.NEGATIVE, tier="L3", reason=NOT_STORED)
-        if entry.kind == "string":
-            return Outcome(Kind.HIT, value=entry.value, tier="L3", reason=NOT_STORED)
-        reason = f"a {entry.kind} can only be read through L2 (redis)"
-        return Outcome(Kind.UNAVAILABLE, tier="L3", reason=reason)
-
-
-_THERE, _STORED, _ABSENT, _PENDING, _UNREADABLE = range(5)  # verdicts of store_fill.lua
-
-
-def _stored(entry: Entry, verdict: int) -> Outcome:
-    if verdict == _ABSENT:
-        return Outcome(Kind.NEGATIVE, tier="L3")
-    if verdict == _UNREADABLE:
-        reason = f"this Redis cannot restore the {entry.kind} that another one dumped"
-        return Outcome(Kind.UNAVAILABLE, tier="L3", reason=reason)
-    if verdict == _STORED and entry.kind == "string":
-        return Outcome(Kind.HIT, value=entry.value, tier="L3")
-    return Outcome(Kind.MISS, tier="L3", reason="the key exists in L2 by now")
 
 
 def _lost() -> TierUnavailable:
