@@ -3,7 +3,8 @@
 A write runs in Redis first, in one transaction with a script that captures what its keys
 then hold under a new version (`wrap`). The captured entries go to the table in batches, and
 only when the table has them, and Redis still knows of the write, is it acknowledged
-(`commit`). A key that Redis lacks is read from the table before anything runs on it (`store_loads`).
+(`commit`). A key that Redis lacks is read from the table before anything runs on it
+(`store_loads`).
 
 Why an acknowledged write is never lost, nor covered by something older
   - The table replaces an entry only by one of a higher version, and versions are given by
