@@ -43,6 +43,22 @@ class Recorder:
         self.losses.append((reason, sent))
 
 
+def test_the_oldest_request_says_since_when_is_waited() -> None:
+    """Deadlines are per request: neither bytes nor later requests put one off (rule 14)."""
+    pipe, first, second = UpstreamPipe(), Recorder(), Recorder()
+    pipe.queue(PING, first, 0)
+    pipe.take_output(1.0)
+    pipe.queue(PING, second, 0)
+    pipe.take_output(2.0)
+    assert pipe.waiting_since() == 1.0
+    pipe.feed(b"$1000\r\na trickle")
+    pipe.feed(b" of bytes")
+    assert pipe.waiting_since() == 1.0
+    pipe.feed(b"." * 982 + b"\r\n")
+    assert len(first.replies) == 1
+    assert pipe.waiting_since() == 2.0
+
+
 def test_replies_go_to_their_waiters_with_the_time_of_their_sending() -> None:
     pipe, a, b, c = UpstreamPipe(), Recorder(), Recorder(), Recorder()
     pipe.queue(PING, a, 0)

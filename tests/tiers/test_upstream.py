@@ -358,40 +358,6 @@ async def test_an_idle_connection_is_probed_and_a_half_open_one_found_out() -> N
         await kept.connected()
 
 
-async def test_bytes_that_complete_no_reply_do_not_put_the_deadline_off() -> None:
-    """Deadlines are per request, not per activity of the connection (rule 14)."""
-    async with scripted_redis() as server, Kept(server, deadline_s=0.5) as kept:
-        await kept.connected()
-        server.answer = lambda args: b"$1000\r\n" if args[0] == b"GET" else usual(args)
-        waiter = Waits()
-        kept.upstream.send(pack([b"GET", b"k"]), waiter)
-        await server.wait_received(b"GET", b"k")
-        began = kept.upstream.upstream.pipe.last_sent_at
-        for tenths in (1, 2, 3, 4):
-            server.say(b"a trickle")
-            kept.upstream.watch(began + tenths / 10)
-            assert not waiter.losses
-        server.answer = usual
-        kept.upstream.watch(began + 0.6)
-        assert waiter.losses == [("no reply within 0.5 s", True)]
-        await kept.connected()
-
-
-async def test_a_later_request_does_not_put_the_deadline_of_an_earlier_one_off() -> None:
-    """Rule 14, with other requests instead of bytes."""
-    async with scripted_redis() as server, Kept(server, deadline_s=0.5) as kept:
-        await kept.connected()
-        server.answer = lambda args: None if args[0] == b"GET" else usual(args)
-        first, second = Waits(), Waits()
-        kept.upstream.send(pack([b"GET", b"k"]), first)
-        await server.wait_received(b"GET", b"k")
-        began = kept.upstream.upstream.pipe.last_sent_at
-        kept.upstream.send(pack([b"TTL", b"k"]), second)
-        await server.wait_received(b"TTL", b"k")
-        kept.upstream.watch(began + 0.5001)
-        assert [loss[0] for loss in first.losses] == ["no reply within 0.5 s"]
-
-
 async def test_error_replies_are_no_fault_of_the_connection() -> None:
     """A data error moves nothing (rule 15)."""
     async with scripted_redis() as server, Kept(server) as kept:
