@@ -397,5 +397,5 @@ tier.invalidate -2 @write @admin @slow @dangerous ?
 tier.refresh 2 @admin @slow @dangerous
 tier.stats 1 @admin @slow @dangerous
 tier.views 1 @admin @slow @dangerous
-tier.warm 2 @write @admin @slow @dangerous
+tier.warm -1 @write @admin @slow @dangerous
 """

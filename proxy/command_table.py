@@ -288,9 +288,9 @@ ROWS = (
     ),
     Command(
         "TIER.WARM",
-        2,
+        -1,
         Kind.OWN,
-        summary="Load rows of a view, or of all mapped keys matching a pattern, into L2",
+        summary="Load rows into L2: of a view, of all mapped keys matching a pattern, or of all",
     ),
     Command(
         "TIER.REFRESH",

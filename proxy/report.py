@@ -102,6 +102,15 @@ def tier_figures(terrace: Terrace) -> dict[str, str]:
             "store_queued": store.queued,
             "store_unsettled": store.unsettled,
         }
+    if stack.warmer is not None:
+        warm = stack.warmer.figures
+        figures |= {
+            "l3_warming": warm.running,
+            "l3_warm_rows": warm.rows,
+            "l3_warm_stored": warm.stored,
+        }
+    if stack.hot_keys is not None and stack.hot_keys.limit:
+        figures["l1_warm_keys"] = stack.hot_keys.read
     return {name: str(value).replace("\n", " ") for name, value in figures.items()}
 
 

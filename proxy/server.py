@@ -115,8 +115,9 @@ class Terrace:
 
     @property
     def ready(self) -> bool:
-        """Whether commands can be answered in full: accepting, and L2 is there."""
-        return self._listeners.is_open and not self.draining and self.stack.l2.ready
+        """Whether commands can be answered in full: accepting, warm, and L2 is there."""
+        is_open = self._listeners.is_open and not self.draining
+        return is_open and self.stack.l2.ready and not self.stack.is_warming_up
 
     def reload_certificates(self) -> None:
         """Show new clients what the files of [tls] hold now; bad ones change nothing."""

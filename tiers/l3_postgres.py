@@ -254,6 +254,11 @@ class L3Postgres:
         keys = [key for key in page.keys if self.mappings.match(key) is mapping]
         return ScanPage(keys, page.epoch, page.next_block, page.restarted)
 
+    async def changed_since(self, mapping: ViewMapping, epoch: int) -> list[bytes] | None:
+        """The keys changed after an epoch; None: any. Raises TierUnavailable or psycopg.Error."""
+        changes = await self._pool.run(partial(self._log.since, seen={mapping.name: epoch}))
+        return changes[0].keys if changes else []
+
     async def stream(
         self, mapping: ViewMapping, pattern: bytes | None = None
     ) -> AsyncIterator[list[tuple[bytes, Outcome]]]:

@@ -88,6 +88,10 @@ class L1Options(Options):
     writes past this Terrace show within fallback_max_age, not max_staleness."""
     fallback_max_age_s: Annotated[Seconds, Field(gt=0)] = 1.0
     """With fallback = "ttl": an entry is read again from Redis after this time."""
+    hot_keys: Annotated[int, Field(ge=0, le=100_000)] = 0
+    """How many of the most read keys are remembered in Redis and read into L1 at the next start."""
+    warm_wait_s: Seconds = 0.0
+    """How long /readyz waits for these keys. 0: not at all."""
     swapdb_watch_s: Seconds = 2.0
     """How often Redis is asked whether somebody swapped databases, which it tells nobody, while L1
     is in use; 0 never."""
@@ -178,6 +182,8 @@ class ViewOptions(Options):
     """After DEL of a mapped key: "reload" it at the next read, or keep it absent ("tombstone")."""
     scan: bool = True
     """Whether SCAN also returns the keys of the view."""
+    warm: bool = False
+    """Load all rows into Redis at start; of proxies that start together, one does it."""
 
 
 class StoreOptions(Options):
@@ -208,6 +214,10 @@ class L3Options(Options):
     """What a read of a mapped key answers when L3 is down: an error, or as if absent."""
     schema_name: str = Field(default="terrace", alias="schema")
     """PostgreSQL schema of Terrace's own tables."""
+    warm_rate: Annotated[int, Field(ge=0)] = 0
+    """Most rows per second that warming loads, for each view. 0: as fast as it goes."""
+    warm_wait_s: Seconds = 0.0
+    """How long /readyz waits for the views with warm = true. 0: not at all."""
     watch_s: Seconds = 2.0
     """How often to look whether somebody else refreshed a view; then all of its keys that are in
     Redis are loaded again. 0: never."""

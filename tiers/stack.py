@@ -31,6 +31,7 @@ from .audit import Audit
 from .base import Kind, Outcome
 from .coalesce import Coalescer, CoalescerStatistics
 from .errors import ServerError, TierUnavailable
+from .hot_keys import HotKeys
 from .l1_memory import TTL_ABSENT, L1Memory
 from .l2_redis import L2Redis, Script
 from .l3_postgres import L3Postgres
@@ -47,6 +48,7 @@ from .swapdb_watch import SwapdbWatch
 from .tasks import TaskSet
 from .touch import Toucher
 from .views import ViewMapping
+from .warm import Warmer
 
 TOMBSTONE = b"__terrace:tombstone:"  # prefix of markers of keys deleted on purpose
 PUBLISH_CHUNK = 1000  # keys unlinked by one script call: keeps Redis' pauses below a millisecond
@@ -93,10 +95,12 @@ class TieredCache:
         self.swapdb = SwapdbWatch(self.l2, l1.swapdb_watch_s)
         self.audit: Audit | None = None
         self.toucher: Toucher | None = None
+        self.hot_keys: HotKeys | None = None
         if self.l1 is not None:
             samples = self.l1.samples
             self.audit = Audit(self.l1, self.l2, samples, l1.audit_interval_s)
             self.toucher = Toucher(self.l2, samples, l1.touch_interval_s)
+            self.hot_keys = HotKeys(self.l1, self.l2, clock)
         self.strict = StrictWrites(self.l2, self.l1, self.namespaces, clock)
         self.l3 = (
             L3Postgres(l3, clock=clock, publish=self._publish, on_change=self._on_change)
@@ -111,7 +115,11 @@ class TieredCache:
         self._fill = Script("fill.lua")
         self._publish_script = Script("publish.lua")
         self._coalescers: dict[str, Coalescer] = {}
+        self.warmer: Warmer | None = None
         if self.l3 is not None:
+            self.warmer = Warmer(
+                self.l2, self.l3, epoch_of=self._epoch, store=self._store_rows, clock=clock
+            )
             for mapping in self.l3.mappings:
                 run = partial(self._load_batch, mapping)
                 self._add_coalescer(mapping, run, self.l3.admission)
@@ -142,6 +150,8 @@ class TieredCache:
             self._start_watches(self.l1.options)
         if self.l3 is not None:
             await self.l3.start()
+        if self.warmer is not None:
+            self.warmer.start()
 
     def hot(self, keys: Iterable[bytes], db: int) -> list[bytes]:
         """Those of the keys to `refill` after their write, where that is wished."""
@@ -159,16 +169,22 @@ class TieredCache:
             self._tasks.start("swapdb watch", self.swapdb.keep())
         if l1.touch_interval_s and self.toucher is not None:
             self._tasks.start("touch", self.toucher.keep())
+        if self.hot_keys is not None:
+            self.hot_keys.start()
         if l1.audit_interval_s and self.audit is not None:
             self._tasks.start("audit", self.audit.keep())
 
     async def close(self) -> None:
         await self._tasks.close()
+        if self.hot_keys is not None:
+            await self.hot_keys.close()
         await self.strict.close()
         if self.store is not None:
             await self.store.close()
         if self.l3 is not None:
             await self.l3.close()
+        if self.warmer is not None:
+            await self.warmer.close()
         await self.l2.close()
 
     async def __aenter__(self) -> TieredCache:
@@ -305,19 +321,9 @@ class TieredCache:
         rows = {key: o for key, o in outcomes.items() if o.kind is Kind.HIT}
         if not rows:
             return outcomes
-        args = [mapping.name.encode(), epoch, TOMBSTONE]
-        for outcome in rows.values():
-            args.append(b"%d" % max(1, round((outcome.ttl_s or 1.0) * 1000)))
-            if isinstance(outcome.value, dict):
-                args.append(b"%d" % (2 * len(outcome.value)))
-                for field, text in outcome.value.items():
-                    args += (field, text)
-            else:
-                assert outcome.value is not None
-                args += (b"1", outcome.value)
         try:
             async with asyncio.timeout(L2_PATIENCE_S):
-                verdicts = await self.l2.run_script(self._fill, [EPOCHS, *rows], args)
+                verdicts = await self._run_fill(mapping, epoch, rows)
         except (TierUnavailable, ServerError, TimeoutError):
             # L2 went away, is silent or out of memory: answered, and perhaps stored later.
             return outcomes
@@ -330,6 +336,31 @@ class TieredCache:
             elif verdict == 2:
                 result[key] = Outcome(Kind.NEGATIVE, tier="L3", reason="deleted (tombstone)")
         return result
+
+    async def _store_rows(
+        self, mapping: ViewMapping, epoch: bytes, outcomes: Mapping[bytes, Outcome]
+    ) -> int | None:
+        """How many rows were stored; None when a refresh overtook them."""
+        rows = {key: o for key, o in outcomes.items() if o.kind is Kind.HIT}
+        verdicts = await self._run_fill(mapping, epoch, rows)
+        return None if verdicts is None else verdicts.count(1)
+
+    async def _run_fill(
+        self, mapping: ViewMapping, epoch: bytes, rows: Mapping[bytes, Outcome]
+    ) -> list[int] | None:
+        """The verdicts of fill.lua. Raises TierUnavailable or ServerError."""
+        args = [mapping.name.encode(), epoch, TOMBSTONE]
+        for outcome in rows.values():
+            args.append(b"%d" % max(1, round((outcome.ttl_s or 1.0) * 1000)))
+            if isinstance(outcome.value, dict):
+                args.append(b"%d" % (2 * len(outcome.value)))
+                for field, text in outcome.value.items():
+                    args += (field, text)
+            else:
+                assert outcome.value is not None
+                args += (b"1", outcome.value)
+        verdicts: list[int] | None = await self.l2.run_script(self._fill, [EPOCHS, *rows], args)
+        return verdicts
 
     # Changes
 
@@ -512,18 +543,15 @@ class TieredCache:
         return removed
 
     async def warm(self, mapping: ViewMapping, pattern: bytes | None = None) -> int:
-        """Stream rows of a view into L2; returns how many were loaded."""
-        assert self.l3 is not None
-        loaded = 0
-        epoch = await self._epoch(mapping)
-        if epoch is None:
-            raise TierUnavailable("L2 (redis)", self.l2.reason)
-        async for rows in self.l3.stream(mapping, pattern):
-            if await self._store(mapping, epoch, dict(rows)) is None:
-                epoch = await self._epoch(mapping) or b""  # refreshed: this batch is skipped
-                continue
-            loaded += len(rows)
-        return loaded
+        """Load rows of a view into L2; returns how many were stored. Raises TierError."""
+        assert self.warmer is not None
+        return await self.warmer.warm(mapping, pattern)
+
+    @property
+    def is_warming_up(self) -> bool:
+        """Whether a warm-up is configured to be waited for, and is."""
+        parts = (self.warmer, self.hot_keys)
+        return any(part is not None and part.holds_readiness for part in parts)
 
     async def explain(self, key: bytes, db: int = 0) -> Mapping[str, str]:
         facts: dict[str, str] = {}

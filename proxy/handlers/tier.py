@@ -60,6 +60,12 @@ def warm(session: Session, command: Command, request: Request) -> None:
     if l3 is None:
         session.reply(_NO_L3)
         return
+    if len(request[0]) > 2:
+        session.reply(errors.SYNTAX)
+        return
+    if len(request[0]) == 1:
+        session.terrace.run_task(session, _warm(session, list(l3.mappings), None))
+        return
     text = request[0][1]
     view = l3.mappings.by_view(text.decode("utf-8", "replace"))
     if view is not None:

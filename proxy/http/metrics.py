@@ -150,6 +150,9 @@ class TerraceCollector(Collector):
         )
         if l3 is not None:
             counts = l3.statistics()
+            assert terrace.stack.warmer is not None
+            warm = terrace.stack.warmer.figures
+            yield GaugeMetricFamily("terrace_l3_warming", "Warm-ups under way", warm.running)
             for name, text, value in (
                 ("l3_queries", "Queries for rows", counts.queries),
                 ("l3_rows", "Rows loaded", counts.rows),
@@ -158,6 +161,8 @@ class TerraceCollector(Collector):
                 ("l3_refresh_failures", "Refreshes that failed", counts.refresh_failures),
                 ("l3_foreign_refreshes", "Refreshes by somebody else, noticed",
                  counts.foreign_refreshes),
+                ("l3_warm_rows", "Rows read to warm L2", warm.rows),
+                ("l3_warm_stored", "Of these, stored in Redis", warm.stored),
             ):  # fmt: skip
                 yield CounterMetricFamily(f"terrace_{name}", text, value)
         if self._terrace.stack.store is not None:
