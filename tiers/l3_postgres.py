@@ -255,8 +255,11 @@ class L3Postgres:
         return ScanPage(keys, page.epoch, page.next_block, page.restarted)
 
     async def changed_since(self, mapping: ViewMapping, epoch: int) -> list[bytes] | None:
-        """The keys changed after an epoch; None: any. Raises TierUnavailable or psycopg.Error."""
-        changes = await self._pool.run(partial(self._log.since, seen={mapping.name: epoch}))
+        """The keys changed after an epoch; None: any. Raises TierUnavailable."""
+        try:
+            changes = await self._pool.run(partial(self._log.since, seen={mapping.name: epoch}))
+        except psycopg.Error as error:
+            raise TierUnavailable(NAME, describe(error, self.options)) from None
         return changes[0].keys if changes else []
 
     async def stream(

@@ -19,8 +19,6 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
-import psycopg
-
 from .base import Outcome
 from .errors import ServerError, TierError, TierUnavailable
 from .l2_redis import L2Redis
@@ -157,8 +155,6 @@ class Warmer:
                 log.info("view %s: warmed, %d rows in %.1f s", mapping.name, stored, seconds)
                 return self.figures.stored - before
             raise TierUnavailable("L3 (postgres)", f"view {mapping.name} is replaced all the time")
-        except psycopg.Error as error:
-            raise TierUnavailable("L3 (postgres)", type(error).__name__) from None
         finally:
             self.figures.running -= 1
 
