@@ -11,7 +11,7 @@ SETUP  := $(BIN)/python -W ignore -c 'import setuptools; setuptools.setup()' --q
 LIMIT  := $(shell timeout --foreground 1 true 2>/dev/null && echo timeout --foreground 900)
 
 # Without wheels for the platform: `make run EXTRAS=build,test,check` with servers of your own.
-EXTRAS ?= embedded,build,test,check
+EXTRAS ?= embedded,build,test,apps,check
 
 define NO_PYTHON
 error: $(PYTHON) is not Python 3.11 or newer; set PYTHON, as in `make $(MAKECMDGOALS) PYTHON=python3.12`

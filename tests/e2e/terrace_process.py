@@ -29,7 +29,8 @@ class TerraceProcess:
     """`options` are names of the option table without the dots: l1__enabled="false"."""
 
     def __init__(self, redis_url: str, *arguments: str, **options: object) -> None:
-        self.port, self.admin_port = free_port(), free_port()
+        self.port = int(str(options.get("listen__port", 0))) or free_port()
+        self.admin_port = free_port()
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 (closed in `close`)
         surroundings = {k: v for k, v in os.environ.items() if not k.startswith("TERRACE_")}
         settings = {

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 
 import pytest
 import redis as redis_py
@@ -19,7 +17,6 @@ from tests.e2e.redis_process import RedisProcess
 from tests.e2e.terrace_process import TerraceProcess
 from tests.e2e.wire import Wire
 
-NODE_DIR = Path(__file__).parent / "node"
 TOOL_S = 60
 
 
@@ -193,24 +190,3 @@ def test_redis_benchmark(terrace: TerraceProcess, flags: list[str]) -> None:
     ]
     assert len(rates) >= 10, printed
     assert "rror" not in printed
-
-
-@pytest.fixture(scope="session")
-def node_modules(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with ioredis and node-redis; installed for this run only when asked for."""
-    tool("node")
-    if (NODE_DIR / "node_modules").is_dir():
-        return NODE_DIR
-    if os.environ.get("TERRACE_TEST_NODE") != "1":
-        pytest.skip("no tests/e2e/node/node_modules; TERRACE_TEST_NODE=1 installs them")
-    directory = tmp_path_factory.mktemp("node")
-    for file in ("package.json", "clients.js"):
-        shutil.copy(NODE_DIR / file, directory)
-    run(tool("npm"), "install", "--prefix", str(directory), "--no-audit", "--no-fund", "--silent")
-    return directory
-
-
-@pytest.mark.parametrize("library", ["ioredis", "node-redis"])
-def test_node(terrace: TerraceProcess, node_modules: Path, library: str) -> None:
-    script = str(node_modules / "clients.js")
-    assert run(tool("node"), script, str(terrace.port), library) == "ok\n"
