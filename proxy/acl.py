@@ -23,6 +23,7 @@ from .acl_rules import User, full_user
 from .acl_selector import Denial
 from .acl_source import DEFAULT, RedisUsers, Users, read_users
 from .command_access import CommandFacts, lookup
+from .commands import UNKNOWN, Command
 
 if TYPE_CHECKING:
     from .config import Config
@@ -107,6 +108,18 @@ class Acl:
         return None
 
     # Verdicts
+
+    def refusal_before_login(self, command: Command, args: Sequence[bytes]) -> bytes:
+        """As in Redis, mistakes come before the question who asks."""
+        facts, known = lookup(args)
+        if command is UNKNOWN:
+            return errors.unknown_command(args)
+        if facts is not None and not known:
+            return errors.unknown_subcommand(facts.name.upper(), args[1])
+        if facts is not None and not facts.accepts(len(args)):
+            return errors.EXEC_ARITY if command.name == "EXEC" else errors.wrong_arity(facts.name)
+        refusal = self.not_logged_in
+        return errors.exec_refused(refusal) if command.name == "EXEC" else refusal
 
     def refusal(self, session: Session, args: Sequence[bytes]) -> bytes | None:
         """The error for a command that this client must not run; None if it may."""

@@ -14,7 +14,7 @@ from tiers import DISCARD, TOMBSTONE, KeptUpstream, Upstream, read_variant
 from tiers.resp import NULL2, NULL3, Request, array, pack
 
 from . import errors, pinning, store_writes, tracked_reads
-from .commands import Command, Kind
+from .commands import UNKNOWN, Command, Kind
 from .handlers import LOCAL_HANDLERS, OWN_HANDLERS
 from .reads import MGET_FILL_MAX, MgetSlot, ReadSlot, pttl
 from .slots import BarrierSlot, Slot, WriteSlot
@@ -36,8 +36,14 @@ def dispatch(session: Session, request: Request, now: float) -> None:
     name = command.name
     session.stats.commands[name] += 1
     session.last_command = name
+    if command is UNKNOWN and args[0].lower() in _CROSS_PROTOCOL:
+        # An HTTP request sent at us by a browser: Redis closes such connections, too.
+        session.terrace.log_protocol_error(session, "possible cross protocol scripting")
+        session.forget_slots()
+        session.close_after_output()
+        return
     if not session.authenticated and name not in _BEFORE_AUTH:
-        session.reply(session.terrace.acl.not_logged_in)
+        session.reply(session.terrace.acl.refusal_before_login(command, args))
         return
     if not session.user.unrestricted:
         refusal = session.terrace.acl.refusal(session, args)
@@ -395,12 +401,6 @@ def own(session: Session, command: Command, request: Request, now: float) -> Non
 
 
 def private(session: Session, command: Command, request: Request, now: float) -> None:
-    if request[0][0].lower() in _CROSS_PROTOCOL:
-        # An HTTP request sent at us by a browser: Redis closes such connections, too.
-        session.terrace.log_protocol_error(session, "possible cross protocol scripting")
-        session.forget_slots()
-        session.close_after_output()
-        return
     if session.stack.durable(command.keys_of(request[0]), session.db):
         session.reply(errors.not_storable(command.name))
         return

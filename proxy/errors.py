@@ -7,6 +7,8 @@ a write must not be sent twice behind the application's back.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from tiers import TierUnavailable
 from tiers.resp import error
 
@@ -42,12 +44,28 @@ STORE_AFTER_SELECT = error(
 )
 
 
+def exec_refused(refusal: bytes) -> bytes:
+    """Redis speaks of the transaction whatever EXEC is refused for, and without MULTI too."""
+    return b"-EXECABORT Transaction discarded because of: " + refusal[1:]
+
+
 def not_in_multi(name: str) -> bytes:
     return error(f"ERR terrace: {name} inside MULTI is not supported")
 
 
 def wrong_arity(name: str) -> bytes:
     return error(f"ERR wrong number of arguments for '{name.lower()}' command")
+
+
+def unknown_command(args: Sequence[bytes]) -> bytes:
+    """For those whom Redis is not asked on behalf of."""
+    beginning = b""
+    for arg in args[1:]:
+        if len(beginning) >= 128:
+            break
+        beginning += b"'%b' " % arg[: 128 - len(beginning)].partition(b"\0")[0]
+    rest = beginning.decode("utf-8", "surrogateescape")
+    return error(f"ERR unknown command '{shown(args[0], 128)}', with args beginning with: {rest}")
 
 
 def unknown_subcommand(container: str, given: bytes) -> bytes:
@@ -60,7 +78,9 @@ def shown(given: bytes, limit: int | None = None) -> str:
 
 
 def protocol_error(text: str) -> bytes:
-    return error(f"ERR Protocol error: {text}")
+    """`text` is the scanner's: one character per byte."""
+    raw = text.encode("latin-1").decode("utf-8", "surrogateescape")
+    return error(f"ERR Protocol error: {raw}")
 
 
 def read_failed(reason: str) -> bytes:

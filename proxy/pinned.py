@@ -59,6 +59,7 @@ class Pinned:
         self.tracking = False
         self.redirect_to = 0  # Terrace's id of the client that gets the invalidations
         self.waits_alone = False  # for a blocking (or unknown) command
+        self.may_block = False  # that command is one that waits for other clients
         self.opened_for: Request | None = None  # has not run yet: it was put off meanwhile
         self.subscriptions: dict[str, set[bytes]] = {
             "channels": set(),
@@ -87,8 +88,8 @@ class Pinned:
 
     @property
     def waits_for_others(self) -> bool:
-        """Subscribed, monitoring, or blocked in Redis: the next frame may never come."""
-        return self.streams or self.blocking_id is not None
+        """Blocked in Redis: the reply may never come."""
+        return self.may_block and self.blocking_id is not None
 
     def begin_transaction(self) -> None:
         self.in_multi = True

@@ -23,6 +23,12 @@ if TYPE_CHECKING:
 _PING = pack([b"PING"])
 
 
+# Those that wait for what other clients do; whether an unknown command does cannot be known.
+_BLOCKING = frozenset(
+    ["BLMOVE", "BLMPOP", "BLPOP", "BRPOP", "BRPOPLPUSH", "BZMPOP", "BZPOPMAX", "BZPOPMIN", "WAIT"]
+)
+
+
 def run_private(session: Session, command: Command, request: Request, now: float) -> None:
     """One command alone on a private connection; the session waits for its reply."""
     from .dispatch import barrier, strict_s
@@ -35,6 +41,7 @@ def run_private(session: Session, command: Command, request: Request, now: float
         # every write that this client was acknowledged before.
         pin.upstream.send(_PING, DISCARD, session.db)
     pin.waits_alone = pin.upstream.patient = True
+    pin.may_block = command.may_block or command.name in _BLOCKING
     slot = barrier(session, command, pin.upstream, [])
     slot.strict_s = strict_s(session, command, request[0])
     pin.forward(request, slot)

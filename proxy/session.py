@@ -139,6 +139,8 @@ class Session(ClientPipe):
         while self.backlog and not self.blocked and not self.closing:
             request = self.backlog.popleft()
             if not request[3]:
+                if self.reply_mode == "skip":
+                    self.reply_mode = "skipping"
                 self.reply(errors.protocol_error(request[0][1].decode("latin-1")))
                 self.close_after_output()
                 return
@@ -163,8 +165,8 @@ class Session(ClientPipe):
 
     @property
     def is_drained(self) -> bool:
-        """Nothing owed to the client any more."""
-        return not self.slot_count and not self.backlog and not self.has_output
+        """Nothing owed to the client any more; a task under way still owes its reply."""
+        return not (self.slot_count or self.backlog or self.has_output or self.blocked == "task")
 
     @property
     def is_done(self) -> bool:

@@ -7,6 +7,7 @@ cdef enum:
     NEED_MORE = 0
     COMMAND = 1  # an array of bulk strings: argc, at, length, base, size
     INLINE = 2  # an inline command: inline_args
+    BLANK = 3  # an inline command without arguments; `next` goes on
 
 
 cdef class RequestScanner:
@@ -37,6 +38,7 @@ cdef class RequestScanner:
     cdef int next(self) except -1
     cdef int finish(self) except -1
     cdef object request(self)
+    cdef bint _hidden(self, Py_ssize_t eol) noexcept
     cdef int _scan_inline(self) except -1
     cdef int _add_argument(self, Py_ssize_t at, Py_ssize_t length) except -1
     cdef Py_ssize_t _checked_length(self, Py_ssize_t eol) except -2

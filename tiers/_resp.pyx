@@ -187,6 +187,7 @@ cdef class RequestScanner:
         cdef Py_ssize_t size = self._data_size, eol, end, length
         cdef Py_ssize_t short_max = min(self.bulk_max_bytes, _PREAUTH_BULK)
         cdef long long count
+        cdef int found
         if self.error is not None:
             return NEED_MORE
         if not self._left:
@@ -196,16 +197,19 @@ cdef class RequestScanner:
                 self._start = self._pos
                 return NEED_MORE
             if data[self._pos] != b"*":
-                return self._scan_inline()
+                found = self._scan_inline()
+                if found == BLANK:  # a loop: there may be millions of them
+                    continue
+                return found
             eol = _short(data, self._pos + 1, size, &count)
             if eol < 0:
                 eol = _find(data, self._pos, size, CR)
-                if eol < 0 or eol + 2 > size:
+                if eol >= 0 and not _integer(data + self._pos + 1, eol - self._pos - 1, &count):
+                    count = self.multibulk_max + 1
+                if eol < 0 or eol + 2 > size or self._hidden(eol):
                     if size - self._pos > _INLINE_MAX:
                         self.error = "too big mbulk count string"
                     return NEED_MORE
-                if not _integer(data + self._pos + 1, eol - self._pos - 1, &count):
-                    count = self.multibulk_max + 1
             if count > self.multibulk_max:
                 self.error = "invalid multibulk length"
                 return NEED_MORE
@@ -265,20 +269,21 @@ cdef class RequestScanner:
     cdef Py_ssize_t _checked_length(self, Py_ssize_t eol) except -2:
         """Length of the bulk whose header is at _pos; -1 when incomplete or wrong."""
         cdef long long length
-        cdef int kind
-        if eol < 0 or eol + 2 > self._data_size:
+        cdef int kind = <unsigned char>self._data[self._pos] if eol >= 0 else 0
+        cdef bint wrong = (
+            kind != b"$"
+            or not _integer(self._data + self._pos + 1, eol - self._pos - 1, &length)
+            or length < 0
+            or length > self.bulk_max_bytes
+        )
+        if eol < 0 or eol + 2 > self._data_size or (wrong and self._hidden(eol)):
             if self._data_size - self._pos > _INLINE_MAX:
                 self.error = "too big bulk count string"
             return -1
-        kind = <unsigned char>self._data[self._pos]
         if kind != b"$":
             self.error = f"expected '$', got '{chr(kind)}'"
             return -1
-        if (
-            not _integer(self._data + self._pos + 1, eol - self._pos - 1, &length)
-            or length < 0
-            or length > self.bulk_max_bytes
-        ):
+        if wrong:
             self.error = "invalid bulk length"
             return -1
         if length > _PREAUTH_BULK and not self.authenticated:
@@ -286,10 +291,14 @@ cdef class RequestScanner:
             return -1
         return length
 
+    cdef bint _hidden(self, Py_ssize_t eol) noexcept:
+        """Whether Redis would not see this end of the line at _pos: its strchr ends at a NUL."""
+        return memchr(self._data + self._pos, 0, eol - self._pos) != NULL
+
     cdef int _scan_inline(self) except -1:
         """The inline command at _pos; blank lines are no commands."""
         cdef Py_ssize_t eol = _find(self._data, self._pos, self._data_size, LF), end
-        if eol < 0:
+        if eol < 0 or self._hidden(eol):
             if self._data_size - self._pos > _INLINE_MAX:
                 self.error = "too big inline request"
             return NEED_MORE
@@ -300,7 +309,7 @@ cdef class RequestScanner:
             return NEED_MORE
         self._pos = eol + 1
         if not args:
-            return self.next()
+            return BLANK
         self.inline_args = args
         return INLINE
 

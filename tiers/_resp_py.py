@@ -159,11 +159,11 @@ class RequestScanner:
                 pos = end
                 continue
             eol = find(_CR, pos)
-            if eol < 0 or eol + 2 > size:
+            count = known_counts.get(data[pos:eol]) if eol >= 0 else None
+            if eol < 0 or eol + 2 > size or (count is None and _hides(data, pos, eol)):
                 if size - pos > INLINE_MAX_BYTES:
                     self.error = "too big mbulk count string"
                 return pos
-            count = known_counts.get(data[pos:eol])
             if count is None or (count > PREAUTH_MULTIBULK_MAX and not self.authenticated):
                 count = self._checked_count(data[pos + 1 : eol])
                 if self.error is not None:
@@ -227,7 +227,7 @@ class RequestScanner:
     def _checked_length(self, data: bytes, pos: int, eol: int) -> int:
         """Length of the bulk whose header starts at `pos`; -1 when incomplete or wrong."""
         size = len(data)
-        if eol < 0 or eol + 2 > size:
+        if eol < 0 or eol + 2 > size or _hides(data, pos, eol):
             if size - pos > INLINE_MAX_BYTES:
                 self.error = "too big bulk count string"
             return -1
@@ -246,7 +246,7 @@ class RequestScanner:
     def _scan_inline(self, data: bytes, pos: int, requests: list[Request]) -> int:
         """One inline command from `pos`; where it ends, or -1 when incomplete or wrong."""
         eol = data.find(_LF, pos)
-        if eol < 0:
+        if eol < 0 or _hides(data, pos, eol):
             if len(data) - pos > INLINE_MAX_BYTES:
                 self.error = "too big inline request"
             return -1
@@ -259,6 +259,11 @@ class RequestScanner:
             packed = pack(args)
             requests.append((args, packed, 0, len(packed)))
         return eol + 1
+
+
+def _hides(data: bytes, pos: int, eol: int) -> bool:
+    """Whether Redis would not see this end of the line: its strchr ends at a NUL."""
+    return data.find(0, pos, eol) >= 0
 
 
 _INLINE_SPACE = b" \n\r\t\x0b\x0c\0"  # between arguments, and after a closing quote

@@ -122,6 +122,35 @@ def test_is_answered_as_by_redis_and_goes_on(
     assert answer_to(terrace.port, data, split=True) == expected
 
 
+@pytest.mark.parametrize(
+    "commands",
+    [
+        "PING",
+        "NOSUCH",
+        "NOSUCH ; PING",
+        "CONFIG GET maxmemory",
+        "CONFIG GET maxmemory ; PING",
+        "CLUSTER INFO ; PING",
+        "SUBSCRIBE a b ; PING ; UNSUBSCRIBE a b ; PING",
+        "MULTI ; SET k v ; EXEC ; PING",
+    ],
+)
+def test_what_was_asked_for_before_the_end_of_the_stream_is_answered(
+    redis: RedisProcess, terrace: TerraceProcess, commands: str
+) -> None:
+    """As `printf … | nc` asks."""
+
+    def answer(port: int) -> bytes:
+        with Wire(port) as wire:
+            wire.send_raw(b"".join(encode(*line.split()) for line in commands.split(" ; ")))
+            wire.half_close()
+            return wire.read_to_end()
+
+    expected = answer(redis.port)
+    assert expected
+    assert answer(terrace.port) == expected
+
+
 @pytest.mark.parametrize("how", ["half close", "close", "reset"])
 def test_half_a_command_and_gone(terrace: TerraceProcess, canary: Wire, how: str) -> None:
     clients = int(terrace.figure("terrace_clients"))

@@ -122,6 +122,26 @@ def test_protocol_errors(data: bytes, text: str) -> None:
         assert scan(chunks) == ([[b"GET", b"k"]], text)
 
 
+@pytest.mark.parametrize("empty", [b"\n", b"\r\n", b" \n", b"*0\r\n", b"*-1\r\n"])
+def test_many_requests_that_are_none(empty: bytes) -> None:
+    assert scan([empty * 300_000 + b"PING\n"]) == ([[b"PING"]], None)
+
+
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        (b"GET \0k\r\n", "too big inline request"),
+        (b"*1\0\r\n", "too big mbulk count string"),
+        (b"*1\r\n\0\r\n", "too big bulk count string"),
+        (b"*2\r\n$3\r\nGET\r\n$1\0\r\n", "too big bulk count string"),
+    ],
+)
+def test_a_nul_hides_the_end_of_its_line(data: bytes, text: str) -> None:
+    """Redis looks for it with strchr: it waits, until the line is too long."""
+    assert scan([data, b"k\r\nPING\r\n"]) == ([], None)
+    assert scan([data, b"x" * 65_536]) == ([], text)
+
+
 @pytest.mark.parametrize(
     ("data", "text"),
     [
