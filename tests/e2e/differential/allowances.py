@@ -71,7 +71,7 @@ DIFFERENCES = (
     Difference("MULTI ; SUBSCRIBE a ; EXEC", "(P|S)SUBSCRIBE"),
     Difference("MULTI ; CLIENT TRACKING ON ; EXEC", "`CLIENT REPLY | TRACKING | UNBLOCK`"),
     Difference("MULTI ; CLIENT UNBLOCK 1 ; EXEC", "`CLIENT REPLY | TRACKING | UNBLOCK`"),
-    Difference("CLIENT REPLY OFF ; SUBSCRIBE a ; UNSUBSCRIBE a", "are not confirmed"),
+    Difference("CLIENT REPLY OFF ; UNSUBSCRIBE a ; CLIENT REPLY ON", "are not confirmed"),
     Difference("CLIENT HELP", "`CLIENT HELP` speaks about Terrace's"),
     Difference("CLIENT SETINFO LIB-NAME x", "`CLIENT SETINFO` and `CLIENT NO-TOUCH` are answered"),
     Difference("CLIENT NO-TOUCH ON", "`CLIENT SETINFO` and `CLIENT NO-TOUCH` are answered"),
