@@ -72,7 +72,7 @@ def _is_about_the_core(error: Exception) -> bool:
 
 
 def _parser() -> argparse.ArgumentParser:
-    commands = "\n".join(f"  {name:8}{command.help}" for name, command in COMMANDS.items())
+    commands = "\n".join(f"  {name:18}{command.help}" for name, command in COMMANDS.items())
     parser = argparse.ArgumentParser(
         prog="terrace",
         usage="terrace [--debug] COMMAND [ARGUMENT …]",
@@ -188,6 +188,12 @@ def _demo(argv: Sequence[str]) -> int:
     return demo(argv)
 
 
+def _install_triggers(argv: Sequence[str]) -> int:
+    from .install_triggers import main as install_triggers
+
+    return install_triggers(argv, lambda rest: _config_of("install-triggers", rest))
+
+
 def _bench(argv: Sequence[str]) -> int:
     _say("the benchmarks are part of a source checkout: run `make bench` there")
     return EXIT_USAGE
@@ -198,6 +204,9 @@ COMMANDS: dict[str, Command] = {
     "check": Command("report everything wrong with a configuration and its servers", _check),
     "run": Command("try it: embedded Redis and PostgreSQL with sample data", _run),
     "demo": Command("show which tier answers, against a running `terrace run`", _demo),
+    "install-triggers": Command(
+        "let a table in PostgreSQL tell Terrace of changed rows", _install_triggers
+    ),
     "bench": Command("how to run the benchmarks", _bench),
 }
 

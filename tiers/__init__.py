@@ -32,6 +32,7 @@ from .kept_upstream import KeptUpstream
 from .l1_memory import L1Memory, get_variant, read_variant
 from .l2_redis import L2Redis, check_l2
 from .l3_postgres import L3Postgres
+from .l3_triggers import Triggers, run_triggers
 from .namespaces import Namespace, Namespaces
 from .options import (
     Bytes,
@@ -100,6 +101,7 @@ __all__ = [
     "TierError",
     "TierUnavailable",
     "TieredCache",
+    "Triggers",
     "Upstream",
     "Value",
     "ViewMapping",
@@ -115,5 +117,6 @@ __all__ = [
     "literal_prefix",
     "parse_duration_s",
     "read_variant",
+    "run_triggers",
     "set_keepalive",
 ]

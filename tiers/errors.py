@@ -26,10 +26,10 @@ class TierUnavailable(TierError):
 
 
 class MappingProblem(TierError):
-    """Configuration: a mapping that cannot work. Says which view (or store) and the mend."""
+    """Configuration: a mapping that cannot work. Says which view (store, table) and the mend."""
 
     def __init__(self, view: str, problem: str, mend: str) -> None:
-        named = view if view.startswith("store ") else f"view {view}"
+        named = view if view.startswith(("store ", "table ")) else f"view {view}"
         super().__init__(f"{named}: {problem}; {mend}")
         self.view = view
         self.problem = problem

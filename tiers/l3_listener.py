@@ -8,7 +8,7 @@ from the last epoch seen. So a notice is only ever a fast way to what the log sa
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import aclosing
 
 from . import notices
@@ -34,12 +34,14 @@ class Listener:
         *,
         on_change: Callable[[ViewMapping, int, list[bytes] | None], None],
         on_key: Callable[[ViewMapping, int, bytes], None],
+        on_push: Callable[[Mapping[ViewMapping, list[bytes] | None]], None],
     ) -> None:
         self._listen = render("LISTEN {channel}", channel=identifier(channel))
         self._log = refresh_log
         self._mappings = mappings
         self._on_change = on_change
         self._on_key = on_key
+        self._on_push = on_push
         self._seen: dict[str, int] = {}  # epochs seen whole
         self._current: dict[str, int] = {}  # ahead of `seen` between two parts of one refresh
 
@@ -89,6 +91,9 @@ class Listener:
                 mapping = self._mappings.match(key)
                 if mapping is not None:
                     self._on_key(mapping, self.current_epoch(mapping.name), key)
+            case notices.PushNotice(keys, pattern):
+                everything = [(pattern, None)] if pattern is not None else []
+                self._on_push(self._mappings.pushed([*everything, (None, keys)]))
             case notices.RefreshNotice(view, epoch, keys, more):
                 seen = self._seen.get(view)
                 if seen is None or epoch <= seen:

@@ -111,6 +111,7 @@ class L3Postgres:
             self._connector,
             self._log,
             lambda: self._binder.refreshable,
+            self.mappings,
             publish,
             clock=clock,
         )
@@ -120,6 +121,7 @@ class L3Postgres:
             self.mappings,
             on_change=self._on_change,
             on_key=self._on_key,
+            on_push=self._on_push,
         )
         self._statuses = ViewStatuses(options.schema_name)
         self._ready = asyncio.Event()
@@ -405,6 +407,8 @@ class L3Postgres:
             self._refreshing = True
             self._tasks.start("refresher", self._refresher.run())
         await self._listener.start(connection)
+        for mapping in self.mappings:  # what was pushed meanwhile, nobody heard
+            self._negatives.on_change(mapping.name, None)
         await self._binder.bind_all(connection)
         if self._state != "closed":
             log.info("L3 (postgres) is linked")
@@ -469,3 +473,9 @@ class L3Postgres:
     def _on_key(self, mapping: ViewMapping, epoch: int, key: bytes) -> None:
         self._on_change(mapping, epoch, [key])
         self._refresher.push(mapping, epoch, key)
+
+    def _on_push(self, pushed: Mapping[ViewMapping, list[bytes] | None]) -> None:
+        for mapping, keys in pushed.items():
+            self._on_change(mapping, self.current_epoch(mapping.name), keys)
+        if self._refresher.is_leader:
+            self._refresher.wake()

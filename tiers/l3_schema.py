@@ -17,8 +17,9 @@ from psycopg import sql
 
 from .errors import MappingProblem
 from .l3_connection import Connection, describe
+from .l3_pushed import TABLE as PUSHED_TABLE
 from .l3_rows import BoundView
-from .l3_sql import identifier, joined, render, verbatim
+from .l3_sql import identifier, joined, literal, render, verbatim
 from .l3_store import TABLES as STORE_TABLES
 from .l3_types import KEY_TYPES
 from .options import L3Options
@@ -42,6 +43,7 @@ _TABLES: Mapping[str, tuple[LiteralString, ...]] = {
         )""",
     ),
     "refreshes": REFRESHES_TABLE,
+    "pushed": PUSHED_TABLE,
     "refresh_log": (
         """
         CREATE TABLE {schema}.refresh_log (
@@ -111,7 +113,8 @@ async def prepare_schema(
             for table, statements in wanted.items():
                 if not await one(connection, _HAS_TABLE, name, table):
                     for ddl in statements:
-                        await connection.execute(render(ddl, schema=identifier(name)), ())
+                        statement = render(ddl, schema=identifier(name), channel=literal(name))
+                        await connection.execute(statement, ())
     except psycopg.errors.InsufficientPrivilege as error:
         user = connection.info.user
         mend = f'CREATE SCHEMA IF NOT EXISTS "{name}" AUTHORIZATION "{user}"'

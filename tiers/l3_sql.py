@@ -16,6 +16,11 @@ def identifier(*names: str) -> sql.Composable:
     return verbatim(sql.Identifier(*names).as_string(None))
 
 
+def literal(text: str) -> sql.Composable:
+    """A quoted text, where no parameter can be: in the body of a function."""
+    return verbatim(sql.Literal(text).as_string(None))
+
+
 def verbatim(text: str) -> sql.Composable:
     """SQL that comes from elsewhere: from the configuration (`query`), never from a client."""
     return sql.SQL(text.replace("%", "%%"))

@@ -3,10 +3,12 @@
     refresh {"view": ..., "epoch": ..., "keys": [...], "more": true}
     flush <view> <epoch>
     key <redis key>
+    push [...]
+    push-all <pattern>
 
 PostgreSQL refuses payloads of 8000 bytes and more, so the changed keys of one refresh
 may take several; all but the last say "more". A flush concerns every key of the view.
-"key" is for users' own triggers. Sans IO.
+"key" is for users' own triggers; "push" comes from the function of `l3_pushed`. Sans IO.
 """
 
 from __future__ import annotations
@@ -32,7 +34,15 @@ class KeyNotice:
     key: bytes
 
 
-Notice: TypeAlias = RefreshNotice | KeyNotice
+@dataclass(frozen=True, slots=True)
+class PushNotice:
+    """Pushed keys; the outbox has them too."""
+
+    keys: tuple[bytes, ...]
+    pattern: str | None = None  # with no keys: any key of this pattern
+
+
+Notice: TypeAlias = RefreshNotice | KeyNotice | PushNotice
 
 
 def refresh_payloads(view: str, epoch: int, keys: Sequence[str] | None) -> list[str]:
@@ -67,6 +77,10 @@ def parse(payload: str) -> Notice | None:
             return RefreshNotice(view, int(epoch), None)
     if verb == "refresh":
         return _parse_refresh(rest)
+    if verb == "push-all" and rest:
+        return PushNotice((), rest)
+    if verb == "push":
+        return _parse_push(rest)
     return None
 
 
@@ -76,6 +90,16 @@ def _parse_refresh(text: str) -> RefreshNotice | None:
             case {"view": str(view), "epoch": int(epoch), "keys": list(keys), "more": bool(more)}:
                 return RefreshNotice(view, epoch, tuple(key.encode() for key in keys), more)
     except (ValueError, AttributeError):  # not JSON, or a key that is not text
+        pass
+    return None
+
+
+def _parse_push(text: str) -> Notice | None:
+    try:
+        match json.loads(text):
+            case [*keys] if keys:
+                return PushNotice(tuple(key.encode() for key in keys))
+    except (ValueError, AttributeError):
         pass
     return None
 

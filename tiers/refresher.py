@@ -8,9 +8,10 @@ A refresh is published to Redis after its commit and only then marked as applied
 leader publishes what anybody left unapplied before it refreshes again. If Redis cannot
 be told, it resigns: perhaps another proxy can reach it.
 
-A key pushed by a user's trigger ("key ..." notices) reaches every proxy, but only the
-leader removes it from Redis. It is not in the outbox: between two leaders, at most some
-seconds after one died, nobody removes it, and the copy in Redis lives until its ttl.
+Pushed keys (`l3_pushed`) reach every proxy, but only the leader removes them from Redis,
+working off their outbox, and brings the refresh of their views forward: that is when
+what the trigger saw gets into the view. A bare "key ..." notice is in no outbox: between
+two leaders, some seconds after one died, nobody removes it from Redis.
 
 All proxies on one schema are taken to have the same mappings.
 """
@@ -30,13 +31,14 @@ import psycopg
 from .errors import MappingProblem, TierUnavailable
 from .foreign_refresh import ForeignRefreshes
 from .l3_connection import NAME, Connection, Connector, Deadline, describe
+from .l3_pushed import ROWS_AT_ONCE, PushOutbox
 from .l3_rows import BoundView
 from .refresh import RefreshResult, ViewRefresh
 from .refresh_log import Change, RefreshLog
 from .refresh_records import RefreshRecords
-from .refresh_schedule import Pace, Schedule
+from .refresh_schedule import SHORTEST_S, Pace, Schedule
 from .refresh_warnings import RefreshWarnings
-from .views import ViewMapping
+from .views import Mappings, ViewMapping
 
 log = logging.getLogger("terrace.refresh")
 
@@ -65,6 +67,7 @@ class Refresher:
         connector: Connector,
         refresh_log: RefreshLog,
         views: Callable[[], Mapping[str, BoundView]],
+        mappings: Mappings,
         publish: Publish,
         *,
         clock: Callable[[], float],
@@ -79,6 +82,8 @@ class Refresher:
         self._options = connector.options
         self._log = refresh_log
         self._views = views
+        self._mappings = mappings
+        self._outbox = PushOutbox(self._options.schema_name)
         self._publish = publish
         self._clock = clock
         self._chance = chance
@@ -91,6 +96,8 @@ class Refresher:
         self._warnings = RefreshWarnings()
         self._schedule = Schedule(clock, chance)
         self._paces: dict[str, Pace] = {}
+        self._outdated: set[str] = set()  # views that keys were pushed of
+        self._refreshed_at: dict[str, float] = {}  # by this process, on schedule
         self._last_trouble = ""
 
     def __repr__(self) -> str:
@@ -132,7 +139,7 @@ class Refresher:
         self._wake.set()
 
     def wake(self) -> None:
-        """Look at the views again: one has been bound that was not before."""
+        """Look again: a view has been bound that was not before, or keys were pushed."""
         self._wake.set()
 
     async def _serve_term(self) -> bool:
@@ -178,7 +185,9 @@ class Refresher:
             await self._watch(connection, views)
             await self._publish_left_over(connection, views)
             await self._publish_pushed()
+            await self._publish_outbox(connection)
             await self._plan(connection, views)
+            self._bring_forward()
             self._last_trouble = ""
             due = schedule.next_due()
             if due is not None:
@@ -232,6 +241,27 @@ class Refresher:
             del self._pushed[name]
             await self._publish(mapping, epoch, None if keys is None else sorted(keys))
 
+    async def _publish_outbox(self, connection: Connection) -> None:
+        """What is not published stays in the outbox, for the next leader too."""
+        rows = ROWS_AT_ONCE
+        while rows == ROWS_AT_ONCE:
+            async with self._outbox.taken(connection) as pushed:
+                rows = len(pushed)
+                encoded = [(p, None if k is None else [t.encode() for t in k]) for p, k in pushed]
+                for mapping, keys in self._mappings.pushed(encoded).items():
+                    many = keys is not None and len(keys) > MAX_PUSHED_KEYS
+                    await self._publish(mapping, 0, None if many else keys)
+                    self._outdated.add(mapping.name)
+
+    def _bring_forward(self) -> None:
+        """Refresh the views that keys were pushed of as soon as their cost allows."""
+        for name in [name for name in self._outdated if self._schedule.is_planned(name)]:
+            self._outdated.remove(name)
+            pace = self._paces.get(name)
+            shortest_s = SHORTEST_S if pace is None else pace.shortest_s
+            since_s = self._clock() - self._refreshed_at.get(name, -math.inf)
+            self._schedule.bring_forward(name, shortest_s - since_s)
+
     async def _plan(self, connection: Connection, views: Mapping[str, BoundView]) -> None:
         """Plan the views that are new."""
         new = {
@@ -274,6 +304,7 @@ class Refresher:
         except MappingProblem as problem:
             log.error("%s", problem)
             return None
+        self._refreshed_at[name] = self._clock()
         self._warnings.after(name, result.poison)
         await self._publish_result(connection, view.mapping, result)
         changed = "many" if result.changed is None else len(result.changed)

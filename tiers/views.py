@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 import string
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal
 
 from .errors import MappingProblem
@@ -122,6 +122,33 @@ class Mappings:
             if key.startswith(prefix) and mapping.matches(key):
                 return mapping
         return None
+
+    def pushed(
+        self, pushed: Iterable[tuple[str | None, Iterable[bytes] | None]]
+    ) -> dict[ViewMapping, list[bytes] | None]:
+        """What pushes concern: keys, each once and to its mapping; None: any of its keys.
+
+        A pattern without keys concerns the mapping that has this very pattern, or else
+        every mapping whose keys may begin as it does. Keys that nothing maps are left out.
+        """
+        found: dict[ViewMapping, dict[bytes, None] | None] = {}
+        for pattern, keys in pushed:
+            if keys is None and pattern is not None:
+                found |= dict.fromkeys(self._like(pattern))
+            for key in keys or ():
+                mapping = self.match(key)
+                if mapping is not None and (known := found.setdefault(mapping, {})) is not None:
+                    known[key] = None
+        return {mapping: None if keys is None else list(keys) for mapping, keys in found.items()}
+
+    def _like(self, pattern: str) -> list[ViewMapping]:
+        same = [mapping for mapping in self._mappings if mapping.options.keys == pattern]
+        prefix = pattern.partition("{")[0].encode()
+        return same or [
+            mapping
+            for mapping in self._mappings
+            if mapping.prefix.startswith(prefix) or prefix.startswith(mapping.prefix)
+        ]
 
     def by_view(self, name: str) -> ViewMapping | None:
         return self._by_view.get(name)

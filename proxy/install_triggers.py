@@ -1,0 +1,77 @@
+"""`terrace install-triggers`: triggers on a base table that push the keys of changed rows."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Callable, Sequence
+
+from tiers import L3Options, Mappings, TierError, Triggers, run_triggers
+
+from .config import Config
+
+EXIT_PROBLEM = 1
+
+
+def main(argv: Sequence[str], config_of: Callable[[Sequence[str]], Config | None]) -> int:
+    """`config_of` reads the configuration from the arguments that are not this command's."""
+    args, rest = _parser().parse_known_args(argv)
+    config = config_of(rest)
+    if config is None:
+        return EXIT_PROBLEM
+    options = config.l3.model_copy(update={"dsn": args.dsn}) if args.dsn else config.l3
+    try:
+        triggers = Triggers(options.schema_name, args.table, args.key)
+    except TierError as problem:
+        return _complain(str(problem))
+    statements = triggers.drop() if args.drop else triggers.install()
+    if args.dry_run:
+        print(";\n\n".join(statements), end=";\n")
+        return 0
+    if not options.dsn:
+        return _complain("l3.dsn is empty; set it, or give --dsn postgresql://user@host:port/db")
+    try:
+        asyncio.run(run_triggers(options, statements))
+    except TierError as problem:
+        return _complain(str(problem))
+    done = "no longer pushes" if args.drop else "pushes"
+    print(f"{args.table} {done} the keys {args.key}")
+    if not args.drop:
+        _note_unmapped(options, args.key)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="terrace install-triggers",
+        description=(
+            "Install triggers on a base table: whenever rows change, their keys leave Redis and "
+            "every L1, and the refresh of the mapped view is brought forward. Takes the options "
+            "of the configuration, too (--config FILE, --set NAME=VALUE)."
+        ),
+        allow_abbrev=False,
+    )
+    parser.add_argument("--table", required=True, help="the table, optionally schema-qualified")
+    parser.add_argument(
+        "--key", required=True, metavar="PATTERN",
+        help="the keys of a row, like airport:{iata}; in braces are columns of the table",
+    )  # fmt: skip
+    parser.add_argument("--dsn", default="", help="connect with this instead of l3.dsn")
+    parser.add_argument("--drop", action="store_true", help="remove the triggers again")
+    parser.add_argument("--dry-run", action="store_true", help="print the SQL and do nothing")
+    return parser
+
+
+def _note_unmapped(options: L3Options, pattern: str) -> None:
+    if not any(mapping.options.keys == pattern for mapping in Mappings(options.view)):
+        print(
+            f'note: no [[l3.view]] of this configuration has keys = "{pattern}"; '
+            "keys that nothing maps are ignored",
+            file=sys.stderr,
+        )
+
+
+def _complain(text: str) -> int:
+    print(f"terrace: {text}", file=sys.stderr)
+    return EXIT_PROBLEM
