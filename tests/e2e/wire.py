@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import struct
 from types import TracebackType
 from typing import Self
 
@@ -57,6 +58,10 @@ class Wire:
     def send_bytewise(self, data: bytes) -> None:
         for at in range(len(data)):
             self._socket.sendall(data[at : at + 1])
+
+    def linger_none(self) -> None:
+        """`close` then resets the connection, as the end of a killed process may."""
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
     def half_close(self) -> None:
         self._socket.shutdown(socket.SHUT_WR)
