@@ -21,6 +21,7 @@ from .resp import pack
 
 LEASES = b"__terrace:leases"  # hash, see lease.lua
 EPOCHS = b"__terrace:epochs"  # hash: view -> epoch of its last published refresh
+L2_PATIENCE_S = 0.5  # of a load, with an L2 that does not answer
 FIRST_PAUSE_S = 0.001
 LONGEST_PAUSE_S = 0.016
 
@@ -66,18 +67,24 @@ class Flight:
         self._pause_s = FIRST_PAUSE_S
 
     async def take(self, view: str, keys: Sequence[bytes]) -> Grant | None:
-        """Ask for the right to read these keys; None when L2 cannot be asked."""
+        """Ask for the right to read these keys; None when L2 cannot be asked.
+
+        A silent L2 must not hold up what L3 can answer.
+        """
         leases = self._leases
+        if leases.l2.stalled:
+            return None
         try:
-            if not leases.lease_s:
-                epoch = await leases.l2.call(b"HGET", EPOCHS, view) or b""
-                return Grant(epoch, list(keys), [], [])
-            is_late = leases.clock() >= self._until
-            lease_ms = b"%d" % max(1, leases.lease_s * 1000)
-            args = [view.encode(), self._token, lease_ms, b"1" if is_late else b"0"]
-            order = [EPOCHS, LEASES, *keys]
-            epoch, *verdicts = await leases.l2.run_script(leases.script, order, args)
-        except (TierUnavailable, ServerError):
+            async with asyncio.timeout(L2_PATIENCE_S):
+                if not leases.lease_s:
+                    epoch = await leases.l2.call(b"HGET", EPOCHS, view) or b""
+                    return Grant(epoch, list(keys), [], [])
+                is_late = leases.clock() >= self._until
+                lease_ms = b"%d" % max(1, leases.lease_s * 1000)
+                args = [view.encode(), self._token, lease_ms, b"1" if is_late else b"0"]
+                order = [EPOCHS, LEASES, *keys]
+                epoch, *verdicts = await leases.l2.run_script(leases.script, order, args)
+        except (TierUnavailable, ServerError, TimeoutError):
             return None
         grant = Grant(epoch, [], [], [])
         for key, verdict in zip(keys, verdicts, strict=True):

@@ -35,7 +35,7 @@ from .hot_keys import HotKeys
 from .l1_memory import TTL_ABSENT, L1Memory
 from .l2_redis import L2Redis, Script
 from .l3_postgres import L3Postgres
-from .leases import EPOCHS, Leases
+from .leases import EPOCHS, L2_PATIENCE_S, Leases
 from .namespaces import Namespaces
 from .options import L1Options, L2Options, L3Options, NamespaceOptions
 from .refill import hot, refill
@@ -52,7 +52,6 @@ from .warm import Warmer
 
 TOMBSTONE = b"__terrace:tombstone:"  # prefix of markers of keys deleted on purpose
 PUBLISH_CHUNK = 1000  # keys unlinked by one script call: keeps Redis' pauses below a millisecond
-L2_PATIENCE_S = 0.5  # of a load, with an L2 that does not answer
 LOAD_ATTEMPTS = 3  # loads overtaken by a refresh, before the row is answered uncached
 UNLINK_SCAN_COUNT = 1000
 
@@ -305,13 +304,9 @@ class TieredCache:
         return outcomes
 
     async def _epoch(self, mapping: ViewMapping) -> bytes | None:
-        """None when L2 cannot tell; a silent one must not hold up what L3 can answer."""
-        if self.l2.stalled:
-            return None
         try:
-            async with asyncio.timeout(L2_PATIENCE_S):
-                return await self.l2.call(b"HGET", EPOCHS, mapping.name) or b""
-        except (TierUnavailable, ServerError, TimeoutError):
+            return await self.l2.call(b"HGET", EPOCHS, mapping.name) or b""
+        except (TierUnavailable, ServerError):
             return None
 
     async def _store(
