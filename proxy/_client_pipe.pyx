@@ -61,18 +61,13 @@ cdef class Lane:
         self.stack, self.stats, self.clock = stack, stats, clock
         self._l1, self._l2 = stack.l1, stack.l2
         self.open = True
-        self.taken_max_bytes = limits.query_buffer_bytes
-        self.pipeline_max = limits.pipeline
-        self._stale = True
         for kept in self._l2.shared:
             kept.on_switch = self._on_switch
         if self._l1 is not None:
             self._coherence = self._l1.coherence
             self.arena = self._l1.arena
-            self.max_value_bytes = self._l1.options.max_value_bytes
-            self.max_age_s = self._l1.options.max_age_s
             self.refreshes = self._l1.options.refresh_on_write
-            self.ping_after_s = self._coherence.max_staleness_s / 3
+        self.adopt(limits)
         self._prefixes = list(stack.special_prefixes)
         self._bound_count = len(bounds_s)
         for i, bound in enumerate(bounds_s):
@@ -118,6 +113,16 @@ cdef class Lane:
                 at += 1
             self._index[at & self._mask] = i
         self._row_count = len(rows)
+
+    def adopt(self, limits):
+        """Other limits from now on, and perhaps other bounds of L1."""
+        self.taken_max_bytes = limits.query_buffer_bytes
+        self.pipeline_max = limits.pipeline
+        self._stale = True
+        if self._l1 is not None:
+            self.max_value_bytes = self._l1.options.max_value_bytes
+            self.max_age_s = self._l1.max_age_s
+            self.ping_after_s = self._coherence.max_staleness_s / 3
 
     def follow(self, rows):
         """The table changed: commands whose row is another one are left to `run_one`."""

@@ -78,6 +78,9 @@ class Lane:
     def follow(self, rows: Sequence[Command]) -> None:
         """The table changed: commands whose row is another one are left to `run_one`."""
 
+    def adopt(self, limits: LimitOptions) -> None:
+        """Other limits from now on, and perhaps other bounds of L1."""
+
     def fold(self) -> None:
         """Add to the statistics what was counted here since the last time."""
 

@@ -13,6 +13,7 @@ import tempfile
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -120,8 +121,11 @@ class _OptionsHelp(argparse.Action):
         parser.exit()
 
 
-def _config_of(command: str, argv: Sequence[str]) -> Config | None:
-    """The configuration that `argv` asks for; None when its problems have been told."""
+def _config_of(
+    command: str, argv: Sequence[str]
+) -> tuple[Config, Callable[[], Config]] | tuple[None, None]:
+    """The configuration that `argv` asks for, and how to read it again; Nones when its
+    problems have been told."""
     parser = argparse.ArgumentParser(
         prog=f"terrace {command}", description=COMMANDS[command].help, add_help=False
     )
@@ -138,27 +142,28 @@ def _config_of(command: str, argv: Sequence[str]) -> Config | None:
 
     from .config import ConfigError, load
 
+    read = partial(load, args.config, os.environ, args.set)
     try:
-        return load(args.config, os.environ, args.set)
+        return read(), read
     except ConfigError as error:
         count = len(error.problems)
         _say(f"the configuration has {count} problem{'s' if count > 1 else ''}:", str(error))
-        return None
+        return None, None
 
 
 def _serve(argv: Sequence[str]) -> int:
-    config = _config_of("serve", argv)
-    if config is None:
+    config, read = _config_of("serve", argv)
+    if config is None or read is None:
         return EXIT_PROBLEM
     from . import log
     from .server import run
 
     log.set_up(config.log)
-    return run(config)
+    return run(config, read)
 
 
 def _check(argv: Sequence[str]) -> int:
-    config = _config_of("check", argv)
+    config, _ = _config_of("check", argv)
     if config is None:
         return EXIT_PROBLEM
     import asyncio

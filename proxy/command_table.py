@@ -298,6 +298,12 @@ ROWS = (
         Kind.OWN,
         summary="Refresh a materialized view now and invalidate exactly what changed",
     ),
+    Command(
+        "TIER.RELOAD",
+        1,
+        Kind.OWN,
+        summary="Read the configuration again: what changed, and what needs a restart",
+    ),
     Command("TIER.STATS", 1, Kind.OWN, summary="Counters of all tiers"),
     Command(
         "TIER.VIEWS",

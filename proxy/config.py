@@ -45,6 +45,9 @@ class ListenOptions(Options):
     """TCP port; 0 takes any free one, or none where tls.port or listen.unix_socket is set."""
     unix_socket: str = ""
     """Path of a unix socket to listen on as well, for clients on this host. Empty: none."""
+    handover: str = ""
+    """Path of a unix socket on which a second `terrace serve` with this configuration gets the
+    listening sockets; it then serves, and this process drains. Empty: none."""
     backlog: Annotated[int, Field(ge=1, le=65535)] = 511
     """Connections that may wait to be accepted."""
     max_clients: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
@@ -60,7 +63,7 @@ class ListenOptions(Options):
 
 
 class TlsOptions(Options):
-    """The port for clients that speak TLS. SIGHUP reads its files again."""
+    """The port for clients that speak TLS. A reload reads its files again."""
 
     port: Port = 0
     """TCP port, on listen.host; 0: no TLS."""

@@ -15,6 +15,7 @@ from .command_text import commands_page
 from .config import Config
 from .config_sources import RESERVED_ENV
 from .option_table import Row, groups, item_rows, table
+from .reload import LIVE
 
 _COLUMNS = 96
 
@@ -117,9 +118,10 @@ def _page_lines() -> Iterator[str]:
         "Outside of a file, arrays and tables are written as JSON: "
         """`TERRACE_L3__VIEW='[{"keys": "airport:{iata}", "view": "airport_card"}]'`.""",
         "",
-        "A change takes effect at the next start. `terrace check` reports everything that is wrong",
-        "with a configuration, and with the servers that it names, at once. An unknown option is",
-        "an error, in a file and in the environment alike.",
+        "SIGHUP and `TIER.RELOAD` take over changes of the options marked *live*; the others need",
+        "a restart. `terrace check` reports everything that is wrong with a configuration, and",
+        "with the servers that it names, at once. An unknown option is an error, in a file and in",
+        "the environment alike.",
     )
     descriptions, group = groups(Config), None
     for row in table(Config).values():
@@ -132,7 +134,11 @@ def _page_lines() -> Iterator[str]:
             yield "| option | type | default | environment | meaning |"
             yield "|---|---|---|---|---|"
         yield _cells(
-            f"`{row.name}`", row.type_text, f"`{row.default_text}`", f"`{row.env}`", row.help
+            f"`{row.name}`" + (" *live*" if row.path in LIVE else ""),
+            row.type_text,
+            f"`{row.default_text}`",
+            f"`{row.env}`",
+            row.help,
         )
         if items := item_rows(row):
             group = None  # a table that follows needs its own head

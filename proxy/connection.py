@@ -24,14 +24,18 @@ log = logging.getLogger("terrace")
 
 # Above it, and only when the kernel takes no more, asyncio calls pause_writing.
 WRITE_HIGH_WATER_BYTES = 64 * 1024
+# While draining: a client that has asked nothing yet is waited for that long (it connected
+# just before we stopped accepting), and one that asks and asks again until it rests.
+FRESH_S = 1.0
+RESTS_S = 0.1
 
 
 class Connection(asyncio.Protocol):
     """One client socket."""
 
     __slots__ = (
-        "_input_ended", "_limits", "_reading", "_stats", "_terrace", "_transport",
-        "_writable", "session",
+        "_input_ended", "_reading", "_stats", "_terrace", "_transport", "_writable", "limits",
+        "session",
     )  # fmt: skip
 
     def __init__(self, terrace: Terrace) -> None:
@@ -41,7 +45,7 @@ class Connection(asyncio.Protocol):
         self._reading = True
         self._writable = True
         self._input_ended = False
-        self._limits = terrace.config.limits
+        self.limits = terrace.config.limits
         self.session: Session | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -128,7 +132,7 @@ class Connection(asyncio.Protocol):
         self._bound_input(session, transport)
 
     def _bound_input(self, session: Session, transport: asyncio.Transport) -> None:
-        limits = self._limits
+        limits = self.limits
         waiting = session.pending_commands
         if not waiting:
             session.taken_bytes = 0
@@ -160,7 +164,7 @@ class Connection(asyncio.Protocol):
     def _bound_unread(self, added_bytes: int) -> None:
         """This client is behind, and was just sent more: is that still bearable?"""
         assert self.session is not None
-        stats, limits = self._stats, self._limits
+        stats, limits = self._stats, self.limits
         unread_bytes = self.unread_bytes
         pin = self.session.pin
         if pin is not None and pin.subscribed and unread_bytes > limits.subscriber_buffer_bytes:
@@ -227,13 +231,22 @@ class Connection(asyncio.Protocol):
             self._terrace.close_session(self.session)
             self.session = None
 
-    def close_when_drained(self) -> bool:
-        """Shutting down: close if nothing is owed to the client; whether it was closed."""
+    def close_when_drained(self, *, patient: bool) -> bool:
+        """Shutting down: close if nothing is owed to the client; whether it was closed.
+
+        `patient`: not in between two commands of a busy client, whose next one would then
+        be lost on its way.
+        """
         session, transport = self.session, self._transport
         if session is None or transport is None:
             return True
         if session.in_flight or session.backlog or session.blocked == "task":
             return False
+        if patient:
+            now, active_at = session.clock(), session.active_at
+            fresh = active_at == session.created_at
+            if now - active_at < (FRESH_S if fresh else RESTS_S):
+                return False
         session.closing = True
         self._flush()
         return True

@@ -12,14 +12,17 @@ import contextlib
 import errno
 import os
 import socket
+import ssl
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from typing import TYPE_CHECKING
 
+from .inherited import Inherited
 from .tls import server_context
 
 if TYPE_CHECKING:
-    from .config import Config
+    from .config import Config, TlsOptions
 
 HANDSHAKE_TIMEOUT_S = 10.0  # of TLS: until then a connection is not counted as a client
 
@@ -31,10 +34,9 @@ class Listeners:
         self._listen = config.listen
         self._tls = config.tls
         self._factory = factory
-        self._tcp_server: asyncio.Server | None = None
-        self._tls_servers: list[asyncio.Server] = []
-        self._unix_server: asyncio.Server | None = None
-        self._unix_inode = 0
+        self._servers: dict[str, list[asyncio.Server]] = {}  # by role
+        self._unix_inode = 0  # of the path to remove at the end
+        self.handed_over = False
 
     def __repr__(self) -> str:
         return f"<Listeners {self}>"
@@ -45,79 +47,113 @@ class Listeners:
     def _texts(self) -> Iterator[str]:
         if self.port:
             yield f"{self._listen.host}:{self.port}"
-        if self._tls_servers:
+        if "tls" in self._servers:
             yield f"{self._listen.host}:{self._tls.port} (TLS)"
-        if self._unix_server is not None:
+        if "unix" in self._servers:
             yield f"unix:{self._listen.unix_socket}"
 
     @property
     def is_open(self) -> bool:
-        return bool(self._tcp_server or self._tls_servers or self._unix_server)
+        return bool(self._servers)
 
     @property
     def port(self) -> int:
         """The plain TCP port; 0 when there is none."""
-        server = self._tcp_server
-        return int(server.sockets[0].getsockname()[1]) if server and server.sockets else 0
+        for sock in self.sockets().get("tcp", ()):
+            return int(sock.getsockname()[1])
+        return 0
 
-    async def open(self) -> None:
+    def sockets(self) -> dict[str, list[socket.socket]]:
+        """Those that are listened on, by role."""
+        return {
+            role: [sock for server in servers for sock in server.sockets]
+            for role, servers in self._servers.items()
+        }
+
+    async def open(self, inherited: Inherited | None = None) -> None:
         """Raises CertificateError, or OSError when an address cannot be bound."""
+        inherited = Inherited() if inherited is None else inherited
         loop = asyncio.get_running_loop()
         listen, tls = self._listen, self._tls
         # Certificates first: without them the process must not seem to be there.
         context = server_context(tls) if tls.port else None
         if listen.port or not (tls.port or listen.unix_socket):
-            with naming_the_option("listen.port", listen.host, listen.port):
-                self._tcp_server = await loop.create_server(
-                    self._factory, listen.host, listen.port, backlog=listen.backlog
-                )
+            self._servers["tcp"] = await self._adopt(inherited.take("tcp"), None)
+            if not self._servers["tcp"]:
+                with naming_the_option("listen.port", listen.host, listen.port):
+                    server = await loop.create_server(
+                        self._factory, listen.host, listen.port, backlog=listen.backlog
+                    )
+                self._servers["tcp"] = [server]
         if context is not None:
-            with naming_the_option("tls.port", listen.host, tls.port):
-                server = await loop.create_server(
-                    self._factory, listen.host, tls.port, backlog=listen.backlog,
-                    ssl=context, ssl_handshake_timeout=HANDSHAKE_TIMEOUT_S,
-                )  # fmt: skip
-            self._tls_servers = [server]
+            self._servers["tls"] = await self._adopt(inherited.take("tls"), context)
+            if not self._servers["tls"]:
+                with naming_the_option("tls.port", listen.host, tls.port):
+                    server = await loop.create_server(
+                        self._factory, listen.host, tls.port, backlog=listen.backlog,
+                        ssl=context, ssl_handshake_timeout=HANDSHAKE_TIMEOUT_S,
+                    )  # fmt: skip
+                self._servers["tls"] = [server]
         if listen.unix_socket:
-            _remove_stale(listen.unix_socket)
-            self._unix_server = await loop.create_unix_server(
-                self._factory, listen.unix_socket, backlog=listen.backlog
-            )
-            self._unix_inode = os.stat(listen.unix_socket).st_ino
+            sockets = inherited.take("unix")
+            if not sockets:
+                _remove_stale(listen.unix_socket)
+            self._servers["unix"] = [
+                await loop.create_unix_server(
+                    self._factory,
+                    sock=sockets[0] if sockets else None,
+                    path=None if sockets else listen.unix_socket,
+                    backlog=listen.backlog,
+                )
+            ]
+            if not (sockets and inherited.lent):
+                self._unix_inode = os.stat(listen.unix_socket).st_ino
 
-    async def reload_certificates(self) -> None:
+    async def _adopt(
+        self, sockets: Iterable[socket.socket], context: ssl.SSLContext | None
+    ) -> list[asyncio.Server]:
+        loop = asyncio.get_running_loop()
+        timeout_s = None if context is None else HANDSHAKE_TIMEOUT_S
+        return [
+            await loop.create_server(
+                self._factory, sock=sock, backlog=self._listen.backlog,
+                ssl=context, ssl_handshake_timeout=timeout_s,
+            )
+            for sock in sockets
+        ]  # fmt: skip
+
+    async def reload_certificates(self, tls: TlsOptions | None = None) -> None:
         """New clients get what the files hold now. Raises CertificateError: then all stays."""
-        context = server_context(self._tls)
+        tls = self._tls if tls is None else tls
+        context = server_context(tls)
         duplicates = [
             socket.socket(fileno=os.dup(listening.fileno()))
-            for server in self._tls_servers
-            for listening in server.sockets
+            for listening in self.sockets().get("tls", ())
         ]
-        loop = asyncio.get_running_loop()
-        servers = [
-            await loop.create_server(
-                self._factory, sock=duplicate, backlog=self._listen.backlog,
-                ssl=context, ssl_handshake_timeout=HANDSHAKE_TIMEOUT_S,
-            )
-            for duplicate in duplicates
-        ]  # fmt: skip
+        servers = await self._adopt(duplicates, context)
         # Closed meanwhile: then the new ones are what has to go.
-        old, self._tls_servers = self._tls_servers, servers if self._tls_servers else []
+        old = self._servers.pop("tls", [])
+        if old:
+            self._servers["tls"] = servers
+            self._tls = tls
         for server in old or servers:
             server.close()
 
+    def hand_over(self) -> None:
+        """A successor has the sockets: closing them here takes nothing away."""
+        self.handed_over = True
+
     def close(self) -> None:
         """No new clients; those that are connected stay."""
-        for server in (self._tcp_server, *self._tls_servers, self._unix_server):
-            if server is not None:
-                server.close()
-        if self._unix_server is not None:
+        for server in chain.from_iterable(self._servers.values()):
+            server.close()
+        if self._unix_inode and not self.handed_over:
             # Unless another process has put its own there by now.
             with contextlib.suppress(OSError):
                 if os.stat(self._listen.unix_socket).st_ino == self._unix_inode:
                     os.unlink(self._listen.unix_socket)
-        self._tcp_server = self._unix_server = None
-        self._tls_servers = []
+        self._servers = {}
+        self._unix_inode = 0
 
 
 @contextlib.contextmanager

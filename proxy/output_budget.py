@@ -24,7 +24,7 @@ class OutputBudget(Generic[Client]):
     """Who is behind, and by how much at most."""
 
     def __init__(self, total_bytes: int) -> None:
-        self._total_bytes = total_bytes
+        self.total_bytes = total_bytes
         self._behind: set[Client] = set()
         self._upper_bytes = 0
 
@@ -45,7 +45,7 @@ class OutputBudget(Generic[Client]):
     def largest_over(self, added_bytes: int) -> Client | None:
         """After one more write to a client that is behind: who has to go, if anybody."""
         self._upper_bytes += added_bytes
-        if self._upper_bytes <= self._total_bytes or self.count_bytes() <= self._total_bytes:
+        if self._upper_bytes <= self.total_bytes or self.count_bytes() <= self.total_bytes:
             return None
         return max(self._behind, key=lambda client: client.unread_bytes)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
+import os
 import signal
 import time
 from collections.abc import Awaitable, Callable, Coroutine
@@ -18,17 +19,20 @@ from typing import Any
 from tiers import CORE_TEXT, CertificateError, TaskSet, TieredCache, TierError, TierUnavailable
 from tiers.resp import error
 
-from . import errors
+from . import errors, handover
 from .acl import Acl
 from .client_pipe import Lane
 from .command_source import ServerCommands
-from .config import Config
+from .config import Config, TlsOptions
 from .connection import Connection
 from .dispatch import dispatch
 from .handlers.client_list import describe
+from .handover import Offer
+from .inherited import Inherited, from_systemd
 from .listeners import Listeners
 from .output_budget import OutputBudget
 from .pause import Pause
+from .reload import Reloader
 from .session import Session
 from .stats import BUCKETS_S, Stats
 
@@ -49,8 +53,16 @@ def terrace_version() -> str:
 class Terrace:
     """One worker: everything its sessions share."""
 
-    def __init__(self, config: Config, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        config: Config,
+        *,
+        read: Callable[[], Config] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`read` makes the configuration again from where it came from."""
         self.config = config
+        self.reloader = Reloader(self, read or (lambda: config))
         self.clock = clock
         self.version = terrace_version()
         self._stats = Stats()
@@ -70,12 +82,12 @@ class Terrace:
         self._pause_task: asyncio.Task[Any] | None = None
         self.draining = False
         self.output: OutputBudget[Connection] = OutputBudget(config.limits.output_total_bytes)
-        self._connections: set[Connection] = set()
+        self.connections: set[Connection] = set()
         self._dirty: list[Connection] = []
         self._task_of: dict[Session, asyncio.Task[Any]] = {}
         self._tasks = TaskSet("proxy")
         self._next_ident = 1
-        self._listeners = Listeners(config, lambda: Connection(self))
+        self.listeners = Listeners(config, lambda: Connection(self))
         self._loop: asyncio.AbstractEventLoop | None = None
         self._last_protocol_log = -PROTOCOL_LOG_INTERVAL_S
 
@@ -90,9 +102,10 @@ class Terrace:
 
     # Life
 
-    async def start(self) -> None:
-        """Listen. Redis and Postgres may be down: that shows in readiness, not here.
+    async def start(self, inherited: Inherited | None = None) -> None:
+        """Listen, where possible on sockets that were `inherited`.
 
+        Redis and Postgres may be down: that shows in readiness, not here.
         Raises CertificateError, or OSError when an address cannot be bound.
         """
         self._loop = asyncio.get_running_loop()
@@ -100,49 +113,52 @@ class Terrace:
         self._tasks.start("commands of L2", self.commands.keep())
         if self.acl.redis is not None:
             self._tasks.start("users of L2", self.acl.redis.keep())
-        await self._listeners.open()
-        if self.config.listen.idle_timeout_s:
-            self._tasks.start("idle sweep", self._sweep_idle())
+        if inherited:
+            # The predecessor serves meanwhile: no need to begin with errors.
+            await self.stack.l2.wait_ready(self.config.l2.connect_timeout_s)
+        await self.listeners.open(inherited)
+        self._tasks.start("idle sweep", self._sweep_idle())
 
     @property
     def port(self) -> int:
         """The plain TCP port; 0 when there is none."""
-        return self._listeners.port
+        return self.listeners.port
 
     @property
     def addresses(self) -> str:
-        return str(self._listeners)
+        return str(self.listeners)
 
     @property
     def ready(self) -> bool:
         """Whether commands can be answered in full: accepting, warm, and L2 is there."""
-        is_open = self._listeners.is_open and not self.draining
+        is_open = self.listeners.is_open and not self.draining
         return is_open and self.stack.l2.ready and not self.stack.is_warming_up
 
-    def reload_certificates(self) -> None:
-        """Show new clients what the files of [tls] hold now; bad ones change nothing."""
-        self._tasks.start("certificates", self._reload_certificates())
+    async def reload_certificates(self, tls: TlsOptions) -> None:
+        """Raises CertificateError or OSError; then all stays."""
+        await self.listeners.reload_certificates(tls)
+        log.info("certificates reloaded: %s", tls.cert_file)
 
-    async def _reload_certificates(self) -> None:
-        try:
-            await self._listeners.reload_certificates()
-        except (CertificateError, OSError) as failure:
-            problems = "; ".join(str(failure).splitlines())
-            log.warning("certificates not reloaded, the old ones stay: %s", problems)
-        else:
-            log.info("certificates reloaded: %s", self.config.tls.cert_file)
+    def reload(self) -> None:
+        """Read the configuration again; the log tells what came of it."""
+        self._tasks.start("reload", self.reloader.reload_and_tell())
 
     async def drain(self, deadline_s: float) -> None:
-        """Stop accepting, let what is in flight finish, then close everything."""
+        """Stop accepting, let what is in flight finish, then close everything.
+
+        For half of the time clients are closed when they rest, then as soon as nothing is
+        owed to them.
+        """
         self.draining = True
-        self._listeners.close()
-        until = self.clock() + deadline_s
-        while self.clock() < until:
-            open_now = [c for c in list(self._connections) if not c.close_when_drained()]
-            if not open_now:
+        self.listeners.close()
+        began = self.clock()
+        while (gone_s := self.clock() - began) < deadline_s:
+            patient = gone_s < deadline_s / 2
+            closed = [c.close_when_drained(patient=patient) for c in list(self.connections)]
+            if all(closed):
                 break
             await asyncio.sleep(DRAIN_POLL_S)
-        for connection in list(self._connections):
+        for connection in list(self.connections):
             connection.abort("shutting down")
         await self._tasks.close()
         await self.stack.close()
@@ -150,8 +166,10 @@ class Terrace:
     async def _sweep_idle(self) -> None:
         while True:
             await asyncio.sleep(IDLE_SWEEP_S)
+            if not self.config.listen.idle_timeout_s:
+                continue
             since = self.clock() - self.config.listen.idle_timeout_s
-            for connection in list(self._connections):
+            for connection in list(self.connections):
                 connection.close_if_idle(since)
 
     # Clients
@@ -177,10 +195,10 @@ class Terrace:
         session.close()
 
     def attach(self, connection: Connection) -> None:
-        self._connections.add(connection)
+        self.connections.add(connection)
 
     def detach(self, connection: Connection) -> None:
-        self._connections.discard(connection)
+        self.connections.discard(connection)
 
     def mark_dirty(self, connection: Connection) -> None:
         """This client has replies to send: once per tick, after all that came in."""
@@ -258,14 +276,14 @@ def _is_loopback(address: str) -> bool:
     return (mapped or ip).is_loopback
 
 
-def run(config: Config) -> int:
-    """Serve until SIGTERM or SIGINT; the process' exit code."""
+def run(config: Config, read: Callable[[], Config] | None = None) -> int:
+    """Serve until SIGTERM or SIGINT, or until a successor does; the process' exit code."""
     import uvloop
 
-    return uvloop.run(_serve(config))
+    return uvloop.run(_serve(config, read))
 
 
-async def _serve(config: Config) -> int:
+async def _serve(config: Config, read: Callable[[], Config] | None) -> int:
     from .http import AdminServer
 
     stop = asyncio.Event()
@@ -279,13 +297,28 @@ async def _serve(config: Config) -> int:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
-    terrace = Terrace(config)
-    if config.tls.port:
-        loop.add_signal_handler(signal.SIGHUP, terrace.reload_certificates)
+    terrace = Terrace(config, read=read)
+    loop.add_signal_handler(signal.SIGHUP, terrace.reload)
     admin = AdminServer(terrace)
+
+    def on_taken() -> None:
+        log.info("a new process serves; this one drains")
+        terrace.listeners.hand_over()
+        stop.set()
+
+    offer = Offer(config, lambda: terrace.listeners.sockets() | admin.sockets(), on_taken)
     try:
-        await terrace.start()
-        await admin.start()
+        takeover = handover.take(config) if config.listen.handover else None
+        inherited = (
+            takeover.inherited if takeover else from_systemd(config, os.environ, os.getpid())
+        )
+        await terrace.start(inherited)
+        await admin.start(inherited)
+        inherited.close()
+        if config.listen.handover:
+            offer.open()
+        if takeover is not None:
+            takeover.confirm()
     except CertificateError as failure:
         for problem in str(failure).splitlines():
             log.error("cannot listen: %s", problem)
@@ -300,14 +333,18 @@ async def _serve(config: Config) -> int:
         terrace.version, terrace.addresses, terrace.stack.l2.endpoint, CORE_TEXT,
     )  # fmt: skip
     await stop.wait()
-    log.info("draining for at most %g s", config.shutdown.deadline_s)
+    deadline_s = terrace.config.shutdown.deadline_s
+    log.info("draining for at most %g s", deadline_s)
+    await offer.close()
+    if terrace.listeners.handed_over:
+        await admin.close()  # its successor answers there
     tasks = TaskSet("shutdown")
-    drained = tasks.start("drain", terrace.drain(config.shutdown.deadline_s))
+    drained = tasks.start("drain", terrace.drain(deadline_s))
     hurried = tasks.start("second signal", hurry.wait())
     await asyncio.wait((drained, hurried), return_when=asyncio.FIRST_COMPLETED)
     await tasks.close()
     await admin.close()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         # One more, while the loop is being closed, must not change the exit code.
         loop.remove_signal_handler(number)
         signal.signal(number, signal.SIG_IGN)

@@ -231,6 +231,11 @@ cdef class Arena:
         """Coherence was lost: entries become suspect (see `peek`), fills under way are void."""
         return arena_bump_epoch_of(&self.a, self.a.worker)
 
+    @property
+    def reserve_bytes(self):
+        """The largest budget that `resize` takes."""
+        return self.a.header.reserve_bytes
+
     def resize(self, max_bytes):
         if max_bytes > self.a.header.reserve_bytes:
             raise ValueError(f"{max_bytes} bytes: {self.a.header.reserve_bytes} are reserved")

@@ -27,6 +27,7 @@ Coherence tables (the rules are in coherence.py)
 from __future__ import annotations
 
 import itertools
+import sys
 from collections import OrderedDict, deque
 
 SLOTS = 1 << 16
@@ -309,6 +310,11 @@ class Arena:
         """Coherence was lost: entries become suspect (see `peek`), fills under way are void."""
         self.epoch += 1
         return self.epoch
+
+    @property
+    def reserve_bytes(self) -> int:
+        """The largest budget that `resize` takes."""
+        return sys.maxsize
 
     def resize(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes

@@ -52,7 +52,7 @@ class KeptUpstream:
         self.name = name
         self.proto = proto
         self._endpoint = endpoint
-        self._options = options
+        self.options = options
         self._gate = gate
         self._clock = clock
         self._handshake = list(handshake)
@@ -86,7 +86,7 @@ class KeptUpstream:
             self._clock,
             on_closed=self._on_lost,
             on_progress=self._on_progress,
-            max_in_flight=self._options.max_in_flight,
+            max_in_flight=self.options.max_in_flight,
         )
         # A push that nobody here asked for answers nothing, whoever may have caused it.
         upstream.pipe.tap = self._tap or (lambda frame: True)
@@ -100,7 +100,7 @@ class KeptUpstream:
 
     async def keep(self) -> None:
         """Connect again and again until cancelled."""
-        backoff_s = self._options.backoff_min_s
+        backoff_s = self.options.backoff_min_s
         told = ""
         try:
             while True:
@@ -110,7 +110,7 @@ class KeptUpstream:
                 if not problem:
                     if told or self.reconnects == 0:
                         log.info("%s connected to %s", self.name, self._endpoint)
-                    told, backoff_s = "", self._options.backoff_min_s
+                    told, backoff_s = "", self.options.backoff_min_s
                     self.reconnects += 1
                     await self._closed.wait()
                     problem = self.reason
@@ -120,7 +120,7 @@ class KeptUpstream:
                     log.warning("%s: %s; reconnecting", self.name, problem)
                     told = problem
                 await asyncio.sleep(backoff_s * random.uniform(0.5, 1.0))  # noqa: S311 (jitter)
-                backoff_s = min(backoff_s * 2, self._options.backoff_max_s)
+                backoff_s = min(backoff_s * 2, self.options.backoff_max_s)
         finally:
             self.upstream.abort("shutting down")
 
@@ -145,7 +145,7 @@ class KeptUpstream:
         try:
             async with asyncio.timeout(None) as self._attempt:
                 replies = await upstream.open(
-                    self._endpoint, commands, self._options.connect_timeout_s
+                    self._endpoint, commands, self.options.connect_timeout_s
                 )
             decoded = [decode(reply) for reply in replies]
             if refusal := self._refusal(decoded, len(login)):
@@ -193,11 +193,11 @@ class KeptUpstream:
             return
         since = upstream.pipe.waiting_since()
         if since is not None:
-            if now - since > self._options.deadline_s:
-                reason = f"no reply within {self._options.deadline_s:g} s"
+            if now - since > self.options.deadline_s:
+                reason = f"no reply within {self.options.deadline_s:g} s"
                 self._gate.failed(TierUnavailable("L2 (redis)", reason, timed_out=True))
                 upstream.abort(reason)
-        elif now - upstream.pipe.last_sent_at > self._options.ping_interval_s:
+        elif now - upstream.pipe.last_sent_at > self.options.ping_interval_s:
             self.ping()
 
     def ping(self) -> None:

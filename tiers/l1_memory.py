@@ -51,6 +51,7 @@ class L1Memory:
         self.samples = HitSamples()
         self.clock = clock
         self.arena = Arena(options.max_bytes, max_variants=options.max_variants_per_key)
+        self._smallest_bytes = options.max_bytes // 32
         self.coherence = Coherence(
             self.arena,
             max_staleness_s=options.max_staleness_s,
@@ -59,6 +60,18 @@ class L1Memory:
 
     def __repr__(self) -> str:
         return f"<L1Memory {self.arena!r} {self.coherence!r}>"
+
+    def can_hold(self, max_bytes: int) -> bool:
+        """The compiled arena reserves its addresses, in segments of a size that goes with them."""
+        return self._smallest_bytes <= max_bytes <= self.arena.reserve_bytes
+
+    def adopt(self, options: L1Options) -> None:
+        """Other options from now on: the budget, bounds on staleness and ages."""
+        if options.max_bytes != self.options.max_bytes:
+            self.arena.resize(options.max_bytes)
+        self.options = options
+        self.coherence.max_staleness_s = options.max_staleness_s
+        self.coherence.stale_on_error_s = options.stale_on_error_s
 
     def commit(
         self, key: bytes, variant: bytes, reply: bytes, token: int, epoch: int,

@@ -106,7 +106,7 @@ class L2Redis:
         self.coherence = coherence
         self.clock = clock
         self._tasks = TaskSet("l2")
-        self._ping_after_s = coherence.max_staleness_s / 3 if coherence is not None else 0.0
+        self.follow_staleness()
         self._fallback_age_s = fallback_age_s
         self._refusal = ""  # of CLIENT TRACKING
         self.command_counts: object = None  # what INFO said just after CLIENT TRACKING
@@ -169,6 +169,17 @@ class L2Redis:
     async def close(self) -> None:
         await self._tasks.close()
         self.pins.close()
+
+    def adopt(self, options: L2Options) -> None:
+        """Other deadlines and bounds from now on; where Redis is must not differ."""
+        self.options = self.pins.options = options
+        for kept in self.shared:
+            kept.options = options
+
+    def follow_staleness(self) -> None:
+        """L1's bound may have changed: keep the watermark moving accordingly."""
+        coherence = self.coherence
+        self._ping_after_s = coherence.max_staleness_s / 3 if coherence is not None else 0.0
 
     @property
     def shared(self) -> list[KeptUpstream]:

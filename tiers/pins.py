@@ -45,7 +45,7 @@ class PinPool:
         clock: Callable[[], float],
     ) -> None:
         self._endpoint = endpoint
-        self._options = options
+        self.options = options
         self._gate = gate
         self._clock = clock
         self._idle: list[Upstream] = []
@@ -78,22 +78,22 @@ class PinPool:
     def connect(self, proto: int) -> Coroutine[Any, Any, Upstream]:
         """A new connection. Raises TierUnavailable, also when all are in use, and at once
         while the node is known to be down."""
-        if len(self._all) >= self._options.max_pinned:
+        if len(self._all) >= self.options.max_pinned:
             raise TierUnavailable(
                 "L2 (redis)",
-                f"all {self._options.max_pinned} private connections (l2.max_pinned) are in use",
+                f"all {self.options.max_pinned} private connections (l2.max_pinned) are in use",
             )
         self._gate.check()
         return self._connect(proto)
 
     async def _connect(self, proto: int) -> Upstream:
-        pin = Upstream(self._clock, max_in_flight=self._options.max_in_flight)
+        pin = Upstream(self._clock, max_in_flight=self.options.max_in_flight)
         pin._on_closed = lambda reason: self._all.discard(pin)
         self._all.add(pin)
         try:
             await self._gate.pace()
             commands = [*self._endpoint.login_commands(proto), [b"PING"], [b"CLIENT", b"ID"]]
-            replies = await pin.open(self._endpoint, commands, self._options.connect_timeout_s)
+            replies = await pin.open(self._endpoint, commands, self.options.connect_timeout_s)
         except BaseException as failure:
             self._all.discard(pin)
             pin.abort("not needed any more")
@@ -121,7 +121,7 @@ class PinPool:
         pin.patient = False
         pin.pipe.tap = None
         pin.pipe.tap_all = False
-        if not pin.ready or len(pin.pipe) or len(self._idle) >= self._options.max_idle_pinned:
+        if not pin.ready or len(pin.pipe) or len(self._idle) >= self.options.max_idle_pinned:
             self.discard(pin)
             return
         pin.send(_RESET, _Cleaned(self, pin), pin.pipe.db)
@@ -143,8 +143,8 @@ class PinPool:
         """Called every few ms: end those whose oldest request passed its deadline."""
         for pin in list(self._all):
             since = None if pin.patient or not pin.ready else pin.pipe.waiting_since()
-            if since is not None and now - since > self._options.deadline_s:
-                reason = f"no reply within {self._options.deadline_s:g} s"
+            if since is not None and now - since > self.options.deadline_s:
+                reason = f"no reply within {self.options.deadline_s:g} s"
                 self._gate.failed(TierUnavailable("L2 (redis)", reason, timed_out=True))
                 pin.abort(reason)
 

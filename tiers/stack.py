@@ -225,6 +225,16 @@ class TieredCache:
         assert self.l3 is not None
         return [key for key in dict.fromkeys(keys) if self.l3.stores.match(key) is not None]
 
+    def l1_can_hold(self, max_bytes: int) -> bool:
+        """Whether `adopt_l1` could set this budget."""
+        return self.l1 is not None and self.l1.can_hold(max_bytes)
+
+    def adopt_l1(self, options: L1Options) -> None:
+        """Budget, staleness and ages from now on; the budget must be one it can hold."""
+        if self.l1 is not None:
+            self.l1.adopt(options)
+            self.l2.follow_staleness()
+
     def queues(self) -> CoalescerStatistics:
         """What waits to be loaded from L3, of all views and stores together."""
         each = [astuple(coalescer.statistics()) for coalescer in self._coalescers.values()]

@@ -52,6 +52,7 @@ OWN_HANDLERS: dict[str, Handler] = {
     "TIER.INVALIDATE": tier.invalidate,
     "TIER.WARM": tier.warm,
     "TIER.REFRESH": tier.refresh,
+    "TIER.RELOAD": tier.reload,
     "TIER.STATS": tier.stats,
     "TIER.VIEWS": views.views,
 }

@@ -1,7 +1,7 @@
 """CONFIG: Redis' parameters, and Terrace's own options as parameters `terrace.…`.
 
 Terrace's are answered from its own memory, so they can be read while Redis is down. They
-are fixed from start to end; everything else CONFIG can do is done by Redis.
+come from the configuration; everything else CONFIG can do is done by Redis.
 """
 
 from __future__ import annotations
@@ -91,8 +91,8 @@ def _fixed(config: Config, name: bytes) -> bytes:
     if name.lower() not in _parameters(config):
         return error(f"ERR Unknown option or number of arguments for CONFIG SET - '{shown}'")
     return error(
-        f"ERR CONFIG SET failed (possibly related to argument '{shown}') - terrace reads its "
-        "options at start: change it in the configuration and restart terrace"
+        f"ERR CONFIG SET failed (possibly related to argument '{shown}') - terrace takes its "
+        "options from its configuration: change it there, then TIER.RELOAD or a restart"
     )
 
 

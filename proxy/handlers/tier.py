@@ -6,10 +6,11 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from tiers import Audit, MappingProblem, ViewMapping, literal_prefix
-from tiers.resp import Request, bulk, error, integer, mapping, parse_integer
+from tiers.resp import Request, array, bulk, error, integer, mapping, parse_integer
 
 from .. import errors
 from ..commands import Command
+from ..reload import NotReloaded
 from ..report import tier_figures
 
 if TYPE_CHECKING:
@@ -111,6 +112,23 @@ async def _refresh(session: Session, view: str) -> None:
             "seconds": f"{result.duration_s:.3f}",
         },
     )
+
+
+def reload(session: Session, command: Command, request: Request) -> None:
+    session.terrace.run_task(session, _reload(session))
+
+
+async def _reload(session: Session) -> None:
+    try:
+        result = await session.terrace.reloader.reload()
+    except NotReloaded as problem:
+        session.reply(error(f"ERR terrace: not reloaded, all stays as it was: {problem}"))
+        return
+    facts = {
+        b"changed": array(map(bulk, result.changed)),
+        b"needs_restart": array(map(bulk, result.needs_restart)),
+    }
+    session.reply(mapping(facts, session.proto))
 
 
 def stats(session: Session, command: Command, request: Request) -> None:

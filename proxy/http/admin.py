@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
+import socket
 from typing import TYPE_CHECKING
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
+from ..inherited import Inherited
 from ..listeners import naming_the_option
 from .metrics import TerraceCollector
 
@@ -31,7 +33,7 @@ class AdminServer:
         self._registry.register(self._collector)
         self._runner: web.AppRunner | None = None
 
-    async def start(self) -> None:
+    async def start(self, inherited: Inherited | None = None) -> None:
         """Raises OSError when the address cannot be bound."""
         options = self._terrace.config.admin
         if not options.enabled:
@@ -42,12 +44,24 @@ class AdminServer:
         app.router.add_get("/readyz", self._readyz)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=CLOSE_TIMEOUT_S)
         await self._runner.setup()
-        with naming_the_option("admin.port", options.host, options.port):
-            await web.TCPSite(self._runner, options.host, options.port).start()
+        sockets = inherited.take("admin") if inherited is not None else []
+        for sock in sockets:
+            await web.SockSite(self._runner, sock).start()
+        if not sockets:
+            with naming_the_option("admin.port", options.host, options.port):
+                await web.TCPSite(self._runner, options.host, options.port).start()
 
     async def close(self) -> None:
-        if self._runner is not None:
-            await self._runner.cleanup()
+        runner, self._runner = self._runner, None
+        if runner is not None:
+            await runner.cleanup()
+
+    def sockets(self) -> dict[str, list[socket.socket]]:
+        """Those that are listened on, by role."""
+        sites = self._runner.sites if self._runner is not None else ()
+        servers = [site._server for site in sites]  # aiohttp has no other way to them
+        found = [sock for server in servers for sock in getattr(server, "sockets", ())]
+        return {"admin": found} if found else {}
 
     @property
     def port(self) -> int:

@@ -48,7 +48,7 @@ def exit_of(argv: Sequence[str]) -> int:
 def test_serve_runs_the_server_with_the_configuration(serves: Callable[[Run], None]) -> None:
     served: list[Config] = []
 
-    def run(config: Config) -> int:
+    def run(config: Config, read: object) -> int:
         served.append(config)
         return 7
 
@@ -62,7 +62,7 @@ def test_a_config_file_and_the_environment_are_read(
     serves: Callable[[Run], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     served: list[Config] = []
-    serves(lambda config: served.append(config) or 0)
+    serves(lambda config, read: served.append(config) or 0)
     (tmp_path / "t.toml").write_text("[listen]\nport = 1\nbacklog = 1\n")
     monkeypatch.setenv("TERRACE_LISTEN__PORT", "2")
     assert cli.main(["serve", "--config", str(tmp_path / "t.toml")]) == 0
@@ -160,7 +160,7 @@ class TestUnexpected:
         capsys: pytest.CaptureFixture[str],
         tmp_path: Path,
     ) -> None:
-        def run(config: Config) -> int:
+        def run(config: Config, read: object) -> int:
             raise RuntimeError("redis://u:hunter2@h\nis gone")
 
         serves(run)
@@ -182,7 +182,7 @@ class TestUnexpected:
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         monkeypatch.setattr("tempfile.tempdir", "/nonexistent")
-        serves(lambda config: 1 // 0)
+        serves(lambda config, read: 1 // 0)
         assert cli.main(["serve"]) == 1
         assert capsys.readouterr().err == (
             "terrace: unexpected ZeroDivisionError: integer division or modulo by zero; "
@@ -190,14 +190,14 @@ class TestUnexpected:
         )
 
     def test_is_raised_when_debugging(self, serves: Callable[[Run], None]) -> None:
-        serves(lambda config: 1 // 0)
+        serves(lambda config, read: 1 // 0)
         with pytest.raises(ZeroDivisionError):
             cli.main(["--debug", "serve"])
 
     def test_an_interrupt_is_quiet(
         self, serves: Callable[[Run], None], capsys: pytest.CaptureFixture[str]
     ) -> None:
-        def run(config: Config) -> int:
+        def run(config: Config, read: object) -> int:
             raise KeyboardInterrupt
 
         serves(run)

@@ -196,7 +196,7 @@ async def accepted_socket(server: Terrace) -> AsyncIterator[socket.socket]:
         async with client(server.port) as (reader, writer):
             writer.write(b"PING\r\n")
             assert await reader.readline() == b"+PONG\r\n"
-            (connection,) = server._connections
+            (connection,) = server.connections
             assert connection._transport is not None
             yield connection._transport.get_extra_info("socket")
     finally:
