@@ -121,11 +121,8 @@ class _OptionsHelp(argparse.Action):
         parser.exit()
 
 
-def _config_of(
-    command: str, argv: Sequence[str]
-) -> tuple[Config, Callable[[], Config]] | tuple[None, None]:
-    """The configuration that `argv` asks for, and how to read it again; Nones when its
-    problems have been told."""
+def _reader_of(command: str, argv: Sequence[str]) -> Callable[[], Config]:
+    """Reads the configuration that `argv` asks for, now or again later. Raises ConfigError."""
     parser = argparse.ArgumentParser(
         prog=f"terrace {command}", description=COMMANDS[command].help, add_help=False
     )
@@ -140,20 +137,31 @@ def _config_of(
     )
     args = parser.parse_args(argv)
 
-    from .config import ConfigError, load
+    from .config import load
 
-    read = partial(load, args.config, os.environ, args.set)
+    return partial(load, args.config, os.environ, args.set)
+
+
+def _config_of(command: str, argv: Sequence[str]) -> Config | None:
+    """The configuration that `argv` asks for; None when its problems have been told."""
+    return _read_or_tell(_reader_of(command, argv))
+
+
+def _read_or_tell(read: Callable[[], Config]) -> Config | None:
+    from .config import ConfigError
+
     try:
-        return read(), read
+        return read()
     except ConfigError as error:
         count = len(error.problems)
         _say(f"the configuration has {count} problem{'s' if count > 1 else ''}:", str(error))
-        return None, None
+        return None
 
 
 def _serve(argv: Sequence[str]) -> int:
-    config, read = _config_of("serve", argv)
-    if config is None or read is None:
+    read = _reader_of("serve", argv)
+    config = _read_or_tell(read)
+    if config is None:
         return EXIT_PROBLEM
     from . import log
     from .server import run
@@ -163,7 +171,7 @@ def _serve(argv: Sequence[str]) -> int:
 
 
 def _check(argv: Sequence[str]) -> int:
-    config, _ = _config_of("check", argv)
+    config = _config_of("check", argv)
     if config is None:
         return EXIT_PROBLEM
     import asyncio
