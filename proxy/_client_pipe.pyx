@@ -47,6 +47,7 @@ cdef enum:
     TO_COME = -1
     BIG_BYTES = 16 * 1024  # from here on a reply is passed on as an object of its own
     KEEP_BYTES = 64 * 1024  # an output buffer up to this size is kept
+    KEEP_SLOTS = 512
     EXPRESS_MAX_BYTES = 32 * 1024  # more, and the bounds on unread output are looked at
     VARIANT_MAX_BYTES = 4096  # reads with longer arguments go through Python
 
@@ -938,6 +939,9 @@ cdef class ClientPipe(FastWaiter):
         self._count -= 1
         self._head_seq += 1
         _free_slot(&slot)
+        if not self._count and self._capacity > KEEP_SLOTS:  # a long pipeline is over
+            free(self._ring)
+            self._ring, self._capacity, self._head = NULL, 0, 0
         return 0
 
     cdef int _release(self) except -1:

@@ -34,6 +34,7 @@ cdef enum:
     CR = 0x0D
     LF = 0x0A
     KEEP_BYTES = 64 * 1024  # a buffer up to this size is kept for the next rest
+    KEEP_ARGUMENTS = 1024
 
 
 cdef inline Py_ssize_t _find(const char* data, Py_ssize_t pos, Py_ssize_t size, int char) noexcept nogil:
@@ -142,6 +143,11 @@ cdef class RequestScanner:
             return 0
         if not self._left:
             self._start = self._pos
+            if self._args_capacity > KEEP_ARGUMENTS:
+                free(self.at)
+                free(self.length)
+                self.at = self.length = NULL
+                self._args_capacity = 0
         rest = self._data_size - self._start
         if rest == 0:
             clear(&self._kept, KEEP_BYTES)
