@@ -39,10 +39,11 @@ def _binary() -> str:
 
 
 class RedisProcess:
-    """`start` may be called again after `kill`: the port stays, the data does not."""
+    """`start` may be called again after `kill`: the port stays, the data only if `durable`."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, durable: bool = False) -> None:
         self.port = free_port()
+        self._durable = durable
         self._directory = tempfile.mkdtemp(prefix="terrace-redis-")
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -66,7 +67,8 @@ class RedisProcess:
         assert self._process is None
         command = [
             _binary(), "--port", str(self.port), "--bind", "127.0.0.1", "--save", "",
-            "--dir", self._directory, "--appendonly", "no",
+            "--dir", self._directory, "--appendonly", "yes" if self._durable else "no",
+            "--appendfsync", "always",
         ]  # fmt: skip
         self._process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -101,8 +103,8 @@ class RedisProcess:
 
 
 @contextlib.contextmanager
-def running_redis() -> Iterator[RedisProcess]:
-    redis = RedisProcess()
+def running_redis(*, durable: bool = False) -> Iterator[RedisProcess]:
+    redis = RedisProcess(durable=durable)
     try:
         redis.start()
         yield redis

@@ -12,7 +12,7 @@ exports.scenarios = async (connected, close, all) => {
     try {
       const client = await connected();
       await all[name](client);
-      close(client);
+      await close(client);
     } catch (error) {
       fail(name, error);
     }
