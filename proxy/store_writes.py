@@ -64,6 +64,8 @@ class StoreSlot(WriteSlot):
             return
         if self.coherence is not None:
             self.coherence.end_write(self.keys)
+            if self._tracked is not None:
+                self.coherence.end_opaque_write(self.session.clock())
         if self._tracked is not None and self._tracked.ready:
             self._left += 1
             self._tracked.send(_PING, self, 0)

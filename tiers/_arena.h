@@ -84,15 +84,21 @@ static inline uint64_t arena_hash(const arena_t *a, const char *key, size_t key_
 
 /* Reading */
 
-/* Whether its filler still vouches for this entry. */
+/* Whether its filler still vouches for this entry. To be asked before its token is looked at:
+ * what stood after the watermark was read is as of that watermark. The bound on a watermark of
+ * its own the caller has looked at. */
 static inline int arena_vouched(const arena_t *a, const arena_entry *entry, double now) {
     if (entry->worker >= a->header->workers) return 0;
     arena_worker *filler = a->workers + entry->worker;
+    if (a->max_staleness == INFINITY)
+        return (uint16_t)arena_load_acquire(&filler->epoch) == entry->epoch;
+    double asof = arena_load_double(&filler->asof), floor = arena_load_double(&a->header->floor);
+    int is_live = arena_load_acquire(&filler->live) != 0;
     if ((uint16_t)arena_load_acquire(&filler->epoch) != entry->epoch) return 0;
-    if (a->max_staleness == INFINITY) return 1;
-    double age = now - arena_load_double(&filler->asof);
-    if (age > a->max_staleness / 3) arena_store_double(&filler->wanted_at, now);
-    return age <= a->max_staleness && arena_load(&filler->live);
+    if (entry->worker == a->worker) return is_live && asof >= floor;
+    if (now - asof > a->max_staleness / 3 || asof < floor)
+        arena_store_double(&filler->wanted_at, now);
+    return is_live && asof >= floor && now - asof <= a->max_staleness;
 }
 
 static inline void arena_touch(uint64_t *slot, uint64_t seen) {
@@ -139,9 +145,9 @@ arena_lookup(const arena_t *a, uint64_t h, const char *key, size_t key_len, cons
             if (!entry_at(a, slot_offset(slot), &found) || !entry_has_key(a, &found, key, key_len)
                 || !entry_has_variant(a, &found, variant, variant_len, &reply))
                 continue;
-            if (arena_token48(arena_load_acquire(token)) == found.entry.token
-                && (suspects || (now * 1e6 < (double)found.entry.deadline_us
-                                 && arena_vouched(a, &found.entry, now))))
+            if ((suspects || (now * 1e6 < (double)found.entry.deadline_us
+                              && arena_vouched(a, &found.entry, now)))
+                && arena_token48(arena_load_acquire(token)) == found.entry.token)
                 length = (ptrdiff_t)found.entry.reply_len;
             break;
         }
@@ -175,6 +181,24 @@ static ptrdiff_t arena_peek(const arena_t *a, uint64_t h, const char *key, size_
         arena_lookup(a, h, key, key_len, variant, variant_len, 0, 1, out, room, &hit);
     if (length >= 0) *entry = hit.entry;
     return length;
+}
+
+/* As of when the filler of a suspect last vouched for it; -1: that is not known any more. */
+static double arena_suspect_asof(const arena_t *a, const arena_entry *entry) {
+    if (entry->worker >= a->header->workers) return -1;
+    arena_worker *filler = a->workers + entry->worker;
+    double asof = arena_load_double(&filler->asof); /* before the epoch: a new one begins first */
+    int is_live = arena_load_acquire(&filler->live) != 0;
+    uint16_t epoch = (uint16_t)arena_load_acquire(&filler->epoch);
+    return entry->epoch == (uint16_t)(epoch - !is_live) ? asof : -1;
+}
+
+/* From now on no entry is a hit that its filler has not vouched for since `instant`. */
+static void arena_raise_floor(arena_t *a, double instant) {
+    double seen = arena_load_double(&a->header->floor);
+    while (seen < instant
+           && !__atomic_compare_exchange(&a->header->floor, &seen, &instant, 0, __ATOMIC_SEQ_CST,
+                                         __ATOMIC_RELAXED)) {}
 }
 
 /* The policy. All of it with the logs locked. */

@@ -2,11 +2,12 @@
 
 from libc.stdint cimport uint32_t, uint64_t
 
-from tiers._arena_c cimport arena_stripe, arena_t
+from tiers._arena_c cimport arena_entry, arena_stripe, arena_t
 
 
 cdef class Arena:
     cdef arena_t a
+    cdef bytes _peek(self, bytes key, bytes variant, arena_entry* entry)
     cdef tuple _entries_of(self, bytes key)
     cdef object _keys_of(self, arena_stripe* stripe, dict keys)
 

@@ -17,8 +17,8 @@ from tiers._arena_c cimport (
     arena_begin_fill, arena_begin_write, arena_bucket_end, arena_bump_epoch_of, arena_check,
     arena_clear_worker, arena_commit, arena_counter, arena_end_write, arena_entry, arena_flush,
     arena_found, arena_get, arena_hash, arena_histogram, arena_invalidate, arena_load_epoch,
-    arena_map, arena_peek, arena_read, arena_record, arena_resize, arena_store_double,
-    arena_stripe, arena_unmap, entry_at, slot_offset, stripe_entries_of, stripe_lock,
+    arena_map, arena_peek, arena_raise_floor, arena_read, arena_record, arena_resize,
+    arena_store_double, arena_stripe, arena_suspect_asof, arena_unmap, entry_at, slot_offset, stripe_entries_of, stripe_lock,
     stripe_number, stripe_slots, stripe_unlock,
 )
 
@@ -136,23 +136,40 @@ cdef class Arena:
             room = length
 
     def peek(self, bytes key, bytes variant):
-        """(reply, deadline, token, epoch), whatever its epoch and deadline, if its token stands."""
+        """(reply, deadline, token, epoch), whatever its epoch and deadline, if its token stands.
+
+        Of entries that this worker filled; `peek_other` is for the others.
+        """
         cdef arena_entry entry
+        reply = self._peek(key, variant, &entry)
+        if reply is None or entry.worker != self.a.worker:
+            return None
+        epoch = arena_load_epoch(&self.a.me.epoch)
+        epoch -= (epoch - entry.epoch) & 0xFFFF
+        return reply, entry.deadline_us / 1e6, entry.token, epoch
+
+    def peek_other(self, bytes key, bytes variant):
+        """(reply, deadline, as of when its filler last vouched for it) of another's entry."""
+        cdef arena_entry entry
+        reply = self._peek(key, variant, &entry)
+        if reply is None or entry.worker == self.a.worker:
+            return None
+        asof = arena_suspect_asof(&self.a, &entry)
+        return None if asof < 0 else (reply, entry.deadline_us / 1e6, asof)
+
+    cdef bytes _peek(self, bytes key, bytes variant, arena_entry* entry):
         cdef uint64_t h = arena_hash(&self.a, key, len(key))
         cdef Py_ssize_t room = 0, length
         while True:
             reply = PyBytes_FromStringAndSize(NULL, room)
             length = arena_peek(
                 &self.a, h, key, len(key), variant, len(variant),
-                PyBytes_AS_STRING(reply), room, &entry)
+                PyBytes_AS_STRING(reply), room, entry)
             if length < 0:
                 return None
             if length <= room:
-                break
+                return reply[:length]
             room = length
-        epoch = arena_load_epoch(&self.a.workers[entry.worker].epoch)
-        epoch -= (epoch - entry.epoch) & 0xFFFF
-        return reply[:length], entry.deadline_us / 1e6, entry.token, epoch
 
     def variants(self, bytes key):
         return self._entries_of(key)[0]
@@ -293,6 +310,15 @@ cdef class Arena:
     @live.setter
     def live(self, live):
         self.a.me.live = bool(live)
+
+    @property
+    def floor(self):
+        """Watermarks before it vouch for nothing, where `max_staleness_s` is finite."""
+        return self.a.header.floor
+
+    def raise_floor(self, double instant):
+        """Until then anything may have changed, unnoticed by other workers' streams so far."""
+        arena_raise_floor(&self.a, instant)
 
     @property
     def wanted_at(self):

@@ -22,6 +22,7 @@ cdef extern from "_arena_check.h" nogil:
     ctypedef struct arena_header:
         uint64_t max_bytes, reserve_bytes, index_bytes, ghost_buckets, table_bytes
         uint64_t slot_mask, stripe_mask, generation
+        double floor
         uint32_t workers
         arena_log small
         arena_log main
@@ -69,6 +70,9 @@ cdef extern from "_arena_check.h" nogil:
     bint arena_resize(arena_t*, uint64_t max_bytes)
     void arena_clear_worker(arena_t*, uint32_t worker)
     const char* arena_check(arena_t*)
+
+    double arena_suspect_asof(const arena_t*, const arena_entry*)
+    void arena_raise_floor(arena_t*, double instant)
 
     uint32_t arena_load_epoch "arena_load_acquire" (uint32_t*)
     void arena_store_double(double*, double)

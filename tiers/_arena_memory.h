@@ -104,6 +104,7 @@ typedef struct {
     uint64_t mapped_bytes;
 
     uint64_t generation __attribute__((aligned(64))); /* moves with each flush */
+    double floor; /* older watermarks vouch for nothing: somebody wrote keys unknown to us */
 
     uint32_t log_owner __attribute__((aligned(64)));
     uint32_t was_full;
@@ -141,12 +142,12 @@ typedef struct {
 
 static inline double arena_load_double(double *pointer) {
     double value;
-    __atomic_load(pointer, &value, __ATOMIC_RELAXED);
+    __atomic_load(pointer, &value, __ATOMIC_ACQUIRE);
     return value;
 }
 
 static inline void arena_store_double(double *pointer, double value) {
-    __atomic_store(pointer, &value, __ATOMIC_RELAXED);
+    __atomic_store(pointer, &value, __ATOMIC_RELEASE);
 }
 
 /* Locks */

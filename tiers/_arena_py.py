@@ -29,6 +29,7 @@ from __future__ import annotations
 import itertools
 import sys
 from collections import OrderedDict, deque
+from math import inf
 
 SLOTS = 1 << 16
 _MASK = SLOTS - 1
@@ -77,6 +78,10 @@ class Arena:
         self.epoch = 1
         self.evictions = 0
         self.invalidations = 0
+        # Only the compiled twin can be shared, and has others to look at these.
+        self.worker, self.workers = worker, 1
+        self.live, self.asof, self.wanted_at = False, 0.0, 0.0
+        self.max_staleness_s, self.floor = inf, 0.0
         self._fresh = itertools.count((worker << 48) + 1)
         self._tokens = [next(self._fresh)] * SLOTS
         self._writes = [0] * SLOTS
@@ -144,6 +149,14 @@ class Arena:
         if entry is None or entry[2] != self._tokens[node.slot]:
             return None
         return entry
+
+    def peek_other(self, key: bytes, variant: bytes) -> tuple[bytes, float, float] | None:
+        """An entry of another worker: there is none."""
+        return None
+
+    def raise_floor(self, instant: float) -> None:
+        """Until then anything may have changed, unnoticed by other workers' streams so far."""
+        self.floor = max(self.floor, instant)
 
     def variants(self, key: bytes) -> int:
         node = self._index.get(key)

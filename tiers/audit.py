@@ -138,6 +138,7 @@ class Audit:
 
     async def _catch_up(self) -> bool:
         """Parse what Redis sent on the tracked connection until now; whether that worked."""
+        self._l1.coherence.end_opaque_write(self._l1.clock())  # other workers' streams as well
         try:
             await self._l2.barrier()
         except TierUnavailable:

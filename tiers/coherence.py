@@ -27,6 +27,12 @@ age (`age_bound_s`): then there is no watermark to be late, whatever a stranger 
 is served until the entry's deadline, and own writes are as exact as ever: `begin_write`
 and `end_write` for known keys, `flush` around all others.
 
+Several workers (processes of one host) share one arena, each with a tracked connection of
+its own. An entry is tracked by the connection of whoever filled it, so it is as stale as
+that one's watermark (`Arena.max_staleness_s`). Tokens and writes in flight are shared:
+a write through one worker is seen by every later read through any other. Writes of unknown
+keys raise the `floor` below which no watermark vouches for anything.
+
 Promise: bounded staleness (max_staleness) for writes of strangers; a client that
 waits for the reply of its own write reads it.
 """
@@ -77,7 +83,8 @@ class Coherence:
         """
         self._end_epoch()
         self.live = True
-        self.asof = sent_at if age_bound_s == inf else inf
+        self.asof = self.arena.asof = sent_at if age_bound_s == inf else inf
+        self.arena.live = True
         self.age_bound_s = age_bound_s
 
     @property
@@ -88,7 +95,7 @@ class Coherence:
     def on_loss(self) -> None:
         """Invalidations may be missed from now on; there is no resuming."""
         if self.live:
-            self.live = False
+            self.live = self.arena.live = False
             self._end_epoch()
 
     def _end_epoch(self) -> None:
@@ -111,7 +118,7 @@ class Coherence:
     def on_reply(self, sent_at: float) -> None:
         """A reply to a request sent at `sent_at` was parsed: the watermark moves."""
         if sent_at > self.asof:
-            self.asof = sent_at
+            self.asof = self.arena.asof = sent_at
 
     def heard_of(self, key: bytes) -> list[str]:
         """The last invalidations of a key, with the watermark at which they were parsed."""
@@ -140,14 +147,18 @@ class Coherence:
     ) -> bytes | None:
         """For use only while Redis cannot be asked: an entry that was known to be current
         at most `window_s` (None: `stale_on_error_s`) ago and was not invalidated since."""
-        entry = self.arena.peek(key, variant)
-        if entry is None or now >= entry[1]:
+        asof: float | None
+        if (entry := self.arena.peek(key, variant)) is not None:
+            reply, deadline, _, epoch = entry
+            asof = self.asof if epoch == self.arena.epoch else self._ended.get(epoch)
+        elif (other := self.arena.peek_other(key, variant)) is not None:
+            reply, deadline, asof = other
+        else:
             return None
-        asof = self.asof if entry[3] == self.arena.epoch else self._ended.get(entry[3])
         limit_s = self.stale_on_error_s if window_s is None else window_s
         if asof is None or now - asof > limit_s or not limit_s:
             return None
-        return entry[0]
+        return reply if now < deadline and asof >= self.arena.floor else None
 
     # Writes through this proxy
 
@@ -160,6 +171,15 @@ class Coherence:
         """The reply of the write was parsed (or will never come); then release it."""
         for key in keys:
             self.arena.end_write(key)
+
+    def end_opaque_write(self, now: float) -> None:
+        """The reply was parsed of a write that may have changed any key.
+
+        What the own stream carries of it comes before the reply to the next PING. Entries of
+        other workers are no hits before their streams have passed `now` as well.
+        """
+        if self.arena.workers > 1:
+            self.arena.raise_floor(now)
 
     def flush(self) -> None:
         """An own FLUSHALL, FLUSHDB or SWAPDB: at its sending and again at its reply."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 
-from .namespaces import GATE
+from .namespaces import ungated
 from .resp import pack
 
 SAMPLE_EVERY_S = 0.005
@@ -25,7 +25,7 @@ class Read:
 
     @property
     def _parts(self) -> list[bytes]:
-        return self.variant.removeprefix(GATE).split(b":", 2)
+        return ungated(self.variant).split(b":", 2)
 
     @property
     def proto(self) -> int:

@@ -44,13 +44,18 @@ class L1Memory:
         options: L1Options,
         clock: Callable[[], float],
         namespaces: Namespaces | None = None,
+        arena: Arena | None = None,
     ) -> None:
         self.options = options
         self.namespaces = Namespaces() if namespaces is None else namespaces
         self.strict_until = 0.0  # the end of the lease to serve strict keys (see `strict`)
         self.samples = HitSamples()
         self.clock = clock
-        self.arena = Arena(options.max_bytes, max_variants=options.max_variants_per_key)
+        if arena is None:
+            arena = Arena(options.max_bytes, max_variants=options.max_variants_per_key)
+        elif arena.workers > 1:
+            arena.max_staleness_s = options.max_staleness_s
+        self.arena = arena
         self._smallest_bytes = options.max_bytes // 32
         self.coherence = Coherence(
             self.arena,
@@ -69,6 +74,8 @@ class L1Memory:
         """Other options from now on: the budget, bounds on staleness and ages."""
         if options.max_bytes != self.options.max_bytes:
             self.arena.resize(options.max_bytes)
+        if self.arena.workers > 1:
+            self.arena.max_staleness_s = options.max_staleness_s
         self.options = options
         self.coherence.max_staleness_s = options.max_staleness_s
         self.coherence.stale_on_error_s = options.stale_on_error_s

@@ -246,6 +246,15 @@ class L2Redis:
             tracked.ping()
             tracked.upstream.flush()  # now: what is left of this tick may be long
 
+    def catch_up(self, since: float) -> None:
+        """Another worker serves what this one filled, and found its watermark old."""
+        tracked = self.tracked
+        if tracked is None or not tracked.ready or self._refusal:
+            return
+        pipe = tracked.upstream.pipe
+        if pipe.last_sent_at <= since and not pipe.has_output:
+            tracked.ping()
+
     def _on_plain_ready(self, sent_at: float) -> None:
         for told in self.on_connect:
             told()

@@ -12,6 +12,9 @@ What is decided where
                  stored under a variant that the same-tick path of plain GET never asks
                  for, so that path needs to know nothing of namespaces
   strict         gated as well, and its writes are held (see `strict`)
+
+Where several workers share one L1, the variant of a gated entry names the worker too: what
+is known of a watermark at the hit is known of the own one.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ from .options import L1Options, NamespaceOptions
 
 GATE = b"~"  # begins the variant of every gated entry
 
+_GATE = re.compile(rb"~(\d+~)?")
 _NOT_LITERAL = re.compile(rb"\\(.)|\[[^\]]*\]?|[*?]", re.DOTALL)
 
 
@@ -39,7 +43,11 @@ class Namespace:
     max_staleness_s: float
     max_age_s: float
     stale_on_error_s: float
-    gated: bool
+    gate: bytes  # empty: not gated
+
+    @property
+    def gated(self) -> bool:
+        return bool(self.gate)
 
     @property
     def strict(self) -> bool:
@@ -47,15 +55,26 @@ class Namespace:
 
     def variant(self, variant: bytes) -> bytes:
         """Under which name L1 keeps a read of one of these keys."""
-        return GATE + variant if self.gated else variant
+        return self.gate + variant
+
+
+def ungated(variant: bytes) -> bytes:
+    """The variant of the same read of a key that has no gate."""
+    return _GATE.sub(b"", variant, count=1) if variant.startswith(GATE) else variant
 
 
 class Namespaces:
     """All namespaces; falsy when there are none."""
 
-    def __init__(self, tables: Sequence[NamespaceOptions] = (), l1: L1Options | None = None):
+    def __init__(
+        self,
+        tables: Sequence[NamespaceOptions] = (),
+        l1: L1Options | None = None,
+        worker: int = 0,
+    ) -> None:
         l1 = L1Options() if l1 is None else l1
-        spaces = sorted((_namespace(table, l1) for table in tables), key=_specificity)
+        gate = GATE + (b"%d~" % worker if worker else b"")
+        spaces = sorted((_namespace(table, l1, gate) for table in tables), key=_specificity)
         self._by_specificity = tuple(
             (s, literal_prefix(s.pattern), matcher(s.pattern)) for s in spaces
         )
@@ -87,7 +106,7 @@ class Namespaces:
         return max((s.max_staleness_s for s in found if s is not None and s.strict), default=0.0)
 
 
-def _namespace(table: NamespaceOptions, l1: L1Options) -> Namespace:
+def _namespace(table: NamespaceOptions, l1: L1Options, gate: bytes) -> Namespace:
     given = table.model_fields_set
     strict = table.consistency == "strict"
     bound_s = table.max_staleness_s if "max_staleness_s" in given else l1.max_staleness_s
@@ -99,7 +118,7 @@ def _namespace(table: NamespaceOptions, l1: L1Options) -> Namespace:
         max_staleness_s=bound_s,
         max_age_s=table.max_age_s if "max_age_s" in given else l1.max_age_s,
         stale_on_error_s=0.0 if strict else suspect_s,
-        gated=strict or bound_s != l1.max_staleness_s,
+        gate=gate if strict or bound_s != l1.max_staleness_s else b"",
     )
 
 

@@ -27,6 +27,7 @@ from types import TracebackType
 from typing import Any, TypeAlias
 
 from .admission import Admission
+from .arena import Arena
 from .audit import Audit
 from .base import Kind, Outcome
 from .coalesce import Coalescer, CoalescerStatistics
@@ -49,6 +50,7 @@ from .tasks import TaskSet
 from .touch import Toucher
 from .views import ViewMapping
 from .warm import Warmer
+from .wanted import Wanted
 
 TOMBSTONE = b"__terrace:tombstone:"  # prefix of markers of keys deleted on purpose
 PUBLISH_CHUNK = 1000  # keys unlinked by one script call: keeps Redis' pauses below a millisecond
@@ -66,7 +68,8 @@ class TieredCache:
 
     `l1=None` or `l1.enabled=False`: no L1. `l3=None` or no dsn: no L3.
     Entering starts connecting and waits at most `l2.connect_timeout` for Redis; it
-    does not fail when a tier is down.
+    does not fail when a tier is down. `arena`: what L1 is kept in, shared with other
+    processes of this host.
     """
 
     name = "stack"
@@ -79,12 +82,13 @@ class TieredCache:
         l3: L3Options | None = None,
         namespaces: Sequence[NamespaceOptions] = (),
         clock: Callable[[], float] = time.monotonic,
+        arena: Arena | None = None,
     ) -> None:
         self.clock = clock
         l1 = L1Options() if l1 is None else l1
-        self.namespaces = Namespaces(namespaces, l1)
+        self.namespaces = Namespaces(namespaces, l1, arena.worker if arena is not None else 0)
         l3 = L3Options() if l3 is None else l3
-        self.l1 = L1Memory(l1, clock, self.namespaces) if l1.enabled else None
+        self.l1 = L1Memory(l1, clock, self.namespaces, arena) if l1.enabled else None
         self.l2 = L2Redis(
             l2 or L2Options(),
             clock=clock,
@@ -170,6 +174,9 @@ class TieredCache:
             self._tasks.start("touch", self.toucher.keep())
         if self.hot_keys is not None:
             self.hot_keys.start()
+        if self.l1 is not None and self.l1.arena.workers > 1:
+            wanted = Wanted(self.l2, self.l1.coherence, self.clock)
+            self._tasks.start("wanted", wanted.keep())
         if l1.audit_interval_s and self.audit is not None:
             self._tasks.start("audit", self.audit.keep())
 
