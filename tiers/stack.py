@@ -49,8 +49,8 @@ from .swapdb_watch import SwapdbWatch
 from .tasks import TaskSet
 from .touch import Toucher
 from .views import ViewMapping
-from .warm import Warmer
 from .wanted import Wanted
+from .warm import Warmer
 
 TOMBSTONE = b"__terrace:tombstone:"  # prefix of markers of keys deleted on purpose
 PUBLISH_CHUNK = 1000  # keys unlinked by one script call: keeps Redis' pauses below a millisecond
