@@ -19,7 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tiers import TierUnavailable, ViewMapping, glob_matcher
+from tiers import TierUnavailable, ViewMapping, glob_matcher, literal_prefix
 from tiers.resp import Request, array, bulk, decode, parse_integer
 
 from .. import errors
@@ -41,6 +41,13 @@ class _Options:
     matches: Callable[[bytes], bool]
     count: int
     type: bytes
+    prefix: bytes  # of every key that matches
+
+    def concerns(self, mapping: ViewMapping) -> bool:
+        """Whether a key of the mapping can be an answer; views that cannot are not read."""
+        one, other = self.prefix, mapping.prefix
+        is_wanted = not self.type or self.type == mapping.kind.encode()
+        return is_wanted and (one.startswith(other) or other.startswith(one))
 
 
 def scan(session: Session, command: Command, request: Request) -> None:
@@ -75,7 +82,7 @@ async def _scan(session: Session, args: list[bytes]) -> None:
     reply = await session.stack.l2.ask(args, proto=session.proto, db=session.db)
     page = decode(reply)
     if isinstance(page, list) and page[0] == b"0":
-        following = _first_cursor(session, 0)
+        following = _first_cursor(session, 0, options)
         session.reply(array([bulk(b"%d" % following), array(bulk(key) for key in page[1])]))
     else:
         session.reply(reply)
@@ -84,20 +91,20 @@ async def _scan(session: Session, args: list[bytes]) -> None:
 def parse_options(args: list[bytes]) -> _Options | None:
     """MATCH, COUNT and TYPE; None when Redis would refuse them."""
     matches: Callable[[bytes], bool] = lambda key: True  # noqa: E731
-    count, kind = COUNT_DEFAULT, b""
+    count, kind, prefix = COUNT_DEFAULT, b"", b""
     if len(args) % 2:
         return None
     for option, value in zip(args[::2], args[1::2], strict=True):
         match option.upper():
             case b"MATCH":
-                matches = glob_matcher(value)
+                matches, prefix = glob_matcher(value), literal_prefix(value)
             case b"COUNT" if (parse_integer(value) or 0) > 0:
                 count = min(parse_integer(value) or 0, COUNT_MAX)
             case b"TYPE":
                 kind = value.lower()
             case _:
                 return None
-    return _Options(matches, count, kind)
+    return _Options(matches, count, kind, prefix)
 
 
 def _scannable(session: Session) -> list[tuple[int, ViewMapping]]:
@@ -105,11 +112,11 @@ def _scannable(session: Session) -> list[tuple[int, ViewMapping]]:
     return [(i, m) for i, m in enumerate(session.stack.l3.mappings) if m.options.scan]
 
 
-def _first_cursor(session: Session, least_index: int) -> int:
-    """Cursor at the start of the next scannable view; 0 when there is none."""
+def _first_cursor(session: Session, least_index: int, options: _Options | None) -> int:
+    """Cursor at the start of the next view that can have an answer; 0 when there is none."""
     assert session.stack.l3 is not None
     for index, mapping in _scannable(session):
-        if index >= least_index:
+        if index >= least_index and (options is None or options.concerns(mapping)):
             return _encode(index, session.stack.l3.current_epoch(mapping.name), 0)
     return 0
 
@@ -124,8 +131,9 @@ async def _scan_view(session: Session, cursor: int, options: _Options) -> None:
     index = cursor >> _INDEX_SHIFT & _INDEX_MASK
     mappings = dict(_scannable(session))
     mapping = mappings.get(index)
-    if mapping is None:
-        session.reply(array([bulk(b"0"), array([])]))  # Redis, too, takes any cursor
+    if mapping is None or not options.concerns(mapping):
+        following = 0 if mapping is None else _first_cursor(session, index + 1, options)
+        session.reply(array([bulk(b"%d" % following), array([])]))  # Redis takes any cursor, too
         return
     current = l3.current_epoch(mapping.name)
     began = current - ((current - (cursor >> _EPOCH_SHIFT)) & _EPOCH_MASK)
@@ -134,12 +142,9 @@ async def _scan_view(session: Session, cursor: int, options: _Options) -> None:
     except TierUnavailable as failure:
         session.reply(errors.load_failed(failure.reason))
         return
-    keys = page.keys
-    if options.type and options.type != mapping.kind.encode():
-        keys = []
     if page.next_block is not None:
         following = _encode(index, page.epoch, page.next_block)
     else:
-        following = _first_cursor(session, index + 1)
-    found = array(bulk(key) for key in keys if options.matches(key))
+        following = _first_cursor(session, index + 1, options)
+    found = array(bulk(key) for key in page.keys if options.matches(key))
     session.reply(array([bulk(b"%d" % following), found]))
