@@ -14,27 +14,24 @@ WRITE its keys, each behind its length.
 from collections import deque
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from cpython.ref cimport Py_DECREF, Py_INCREF
+from cpython.ref cimport Py_INCREF
 from libc.stdint cimport uint32_t, uint64_t
-from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memcmp, memcpy
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcpy
 
 from tiers._arena cimport Arena
 from tiers._buffer cimport Buffer, append, clear, reserve
-from tiers._pipe cimport FAST, FastWaiter, Pending, UpstreamPipe
+from tiers._pipe cimport FAST, Pending, UpstreamPipe
 from tiers._resp cimport COMMAND, NEED_MORE, RequestScanner
+
+from proxy._lane cimport CACHED, READ, WRITE, Lane, Row
+from proxy._reply_ring cimport KEEP_BYTES, ReplyRing, Slot
 
 from tiers.resp import to_resp2
 
 from ._client_pipe_py import SPILL_BYTES
-from .commands import Kind
 
 cdef enum:
-    # Ways
-    PYTHON = 0
-    CACHED = 1
-    READ = 2
-    WRITE = 3
     # What a record in flight is
     PTTL = 0  # of the key of the FILL behind it
     FILL = 1  # a cached read that may fill L1
@@ -44,10 +41,6 @@ cdef enum:
 
     TTL_ABSENT = -2  # what PTTL says of a key that is not there
     TTL_NONE = -1
-    TO_COME = -1
-    BIG_BYTES = 16 * 1024  # from here on a reply is passed on as an object of its own
-    KEEP_BYTES = 64 * 1024  # an output buffer up to this size is kept
-    KEEP_SLOTS = 512
     EXPRESS_MAX_BYTES = 32 * 1024  # more, and the bounds on unread output are looked at
     VARIANT_MAX_BYTES = 4096  # reads with longer arguments go through Python
 
@@ -55,219 +48,7 @@ cdef Py_ssize_t _SPILL = SPILL_BYTES
 cdef bytes _EMPTY = b""
 
 
-cdef class Lane:
-    """What all clients of one worker share: tiers, statistics, the table, counters of the lane."""
-
-    def __init__(self, stack, stats, clock, table, bounds_s, limits):
-        self.stack, self.stats, self.clock = stack, stats, clock
-        self._l1, self._l2 = stack.l1, stack.l2
-        self.open = True
-        for kept in self._l2.shared:
-            kept.on_switch = self._on_switch
-        if self._l1 is not None:
-            self._coherence = self._l1.coherence
-            self.arena = self._l1.arena
-            self.refreshes = self._l1.options.refresh_on_write
-        self.adopt(limits)
-        self._prefixes = list(stack.special_prefixes)
-        self._bound_count = len(bounds_s)
-        for i, bound in enumerate(bounds_s):
-            self._bounds[i] = bound
-        self._build(list(table.rows.values()))
-
-    def __dealloc__(self):
-        free(self._rows)
-        free(self._index)
-
-    def _build(self, list rows):
-        cdef Py_ssize_t size = 64, i
-        cdef Row* row
-        cdef uint64_t at
-        while size < 4 * len(rows):
-            size *= 2
-        self._mask = size - 1
-        self._rows = <Row*>calloc(len(rows), sizeof(Row))
-        self._index = <int*>malloc(size * sizeof(int))
-        if self._rows == NULL or self._index == NULL:
-            raise MemoryError
-        for i in range(size):
-            self._index[i] = -1
-        self._names, self._rules, self._commands = [], [], rows
-        for i, command in enumerate(rows):
-            row = &self._rows[i]
-            name = command.name.encode()
-            self._names.append(command.name)
-            self._rules.append(command.resp2)
-            if len(name) > NAME_MAX_BYTES:
-                continue
-            memcpy(row.name, PyBytes_AS_STRING(name), len(name))
-            row.name_size = len(name)
-            row.way = _way(command)
-            row.arity, row.max_args = command.arity, command.max_args
-            if command.keys is not None:
-                row.first, row.last, row.step = command.keys
-            row.portable = command.portable or command.kind is Kind.CACHED
-            row.is_get = command.name == "GET"
-            row.null_array = command.resp2 == "null_array"
-            at = _hash_name(row.name, row.name_size)
-            while self._index[at & self._mask] >= 0:
-                at += 1
-            self._index[at & self._mask] = i
-        self._row_count = len(rows)
-
-    def adopt(self, limits):
-        """Other limits from now on, and perhaps other bounds of L1."""
-        self.taken_max_bytes = limits.query_buffer_bytes
-        self.pipeline_max = limits.pipeline
-        self._stale = True
-        if self._l1 is not None:
-            self.max_value_bytes = self._l1.options.max_value_bytes
-            self.max_age_s = self._l1.max_age_s
-            self.ping_after_s = self._coherence.max_staleness_s / 3
-
-    def follow(self, rows):
-        """The table changed: commands whose row is another one are left to `run_one`."""
-        cdef Py_ssize_t i
-        held = {command.name: command for command in rows}
-        for i, command in enumerate(self._commands):
-            same = held.get(command.name) == command
-            self._rows[i].way = _way(command) if same else PYTHON
-
-    cdef Row* find(self, const char* name, Py_ssize_t size) noexcept nogil:
-        """The row of a command in any spelling, or NULL."""
-        cdef char upper[NAME_MAX_BYTES]
-        cdef Py_ssize_t i
-        cdef uint64_t at
-        cdef Row* row
-        if size > NAME_MAX_BYTES:
-            return NULL
-        for i in range(size):
-            upper[i] = name[i] - 32 if b"a" <= name[i] <= b"z" else name[i]
-        at = _hash_name(upper, size)
-        while self._index[at & self._mask] >= 0:
-            row = &self._rows[self._index[at & self._mask]]
-            if row.name_size == size and not memcmp(row.name, upper, size):
-                return row
-            at += 1
-        return NULL
-
-    cdef bint needs_python(self, const char* key, Py_ssize_t size):
-        """Whether a mapping or a namespace may know this key."""
-        cdef bytes prefix
-        for prefix in self._prefixes:
-            if size >= PyBytes_GET_SIZE(prefix) and not memcmp(
-                key, PyBytes_AS_STRING(prefix), PyBytes_GET_SIZE(prefix)
-            ):
-                return True
-        return False
-
-    cdef sample(
-        self, const char* key, Py_ssize_t size, const char* variant, Py_ssize_t variant_size,
-        double now,
-    ):
-        """Note a hit for what works on hot keys."""
-        samples = self._l1.samples
-        samples.note(
-            PyBytes_FromStringAndSize(key, size),
-            PyBytes_FromStringAndSize(variant, variant_size), now,
-        )
-        self.sample_at = samples.due
-
-    def _on_switch(self):
-        self._stale = True
-
-    cdef int refresh(self) except -1:
-        """Look at the connections again: their state, and whether they were replaced."""
-        l2 = self._l2
-        self.stalled = l2.stalled
-        self.live = self._coherence is not None and self._coherence.live
-        if not self._stale:
-            return 0
-        self._stale = False
-        self.plain2, self.plain3, self.tracked = l2.plain[2], l2.plain[3], l2.tracked
-        self.plain2_pipe = self.plain2.upstream.pipe
-        self.plain3_pipe = self.plain3.upstream.pipe
-        self.tracked_pipe = self.tracked.upstream.pipe if self.tracked is not None else None
-        self.stalled = l2.stalled
-        self.live = self._coherence is not None and self._coherence.live
-        if self._l1 is not None:
-            self.max_age_s = self._l1.max_age_s
-        return 0
-
-    cdef UpstreamPipe pipe_of(self, object via):
-        if via is self.tracked:
-            return self.tracked_pipe
-        if via is self.plain2:
-            return self.plain2_pipe
-        if via is self.plain3:
-            return self.plain3_pipe
-        return None
-
-    cdef void observe(
-        self, Level* level, double seconds, unsigned long long count
-    ) noexcept nogil:
-        cdef Py_ssize_t low = 0, high = self._bound_count, middle
-        while low < high:
-            middle = (low + high) // 2
-            if self._bounds[middle] < seconds:
-                low = middle + 1
-            else:
-                high = middle
-        level.buckets[low] += count
-        level.sum_s += seconds * count
-
-    def fold(self):
-        """Add to the statistics what was counted here since the last time."""
-        cdef Py_ssize_t i
-        stats = self.stats
-        for i in range(self._row_count):
-            if self._rows[i].count:
-                stats.commands[self._names[i]] += self._rows[i].count
-                self._rows[i].count = 0
-        self._fold_level(&self.l1, stats.l1)
-        self._fold_level(&self.l2, stats.l2)
-        stats.bytes_in += self.bytes_in
-        stats.bytes_out += self.bytes_out
-        self.bytes_in = self.bytes_out = 0
-        stats.fills += self.fills
-        stats.fills_refused += self.fills_refused
-        self.fills = self.fills_refused = 0
-
-    cdef _fold_level(self, Level* level, stats):
-        cdef Py_ssize_t i
-        stats.hits += level.hits
-        stats.misses += level.misses
-        level.hits = level.misses = 0
-        histogram = stats.seconds
-        for i in range(self._bound_count + 1):
-            histogram.counts[i] += level.buckets[i]
-            level.buckets[i] = 0
-        histogram.sum_s += level.sum_s
-        level.sum_s = 0
-
-
-def _way(command):
-    if command.may_block or command.numkeys_at:
-        return PYTHON
-    if command.kind is Kind.CACHED:
-        return CACHED if command.name != "MGET" else PYTHON
-    if command.kind is Kind.READ:
-        return READ
-    if command.kind is Kind.WRITE:
-        return WRITE if command.keys is not None else PYTHON
-    return PYTHON
-
-
-cdef uint64_t _hash_name(const char* name, Py_ssize_t size) noexcept nogil:
-    # FNV-1a; the table is fixed, nobody can flood it.
-    cdef uint64_t h = 14695981039346656037ULL
-    cdef Py_ssize_t i
-    for i in range(size):
-        h = (h ^ <unsigned char>name[i]) * 1099511628211ULL
-    return h
-
-
-cdef class ClientPipe(FastWaiter):
+cdef class ClientPipe(ReplyRing):
     """The part of a session that every command passes through; see `_client_pipe_py`."""
 
     def __init__(self, Lane lane, RequestScanner scanner, user):
@@ -279,18 +60,11 @@ cdef class ClientPipe(FastWaiter):
         self.proto = 2
         self.get_variant = _EMPTY
         self.user = user
-        self.reply_mode = "on"
         self.backlog = deque()
         self.blocked = ""
-        self.wake = self.spill = self.send = _nothing
-        self._chunks = []
+        self.spill = self.send = _nothing
 
     def __dealloc__(self):
-        cdef Py_ssize_t i
-        for i in range(self._count):
-            _free_slot(&self._ring[(self._head + i) & (self._capacity - 1)])
-        free(self._ring)
-        free(self._out.data)
         free(self._variant.data)
 
     def run_one(self, request, now):
@@ -794,26 +568,6 @@ cdef class ClientPipe(FastWaiter):
         """The reply to a write that L2 did not answer."""
         raise NotImplementedError
 
-    cdef int _finish(self, uint64_t seq, const char* reply, Py_ssize_t size) except -1:
-        """A reply for the slot of this number, if it is still wanted."""
-        cdef uint64_t place = seq - self._head_seq
-        cdef Slot* slot
-        self.in_flight -= 1
-        if place >= <uint64_t>self._count:
-            return 0  # forgotten
-        if place == 0:
-            self._pop()
-            self._emit(reply, size)
-            self._release()
-            return 0
-        slot = &self._ring[(self._head + place) & (self._capacity - 1)]
-        slot.data = <char*>malloc(size)
-        if slot.data == NULL:
-            raise MemoryError
-        memcpy(slot.data, reply, size)
-        slot.size = size
-        return 0
-
     cdef int deliver(self) except -1:
         try:
             if self._express():
@@ -822,154 +576,6 @@ cdef class ClientPipe(FastWaiter):
             pass  # this client's own trouble, found again where it can be dealt with
         self.wake()
         return 0
-
-    # Output
-
-    def reply(self, bytes reply):
-        """Answer the current command at once (in its turn)."""
-        cdef Slot* slot
-        if self.is_muted:
-            return
-        if not self._count:
-            self._emit_object(reply)
-            return
-        slot = self._push()
-        slot.data = <char*>malloc(PyBytes_GET_SIZE(reply))
-        if slot.data == NULL:
-            raise MemoryError
-        memcpy(slot.data, PyBytes_AS_STRING(reply), PyBytes_GET_SIZE(reply))
-        slot.size = PyBytes_GET_SIZE(reply)
-
-    def push(self, bytes frame):
-        """An out-of-band message: after everything already released, before what is not."""
-        self._release()
-        self._emit_object(frame)
-        self.wake()
-
-    def add_slot(self, slot):
-        """Reserve the next place among the replies for a request going upstream."""
-        cdef Slot* place = self._push()
-        place.waiter = <void*>slot
-        place.muted = self.is_muted
-        Py_INCREF(slot)
-        self.in_flight += 1
-
-    def finished(self):
-        """A slot got its reply."""
-        self.in_flight -= 1
-        self.wake()
-
-    @property
-    def is_muted(self):
-        return self.reply_mode == "off" or self.reply_mode == "skipping"
-
-    @property
-    def slot_count(self):
-        return self._count
-
-    def forget_slots(self):
-        """Nothing that is in flight will be answered any more."""
-        while self._count:
-            self._pop()
-
-    def release(self):
-        self._release()
-
-    @property
-    def has_output(self):
-        return self._out.size > 0 or bool(self._chunks)
-
-    def take_output(self):
-        cdef bytes data
-        self._release()
-        if not self._chunks:
-            if not self._out.size:
-                return _EMPTY
-            data = PyBytes_FromStringAndSize(self._out.data, self._out.size)
-        else:
-            self._cut()
-            data = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
-            self._chunks = []
-        clear(&self._out, KEEP_BYTES)
-        return data
-
-    cdef _cut(self):
-        if self._out.size:
-            self._chunks.append(PyBytes_FromStringAndSize(self._out.data, self._out.size))
-            self._out.size = 0
-
-    cdef int _emit(self, const char* data, Py_ssize_t size) except -1:
-        if size >= BIG_BYTES:
-            self._cut()
-            self._chunks.append(PyBytes_FromStringAndSize(data, size))
-        else:
-            append(&self._out, data, size)
-        return 0
-
-    cdef int _emit_object(self, bytes reply) except -1:
-        if PyBytes_GET_SIZE(reply) >= BIG_BYTES:
-            self._cut()
-            self._chunks.append(reply)
-        else:
-            append(&self._out, PyBytes_AS_STRING(reply), PyBytes_GET_SIZE(reply))
-        return 0
-
-    cdef Slot* _push(self) except NULL:
-        cdef Slot* slot
-        if self._count == self._capacity:
-            self._grow()
-        slot = &self._ring[(self._head + self._count) & (self._capacity - 1)]
-        slot.waiter, slot.data, slot.size, slot.muted = NULL, NULL, TO_COME, False
-        self._count += 1
-        return slot
-
-    def _grow(self):
-        cdef Py_ssize_t capacity = max(8, 2 * self._capacity), i
-        cdef Slot* ring = <Slot*>malloc(capacity * sizeof(Slot))
-        if ring == NULL:
-            raise MemoryError
-        for i in range(self._count):
-            ring[i] = self._ring[(self._head + i) & (self._capacity - 1)]
-        free(self._ring)
-        self._ring, self._capacity, self._head = ring, capacity, 0
-
-    cdef int _pop(self) except -1:
-        cdef Slot slot = self._ring[self._head]
-        self._head = (self._head + 1) & (self._capacity - 1)
-        self._count -= 1
-        self._head_seq += 1
-        _free_slot(&slot)
-        if not self._count and self._capacity > KEEP_SLOTS:  # a long pipeline is over
-            free(self._ring)
-            self._ring, self._capacity, self._head = NULL, 0, 0
-        return 0
-
-    cdef int _release(self) except -1:
-        """Give out what is at the head and ready."""
-        cdef Slot* slot
-        while self._count:
-            slot = &self._ring[self._head]
-            if slot.waiter != NULL:
-                reply = (<object>slot.waiter).reply
-                if reply is None:
-                    return 0
-                if not slot.muted:
-                    self._emit_object(reply)
-            elif slot.size == TO_COME:
-                return 0
-            else:
-                self._emit(slot.data, slot.size)
-            self._pop()
-        return 0
-
-
-cdef void _free_slot(Slot* slot) noexcept:
-    if slot.waiter != NULL:
-        waiter = <object>slot.waiter
-        slot.waiter = NULL
-        Py_DECREF(waiter)
-    free(slot.data)
-    slot.data = NULL
 
 
 cdef long long _pttl(const char* frame) noexcept nogil:

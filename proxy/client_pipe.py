@@ -11,6 +11,7 @@ from ._client_pipe_py import SPILL_BYTES
 if TYPE_CHECKING or CORE == "py":
     from ._client_pipe_py import ClientPipe, Lane
 else:
-    from ._client_pipe import ClientPipe, Lane
+    from ._client_pipe import ClientPipe
+    from ._lane import Lane
 
 __all__ = ["SPILL_BYTES", "ClientPipe", "Lane"]

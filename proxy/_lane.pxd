@@ -1,0 +1,74 @@
+# What all clients of one worker share, as C sees it.
+
+from libc.stdint cimport uint64_t
+
+from tiers._arena cimport Arena
+from tiers._pipe cimport UpstreamPipe
+
+cdef enum:
+    # The way of a command
+    PYTHON = 0
+    CACHED = 1
+    READ = 2
+    WRITE = 3
+
+    NAME_MAX_BYTES = 24
+    BUCKETS_MAX = 32
+
+
+
+cdef struct Row:
+    # One command of the table.
+    char name[NAME_MAX_BYTES]
+    Py_ssize_t name_size
+    int way  # which of the functions below takes it; 0: none
+    int arity, max_args
+    int first, last, step  # key positions; first 0: no keys
+    bint portable
+    bint is_get
+    bint null_array  # how a nil of its reply reads under RESP2
+    unsigned long long count
+
+
+cdef struct Level:
+    unsigned long long hits, misses
+    unsigned long long buckets[BUCKETS_MAX]
+    double sum_s
+
+
+cdef class Lane:
+    cdef readonly object stack, stats, clock
+    cdef public bint open  # False: every command goes through Python
+    cdef object _l1, _l2, _coherence
+    cdef Arena arena
+    cdef Row* _rows
+    cdef Py_ssize_t _row_count
+    cdef int* _index
+    cdef Py_ssize_t _mask
+    cdef list _names, _rules, _commands
+    cdef list _prefixes  # of keys that need Python: mapped ones
+    cdef double _bounds[BUCKETS_MAX]
+    cdef Py_ssize_t _bound_count
+    cdef Level l1, l2
+    cdef unsigned long long fills, fills_refused, bytes_in, bytes_out
+    cdef Py_ssize_t taken_max_bytes, pipeline_max
+    cdef bint _stale  # the connections may have been replaced
+    cdef Py_ssize_t max_value_bytes
+    cdef double max_age_s, ping_after_s
+    cdef bint refreshes  # keys in L1 are read again after a write
+    cdef double sample_at  # from then on a hit is noted
+    # Upstreams, as of the last `refresh`
+    cdef object tracked, plain2, plain3
+    cdef UpstreamPipe tracked_pipe, plain2_pipe, plain3_pipe
+    cdef bint stalled, live
+
+    cdef Row* find(self, const char* name, Py_ssize_t size) noexcept nogil
+    cdef bint needs_python(self, const char* key, Py_ssize_t size)
+    cdef sample(
+        self, const char* key, Py_ssize_t size, const char* variant, Py_ssize_t variant_size,
+        double now,
+    )
+    cdef int refresh(self) except -1
+    cdef UpstreamPipe pipe_of(self, object via)
+    cdef void observe(self, Level* level, double seconds, unsigned long long count) noexcept nogil
+    cdef _fold_level(self, Level* level, stats)
