@@ -241,7 +241,7 @@ async def _load_then_run(session: Session, keys: list[bytes], request: Request) 
     if failure.tier == "L3":
         _refuse(session, errors.load_failed(failure.reason))
     else:
-        _refuse(session, errors.write_failed(failure.reason, False))
+        _refuse(session, session.lost_write(failure.reason, False))
 
 
 def _refuse(session: Session, reply: bytes) -> None:

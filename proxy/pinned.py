@@ -118,7 +118,8 @@ class Pinned:
 
     def _on_lost(self, reason: str) -> None:
         self.lost = True
-        if self.streams:  # messages were missed: as when Redis itself goes, the client is told
+        if self.streams or self.session.config.l2.on_error == "disconnect":
+            # Messages were missed, or a state is gone: told as when Redis itself goes.
             self.session.on_close_request(f"its private connection to L2 was lost: {reason}")
         self.session.wake()
 
@@ -260,15 +261,20 @@ def acquire(session: Session, request: Request) -> Pinned | None:
 
 
 async def _connect(session: Session, request: Request) -> None:
+    pins = session.stack.l2.pins
+    has_room = len(pins) < pins.options.max_pinned
     try:
-        upstream = await session.stack.l2.pins.connect(session.proto)
+        upstream = await pins.connect(session.proto)
     except TierUnavailable as failure:
+        reply = errors.tier_failed(failure)
+        if has_room:
+            session.l2_failed(reply)
         name = request[0][0].upper()
         if name == b"MULTI":
             doom(session)
             return
         session.watch_failed = session.watch_failed or name == b"WATCH"
-        session.reply(errors.tier_failed(failure))
+        session.reply(reply)
         return
     session.pin = Pinned(session, upstream)
     session.pin.opened_for = request

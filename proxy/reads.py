@@ -148,10 +148,8 @@ class ReadSlot(Slot):
         """L2 has the key now: let it answer."""
         upstream = self.session.stack.l2.plain[self.proto]
         if not self.reruns or not upstream.ready:
-            self.session.stats.read_errors += 1
-            self.finish(
-                errors.read_failed(upstream.reason if self.reruns else "the key is contended")
-            )
+            reason = upstream.reason if self.reruns else "the key is contended"
+            self.finish(self.session.read_failed(reason))
             return
         self.reruns -= 1
         self.pttl_ms, self.token, self.rule = None, 0, ""
@@ -179,8 +177,7 @@ class ReadSlot(Slot):
             return
         session = self.session
         if self.mapping is None:
-            session.stats.read_errors += 1
-            self.finish(errors.read_failed(reason))
+            self.finish(session.read_failed(reason))
             return
         session.stack.load(self.mapping, self.key, self.on_row)
 
@@ -308,8 +305,7 @@ class MgetSlot(Slot):
                 missing.append((mapping, position))
                 elements[position] = NULL3
             else:
-                session.stats.read_errors += 1
-                self.finish(errors.read_failed(reason))
+                self.finish(session.read_failed(reason))
                 return
         session.stats.stale_served += len(self.keys) - len(missing)
         self.loading += 1

@@ -92,6 +92,7 @@ LIVE: Mapping[str, Apply] = {
     "l2.ping_interval": _l2,
     "l2.max_pinned": _l2,
     "l2.max_idle_pinned": _l2,
+    "l2.on_error": _at_use,
     "l3.on_error": _at_use,
 }
 

@@ -236,7 +236,8 @@ class Terrace:
         try:
             await coro
         except TierUnavailable as failure:
-            session.reply(errors.tier_failed(failure))
+            reply = errors.tier_failed(failure)
+            session.reply(session.l2_failed(reply) if failure.tier.startswith("L2") else reply)
         except TierError as failure:
             session.reply(error(f"ERR terrace: {failure}"))
         except Exception:

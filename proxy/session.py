@@ -214,14 +214,23 @@ class Session(ClientPipe):
     def lost_read(self, key: bytes | None, variant: bytes, proto: int, reason: str) -> bytes:
         stale = self.get_suspect(key, variant) if key is not None else None
         if stale is None:
-            self.stats.read_errors += 1
-            return errors.read_failed(reason)
+            return self.read_failed(reason)
         self.stats.stale_served += 1
         return NULL2 if stale == NULL3 and proto == 2 else stale
 
     def lost_write(self, reason: str, sent: bool) -> bytes:
         self.stats.write_errors += 1
-        return errors.write_failed(reason, sent)
+        return self.l2_failed(errors.write_failed(reason, sent))
+
+    def read_failed(self, reason: str) -> bytes:
+        self.stats.read_errors += 1
+        return self.l2_failed(errors.read_failed(reason))
+
+    def l2_failed(self, reply: bytes) -> bytes:
+        """The reply where L2 has none; nobody gets it when the client is to be disconnected."""
+        if self.config.l2.on_error == "disconnect":
+            self.on_close_request('L2 (redis) did not answer it, and l2.on_error is "disconnect"')
+        return reply
 
     def close(self) -> None:
         """The client is gone: nothing may be left waiting for it."""

@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING
 from tiers import Coherence, KeptUpstream
 from tiers.resp import to_resp2
 
-from . import errors
-
 if TYPE_CHECKING:
     from .session import Session
 
@@ -36,8 +34,7 @@ class Slot:
         self.finish(to_resp2(reply, self.rule) if self.rule else reply)
 
     def on_lost(self, reason: str, sent: bool) -> None:
-        self.session.stats.read_errors += 1
-        self.finish(errors.read_failed(reason))
+        self.finish(self.session.read_failed(reason))
 
     def finish(self, reply: bytes) -> None:
         self.reply = reply
@@ -81,8 +78,7 @@ class WriteSlot(Slot):
     def on_lost(self, reason: str, sent: bool) -> None:
         if self.coherence is not None:
             self.coherence.end_write(self.keys)
-        self.session.stats.write_errors += 1
-        self.finish(errors.write_failed(reason, sent))
+        self.finish(self.session.lost_write(reason, sent))
 
 
 class BarrierSlot(WriteSlot):
@@ -149,8 +145,7 @@ class BarrierSlot(WriteSlot):
             self.coherence.end_write(self.keys)
             if self.flushes:
                 self.coherence.flush()
-        self.session.stats.write_errors += 1
-        self._release(errors.write_failed(reason, sent))
+        self._release(self.session.lost_write(reason, sent))
 
     def _release(self, reply: bytes) -> None:
         self.session.opaque_in_flight -= 1

@@ -154,6 +154,10 @@ class L2Options(Options):
     """Private connections kept open for reuse."""
     max_in_flight: Annotated[int, Field(ge=1)] = 200_000
     """Most requests waiting for replies on one shared connection; above it, requests fail fast."""
+    on_error: Literal["error", "disconnect"] = "error"
+    """What a client gets when Redis cannot answer and no other tier can: an error that says so, or
+    (as when Redis itself goes) its connection is closed. Libraries try again after the latter,
+    writes of unknown outcome included; applications like a Celery worker end at the former."""
 
 
 class ViewOptions(Options):

@@ -16,7 +16,7 @@ app.conf.update(
     broker_url=os.environ["TERRACE_TEST_URL"] + "/0",
     result_backend=os.environ["TERRACE_TEST_URL"] + "/1",
     broker_connection_retry_on_startup=True,
-    broker_transport_options={"polling_interval": 0.1},
+    broker_transport_options={"polling_interval": 0.1, "visibility_timeout": 5},
     task_acks_late=True,
     worker_prefetch_multiplier=1,
     worker_hijack_root_logger=False,
@@ -47,6 +47,7 @@ def fails() -> None:
 
 @app.task
 def wait_for(path: str) -> str:
+    Path(path).with_suffix(".began").touch()
     until = time.monotonic() + PATIENCE_S
     while not Path(path).exists():
         if time.monotonic() > until:

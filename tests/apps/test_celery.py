@@ -2,86 +2,37 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.apps.celery_worker import RESULT_S, Worker, application, running_worker
 from tests.e2e.polling import wait_until
-from tests.e2e.terrace_process import ROOT, TerraceProcess
+from tests.e2e.redis_process import running_redis
+from tests.e2e.terrace_process import TerraceProcess, running_terrace
 
-celery = pytest.importorskip("celery")
-
-RESULT_S = 20.0
-
-
-class Worker:
-    """`celery worker` as its users start it; its name is `node`."""
-
-    node = "tests@localhost"
-
-    def __init__(self, url: str) -> None:
-        self._log = tempfile.TemporaryFile()  # noqa: SIM115 (closed in `stop`)
-        self._process = subprocess.Popen(
-            [
-                sys.executable, "-W", "ignore", "-m", "celery", "-A", "tests.apps.celery_app",
-                "worker", "--pool=threads", "--concurrency=2", "--loglevel=INFO",
-                "--without-mingle", "-n", self.node,
-            ],
-            cwd=ROOT, env=os.environ | {"TERRACE_TEST_URL": url},
-            stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log,
-        )  # fmt: skip
-
-    def log(self) -> str:
-        return os.pread(self._log.fileno(), 1 << 20, 0).decode()
-
-    def stop(self) -> None:
-        """SIGTERM: it finishes what it does and leaves."""
-        try:
-            self._process.terminate()
-            assert self._process.wait(RESULT_S) == 0, self.log()
-        finally:
-            if self._process.poll() is None:
-                self._process.kill()
-                self._process.wait()
-            self._log.close()
-
-
-@pytest.fixture(scope="module")
-def tasks(terrace: TerraceProcess) -> Iterator[Any]:
-    """The module of tasks, as the application has it that sends them."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TERRACE_TEST_URL", terrace.url)
-        from tests.apps import celery_app
-
-        yield celery_app
-        celery_app.app.close()
-
-
-@pytest.fixture(scope="module")
-def worker(terrace: TerraceProcess, tasks: Any) -> Iterator[Worker]:
-    worker = Worker(terrace.url)
-    try:
-        wait_until(lambda: "ready." in worker.log(), "the worker is ready", RESULT_S)
-    except AssertionError:
-        worker._process.kill()
-        raise AssertionError(worker.log()) from None
-    yield worker
-    worker.stop()
-
-
+pytest.importorskip("celery")
 pytestmark = [
-    pytest.mark.usefixtures("worker"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 
 
+@pytest.fixture(scope="module")
+def tasks(terrace: TerraceProcess) -> Iterator[Any]:
+    with application(terrace.url) as tasks:
+        yield tasks
+
+
+@pytest.fixture(scope="module")
+def worker(terrace: TerraceProcess) -> Iterator[Worker]:
+    with running_worker(terrace.url) as worker:
+        yield worker
+
+
+@pytest.mark.usefixtures("worker")
 def test_tasks(tasks: Any) -> None:
     sent = [tasks.add.delay(n, 1) for n in range(20)]
     assert [result.get(timeout=RESULT_S) for result in sent] == list(range(1, 21))
@@ -91,10 +42,12 @@ def test_tasks(tasks: Any) -> None:
     assert failed.state == "FAILURE"
 
 
+@pytest.mark.usefixtures("worker")
 def test_retries(tasks: Any) -> None:
     assert tasks.third_time_lucky.delay().get(timeout=RESULT_S) == 2
 
 
+@pytest.mark.usefixtures("worker")
 def test_groups_chains_and_chords(tasks: Any) -> None:
     from celery import chain, chord, group
 
@@ -105,6 +58,7 @@ def test_groups_chains_and_chords(tasks: Any) -> None:
     assert chord(header)(tasks.total.s()).get(timeout=RESULT_S) == 90
 
 
+@pytest.mark.usefixtures("worker")
 def test_a_countdown(tasks: Any) -> None:
     assert tasks.add.apply_async((1, 1), countdown=0.2).get(timeout=RESULT_S) == 2
 
@@ -129,3 +83,35 @@ def test_inspect_and_revoke(tasks: Any, worker: Worker, tmp_path: Path) -> None:
 
     with pytest.raises(TaskRevokedError):
         unwanted.get(timeout=RESULT_S)
+
+
+def test_redis_is_restarted(tmp_path: Path) -> None:
+    """Tasks that were queued, and results that were stored, are there again; the worker stays.
+
+    With the default of l2.on_error it would end: Celery takes an error reply for a mistake
+    of its own, and only lost connections for an outage.
+    """
+    with (
+        running_redis(durable=True) as redis,
+        running_terrace(redis.url, l2__on_error="disconnect") as terrace,
+        application(terrace.url) as tasks,
+        running_worker(terrace.url) as worker,
+    ):
+        before = tasks.add.delay(20, 22)
+        assert before.get(timeout=RESULT_S) == 42
+        gates = [tmp_path / "1", tmp_path / "2"]
+        held = [tasks.wait_for.delay(str(gate)) for gate in gates]  # both threads
+        wait_until(lambda: all(g.with_suffix(".began").exists() for g in gates), "they run")
+        queued = [tasks.add.delay(n, n) for n in range(10)]
+        redis.kill()
+        wait_until(lambda: terrace.readiness()[0] == 503, "Terrace noticed")
+        redis.start()
+        terrace.wait_ready()
+        for gate in gates:
+            gate.touch()
+        assert [result.get(timeout=RESULT_S) for result in (*held, *queued)] == [
+            *map(str, gates),
+            *(2 * n for n in range(10)),
+        ]
+        assert tasks.app.AsyncResult(before.id).get(timeout=RESULT_S) == 42
+        assert not worker.ended

@@ -10,6 +10,7 @@ import pytest
 import redis as redis_py
 
 from tests.apps.rq_jobs import add, fail
+from tests.e2e.redis_process import RedisProcess
 from tests.e2e.terrace_process import TerraceProcess
 
 rq = pytest.importorskip("rq")
@@ -90,3 +91,18 @@ def test_workers_know_each_other(queue: Any, connection: redis_py.Redis) -> None
     assert [each.name for each in rq.Worker.all(connection=connection)] == [worker.name]
     worker.register_death()
     assert rq.Worker.all(connection=connection) == []
+
+
+def test_redis_is_restarted(
+    queue: Any, terrace: TerraceProcess, redis: RedisProcess, connection: redis_py.Redis
+) -> None:
+    done, waiting = queue.enqueue(add, 1, 1), queue.enqueue(add, 2, 2)
+    burst(queue, max_jobs=1)
+    redis.kill()
+    with pytest.raises(redis_py.RedisError):
+        queue.enqueue(add, 3, 3)
+    redis.start()
+    terrace.wait_ready()
+    assert queue.get_job_ids() == [waiting.id]
+    burst(queue)
+    assert (done.return_value(), waiting.return_value()) == (2, 4)
