@@ -8,6 +8,8 @@ BUILT  := $(VENV)/.built
 ARGS   ?=
 SECONDS ?= 30
 SEED   ?= 1
+# Tests wait for servers more than they compute. JOBS=0 runs them one by one, in this process.
+JOBS   ?= 3
 SETUP  := $(BIN)/python -W ignore -c 'import setuptools; setuptools.setup()' --quiet
 # The suite takes minutes; one that hangs must not take hours. (macOS has no `timeout`.)
 LIMIT  := $(shell timeout --foreground 1 true 2>/dev/null && echo timeout --foreground 900)
@@ -56,7 +58,7 @@ demo: $(STAMP)  ## with `make run` up: which tier answers, and how fast
 	@$(BIN)/python -m proxy demo $(ARGS)
 
 test: $(BUILT)  ## the whole test suite, against the embedded servers
-	@$(LIMIT) $(BIN)/python -m pytest $(ARGS)
+	@$(LIMIT) $(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 check: $(BUILT)  ## lint, format, types, import directions
 	$(BIN)/python -m ruff check .

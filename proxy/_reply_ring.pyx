@@ -1,6 +1,6 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
-"""Reply slots and released output of one client, compiled: the part of the client pipe that
-keeps replies in the order of their requests.
+"""Reply slots and released output of one client, compiled: the part of the client pipe
+(its twin: `_client_pipe_py`) that keeps replies in the order of their requests.
 
 A slot is a Python object that will have a `reply`, bytes that are ready, or the place of a
 reply to come for a record in flight. What is released is copied into one buffer; a big

@@ -395,6 +395,7 @@ tier.audit -1 @admin @slow @dangerous
 tier.explain 2 @read @admin @slow @dangerous R:1
 tier.invalidate -2 @write @admin @slow @dangerous ?
 tier.refresh 2 @admin @slow @dangerous
+tier.reload 1 @admin @slow @dangerous
 tier.stats 1 @admin @slow @dangerous
 tier.views 1 @admin @slow @dangerous
 tier.warm -1 @write @admin @slow @dangerous

@@ -32,18 +32,20 @@ class TerraceProcess:
         self.port = int(str(options.get("listen__port", 0))) or free_port()
         self.admin_port = free_port()
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 (closed in `close`)
-        surroundings = {k: v for k, v in os.environ.items() if not k.startswith("TERRACE_")}
+        ours = {k: v for k, v in os.environ.items() if not k.startswith("TERRACE_")}
+        if core := os.environ.get("TERRACE_CORE"):
+            ours["TERRACE_CORE"] = core
         settings = {
             "listen__port": self.port,
             "admin__port": self.admin_port,
             "l2__url": redis_url,
             **options,
         }
-        surroundings |= {f"TERRACE_{k.upper()}": str(v) for k, v in settings.items()}
+        ours |= {f"TERRACE_{k.upper()}": str(v) for k, v in settings.items()}
         self._told = False
         self.process = subprocess.Popen(
             [sys.executable, "-m", "proxy", "serve", *arguments],
-            cwd=ROOT, env=surroundings,
+            cwd=ROOT, env=ours,
             stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log,
         )  # fmt: skip
         atexit.register(self.close)

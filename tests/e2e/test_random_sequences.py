@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
-from tests.e2e.random_commands import COMMANDS, WRITES, Args
+from tests.e2e.random_commands import COMMANDS, READS, WRITES, Args
 from tests.e2e.redis_process import RedisProcess, running_redis
 from tests.e2e.terrace_process import TerraceProcess, running_terrace
 from tests.e2e.wire import Wire, encode
@@ -77,6 +77,12 @@ class Sequences(RuleBasedStateMachine):
     @rule(number=st.integers(0, CLIENTS - 1), args=COMMANDS)
     def one(self, number: int, args: Args) -> None:
         self.clients[number].run([args])
+
+    @rule(number=st.integers(0, CLIENTS - 1), other=st.integers(0, CLIENTS - 1), args=READS)
+    def read_again(self, number: int, other: int, args: Args) -> None:
+        """What the first read filled, the others find in L1."""
+        for reader in (number, other, number):
+            self.clients[reader].run([args])
 
     @rule(number=st.integers(0, CLIENTS - 1), chunk=st.lists(COMMANDS, min_size=2, max_size=8))
     def pipeline(self, number: int, chunk: list[Args]) -> None:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from proxy.command_access import COMMANDS
 from proxy.command_table import ROWS, TABLE
 from proxy.commands import UNKNOWN, Command, CommandTable, Kind
 from proxy.embedded.redis import RedisServer
@@ -34,6 +35,12 @@ def _named(row: list[Any]) -> dict[str, Any]:
 
 
 # Look-ups
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_each_row_has_categories(row: Command) -> None:
+    """ACL rules and `COMMAND` look them up."""
+    assert COMMANDS[row.name.lower()].categories
 
 
 @pytest.mark.parametrize("spelling", [b"GET", b"get", b"GeT"])
