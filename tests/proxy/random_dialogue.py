@@ -1,0 +1,255 @@
+"""Random dialogues of several clients with one proxy, told line by line.
+
+    TERRACE_CORE=py python -m tests.proxy.random_dialogue FIRST_SEED LAST_SEED
+
+One seed is one dialogue: what the clients send and how it is cut, when Redis reads, what it
+delivers and how that is cut, writes of strangers, the passing of time and, at the end, perhaps
+the loss of a connection. Nothing depends on the core, so two cores must tell the same story.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import deque
+from functools import partial
+from random import Random
+from typing import Any
+
+from tests.proxy.session_play import Client, Peer, Play, command
+from tiers.resp import NULL2, NULL3, OK, PONG, RequestScanner, array, bulk, integer, mapping, push
+
+STEPS = 150
+KEYS = (b"a", b"b", b"c", b"mapped-looking:1", b"k" * 100)
+VALUES = (b"", b"1", b"x" * 70, b"\r\n$-1\r\n", b"y" * 5000)
+WRONG_TYPE = b"-WRONGTYPE Operation against a key holding the wrong kind of value\r\n"
+NO_NUMBER = b"-ERR value is not an integer or out of range\r\n"
+READS = (b"GET", b"get", b"gEt", b"STRLEN", b"EXISTS", b"HGETALL", b"HGET", b"MGET", b"TYPE")
+WRITES = (b"SET", b"set", b"DEL", b"INCR", b"HSET", b"APPEND")
+STATE = (
+    command("SELECT", 1), command("SELECT", 0), command("HELLO", 3), command("HELLO", 2),
+    command("PING"), command("ECHO", "e"), command("CLIENT", "REPLY", "SKIP"), b"get a\r\n",
+    command("EVAL", "return 1", 0), command("GET"), command("GET", "a", "b"),
+    command("RESET"), b"\r\n", command("OBJECT", "ENCODING", "a"), command("SET", "a"),
+)  # fmt: skip
+
+
+class OneRedis:
+    """Strings and hashes in two databases, and the tracking of one connection."""
+
+    def __init__(self) -> None:
+        self.dbs: tuple[dict[bytes, Any], ...] = ({}, {})
+        self.tracked: set[bytes] = set()
+        self.push_to: deque[bytes] = deque()
+
+    def run(self, args: list[bytes], db: int, proto: int) -> bytes:
+        data, null = self.dbs[db], NULL3 if proto == 3 else NULL2
+        name, keys = args[0].upper(), args[1:]
+        value = data.get(keys[0]) if keys else None
+        match name:
+            case b"PING":
+                return PONG
+            case b"PTTL":
+                return integer(-2 if value is None else -1)
+            case b"EVAL":
+                return integer(1)
+            case b"EXISTS":
+                return integer(sum(key in data for key in keys))
+            case b"DEL":
+                return integer(sum(self.write(db, key, None) for key in keys))
+            case b"MGET":
+                found = [data.get(key) for key in keys]
+                return array([bulk(v) if isinstance(v, bytes) else null for v in found])
+            case b"SET":
+                self.write(db, keys[0], keys[1])
+                return OK
+            case b"TYPE":
+                return {dict: b"+hash\r\n", bytes: b"+string\r\n"}.get(type(value), b"+none\r\n")
+            case b"GET" | b"STRLEN" | b"INCR" | b"APPEND" if isinstance(value, dict):
+                return WRONG_TYPE
+            case b"GET":
+                return null if value is None else bulk(value)
+            case b"STRLEN":
+                return integer(len(value or b""))
+            case b"INCR":
+                if not (value or b"0").isdigit():
+                    return NO_NUMBER
+                self.write(db, keys[0], b"%d" % (int(value or 0) + 1))
+                return integer(int(value or 0) + 1)
+            case b"APPEND":
+                self.write(db, keys[0], (value or b"") + keys[1])
+                return integer(len((value or b"") + keys[1]))
+            case b"HGETALL" | b"HGET" | b"HSET" if isinstance(value, bytes):
+                return WRONG_TYPE
+            case b"HGETALL":
+                return mapping({f: bulk(v) for f, v in (value or {}).items()}, proto)
+            case b"HGET":
+                field = (value or {}).get(keys[1])
+                return null if field is None else bulk(field)
+            case b"HSET":
+                self.write(db, keys[0], {**(value or {}), keys[1]: keys[2]})
+                return integer(int(keys[1] not in (value or {})))
+        return b"-ERR unknown command '%b'\r\n" % args[0]
+
+    def write(self, db: int, key: bytes, value: Any) -> bool:
+        was = self.dbs[db].pop(key, None)
+        if value is not None:
+            self.dbs[db][key] = value
+        if key in self.tracked and (was is not None or value is not None):
+            self.tracked.remove(key)
+            self.push_to.append(push([bulk("invalidate"), array([bulk(key)])], 3))
+        return was is not None
+
+
+class Link:
+    """Redis' end of one connection."""
+
+    def __init__(self, redis: OneRedis, peer: Peer, proto: int, *, tracking: bool) -> None:
+        self.redis, self.peer, self.proto, self.tracking = redis, peer, proto, tracking
+        self.db, self.lost = 0, False
+        self.scanner = RequestScanner()
+        self.inbox: deque[list[bytes]] = deque()
+        self.outbox: deque[bytes] = redis.push_to if tracking else deque()
+
+    def read(self) -> bytes:
+        sent, self.peer.wire.written = self.peer.wire.written, b""
+        self.inbox += [request[0] for request in self.scanner.feed(sent)]
+        return sent
+
+    def execute(self) -> None:
+        if not self.inbox:
+            return
+        args = self.inbox.popleft()
+        if args[0].upper() == b"SELECT":
+            self.db = int(args[1])
+            self.outbox.append(OK)
+            return
+        try:
+            reply = self.redis.run(args, self.db, self.proto)
+        except IndexError:
+            reply = b"-ERR wrong number of arguments for '%b' command\r\n" % args[0].lower()
+        if self.tracking and args[0].upper() != b"PING":
+            self.redis.tracked.update(args[1:])
+        self.outbox.append(reply)
+
+    def deliver(self, chance: Random) -> bytes:
+        data = b"".join(self.outbox)
+        self.outbox.clear()
+        place = chance.randint(0, len(data)) if chance.random() < 0.5 else len(data)
+        if data[place:]:
+            self.outbox.append(data[place:])
+        if place:
+            self.peer >> data[:place]
+        return data[:place]
+
+
+def requests(chance: Random) -> bytes:
+    """A pipeline of a few commands."""
+    chunk, reads = [], chance.choice((0.4, 0.7, 0.97))
+    for _ in range(chance.choice((1, 1, 2, 5, 30))):
+        key, value = chance.choice(KEYS), chance.choice(VALUES)
+        kind = chance.random()
+        if kind < reads:
+            name = chance.choice(READS)
+            more = [value] if name == b"HGET" else [chance.choice(KEYS)] * (name == b"MGET")
+            chunk.append(command(name, key, *more))
+        elif kind < 0.6 + 0.4 * reads:
+            name = chance.choice(WRITES)
+            more = [] if name in (b"DEL", b"INCR") else [b"f", value][name != b"HSET" :]
+            chunk.append(command(name, key, *more))
+        else:
+            chunk.append(chance.choice(STATE))
+    return b"".join(chunk)
+
+
+def dialogue(seed: int) -> list[str]:
+    """The story of one seed; raises AssertionError where the proxy is left unsound."""
+    chance = Random(seed)
+    story: list[str] = []
+    with Play(l1={"max_staleness": "60s", "refresh_on_write": chance.random() < 0.3}) as play:
+        redis = OneRedis()
+        links = [
+            Link(redis, play.plain2, 2, tracking=False),
+            Link(redis, play.plain3, 3, tracking=False),
+            Link(redis, play.tracked, 3, tracking=True),
+        ]
+        clients = [play.client, play.connect(), play.connect(3)]
+        client = play.client
+        for each in clients:
+            each.session.express = chance.random() < 0.5
+            each.session.send = partial(receive, each)
+        unsent = dict.fromkeys(clients, b"")
+
+        def note() -> None:
+            for number, client in enumerate(clients):
+                if got := client.take():
+                    story.append(f"client {number} got {got!r}")
+
+        def redis_works(link: Link) -> None:
+            if sent := link.read():
+                story.append(f"{link.peer.name} was sent {sent!r}")
+            for _ in range(chance.randint(0, 8)):
+                link.execute()
+            if got := link.deliver(chance):
+                story.append(f"{link.peer.name} delivered {got!r}")
+
+        for _ in range(STEPS):
+            play.tick()
+            event = chance.random()
+            if is_idle(client):  # whose turn it is after a batch of replies is up to the core
+                client = chance.choice(clients)
+            if event < 0.4:
+                whole = unsent[client] + requests(chance)
+                place = chance.randint(0, len(whole)) if chance.random() < 0.3 else len(whole)
+                unsent[client] = whole[place:]
+                story.append(f"client {clients.index(client)} sends {whole[:place]!r}")
+                say(client, whole[:place])
+            elif event < 0.9:
+                redis_works(chance.choice(links))
+            elif event < 0.95:
+                redis.write(0, chance.choice(KEYS), chance.choice((None, b"foreign")))
+            else:
+                play.now += chance.random()
+            note()
+        for client, rest in unsent.items():
+            say(client, rest)
+        if chance.random() < 0.3:
+            lost = chance.choice(links)
+            lost.lost = True
+            lost.peer.lose()
+            lost.read()
+            note()
+        while any(not settled(link, play) for link in links):
+            for link in links:
+                if not link.lost:
+                    redis_works(link)
+            note()
+        assert play.l1 is not None
+        stats = play.terrace.stats
+        play.terrace.lane.fold()
+        story.append(f"hits {stats.l1.hits} {stats.l1.misses} {sorted(stats.commands.items())}")
+    return story
+
+
+def receive(client: Client, data: bytes) -> None:
+    client.received += data
+
+
+def say(client: Client, data: bytes) -> None:
+    """As a connection does: where the session did not send by itself, its output is taken."""
+    if not client.session.receive(data):
+        client >> b""
+
+
+def is_idle(client: Client) -> bool:
+    session = client.session
+    return not (session.blocked or session.backlog or session.slot_count)
+
+
+def settled(link: Link, play: Play) -> bool:
+    play.tick()
+    return link.lost or not (link.peer.wire.written or link.inbox or link.outbox)
+
+
+if __name__ == "__main__":
+    for number in range(int(sys.argv[1]), int(sys.argv[2]) + 1):
+        print(f"seed {number}", *dialogue(number), sep="\n")
