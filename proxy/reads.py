@@ -154,7 +154,8 @@ class ReadSlot(Slot):
         self.reruns -= 1
         self.pttl_ms, self.token, self.rule = None, 0, ""
         _, raw, start, end = self.request
-        upstream.send(pttl(self.key) + raw[start:end], self, self.db, 2)
+        upstream.send(pttl(self.key), self, self.db)
+        upstream.send(raw[start:end], self, self.db)
 
     def fail_l3(self, outcome: Outcome) -> None:
         session = self.session
@@ -233,6 +234,8 @@ class MgetSlot(Slot):
             self.finish(reply)
             return
         elements = split_array(reply)
+        if len(elements) != len(self.keys):
+            raise ValueError("not as many elements as keys")
         session = self.session
         stack = session.stack
         self.loading += 1  # callbacks may come at once: not complete before all were asked
@@ -319,7 +322,7 @@ class MgetSlot(Slot):
 
 
 def split_array(reply: bytes) -> list[bytes]:
-    """The raw elements of a flat array of bulk strings and nulls."""
+    """The raw elements of a flat array of bulk strings and nulls. ValueError for any other."""
     elements: list[bytes] = []
     pos = reply.index(b"\n") + 1
     size = len(reply)
@@ -327,6 +330,8 @@ def split_array(reply: bytes) -> list[bytes]:
         eol = reply.index(b"\r\n", pos) + 2
         if reply[pos] == 0x24 and reply[pos + 1] != 0x2D:  # '$' with a length
             eol += int(reply[pos + 1 : eol - 2]) + 2
+        elif reply[pos:eol] not in (NULL2, NULL3):
+            raise ValueError("an element that is no bulk string")
         elements.append(reply[pos:eol])
         pos = eol
     return elements

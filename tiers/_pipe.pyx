@@ -14,7 +14,7 @@ from libc.string cimport memcmp, memmove
 
 from tiers._buffer cimport Buffer, append, clear
 
-from ._pipe_py import DISCARD
+from ._pipe_py import DISCARD, MISFIT
 from .errors import ProtocolError
 
 cdef enum:
@@ -298,7 +298,13 @@ cdef class UpstreamPipe:
             other = <object>request.waiter
             Py_DECREF(other)
             if other is not _DISCARD:
-                other.on_reply(PyBytes_FromStringAndSize(frame, size), sent_at)
+                try:
+                    other.on_reply(PyBytes_FromStringAndSize(frame, size), sent_at)
+                except Exception as error:  # whatever Redis sent, nobody is left waiting
+                    other.on_lost(MISFIT, True)
+                    if isinstance(error, ProtocolError):
+                        raise
+                    raise ProtocolError(f"{MISFIT} ({type(error).__name__})") from error
         elif size != 5 or memcmp(frame, b"+OK\r\n", 5):
             text = PyBytes_FromStringAndSize(frame + 1, max(0, size - 3))
             raise ProtocolError(f"Redis refused SELECT: {text.decode('utf-8', 'replace')}")

@@ -18,6 +18,7 @@ from .errors import ProtocolError
 from .resp import OK, ReplyScanner
 
 _PUSH = ord(">")
+MISFIT = "a reply from Redis that does not fit its request"
 
 
 class Waiter(Protocol):
@@ -168,7 +169,14 @@ class UpstreamPipe:
             batch[0] -= 1
             if not batch[0]:
                 batches.popleft()
-            pending.popleft().on_reply(frame, newest)
+            waiter = pending.popleft()
+            try:
+                waiter.on_reply(frame, newest)
+            except Exception as error:  # whatever Redis sent, nobody is left waiting
+                waiter.on_lost(MISFIT, True)
+                if isinstance(error, ProtocolError):
+                    raise
+                raise ProtocolError(f"{MISFIT} ({type(error).__name__})") from error
         return newest
 
     def fail_all(self, reason: str) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
+from typing import Protocol, TypeAlias, runtime_checkable
 
 Value: TypeAlias = bytes | dict[bytes, bytes]
 """A Redis string, or a Redis hash as field -> value."""
@@ -25,7 +25,8 @@ class Kind(enum.Enum):
     UNAVAILABLE = "unavailable"  # the tier could not answer: neither a hit nor a miss
 
 
-class Outcome(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Outcome:
     """The answer of one tier for one key."""
 
     kind: Kind

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from .connect_gate import ConnectGate
-from .errors import TierUnavailable
+from .errors import ProtocolError, TierUnavailable
 from .options import L2Options
 from .pipe import DISCARD
 from .resp import decode
@@ -147,9 +147,7 @@ class KeptUpstream:
                 replies = await upstream.open(
                     self._endpoint, commands, self.options.connect_timeout_s
                 )
-            decoded = [decode(reply) for reply in replies]
-            if refusal := self._refusal(decoded, len(login)):
-                raise TierUnavailable("L2 (redis)", refusal)
+            problem = self._read_handshake(replies, len(login))
         except TimeoutError:
             upstream.abort(BEGUN_TOO_EARLY)
             return BEGUN_TOO_EARLY
@@ -159,9 +157,6 @@ class KeptUpstream:
             return failure.reason
         finally:
             self._attempt = None
-        if self.proto == 3 and isinstance(decoded[0], dict):
-            self.server = decoded[0]
-        problem = self._accept(decoded[len(login) : -1]) if self._accept is not None else ""
         if problem:
             self._give_up(upstream, problem)
         else:
@@ -174,6 +169,23 @@ class KeptUpstream:
                 self._on_ready(sent_at)
         self._gate.succeeded()
         return problem
+
+    def _read_handshake(self, replies: list[bytes], logins: int) -> str:
+        """What keeps the connection from being used; "" for nothing.
+
+        Raises TierUnavailable when the node lets nobody in, or is no Redis.
+        """
+        try:
+            decoded = [decode(reply) for reply in replies]
+            if refusal := self._refusal(decoded, logins):
+                raise TierUnavailable("L2 (redis)", refusal)
+            if self.proto == 3 and isinstance(decoded[0], dict):
+                self.server = decoded[0]
+            return self._accept(decoded[logins:-1]) if self._accept is not None else ""
+        except (ProtocolError, TypeError, ValueError, LookupError, AttributeError) as error:
+            # Its loop has to go on, whatever it was that answered there.
+            reason = f"{self._endpoint} does not answer as Redis does ({type(error).__name__})"
+            raise TierUnavailable("L2 (redis)", reason) from error
 
     def _give_up(self, upstream: Upstream, reason: str) -> None:
         upstream.abort(reason)

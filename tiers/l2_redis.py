@@ -24,7 +24,7 @@ import hiredis
 from .base import Kind, Outcome, Size
 from .coherence import Coherence
 from .connect_gate import ConnectGate
-from .errors import ServerError, TierUnavailable
+from .errors import ProtocolError, ServerError, TierUnavailable
 from .kept_upstream import KeptUpstream
 from .namespaces import Namespace
 from .options import L2Options
@@ -39,7 +39,6 @@ TICK_S = 0.05
 STALL_S = 0.25  # Redis owes a reply for longer: reads may be served from suspect entries
 CLIENT_NAME = b"terrace"
 NAME = "L2 (redis)"
-_INVALIDATE_ONE = b">2\r\n$10\r\ninvalidate\r\n*1\r\n$"
 
 
 class Script:
@@ -289,10 +288,6 @@ class L2Redis:
         self.coherence.on_loss()
 
     def _on_push(self, frame: bytes) -> bool:
-        if frame.startswith(_INVALIDATE_ONE):  # nearly all, and one for each row that is stored
-            assert self.coherence is not None
-            self.coherence.on_push([frame[frame.index(b"\r\n", len(_INVALIDATE_ONE)) + 2 : -2]])
-            return True
         message = decode(frame)
         if message and message[0] == b"invalidate":
             assert self.coherence is not None
@@ -305,7 +300,7 @@ class L2Redis:
         """One command, its reply decoded. Raises TierUnavailable or ServerError."""
         future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._send_internal(pack(_encode(args)), _FutureWaiter(future), db)
-        return _checked(decode(await future))
+        return _checked(_read(await future))
 
     async def ask(self, args: Sequence[bytes], *, proto: int, db: int = 0) -> bytes:
         """One command in a protocol version, its raw reply. Raises TierUnavailable."""
@@ -346,7 +341,7 @@ class L2Redis:
         for reply in replies:
             if isinstance(reply, BaseException):
                 raise reply
-        return [decode(reply) for reply in replies if isinstance(reply, bytes)]
+        return [_read(reply) for reply in replies if isinstance(reply, bytes)]
 
     async def collect(self, raw: bytes, replies: int) -> list[bytes]:
         """Encoded commands that must not be parted; their raw replies. Raises TierUnavailable."""
@@ -441,6 +436,14 @@ def _encode(args: Sequence[bytes | int | float | str]) -> list[bytes]:
 
 def _text(value: Any) -> str:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
+def _read(reply: bytes) -> Any:
+    """Decoded; TierUnavailable when it makes no sense."""
+    try:
+        return decode(reply)
+    except ProtocolError as error:
+        raise TierUnavailable("L2 (redis)", str(error)) from None
 
 
 def _checked(reply: Any) -> Any:

@@ -16,6 +16,7 @@ if TYPE_CHECKING or CORE == "py":
     from ._resp_py import RequestScanner
 else:
     from ._resp import ReplyScanner, RequestScanner
+from .errors import ProtocolError
 
 __all__ = [
     "CORE", "NIL", "NULL2", "NULL3", "OK", "PONG", "QUEUED", "ReplyScanner", "Request",
@@ -76,8 +77,12 @@ def mapping(items: Mapping[bytes, bytes], proto: int) -> bytes:
 def decode(reply: bytes) -> Any:
     """One complete reply as Python objects (bytes, int, list, dict, None, ReplyError instances).
 
-    For replies that Terrace itself asked for; client replies are never decoded.
+    For replies that Terrace itself asked for; client replies are never decoded. Raises
+    ProtocolError for what hiredis does not read (nested too deep).
     """
     reader = hiredis.Reader()
     reader.feed(reply)
-    return reader.gets()
+    try:
+        return reader.gets()
+    except hiredis.ProtocolError as error:
+        raise ProtocolError(f"a reply from Redis that cannot be read: {error}") from None

@@ -191,7 +191,12 @@ class Upstream(asyncio.Protocol):
         try:
             sent_at = self.pipe.feed(data)
         except ProtocolError as error:
+            log.debug("a stream is lost", exc_info=error)
             self.abort(str(error))
+            return
+        except Exception as error:  # a message in no form that Redis uses
+            log.debug("a stream is lost", exc_info=error)
+            self.abort(f"a message from Redis that makes no sense ({type(error).__name__})")
             return
         if self._on_progress is not None:
             self._on_progress(sent_at)

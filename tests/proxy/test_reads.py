@@ -291,3 +291,9 @@ def test_a_tombstone_goes_before_the_delete(play: L3Play) -> None:
 )
 def test_arrays_are_split_into_their_elements(elements: list[bytes]) -> None:
     assert split_array(b"*%d\r\n%b" % (len(elements), b"".join(elements))) == elements
+
+
+@pytest.mark.parametrize("element", [b":1\r\n", b"*1\r\n+a\r\n", b"|1\r\n+a\r\n:1\r\n$1\r\nx\r\n"])
+def test_an_array_of_anything_else_is_not_split(element: bytes) -> None:
+    with pytest.raises(ValueError, match="bulk"):
+        split_array(b"*1\r\n" + element)

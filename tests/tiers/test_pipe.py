@@ -268,6 +268,25 @@ def test_output_is_announced_once_until_it_is_taken() -> None:
     assert len(calls) == 2
 
 
+@pytest.mark.parametrize("error", [ValueError, ProtocolError])
+def test_a_reply_that_its_waiter_cannot_read_ends_the_stream(error: type[Exception]) -> None:
+    """And the waiter hears of it, like those behind it."""
+
+    class Reader(Recorder):
+        def on_reply(self, reply: bytes, sent_at: float) -> None:
+            raise error("does not fit")
+
+    pipe, first, second = UpstreamPipe(), Reader(), Recorder()
+    pipe.queue(PING, first, 0)
+    pipe.queue(PING, second, 0)
+    pipe.take_output(1.0)
+    with pytest.raises(ProtocolError, match="does not fit"):
+        pipe.feed(b"+x\r\n+y\r\n")
+    assert [sent for _, sent in first.losses] == [True]
+    pipe.fail_all("closed")
+    assert second.losses == [("closed", True)]
+
+
 def test_whose_reply_comes_next() -> None:
     """Also while `tap` looks at the frame: it tells a reply from a message by it."""
     pipe, first, second = UpstreamPipe(), Recorder(), Recorder()
