@@ -2,15 +2,14 @@
 
 from libc.stdint cimport uint64_t
 
-from proxy._lane cimport Lane, Row
-from proxy._reply_ring cimport ReplyRing
+from proxy._in_flight cimport InFlight
+from proxy._lane cimport Row
 from tiers._buffer cimport Buffer
 from tiers._pipe cimport Pending, UpstreamPipe
 from tiers._resp cimport RequestScanner
 
 
-cdef class ClientPipe(ReplyRing):
-    cdef readonly Lane lane
+cdef class ClientPipe(InFlight):
     cdef readonly object stack, stats, clock
     cdef readonly RequestScanner scanner
     cdef public double active_at
@@ -54,8 +53,3 @@ cdef class ClientPipe(ReplyRing):
     cdef int _name_variant(self, Row* row) except -1
     cdef UpstreamPipe _route(self, Row* row, bint tracked)
     cdef Pending* _send(self, UpstreamPipe pipe, Row* row, int op) except NULL
-    cdef bytes _convert(self, Pending* request, UpstreamPipe pipe, const char** frame,
-                        Py_ssize_t* size)
-    cdef int _commit(self, Pending* request, const char* keys, const char* stored,
-                     Py_ssize_t size, double sent_at, long long pttl_ms) except -1
-    cdef int _end_write(self, Pending* request, const char* keys) except -1

@@ -6,9 +6,6 @@ definition of correct. Three kinds of commands pass without running Python or ma
 object: L1 hits, forwarded reads of keys that no mapping knows, and writes with known
 keys, the coherence steps included. Everything else goes to `run_one`, one command at a
 time, so that a pipeline which mixes them is slow only where it has to be.
-
-What a record in flight keeps (`Pending`): READ and FILL the key, then the variant;
-WRITE its keys, each behind its length.
 """
 
 from collections import deque
@@ -24,23 +21,13 @@ from tiers._buffer cimport Buffer, append, clear, reserve
 from tiers._pipe cimport FAST, Pending, UpstreamPipe
 from tiers._resp cimport COMMAND, NEED_MORE, RequestScanner
 
+from proxy._in_flight cimport FILL, FORWARDED, PTTL, UNFILLED, WRITTEN, InFlight
 from proxy._lane cimport CACHED, READ, WRITE, Lane, Row
-from proxy._reply_ring cimport KEEP_BYTES, ReplyRing, Slot
-
-from tiers.resp import to_resp2
+from proxy._reply_ring cimport KEEP_BYTES, Slot
 
 from ._client_pipe_py import SPILL_BYTES
 
 cdef enum:
-    # What a record in flight is
-    PTTL = 0  # of the key of the FILL behind it
-    FILL = 1  # a cached read that may fill L1
-    UNFILLED = 2  # a cached read that may not
-    FORWARDED = 3  # any other read
-    WRITTEN = 4
-
-    TTL_ABSENT = -2  # what PTTL says of a key that is not there
-    TTL_NONE = -1
     EXPRESS_MAX_BYTES = 32 * 1024  # more, and the bounds on unread output are looked at
     VARIANT_MAX_BYTES = 4096  # reads with longer arguments go through Python
 
@@ -48,7 +35,7 @@ cdef Py_ssize_t _SPILL = SPILL_BYTES
 cdef bytes _EMPTY = b""
 
 
-cdef class ClientPipe(ReplyRing):
+cdef class ClientPipe(InFlight):
     """The part of a session that every command passes through; see `_client_pipe_py`."""
 
     def __init__(self, Lane lane, RequestScanner scanner, user):
@@ -445,129 +432,6 @@ cdef class ClientPipe(ReplyRing):
         self.last_command = <str>self.lane._names[index]
         return request
 
-    # Replies to them
-
-    cdef int on_frame(
-        self, Pending* request, const char* keys, const char* frame, Py_ssize_t size,
-        double sent_at, UpstreamPipe pipe,
-    ) except -1:
-        cdef Lane lane = self.lane
-        cdef long long pttl_ms
-        cdef const char* stored
-        cdef Py_ssize_t stored_size
-        cdef bytes converted = None
-        if request.op == PTTL:
-            pipe.pttl_ms = _pttl(frame)
-            pipe.pttl_known = frame[0] == b":"
-            return 0
-        stored, stored_size = frame, size
-        if request.op == WRITTEN:
-            self._end_write(request, keys)
-            converted = self._convert(request, pipe, &frame, &size)
-        elif request.op == FORWARDED:
-            converted = self._convert(request, pipe, &frame, &size)
-        else:
-            pttl_ms = pipe.pttl_ms if request.op == FILL and pipe.pttl_known else TTL_NONE
-            if pttl_ms == TTL_ABSENT:
-                lane.l2.misses += 1
-            else:
-                lane.l2.hits += 1
-                if pipe.fed_at == 0:
-                    pipe.fed_at = self.clock()
-                lane.observe(&lane.l2, pipe.fed_at - request.started, 1)
-            converted = self._convert(request, pipe, &frame, &size)
-            if request.op == FILL and pipe.pttl_known and request.token:
-                if not lane._rows[request.command].is_get:
-                    stored, stored_size = frame, size
-                self._commit(request, keys, stored, stored_size, sent_at, pttl_ms)
-        self._finish(request.seq, frame, size)
-        pipe.touch(self)
-        return 0
-
-    cdef bytes _convert(
-        self, Pending* request, UpstreamPipe pipe, const char** frame, Py_ssize_t* size
-    ):
-        """Point to the reply as this client's protocol writes it; the object that holds it."""
-        cdef bytes converted
-        cdef char kind = frame[0][0]
-        if request.proto == 3 or pipe is self.lane.plain2_pipe:
-            return None
-        if kind == b"+" or kind == b"-" or kind == b":" or kind == b"$":
-            return None
-        if kind == b"_":
-            if self.lane._rows[request.command].null_array:
-                frame[0], size[0] = b"*-1\r\n", 5
-            else:
-                frame[0], size[0] = b"$-1\r\n", 5
-            return None
-        converted = to_resp2(
-            PyBytes_FromStringAndSize(frame[0], size[0]), self.lane._rules[request.command]
-        )
-        frame[0], size[0] = PyBytes_AS_STRING(converted), PyBytes_GET_SIZE(converted)
-        return converted
-
-    cdef int _commit(
-        self, Pending* request, const char* keys, const char* stored, Py_ssize_t size,
-        double sent_at, long long pttl_ms,
-    ) except -1:
-        """Fill L1, as `L1Memory.commit`."""
-        cdef Lane lane = self.lane
-        cdef double age_s = lane.max_age_s
-        cdef Py_ssize_t variant_size = request.keys_size - request.key_size
-        if pttl_ms >= 0:
-            age_s = min(age_s, pttl_ms / 1000.0)
-        if (
-            stored[0] != b"-" and stored[0] != b"!" and size <= lane.max_value_bytes
-            and lane.arena.commit_c(
-                request.hash, keys, request.key_size, keys + request.key_size, variant_size,
-                stored, size, request.token, request.epoch, sent_at + age_s,
-            )
-        ):
-            lane.fills += 1
-        else:
-            lane.fills_refused += 1
-        return 0
-
-    cdef int _end_write(self, Pending* request, const char* keys) except -1:
-        cdef Arena arena = self.lane.arena
-        cdef Py_ssize_t at = 0
-        cdef uint32_t size
-        while at < request.keys_size:
-            memcpy(&size, keys + at, sizeof(size))
-            at += sizeof(size)
-            arena.end_write_c(arena.hash_key(keys + at, size), keys + at, size)
-            at += size
-        return 0
-
-    cdef int on_frame_lost(
-        self, Pending* request, const char* keys, str reason, bint sent
-    ) except -1:
-        cdef bytes reply, key, variant
-        if request.op == PTTL:
-            return 0  # the read behind it is lost, too
-        if request.op == WRITTEN:
-            self._end_write(request, keys)
-            reply = self.lost_write(reason, sent)
-        elif request.op == FORWARDED:
-            reply = self.lost_read(None, _EMPTY, request.proto, reason)
-        else:
-            key = PyBytes_FromStringAndSize(keys, request.key_size)
-            variant = PyBytes_FromStringAndSize(
-                keys + request.key_size, request.keys_size - request.key_size
-            )
-            reply = self.lost_read(key, variant, request.proto, reason)
-        self._finish(request.seq, PyBytes_AS_STRING(reply), PyBytes_GET_SIZE(reply))
-        self.wake()
-        return 0
-
-    def lost_read(self, key, variant, proto, reason):
-        """The reply to a read that L2 will not answer; `key` where L1 may hold it."""
-        raise NotImplementedError
-
-    def lost_write(self, reason, sent):
-        """The reply to a write that L2 did not answer."""
-        raise NotImplementedError
-
     cdef int deliver(self) except -1:
         try:
             if self._express():
@@ -576,19 +440,6 @@ cdef class ClientPipe(ReplyRing):
             pass  # this client's own trouble, found again where it can be dealt with
         self.wake()
         return 0
-
-
-cdef long long _pttl(const char* frame) noexcept nogil:
-    """The integer of a `:n` reply."""
-    cdef long long total = 0
-    cdef Py_ssize_t i = 1
-    cdef bint negative = frame[1] == b"-"
-    if negative:
-        i = 2
-    while 48 <= frame[i] <= 57 and i < 20:
-        total = total * 10 + (frame[i] - 48)
-        i += 1
-    return -total if negative else total
 
 
 def _nothing(*_):

@@ -154,8 +154,7 @@ class ReadSlot(Slot):
         self.reruns -= 1
         self.pttl_ms, self.token, self.rule = None, 0, ""
         _, raw, start, end = self.request
-        upstream.send(pttl(self.key), self, self.db)
-        upstream.send(raw[start:end], self, self.db)
+        upstream.send(pttl(self.key) + raw[start:end], self, self.db, 2)
 
     def fail_l3(self, outcome: Outcome) -> None:
         session = self.session

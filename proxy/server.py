@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import ipaddress
 import logging
 import os
@@ -38,6 +39,7 @@ from .stats import BUCKETS_S, Stats
 
 log = logging.getLogger("terrace")
 
+YOUNG_OBJECTS = 20_000  # allocated between two looks for cycles: below a millisecond each
 DRAIN_POLL_S = 0.02
 IDLE_SWEEP_S = 1.0
 PROTOCOL_LOG_INTERVAL_S = 1.0  # one line a second, however many clients send nonsense
@@ -281,6 +283,10 @@ def run(config: Config, read: Callable[[], Config] | None = None) -> int:
     """Serve until SIGTERM or SIGINT, or until a successor does; the process' exit code."""
     import uvloop
 
+    # A busy proxy has thousands of young objects that die with their replies: looking for
+    # cycles among them every 700 allocations took 8 % of the time of a load from L3.
+    gc.freeze()
+    gc.set_threshold(YOUNG_OBJECTS, *gc.get_threshold()[1:])
     return uvloop.run(_serve(config, read))
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 Value: TypeAlias = bytes | dict[bytes, bytes]
 """A Redis string, or a Redis hash as field -> value."""
@@ -25,8 +25,7 @@ class Kind(enum.Enum):
     UNAVAILABLE = "unavailable"  # the tier could not answer: neither a hit nor a miss
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """The answer of one tier for one key."""
 
     kind: Kind

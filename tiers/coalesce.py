@@ -83,6 +83,7 @@ class Coalescer:
         self._admission = admission
         self._deadline_s = deadline_s
         self._queue: dict[bytes, _Waiting] = {}  # the oldest first
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._expiry: asyncio.TimerHandle | None = None
         self._flush_scheduled = False
         self._in_flight = 0
@@ -114,7 +115,9 @@ class Coalescer:
             self._rejected += 1
             on_done(self._unavailable(refusal))
             return
-        loop = asyncio.get_running_loop()
+        loop = self._loop
+        if loop is None:
+            loop = self._loop = asyncio.get_running_loop()  # a system call in Python 3.11
         self._queue[key] = _Waiting(on_done, loop.time())
         if not self._flush_scheduled and self._in_flight < self._concurrency:
             self._flush_scheduled = True

@@ -1,31 +1,43 @@
 -- Store rows loaded from L3, unless they are outdated by now.
 --
--- KEYS[1]           hash of view epochs, KEYS[2..] the keys
+-- KEYS[1..2]        hash of view epochs, hash of leases; KEYS[3..] the keys, no longer leased then
 -- ARGV[1..2]        view name, its epoch sampled before the rows were read ('' if none)
 -- ARGV[3]           prefix of tombstones
 -- then per key:     ttl in ms, number of values n, n values
 --                   (n = 1: string; n even: field, value, ...; n = 0: remove nothing, set nothing)
 -- Returns false when the view was refreshed since, else a list with one integer per key:
 --   1 stored, 0 the key exists already, 2 the key was deleted on purpose (tombstone)
+local CHUNK = 1000 -- arguments of one call: few calls are cheap, and Lua's stack is small
 local epoch = redis.call('HGET', KEYS[1], ARGV[1]) or ''
 if epoch ~= ARGV[2] then return false end
+
+-- Tombstones are rare: one call tells that there are none.
+local tombstones, any_deleted = {}, false
+for i = 3, #KEYS do tombstones[i - 2] = ARGV[3] .. KEYS[i] end
+for from = 1, #tombstones, CHUNK do
+  local to = math.min(from + CHUNK - 1, #tombstones)
+  any_deleted = any_deleted or redis.call('EXISTS', unpack(tombstones, from, to)) > 0
+end
+
 local result, at = {}, 4
-for i = 2, #KEYS do
+for i = 3, #KEYS do
   local key, ttl, n = KEYS[i], ARGV[at], tonumber(ARGV[at + 1])
   at = at + 2
-  if redis.call('EXISTS', key) == 1 then
-    result[#result + 1] = 0
-  elseif redis.call('EXISTS', ARGV[3] .. key) == 1 then
-    result[#result + 1] = 2
-  else
-    if n == 1 then
-      redis.call('SET', key, ARGV[at], 'PX', ttl)
-    elseif n > 1 then
-      for j = at, at + n - 1, 2 do redis.call('HSET', key, ARGV[j], ARGV[j + 1]) end
-      redis.call('PEXPIRE', key, ttl)
-    end
-    result[#result + 1] = 1
+  local verdict = 1
+  if any_deleted and redis.call('EXISTS', tombstones[i - 2]) == 1 then
+    verdict = redis.call('EXISTS', key) == 1 and 0 or 2
+  elseif n == 1 then
+    if not redis.call('SET', key, ARGV[at], 'PX', ttl, 'NX') then verdict = 0 end
+  elseif redis.call('EXISTS', key) == 1 then
+    verdict = 0
+  elseif n > 1 then
+    for j = at, at + n - 1, 2 do redis.call('HSET', key, ARGV[j], ARGV[j + 1]) end
+    redis.call('PEXPIRE', key, ttl)
   end
+  result[#result + 1] = verdict
   at = at + n
+end
+for from = 3, #KEYS, CHUNK do
+  redis.call('HDEL', KEYS[2], unpack(KEYS, from, math.min(from + CHUNK - 1, #KEYS)))
 end
 return result

@@ -39,6 +39,7 @@ TICK_S = 0.05
 STALL_S = 0.25  # Redis owes a reply for longer: reads may be served from suspect entries
 CLIENT_NAME = b"terrace"
 NAME = "L2 (redis)"
+_INVALIDATE_ONE = b">2\r\n$10\r\ninvalidate\r\n*1\r\n$"
 
 
 class Script:
@@ -288,6 +289,10 @@ class L2Redis:
         self.coherence.on_loss()
 
     def _on_push(self, frame: bytes) -> bool:
+        if frame.startswith(_INVALIDATE_ONE):  # nearly all, and one for each row that is stored
+            assert self.coherence is not None
+            self.coherence.on_push([frame[frame.index(b"\r\n", len(_INVALIDATE_ONE)) + 2 : -2]])
+            return True
         message = decode(frame)
         if message and message[0] == b"invalidate":
             assert self.coherence is not None

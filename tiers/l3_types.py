@@ -45,9 +45,12 @@ def _is_unpadded(text: str) -> bool:
 
 def _integer_of(bits: int) -> Callable[[str], bool]:
     lowest, highest = -(1 << (bits - 1)), (1 << (bits - 1)) - 1
+    always_fits = len(str(highest))  # texts with fewer characters
 
     def is_integer(text: str) -> bool:
-        return _INTEGER.match(text) is not None and lowest <= int(text) <= highest
+        if _INTEGER.match(text) is None:
+            return False
+        return len(text) < always_fits or lowest <= int(text) <= highest
 
     return is_integer
 

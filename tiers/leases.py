@@ -24,6 +24,9 @@ EPOCHS = b"__terrace:epochs"  # hash: view -> epoch of its last published refres
 L2_PATIENCE_S = 0.5  # of a load, with an L2 that does not answer
 FIRST_PAUSE_S = 0.001
 LONGEST_PAUSE_S = 0.016
+# Makes every value of the hash longer than hash-max-listpack-value: else Redis would keep a
+# few hundred leases as one list, and search all of it for each key.
+NAME_BYTES = 32
 
 _THERE, _OWN = 2, 1
 
@@ -47,7 +50,7 @@ class Leases:
         self.clock = clock
         self.script = Script("lease.lua")
         self.waited = 0  # keys that somebody else was seen to read
-        self._name = os.urandom(8).hex().encode()
+        self._name = os.urandom(NAME_BYTES).hex().encode()
         self._numbers = itertools.count()
 
     def __repr__(self) -> str:

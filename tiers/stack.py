@@ -36,7 +36,7 @@ from .hot_keys import HotKeys
 from .l1_memory import TTL_ABSENT, L1Memory
 from .l2_redis import L2Redis, Script
 from .l3_postgres import L3Postgres
-from .leases import EPOCHS, L2_PATIENCE_S, Leases
+from .leases import EPOCHS, L2_PATIENCE_S, LEASES, Leases
 from .namespaces import Namespaces
 from .options import L1Options, L2Options, L3Options, NamespaceOptions
 from .refill import hot, refill
@@ -314,7 +314,10 @@ class TieredCache:
                 if stored is None and overtaken < LOAD_ATTEMPTS:
                     left = [*grant.own, *grant.held]
                     continue
-                flight.release(grant.own)
+                if stored is None:
+                    flight.release(grant.own)
+                else:  # of the rows fill.lua has released
+                    flight.release([key for key in grant.own if not loaded[key].has_value])
                 outcomes |= loaded if stored is None else stored
             if left:
                 await flight.pause()
@@ -341,6 +344,8 @@ class TieredCache:
             return outcomes
         if verdicts is None:
             return None
+        if verdicts.count(1) == len(verdicts):
+            return outcomes
         result = dict(outcomes)
         for key, verdict in zip(rows, verdicts, strict=True):
             if verdict == 0:
@@ -362,16 +367,17 @@ class TieredCache:
     ) -> list[int] | None:
         """The verdicts of fill.lua. Raises TierUnavailable or ServerError."""
         args = [mapping.name.encode(), epoch, TOMBSTONE]
-        for outcome in rows.values():
-            args.append(b"%d" % max(1, round((outcome.ttl_s or 1.0) * 1000)))
-            if isinstance(outcome.value, dict):
-                args.append(b"%d" % (2 * len(outcome.value)))
-                for field, text in outcome.value.items():
-                    args += (field, text)
+        for _, value, _, _, ttl_s in rows.values():
+            ttl_ms = b"%d" % max(1, (ttl_s or 1.0) * 1000)
+            if isinstance(value, dict):
+                args += (ttl_ms, b"%d" % (2 * len(value)))
+                for item in value.items():
+                    args += item
             else:
-                assert outcome.value is not None
-                args += (b"1", outcome.value)
-        verdicts: list[int] | None = await self.l2.run_script(self._fill, [EPOCHS, *rows], args)
+                assert value is not None
+                args += (ttl_ms, b"1", value)
+        keys = [EPOCHS, LEASES, *rows]
+        verdicts: list[int] | None = await self.l2.run_script(self._fill, keys, args)
         return verdicts
 
     # Changes

@@ -247,14 +247,13 @@ def test_nothing_runs_in_another_database_when_select_is_refused(
     assert play.cached("k") is None
 
 
-@pytest.mark.parametrize("room", [2, 3])
-def test_a_read_of_which_only_a_part_was_taken_has_one_reply(room: int) -> None:
-    """Its PTTL was the last request there was room for."""
+def test_a_read_there_is_no_room_for_is_refused_as_a_whole() -> None:
+    """Its PTTL and itself are one: both are sent, or none."""
     full = errors.read_failed("too much is waiting to be sent or answered")
-    with Play(l2={"url": NOWHERE, "max_in_flight": room}) as play:
+    with Play(l2={"url": NOWHERE, "max_in_flight": 2}) as play:
         play.client >> GET_K + command("GET", "l")
-        play.tracked << fill("GET", "k") + (command("PTTL", "l") if room == 3 else b"")
-        play.tracked >> integer(-1) + bulk("v") + (integer(-1) if room == 3 else b"")
+        play.tracked << fill("GET", "k")
+        play.tracked >> integer(-1) + bulk("v")
         play.client << bulk("v") + full
         assert play.cached("l") is None
         assert play.terrace.stats.read_errors == 1
@@ -262,6 +261,14 @@ def test_a_read_of_which_only_a_part_was_taken_has_one_reply(room: int) -> None:
         play.tracked << fill("GET", "l")
         play.tracked >> integer(-1) + bulk("w")
         play.client << bulk("w")
+
+
+def test_the_last_room_is_enough_for_a_whole_read() -> None:
+    with Play(l2={"url": NOWHERE, "max_in_flight": 3}) as play:
+        play.client >> GET_K + command("GET", "l")
+        play.tracked << fill("GET", "k") + fill("GET", "l")
+        play.tracked >> (integer(-1) + bulk("v")) * 2
+        play.client << bulk("v") * 2
 
 
 @pytest.mark.parametrize("room", [1, 2])

@@ -111,6 +111,26 @@ async def test_batches_of_any_size(server: RedisProcess, database: Database, cou
         assert (again.held, again.own) == (grant.own, [])
 
 
+async def test_redis_finds_a_lease_without_searching_all(
+    server: RedisProcess, database: Database
+) -> None:
+    """A hash of short values is one list up to hash-max-listpack-entries (512): slow to search."""
+    async with fleet(server, database, 1) as (cache,):
+        await cache.l2.call(b"FLUSHALL")
+        await cache._leases.begin().take("numbers", [b"n:1"])
+        assert await cache.l2.call(b"OBJECT", b"ENCODING", LEASES) == b"hashtable"
+
+
+@pytest.mark.parametrize("key", [b"n:1", b"n:0"])
+async def test_a_load_that_ended_holds_no_lease(
+    server: RedisProcess, database: Database, key: bytes
+) -> None:
+    async with fleet(server, database, 1, lease="10s") as (cache,):
+        await cache.l2.call(b"FLUSHALL")
+        await cache.get(key)
+        assert await cache.l2.call(b"HEXISTS", LEASES, key) == 0
+
+
 async def test_without_leases_everybody_reads(server: RedisProcess, database: Database) -> None:
     async with fleet(server, database, 1, lease=0) as (cache,):
         await cache.l2.call(b"FLUSHALL")

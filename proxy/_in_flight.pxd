@@ -1,0 +1,23 @@
+# What is in flight of one client, as C sees it.
+
+from proxy._lane cimport Lane
+from proxy._reply_ring cimport ReplyRing
+from tiers._pipe cimport Pending, UpstreamPipe
+
+cdef enum:
+    # What a record in flight is
+    PTTL = 0  # of the key of the FILL behind it
+    FILL = 1  # a cached read that may fill L1
+    UNFILLED = 2  # a cached read that may not
+    FORWARDED = 3  # any other read
+    WRITTEN = 4
+
+
+cdef class InFlight(ReplyRing):
+    cdef readonly Lane lane
+
+    cdef bytes _convert(self, Pending* request, UpstreamPipe pipe, const char** frame,
+                        Py_ssize_t* size)
+    cdef int _commit(self, Pending* request, const char* keys, const char* stored,
+                     Py_ssize_t size, double sent_at, long long pttl_ms) except -1
+    cdef int _end_write(self, Pending* request, const char* keys) except -1
