@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
 
 GROUPING_S = 60.0  # the same event within this time is counted, not listed again
 
@@ -49,10 +49,45 @@ class AclLog:
         self._entries.insert(0, entry)
         del self._entries[self._length_max :]
 
-    def newest(self, count: int) -> list[tuple[LogEntry, float]]:
-        """Entries and their ages in seconds."""
+    def newest(self, count: int, others: Iterable[LogEntry] = ()) -> list[tuple[LogEntry, float]]:
+        """Entries and their ages in seconds. `others` were noted elsewhere, by the same clock."""
         now = self._clock()
-        return [(entry, max(0.0, now - entry.at)) for entry in self._entries[: max(0, count)]]
+        kept = _merged([*self._entries, *others])
+        return [(entry, max(0.0, now - entry.at)) for entry in kept[: max(0, count)]]
+
+    def packed(self) -> list[dict[str, Any]]:
+        """All entries, ready for JSON."""
+        return [
+            asdict(entry)
+            | {"about": entry.about.decode("latin-1"), "username": entry.username.decode("latin-1")}
+            for entry in self._entries
+        ]
 
     def reset(self) -> None:
         self._entries.clear()
+
+
+def unpacked(packed: Iterable[dict[str, Any]]) -> list[LogEntry]:
+    """What another worker's `AclLog.packed` says."""
+    return [
+        LogEntry(
+            **each
+            | {
+                "about": each["about"].encode("latin-1"),
+                "username": each["username"].encode("latin-1"),
+            }
+        )
+        for each in packed
+    ]
+
+
+def _merged(entries: Iterable[LogEntry]) -> list[LogEntry]:
+    """Newest first, the same event once."""
+    kept: list[LogEntry] = []
+    for entry in sorted(entries, key=lambda entry: -entry.at):
+        same = next((at for at, known in enumerate(kept) if known.is_same_as(entry)), None)
+        if same is None:
+            kept.append(entry)
+        else:
+            kept[same] = replace(kept[same], count=kept[same].count + entry.count)
+    return kept

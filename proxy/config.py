@@ -7,14 +7,16 @@ flags, and reports everything that is wrong at once.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from tiers import (
+    CORE,
     Bytes,
     L1Options,
     L2Options,
@@ -32,8 +34,19 @@ from .option_table import table
 from .toml_lines import KeyPath
 
 MiB = 1024**2
+WORKERS_MAX = 255  # their number is one byte of an entry of L1
 
 Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+def _one_per_core(value: Any) -> Any:
+    """ "auto" -> as many as there are cores for this process, where more than one can be."""
+    if value != "auto":
+        return value
+    if CORE != "c":
+        return 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return min(cores or 1, WORKERS_MAX)
 
 
 class ListenOptions(Options):
@@ -145,8 +158,9 @@ class ShutdownOptions(Options):
 class Config(Options):
     """Everything `terrace serve` can be told."""
 
-    workers: Annotated[int, Field(ge=1)] = 1
-    """Worker processes. More than one needs the compiled core."""
+    workers: Annotated[int, BeforeValidator(_one_per_core), Field(ge=1, le=WORKERS_MAX)] = 1
+    """Worker processes, which share one L1; "auto": one per core. More than one needs the compiled
+    core. Bounds on connections to L2 and L3 hold for each worker."""
     namespace: tuple[NamespaceOptions, ...] = ()
     """Promises for groups of keys, one [[namespace]] table each. The same for every Terrace on one
     Redis."""

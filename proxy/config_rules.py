@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from tiers import (
+    CORE,
     L2Options,
     MappingProblem,
     Mappings,
@@ -55,12 +56,7 @@ class Broken:
 
 def broken_rules(config: Config) -> Iterator[Broken]:
     """Everything wrong with a configuration whose values are all fine by themselves."""
-    if config.workers > 1:
-        yield Broken(
-            ("workers",),
-            "more than one worker needs the compiled core, which this build does not have; "
-            "set workers = 1",
-        )
+    yield from _workers(config)
     yield from _namespaces(config)
     yield from _listeners(config)
     yield from _tls(config)
@@ -69,6 +65,21 @@ def broken_rules(config: Config) -> Iterator[Broken]:
     yield from _l1(config)
     yield from _l2(config)
     yield from _l3(config)
+
+
+def _workers(config: Config) -> Iterator[Broken]:
+    if config.workers > 1 and CORE != "c":
+        yield Broken(
+            ("workers",),
+            "more than one worker needs the compiled core, which does not run here; "
+            "set workers = 1",
+        )
+    if config.workers != 1 and config.listen.handover:
+        yield Broken(
+            ("listen.handover", "workers"),
+            "listening sockets can be handed over by a single process only; set workers = 1, "
+            "or listen.handover to an empty text",
+        )
 
 
 def _namespaces(config: Config) -> Iterator[Broken]:

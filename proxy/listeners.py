@@ -97,7 +97,7 @@ class Listeners:
         if listen.unix_socket:
             sockets = inherited.take("unix")
             if not sockets:
-                _remove_stale(listen.unix_socket)
+                remove_stale(listen.unix_socket)
             self._servers["unix"] = [
                 await loop.create_unix_server(
                     self._factory,
@@ -191,7 +191,8 @@ def unix_socket_problem(path: str) -> str:
     return "another process listens there"
 
 
-def _remove_stale(path: str) -> None:
+def remove_stale(path: str) -> None:
+    """Make room for a unix socket. Raises OSError when something else than a stale one is there."""
     if problem := unix_socket_problem(path):
         raise OSError(errno.EADDRINUSE, f"listen.unix_socket = {path}: {problem}")
     with contextlib.suppress(FileNotFoundError):

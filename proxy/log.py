@@ -25,6 +25,15 @@ MAX_FRAMES = 12
 LOGGER = "terrace"
 
 
+_worker = ""  # of a process that is one of several
+
+
+def name_worker(number: int) -> None:
+    """Lines say from now on which worker writes them."""
+    global _worker
+    _worker = str(number)
+
+
 def set_up(options: LogOptions, stream: TextIO | None = None) -> None:
     """Directs all logging of the process to `stream` (default: standard error)."""
     handler = logging.StreamHandler(stream or sys.stderr)
@@ -39,7 +48,8 @@ def set_up(options: LogOptions, stream: TextIO | None = None) -> None:
 
 class _TextLine(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        head = f"{_timestamp(record)} {record.levelname.lower()} {record.name}: "
+        who = f"{record.name}[{_worker}]" if _worker else record.name
+        head = f"{_timestamp(record)} {record.levelname.lower()} {who}: "
         return _bounded(head + one_line(_message(record)), MAX_LINE_CHARS)
 
 
@@ -51,6 +61,7 @@ class _JsonLine(logging.Formatter):
             "time": _timestamp(record),
             "level": record.levelname.lower(),
             "logger": record.name,
+            **({"worker": int(_worker)} if _worker else {}),
             "message": _bounded(one_line(_message(record)), MAX_LINE_CHARS // 2),
         }
         return json.dumps(fields, ensure_ascii=False)

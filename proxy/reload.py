@@ -45,7 +45,7 @@ def _at_use(terrace: Terrace, config: Config) -> None:
 
 
 def _limits(terrace: Terrace, config: Config) -> None:
-    terrace.output.total_bytes = config.limits.output_total_bytes
+    terrace.output.total_bytes = terrace.output_share(config)
     for connection in terrace.connections:
         connection.limits = config.limits
 

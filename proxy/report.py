@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tiers import CORE, BreakerState, BreakerStatistics
 
@@ -10,20 +10,47 @@ if TYPE_CHECKING:
     from .server import Terrace
 
 
-def tier_figures(terrace: Terrace) -> dict[str, str]:
-    """Ordered name -> text."""
+_ADDED = frozenset((
+    "terrace_clients", "l1_hits", "l1_misses", "l1_fills", "l1_fills_refused", "l1_stale_served",
+    "audit_samples", "audit_overtaken", "audit_mismatches", "l1_touched", "l1_swapdb_flushes",
+    "strict_writes_held", "strict_writes_waiting", "l2_stalled", "l2_breaker_opened",
+    "l2_breaker_probes", "l2_connects_delayed", "l2_hits", "l2_misses", "l2_private_connections",
+    "l2_private_connections_idle", "l2_private_connections_opened", "l2_read_errors",
+    "l2_write_errors", "l3_breaker_opened", "l3_breaker_probes", "l3_limit_decreases", "l3_queued",
+    "l3_rejected", "l3_expired", "l3_hits", "l3_misses", "l3_queries", "l3_rows", "l3_errors",
+    "l3_negative_entries", "l3_refreshes", "l3_refresh_failures", "l3_foreign_refreshes",
+    "l3_is_refresher", "store_commits", "store_failures", "store_queued", "store_unsettled",
+    "l3_warm_rows", "l3_warm_stored", "l1_warm_keys",
+))  # fmt: skip
+"""Each worker has its own; everything else is shared, or of the worker that is asked."""
+
+
+async def tier_figures(terrace: Terrace) -> dict[str, str]:
+    """Ordered name -> text, of all workers of this host together."""
+    found = figures(terrace)
+    for other in await terrace.siblings.ask("figures"):
+        for name in _ADDED & found.keys() & other.keys():
+            found[name] += other[name]
+    if "l1_hit_ratio" in found:
+        found["l1_hit_ratio"] = _ratio(found["l1_hits"], found["l1_misses"])
+    return {name: str(value).replace("\n", " ") for name, value in found.items()}
+
+
+def figures(terrace: Terrace) -> dict[str, Any]:
+    """Ordered name -> number or text, of this process."""
     stack, stats = terrace.stack, terrace.stats
     now = terrace.clock()
     l1, l2, l3 = stack.l1, stack.l2, stack.l3
-    figures: dict[str, object] = {
+    found: dict[str, Any] = {
         "terrace_version": terrace.version,
         "terrace_core": CORE,
         "terrace_uptime_in_seconds": int(now - terrace.started_at),
         "terrace_clients": len(terrace.sessions),
+        "terrace_workers": terrace.config.workers,
         "l1_mode": l2.l1_mode,
     }
     if l1 is not None:
-        figures |= {
+        found |= {
             "l1_entries": len(l1.arena),
             "l1_used_bytes": l1.arena.used_bytes,
             "l1_max_bytes": l1.arena.max_bytes,
@@ -43,7 +70,7 @@ def tier_figures(terrace: Terrace) -> dict[str, str]:
         }
     if stack.audit is not None and stack.toucher is not None:
         audit = stack.audit.figures
-        figures |= {
+        found |= {
             "audit_samples": audit.samples,
             "audit_overtaken": audit.overtaken,
             "audit_mismatches": audit.mismatches,
@@ -52,12 +79,12 @@ def tier_figures(terrace: Terrace) -> dict[str, str]:
         }
     if stack.namespaces.largest_strict_s:
         peers = stack.strict.peers
-        figures |= {
+        found |= {
             "strict_writes_held": stack.strict.held,
             "strict_writes_waiting": stack.strict.holding,
             "strict_peers": len(peers.bounds_s) if peers.settled else "not settled yet",
         }
-    figures |= {
+    found |= {
         "l2_state": l2.state,
         "l2_endpoint": str(l2.endpoint),
         "l2_commands": terrace.commands.state,
@@ -74,7 +101,7 @@ def tier_figures(terrace: Terrace) -> dict[str, str]:
     }
     if l3 is not None:
         counts, queues, admission = l3.statistics(), stack.queues(), l3.admission.statistics()
-        figures |= {
+        found |= {
             "l3_state": l3.state,
             **_breaker("l3", l3.breaker),
             "l3_limit": admission.limit,
@@ -96,7 +123,7 @@ def tier_figures(terrace: Terrace) -> dict[str, str]:
         }
     if stack.store is not None:
         store = stack.store.statistics()
-        figures |= {
+        found |= {
             "store_commits": store.commits,
             "store_failures": store.failures,
             "store_queued": store.queued,
@@ -104,18 +131,18 @@ def tier_figures(terrace: Terrace) -> dict[str, str]:
         }
     if stack.warmer is not None:
         warm = stack.warmer.figures
-        figures |= {
+        found |= {
             "l3_warming": warm.running,
             "l3_warm_rows": warm.rows,
             "l3_warm_stored": warm.stored,
         }
     if stack.hot_keys is not None and stack.hot_keys.limit:
-        figures["l1_warm_keys"] = stack.hot_keys.read
-    return {name: str(value).replace("\n", " ") for name, value in figures.items()}
+        found["l1_warm_keys"] = stack.hot_keys.read
+    return found
 
 
-def info_section(terrace: Terrace) -> str:
-    lines = [f"{name}:{text}" for name, text in tier_figures(terrace).items()]
+async def info_section(terrace: Terrace) -> str:
+    lines = [f"{name}:{text}" for name, text in (await tier_figures(terrace)).items()]
     return "# Tiers\r\n" + "\r\n".join(lines) + "\r\n"
 
 

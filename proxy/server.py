@@ -35,7 +35,10 @@ from .output_budget import OutputBudget
 from .pause import Pause
 from .reload import Reloader
 from .session import Session
+from .sibling_answers import ANSWERS
+from .siblings import Siblings
 from .stats import BUCKETS_S, Stats
+from .worker import OwnNumbers, SharedNumbers, Worker
 
 log = logging.getLogger("terrace")
 
@@ -61,16 +64,21 @@ class Terrace:
         *,
         read: Callable[[], Config] | None = None,
         clock: Callable[[], float] = time.monotonic,
+        worker: Worker | None = None,
+        on_orphaned: Callable[[], None] = lambda: None,
     ) -> None:
-        """`read` makes the configuration again from where it came from."""
+        """`read` makes the configuration again from where it came from. `on_orphaned` is called
+        when the supervisor of a `worker` is gone."""
         self.config = config
+        self._worker = worker
         self.reloader = Reloader(self, read or (lambda: config))
         self.clock = clock
         self.version = terrace_version()
         self._stats = Stats()
         self.stack = TieredCache(
-            config.l2, l1=config.l1, l3=config.l3, namespaces=config.namespace, clock=clock
-        )
+            config.l2, l1=config.l1, l3=config.l3, namespaces=config.namespace, clock=clock,
+            arena=worker.arena if worker is not None else None,
+        )  # fmt: skip
         self.commands = ServerCommands(self.stack.l2)
         self.lane = Lane(
             self.stack, self._stats, clock, self.commands.table, BUCKETS_S, config.limits
@@ -83,18 +91,25 @@ class Terrace:
         self.pause = Pause(self.sessions, self.lane)
         self._pause_task: asyncio.Task[Any] | None = None
         self.draining = False
-        self.output: OutputBudget[Connection] = OutputBudget(config.limits.output_total_bytes)
+        self.output: OutputBudget[Connection] = OutputBudget(self.output_share(config))
         self.connections: set[Connection] = set()
         self._dirty: list[Connection] = []
         self._task_of: dict[Session, asyncio.Task[Any]] = {}
         self._tasks = TaskSet("proxy")
-        self._next_ident = 1
+        self.clients = SharedNumbers(worker.arena) if worker is not None else OwnNumbers()
+        number = worker.number if worker is not None else 0
+        self.siblings = Siblings(self, number, ANSWERS, on_orphaned)
         self.listeners = Listeners(config, lambda: Connection(self))
         self._loop: asyncio.AbstractEventLoop | None = None
         self._last_protocol_log = -PROTOCOL_LOG_INTERVAL_S
 
     def __repr__(self) -> str:
         return f"<Terrace {len(self.sessions)} clients, {self.stack!r}>"
+
+    def output_share(self, config: Config) -> int:
+        """What of limits.output_total_bytes the clients of this worker may make use of."""
+        workers = self._worker.arena.workers if self._worker is not None else 1
+        return config.limits.output_total_bytes // workers
 
     @property
     def stats(self) -> Stats:
@@ -111,6 +126,8 @@ class Terrace:
         Raises CertificateError, or OSError when an address cannot be bound.
         """
         self._loop = asyncio.get_running_loop()
+        if self._worker is not None:
+            await self.siblings.open(self._worker.link)
         await self.stack.start()
         self._tasks.start("commands of L2", self.commands.keep())
         if self.acl.redis is not None:
@@ -164,6 +181,7 @@ class Terrace:
             connection.abort("shutting down")
         await self._tasks.close()
         await self.stack.close()
+        await self.siblings.close()
 
     async def _sweep_idle(self) -> None:
         while True:
@@ -178,7 +196,7 @@ class Terrace:
 
     def refusal_for(self, address: str) -> bytes | None:
         """Why a new client must be turned away, as the reply it gets."""
-        if len(self.sessions) >= self.config.listen.max_clients:
+        if self.clients.connected >= self.config.listen.max_clients:
             return errors.MAX_CLIENTS
         listen = self.config.listen
         if listen.protected_mode and self.acl.is_open and not _is_loopback(address):
@@ -186,14 +204,14 @@ class Terrace:
         return None
 
     def open_session(self, address: str, local_address: str) -> Session:
-        session = Session(self, self._next_ident, address, local_address)
+        session = Session(self, self.clients.open(), address, local_address)
         self.sessions[session.ident] = session
-        self._next_ident += 1
         self._stats.connections_accepted += 1
         return session
 
     def close_session(self, session: Session) -> None:
-        self.sessions.pop(session.ident, None)
+        if self.sessions.pop(session.ident, None) is not None:
+            self.clients.close()
         session.close()
 
     def attach(self, connection: Connection) -> None:
@@ -287,10 +305,23 @@ def run(config: Config, read: Callable[[], Config] | None = None) -> int:
     # cycles among them every 700 allocations took 8 % of the time of a load from L3.
     gc.freeze()
     gc.set_threshold(YOUNG_OBJECTS, *gc.get_threshold()[1:])
-    return uvloop.run(_serve(config, read))
+    if config.workers == 1:
+        return uvloop.run(_serve(config, read))
+
+    from . import http  # noqa: F401 (loaded once, before the workers are forked)
+    from .supervisor import supervise
+
+    try:
+        given = from_systemd(config, os.environ, os.getpid())
+    except OSError as failure:
+        log.error("cannot listen: %s", failure.strerror or failure)
+        return 1
+    return supervise(config, lambda worker: uvloop.run(_serve(config, read, worker)), given)
 
 
-async def _serve(config: Config, read: Callable[[], Config] | None) -> int:
+async def _serve(
+    config: Config, read: Callable[[], Config] | None, worker: Worker | None = None
+) -> int:
     from .http import AdminServer
 
     stop = asyncio.Event()
@@ -302,9 +333,15 @@ async def _serve(config: Config, read: Callable[[], Config] | None) -> int:
             hurry.set()
         stop.set()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, on_signal)
-    terrace = Terrace(config, read=read)
+    def on_orphaned() -> None:
+        if not stop.is_set():
+            log.error("the supervisor is gone: this worker drains")
+            stop.set()
+
+    loop.add_signal_handler(signal.SIGTERM, on_signal)
+    if worker is None:  # else a terminal's is for the supervisor
+        loop.add_signal_handler(signal.SIGINT, on_signal)
+    terrace = Terrace(config, read=read, worker=worker, on_orphaned=on_orphaned)
     loop.add_signal_handler(signal.SIGHUP, terrace.reload)
     admin = AdminServer(terrace)
 
@@ -316,9 +353,12 @@ async def _serve(config: Config, read: Callable[[], Config] | None) -> int:
     offer = Offer(config, lambda: terrace.listeners.sockets() | admin.sockets(), on_taken)
     try:
         takeover = handover.take(config) if config.listen.handover else None
-        inherited = (
-            takeover.inherited if takeover else from_systemd(config, os.environ, os.getpid())
-        )
+        if worker is not None:
+            inherited = worker.inherited
+        elif takeover is not None:
+            inherited = takeover.inherited
+        else:
+            inherited = from_systemd(config, os.environ, os.getpid())
         await terrace.start(inherited)
         await admin.start(inherited)
         inherited.close()
@@ -339,6 +379,9 @@ async def _serve(config: Config, read: Callable[[], Config] | None) -> int:
         "terrace %s serves %s (L2 %s; %s)",
         terrace.version, terrace.addresses, terrace.stack.l2.endpoint, CORE_TEXT,
     )  # fmt: skip
+    if worker is not None and worker.must_reload:
+        terrace.reload()
+    terrace.siblings.tell_ready()
     await stop.wait()
     deadline_s = terrace.config.shutdown.deadline_s
     log.info("draining for at most %g s", deadline_s)

@@ -48,6 +48,7 @@ from .options import (
 )
 from .pipe import DISCARD
 from .resp import Request, RequestScanner
+from .shared_arena import SharedArena, share_arena
 from .stack import TOMBSTONE, TieredCache
 from .store_keys import Mapped, StoreMapping, StoreMappings
 from .store_loads import BLIND, Footing
@@ -92,6 +93,7 @@ __all__ = [
     "RequestScanner",
     "Seconds",
     "ServerError",
+    "SharedArena",
     "Size",
     "StoreMapping",
     "StoreMappings",
@@ -119,4 +121,5 @@ __all__ = [
     "read_variant",
     "run_triggers",
     "set_keepalive",
+    "share_arena",
 ]

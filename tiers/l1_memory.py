@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from math import inf
+from typing import TYPE_CHECKING, cast
 
 from .arena import Arena
 from .base import Kind, Outcome
@@ -20,6 +21,9 @@ from .hit_samples import HitSamples
 from .namespaces import Namespace, Namespaces
 from .options import L1Options
 from .resp import NULL3
+
+if TYPE_CHECKING:
+    from .shared_arena import SharedArena
 
 TTL_NONE, TTL_ABSENT = -1, -2  # PTTL replies: no expiry, no such key
 
@@ -44,7 +48,7 @@ class L1Memory:
         options: L1Options,
         clock: Callable[[], float],
         namespaces: Namespaces | None = None,
-        arena: Arena | None = None,
+        arena: SharedArena | None = None,
     ) -> None:
         self.options = options
         self.namespaces = Namespaces() if namespaces is None else namespaces
@@ -52,10 +56,10 @@ class L1Memory:
         self.samples = HitSamples()
         self.clock = clock
         if arena is None:
-            arena = Arena(options.max_bytes, max_variants=options.max_variants_per_key)
-        elif arena.workers > 1:
-            arena.max_staleness_s = options.max_staleness_s
-        self.arena = arena
+            self.arena = Arena(options.max_bytes, max_variants=options.max_variants_per_key)
+        else:
+            self.arena = cast(Arena, arena)  # the twins have the same face
+            self.arena.max_staleness_s = options.max_staleness_s
         self._smallest_bytes = options.max_bytes // 32
         self.coherence = Coherence(
             self.arena,

@@ -29,6 +29,7 @@ from .admission import Admission
 from .base import Kind, Outcome, Size
 from .breaker import BreakerStatistics
 from .errors import MappingProblem, TierUnavailable
+from .glob import matcher
 from .l3_binding import Binder
 from .l3_connection import CLOSE_TIMEOUT_S, NAME, Connection, Connector, describe
 from .l3_listener import Listener
@@ -286,6 +287,10 @@ class L3Postgres:
 
     async def invalidate(self, keys: Sequence[bytes]) -> None:
         self._negatives.forget(keys)
+
+    def forget_matching(self, pattern: bytes) -> None:
+        """As `invalidate`, for all keys that match a glob."""
+        self._negatives.forget_matching(matcher(pattern))
 
     async def refresh(self, view: str) -> RefreshResult:
         """Refresh a view now. Raises TierUnavailable or MappingProblem."""

@@ -79,9 +79,18 @@ class NegativeCache:
             state.flushed = True
             self._views[view] = _ViewState(state.generation)
         else:
-            self.forget(keys)
+            self._drop(keys)
 
     def forget(self, keys: Iterable[bytes]) -> None:
+        """What is being read right now is not remembered either."""
+        for state in self._views.values():
+            state.generation += 1
+        self._drop(keys)
+
+    def forget_matching(self, matches: Callable[[bytes], object]) -> None:
+        self.forget([key for key in self._entries if matches(key)])
+
+    def _drop(self, keys: Iterable[bytes]) -> None:
         for key in keys:
             self._entries.pop(key, None)
 

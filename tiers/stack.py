@@ -24,14 +24,14 @@ from dataclasses import astuple, fields
 from functools import partial
 from math import inf
 from types import TracebackType
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from .admission import Admission
-from .arena import Arena
 from .audit import Audit
 from .base import Kind, Outcome
 from .coalesce import Coalescer, CoalescerStatistics
 from .errors import ServerError, TierUnavailable
+from .glob import matcher
 from .hot_keys import HotKeys
 from .l1_memory import TTL_ABSENT, L1Memory
 from .l2_redis import L2Redis, Script
@@ -51,6 +51,9 @@ from .touch import Toucher
 from .views import ViewMapping
 from .wanted import Wanted
 from .warm import Warmer
+
+if TYPE_CHECKING:
+    from .shared_arena import SharedArena
 
 TOMBSTONE = b"__terrace:tombstone:"  # prefix of markers of keys deleted on purpose
 PUBLISH_CHUNK = 1000  # keys unlinked by one script call: keeps Redis' pauses below a millisecond
@@ -82,7 +85,7 @@ class TieredCache:
         l3: L3Options | None = None,
         namespaces: Sequence[NamespaceOptions] = (),
         clock: Callable[[], float] = time.monotonic,
-        arena: Arena | None = None,
+        arena: SharedArena | None = None,
     ) -> None:
         self.clock = clock
         l1 = L1Options() if l1 is None else l1
@@ -540,11 +543,11 @@ class TieredCache:
         return reply
 
     async def invalidate(self, keys: Sequence[bytes]) -> None:
+        if self.l3 is not None:  # first: a remembered absence would go back into L1
+            await self.l3.invalidate(keys)
         if keys:
             await self.l2.delete(keys)
             await self.strict.wait(keys)
-        if self.l3 is not None:
-            await self.l3.invalidate(keys)
 
     async def invalidate_matching(self, pattern: bytes) -> int:
         """Forget all keys that match a glob; returns how many L2 held.
@@ -552,13 +555,22 @@ class TieredCache:
         Removing them from Redis makes tracking clean the L1 of every proxy.
         """
         removed = 0
+        if self.l3 is not None:
+            self._forget_absences(self.l3, pattern)
         async for keys in self._scan(pattern):
             doomed = [key for key in keys if not key.startswith(b"__terrace:")]
             if doomed:
                 removed += await self.l2.delete(doomed)
-                if self.l3 is not None:
-                    await self.l3.invalidate(doomed)
         return removed
+
+    def _forget_absences(self, l3: L3Postgres, pattern: bytes) -> None:
+        """Of keys that L2 lacks, which no scan finds and no invalidation follows."""
+        l3.forget_matching(pattern)
+        if self.l1 is not None:
+            matches = matcher(pattern)
+            held = self.l1.arena.snapshot()
+            mapped = (key for key in held if matches(key) and self.mapping_of(key) is not None)
+            self.l1.coherence.on_push(list(mapped))
 
     async def warm(self, mapping: ViewMapping, pattern: bytes | None = None) -> int:
         """Load rows of a view into L2; returns how many were stored. Raises TierError."""

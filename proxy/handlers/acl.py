@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from tiers.resp import (
@@ -21,7 +22,7 @@ from tiers.resp import (
 )
 
 from .. import errors
-from ..acl_log import LogEntry
+from ..acl_log import LogEntry, unpacked
 from ..acl_selector import Selector
 from ..acl_source import UsersFileError, read_users
 from ..command_access import CATEGORY_NAMES, COMMANDS, lookup
@@ -163,15 +164,28 @@ def _dryrun(session: Session, request: Request) -> None:
 def _log(session: Session, request: Request) -> None:
     args = request[0]
     log = session.terrace.acl.log
-    if len(args) > 2 and args[2].upper() == b"RESET":
-        log.reset()
-        session.reply(OK)
-        return
-    count = parse_integer(args[2]) if len(args) > 2 else _LOG_DEFAULT
+    resets = len(args) > 2 and args[2].upper() == b"RESET"
+    count = parse_integer(args[2]) if len(args) > 2 and not resets else _LOG_DEFAULT
     if count is None:
         session.reply(errors.NOT_INTEGER)
         return
-    session.reply(array(_entry(e, age_s, session.proto) for e, age_s in log.newest(count)))
+    if resets:
+        log.reset()
+    if session.terrace.siblings:
+        session.terrace.run_task(session, _log_of_all(session, 0 if resets else count, resets))
+    else:
+        session.reply(OK if resets else _log_text(session, log.newest(count)))
+
+
+async def _log_of_all(session: Session, count: int, resets: bool) -> None:
+    told = await session.terrace.siblings.ask("acl log", resets=resets)
+    others = chain.from_iterable(map(unpacked, told))
+    found = session.terrace.acl.log.newest(count, others)
+    session.reply(OK if resets else _log_text(session, found))
+
+
+def _log_text(session: Session, found: Iterable[tuple[LogEntry, float]]) -> bytes:
+    return array(_entry(entry, age_s, session.proto) for entry, age_s in found)
 
 
 def _entry(entry: LogEntry, age_s: float, proto: int) -> bytes:
@@ -236,6 +250,7 @@ async def _change_in_redis(session: Session, args: list[bytes]) -> None:
     assert redis is not None
     reply = await session.stack.l2.ask(args, proto=session.proto)
     await redis.refresh(current=session)
+    await session.terrace.siblings.ask("load users")
     session.reply(reply)
 
 
@@ -253,6 +268,7 @@ async def _load_file(session: Session) -> None:
     except UsersFileError as failure:
         session.reply(error(f"ERR terrace: {failure}; the users stay as they were"))
         return
+    await session.terrace.siblings.ask("load users")
     session.reply(OK)
     acl.adopt(users, current=session)
 

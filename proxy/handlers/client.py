@@ -13,7 +13,7 @@ from tiers.resp import OK, Request, array, bulk, error, integer, null, parse_int
 
 from .. import errors
 from ..commands import Command
-from . import client_list, client_tracking
+from . import client_across, client_list, client_tracking
 from .connection import INVALID_NAME, is_valid_name
 
 if TYPE_CHECKING:
@@ -47,8 +47,15 @@ def client(session: Session, command: Command, request: Request) -> None:
         session.reply(errors.unknown_subcommand("CLIENT", args[1]))
     elif not row[0] <= len(args) <= row[1]:
         session.reply(errors.wrong_arity(f"client|{name.decode().lower()}"))
+    elif client_across.run(session, name, request):
+        pass
     elif name in _ANSWERS:
-        session.reply(_ANSWERS[name][2](session, request))
+        reply = _ANSWERS[name][2](session, request)
+        if name == b"PAUSE" and reply == OK and session.terrace.siblings:
+            pause = session.terrace.pause
+            session.terrace.run_task(session, client_across.pause(session, pause.until, pause.mode))
+        else:
+            session.reply(reply)
     else:
         _HANDLERS[name][2](session, request)
 
@@ -150,6 +157,9 @@ def _unblock(session: Session, request: Request) -> None:
         session.reply(errors.NOT_INTEGER)
         return
     target = session.terrace.sessions.get(ident)
+    if target is None and session.terrace.siblings:
+        session.terrace.run_task(session, client_across.unblock(session, ident, mode))
+        return
     if target is None or target.pin is None or target.pin.blocking_id is None:
         session.reply(integer(0))
         return

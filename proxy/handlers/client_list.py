@@ -11,6 +11,7 @@ from tiers.resp import OK, Request, bulk, error, integer, parse_integer
 from .. import errors
 
 if TYPE_CHECKING:
+    from ..server import Terrace
     from ..session import Session
 
 Filter: TypeAlias = "Callable[[Session], bool]"
@@ -50,32 +51,35 @@ def describe(session: Session) -> str:
     )
 
 
-def _text(session: Session, sessions: Iterable[Session]) -> bytes:
-    text = "".join(describe(s) + "\n" for s in sessions).encode()
+def text_of(session: Session, lines: Iterable[str]) -> bytes:
+    text = "".join(f"{line}\n" for line in lines).encode()
     return b"=%d\r\ntxt:%b\r\n" % (len(text) + 4, text) if session.proto == 3 else bulk(text)
 
 
 def info(session: Session, request: Request) -> bytes:
-    return _text(session, [session])
+    return text_of(session, [describe(session)])
 
 
 def list_(session: Session, request: Request) -> bytes:
-    args = request[0]
-    sessions = session.terrace.sessions
-    if len(args) == 2:
-        return _text(session, sessions.values())
-    if args[2].upper() == b"ID" and len(args) > 3:
-        idents = [parse_integer(arg) for arg in args[3:]]
+    found = chosen(session.terrace, request[0][2:])
+    return found if isinstance(found, bytes) else text_of(session, map(describe, found))
+
+
+def chosen(terrace: Terrace, args: list[bytes]) -> list[Session] | bytes:
+    """Whom the arguments behind CLIENT LIST mean, or the error they deserve."""
+    sessions = terrace.sessions
+    if not args:
+        return list(sessions.values())
+    if args[0].upper() == b"ID" and len(args) > 1:
+        idents = [parse_integer(arg) for arg in args[1:]]
         if None in idents:
             return error("ERR Invalid client ID")
-        return _text(
-            session, [s for i in idents if i is not None and (s := sessions.get(i)) is not None]
-        )
-    if args[2].upper() == b"TYPE" and len(args) == 4:
-        wanted = args[3].lower()
+        return [s for i in idents if i is not None and (s := sessions.get(i)) is not None]
+    if args[0].upper() == b"TYPE" and len(args) == 2:
+        wanted = args[1].lower()
         if wanted not in _TYPES:
-            return _unknown("client type", args[3])
-        return _text(session, [s for s in sessions.values() if _type(s) == wanted])
+            return _unknown("client type", args[1])
+        return [s for s in sessions.values() if _type(s) == wanted]
     return errors.SYNTAX
 
 
@@ -88,36 +92,43 @@ def _type(session: Session) -> bytes:
 
 
 def kill(session: Session, request: Request) -> bytes:
-    args = request[0]
-    everybody = list(session.terrace.sessions.values())
-    if len(args) == 3:
-        address = args[2].decode("utf-8", "replace")
-        victims = [s for s in everybody if s.address == address]
-        _close(session, victims)
-        return OK if victims else error("ERR No such client")
+    args = request[0][2:]
+    found = victims(session.terrace, args, session)
+    if isinstance(found, bytes):
+        return found
+    close(found, session)
+    if len(args) == 1:
+        return OK if found else error("ERR No such client")
+    return integer(len(found))
+
+
+def victims(terrace: Terrace, args: list[bytes], me: Session | None) -> list[Session] | bytes:
+    """Whom the arguments behind CLIENT KILL of the client `me` mean, or the error they deserve."""
+    everybody = list(terrace.sessions.values())
+    if len(args) == 1:
+        address = args[0].decode("utf-8", "replace")
+        return [s for s in everybody if s.address == address]
     if len(args) % 2:
         return errors.SYNTAX
     skip_me = True
     filters: dict[bytes, Filter] = {}  # of one kind the last counts
-    for option, value in zip(args[2::2], args[3::2], strict=True):
+    for option, value in zip(args[::2], args[1::2], strict=True):
         name = option.upper()
         if name == b"SKIPME" and value.upper() in (b"YES", b"NO"):
             skip_me = value.upper() == b"YES"
             continue
-        found = _filter(session, name, value)
+        found = _filter(terrace, name, value)
         if isinstance(found, bytes):
             return found
         filters[name] = found
-    victims = [
+    return [
         s
         for s in everybody
-        if not (skip_me and s is session) and all(passes(s) for passes in filters.values())
+        if not (skip_me and s is me) and all(passes(s) for passes in filters.values())
     ]
-    _close(session, victims)
-    return integer(len(victims))
 
 
-def _filter(session: Session, name: bytes, value: bytes) -> Filter | bytes:
+def _filter(terrace: Terrace, name: bytes, value: bytes) -> Filter | bytes:
     """Which clients one option of CLIENT KILL means, or the error it deserves."""
     text = value.decode("utf-8", "replace")
     match name:
@@ -135,26 +146,27 @@ def _filter(session: Session, name: bytes, value: bytes) -> Filter | bytes:
                 return _unknown("client type", value)
             return lambda s: _type(s) == value.lower()
         case b"USER":
-            if value not in session.terrace.acl.users:
+            if value not in terrace.acl.users:
                 return _unknown("user", value, "No such")
             return lambda s: s.user.name == value
-        case b"MAXAGE" if _version(session) >= _MAXAGE_SINCE:
+        case b"MAXAGE" if _version(terrace) >= _MAXAGE_SINCE:
             age_s = parse_integer(value) or 0
             if age_s < 1:
                 return error("ERR maxage should be greater than 0")
-            now = session.clock()
+            now = terrace.clock()
             return lambda s: now - s.created_at >= age_s
         case _:
             return errors.SYNTAX
 
 
-def _version(session: Session) -> tuple[int, ...]:
-    return tuple(map(int, re.findall(r"\d+", session.stack.l2.server_version)))
+def _version(terrace: Terrace) -> tuple[int, ...]:
+    return tuple(map(int, re.findall(r"\d+", terrace.stack.l2.server_version)))
 
 
-def _close(session: Session, victims: list[Session]) -> None:
-    for victim in victims:
-        if victim is session:
+def close(found: list[Session], me: Session | None = None) -> None:
+    """Close these clients; `me`, who asked for it, once the reply is sent."""
+    for victim in found:
+        if victim is me:
             victim.close_after_output()
         else:
             victim.on_close_request("CLIENT KILL")

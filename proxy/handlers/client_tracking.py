@@ -46,9 +46,16 @@ def tracking(session: Session, request: Request) -> None:
     at = next((at for at in range(3, len(args) - 1) if args[at].upper() == b"REDIRECT"), 0)
     ident = (parse_integer(args[at + 1]) or 0) if at else 0
     target = session.terrace.sessions.get(ident)
+    elsewhere = 0  # the id in Redis of the feed of a client of another worker
     if ident and target is None:
-        session.reply(_NO_TARGET)
-        return
+        if session.redirect_found[0] != ident and session.terrace.siblings:
+            session.terrace.run_task(session, _find(session, ident, request))
+            return
+        elsewhere = session.redirect_found[1] if session.redirect_found[0] == ident else 0
+        if not elsewhere:
+            session.redirect_found = (0, 0)
+            session.reply(_NO_TARGET)
+            return
     if target is not None and target.invalidations is None and not attach_nowait(target):
         session.terrace.run_task(session, _attach(session, target, request))
         return
@@ -56,10 +63,20 @@ def tracking(session: Session, request: Request) -> None:
     if pin is None:
         return
     if target is not None and target.invalidations is not None:
-        packed = pack([*args[: at + 1], b"%d" % target.invalidations.redis_id, *args[at + 2 :]])
+        elsewhere = target.invalidations.redis_id
+    if elsewhere:
+        session.redirect_found = (0, 0)
+        packed = pack([*args[: at + 1], b"%d" % elsewhere, *args[at + 2 :]])
         request = (args, packed, 0, len(packed))
     pin.forward(request, _TrackingSlot(session, args[2].upper() == b"ON", ident))
     session.block_idle()
+
+
+async def _find(session: Session, ident: int, request: Request) -> None:
+    """Another worker's client."""
+    found = await session.terrace.siblings.ask("redirect", ident=ident)
+    session.redirect_found = (ident, max(found, default=0))
+    session.put_back(request)
 
 
 async def _attach(session: Session, target: Session, request: Request) -> None:

@@ -37,7 +37,7 @@ async def _info(session: Session, args: list[bytes]) -> None:
             session.reply(b"-%b\r\n" % str(failure).encode())
             return
     if not wanted or not _SECTIONS_WITH_TIERS.isdisjoint(wanted):
-        text += ("\r\n" if text else "") + info_section(session.terrace)
+        text += ("\r\n" if text else "") + await info_section(session.terrace)
     raw = text.encode("utf-8", "surrogateescape")
     verbatim = b"=%d\r\ntxt:%b\r\n" % (len(raw) + 4, raw)
     session.reply(verbatim if session.proto == 3 else bulk(raw))

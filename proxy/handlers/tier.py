@@ -12,6 +12,7 @@ from .. import errors
 from ..commands import Command
 from ..reload import NotReloaded
 from ..report import tier_figures
+from ..sibling_answers import as_text
 
 if TYPE_CHECKING:
     from ..session import Session
@@ -48,11 +49,15 @@ def invalidate(session: Session, command: Command, request: Request) -> None:
 
 
 async def _invalidate_keys(session: Session, keys: list[bytes]) -> None:
+    if session.stack.l3 is not None:  # first: their absences would go back into L1
+        await session.terrace.siblings.ask("forget", keys=as_text(keys))
     await session.stack.invalidate(keys)
     session.reply(integer(len(keys)))
 
 
 async def _invalidate_pattern(session: Session, pattern: bytes) -> None:
+    if session.stack.l3 is not None:
+        await session.terrace.siblings.ask("forget", pattern=pattern.decode("latin-1"))
     session.reply(integer(await session.stack.invalidate_matching(pattern)))
 
 
@@ -124,6 +129,11 @@ async def _reload(session: Session) -> None:
     except NotReloaded as problem:
         session.reply(error(f"ERR terrace: not reloaded, all stays as it was: {problem}"))
         return
+    problems = [problem for problem in await session.terrace.siblings.ask("reload") if problem]
+    if problems:
+        session.reply(error(f"ERR terrace: not reloaded by every worker: {problems[0]}"))
+        return
+    session.terrace.siblings.tell_reloaded()
     facts = {
         b"changed": array(map(bulk, result.changed)),
         b"needs_restart": array(map(bulk, result.needs_restart)),
@@ -132,7 +142,11 @@ async def _reload(session: Session) -> None:
 
 
 def stats(session: Session, command: Command, request: Request) -> None:
-    _reply_facts(session, tier_figures(session.terrace))
+    session.terrace.run_task(session, _stats(session))
+
+
+async def _stats(session: Session) -> None:
+    _reply_facts(session, await tier_figures(session.terrace))
 
 
 def audit(session: Session, command: Command, request: Request) -> None:

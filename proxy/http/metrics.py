@@ -24,6 +24,7 @@ from tiers import CORE, BreakerState, Size, TierUnavailable, ViewStatus
 
 from ..stats import BUCKETS_S, Histogram
 from .view_metrics import view_metrics
+from .worker_metrics import Packed, added
 
 if TYPE_CHECKING:
     from ..server import Terrace
@@ -40,9 +41,12 @@ class TerraceCollector(Collector):
         self._terrace = terrace
         self._measured: dict[str, Size] = {}
         self._views: list[ViewStatus] = []
+        self._others: list[Packed] = []
 
     async def measure(self) -> None:
-        """Ask the tiers below for their sizes; a tier that does not answer has none."""
+        """Ask the tiers below for their sizes; a tier that does not answer has none. And the
+        other workers for their share."""
+        self._others = await self._terrace.siblings.ask("metrics")
         self._measured = {}
         stack = self._terrace.stack
         for name, tier in (("l2", stack.l2), ("l3", stack.l3)):
@@ -57,6 +61,9 @@ class TerraceCollector(Collector):
                     self._views = await stack.l3.views()
 
     def collect(self) -> Iterator[Metric]:
+        return added(self._own(), self._others)
+
+    def _own(self) -> Iterator[Metric]:
         yield from self._levels()
         yield from self._proxy()
         yield from self._upstream()

@@ -23,6 +23,7 @@ from tiers.resp import decode
 MAX_STALENESS_S = 0.05
 SCHEDULING_S = 0.1
 KEYS = [f"key{number}" for number in range(12)]
+PATIENCE_S = 5.0
 CLIENTS_PER_PROXY = 4  # one of them only reads: it goes on while others wait for their writes
 STRANGERS = 2
 
@@ -84,9 +85,17 @@ class Run:
                         self._read(name, wire, key)
                 except ConnectionError:  # CLIENT KILL met a stranger
                     wire.close()
-                    wire = Wire(port, proto)
+                    wire = self._connect(port, proto)
         finally:
             wire.close()
+
+    def _connect(self, port: int, proto: int) -> Wire:
+        """Again, until somebody is there."""
+        while True:
+            try:
+                return Wire(port, proto)
+            except ConnectionError:
+                assert time.monotonic() < self.until + PATIENCE_S, f"nobody listens on {port}"
 
     def pick(self, name: str, chance: random.Random) -> str:
         return chance.choice(KEYS)

@@ -27,7 +27,11 @@ class Wire:
         self._scanner = ReplyScanner()
         self._frames: list[bytes] = []
         if proto == 3:
-            reply = self.ask("HELLO", 3)
+            try:
+                reply = self.ask("HELLO", 3)
+            except BaseException:
+                self.close()
+                raise
             assert reply.startswith(b"%"), reply
 
     def __enter__(self) -> Self:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from proxy import config, config_rules
 from proxy.config import Config, ConfigError, load
 from proxy.option_table import Row, item_rows, table
 
@@ -272,7 +273,6 @@ class TestRules:
     @pytest.mark.parametrize(
         ("flags", "about", "mend"),
         [
-            (["workers=2"], "workers", "set workers = 1"),
             (["admin.port=7379"], "admin.port", "another port"),
             (["admin.port=7379", "admin.host=0.0.0.0"], "admin.port", "another port"),
             (["listen.port=7380"], "listen.port", "another port"),
@@ -300,6 +300,25 @@ class TestRules:
         (line,) = complaints(None, {}, flags)
         assert line.startswith(f"flag --set: {about} = ")
         assert mend in line
+
+    def test_several_workers_need_the_compiled_core(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(config_rules, "CORE", "py")
+        (line,) = complaints(None, {}, ["workers=2"])
+        assert line.startswith("flag --set: workers = ")
+        assert "set workers = 1" in line
+        monkeypatch.setattr(config_rules, "CORE", "c")
+        assert load(None, {}, ["workers=2"]).workers == 2
+
+    @pytest.mark.parametrize(
+        ("core", "cores", "workers"), [("c", 3, 3), ("c", 999, 255), ("py", 3, 1)]
+    )
+    def test_one_worker_per_core(
+        self, monkeypatch: pytest.MonkeyPatch, core: str, cores: int, workers: int
+    ) -> None:
+        monkeypatch.setattr("os.sched_getaffinity", lambda _: range(cores), raising=False)
+        for module in (config, config_rules):
+            monkeypatch.setattr(module, "CORE", core)
+        assert load(None, {}, ["workers=auto"]).workers == workers
 
     @pytest.mark.parametrize(
         "flags",
@@ -351,7 +370,7 @@ class TestRules:
         ]
 
     def test_everything_at_once_in_the_order_of_reading(self, file: Callable[[str], Path]) -> None:
-        path = file("workers = 2\n[l1]\nmax_byte = 1\nmax_age = 0\n[l2]\nurl = 'x'\n")
+        path = file("workers = 0\n[l1]\nmax_byte = 1\nmax_age = 0\n[l2]\nurl = 'x'\n")
         lines = complaints(path, {"TERRACE_LOG__LEVEL": "loud"}, ["listen.port=-1"])
         assert [line.partition(": ")[0] for line in lines] == [
             "terrace.toml:1",

@@ -1,0 +1,81 @@
+"""CLIENT LIST, KILL, PAUSE, UNPAUSE and UNBLOCK where several workers have clients.
+
+Each is done for the own clients as always, and asked of the other workers. As part of a
+transaction they are about the own ones only: EXEC's reply does not wait for anybody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from tiers.resp import OK, Request, error, integer, parse_integer
+
+from ..sibling_answers import as_text
+from . import client_list
+
+if TYPE_CHECKING:
+    from ..session import Session
+
+Across: TypeAlias = "Callable[[Session, list[bytes]], Coroutine[Any, Any, None]]"
+
+
+def run(session: Session, name: bytes, request: Request) -> bool:
+    """Whether other workers have to be asked, in which case it is done."""
+    across = _ACROSS.get(name)
+    if across is None or not session.terrace.siblings:
+        return False
+    if session.in_flight:
+        session.block_idle(request)
+    else:
+        session.terrace.run_task(session, across(session, request[0]))
+    return True
+
+
+async def _list(session: Session, args: list[bytes]) -> None:
+    terrace = session.terrace
+    chosen = client_list.chosen(terrace, args[2:])
+    if isinstance(chosen, bytes):
+        session.reply(chosen)
+        return
+    lines = {s.ident: client_list.describe(s) for s in chosen}
+    for answer in await terrace.siblings.ask("clients", args=as_text(args[2:])):
+        lines |= {int(ident): str(line) for ident, line in answer}
+    order = sorted(lines)
+    if len(args) > 2 and args[2].upper() == b"ID":
+        order = [ident for arg in args[3:] if (ident := parse_integer(arg)) in lines]
+    session.reply(client_list.text_of(session, (lines[ident] for ident in order)))
+
+
+async def _kill(session: Session, args: list[bytes]) -> None:
+    terrace = session.terrace
+    own = client_list.victims(terrace, args[2:], session)
+    if isinstance(own, bytes):
+        session.reply(own)
+        return
+    killed = len(own) + sum(await terrace.siblings.ask("kill", args=as_text(args[2:])))
+    client_list.close(own, session)
+    if len(args) == 3:
+        session.reply(OK if killed else error("ERR No such client"))
+    else:
+        session.reply(integer(killed))
+
+
+async def pause(session: Session, until: float, mode: str) -> None:
+    """The own clients are held already."""
+    await session.terrace.siblings.ask("pause", until=until, mode=mode)
+    session.reply(OK)
+
+
+async def _unpause(session: Session, args: list[bytes]) -> None:
+    session.terrace.pause.end()
+    await session.terrace.siblings.ask("unpause")
+    session.reply(OK)
+
+
+async def unblock(session: Session, ident: int, mode: bytes) -> None:
+    answers = await session.terrace.siblings.ask("unblock", ident=ident, mode=mode.decode())
+    session.reply(integer(sum(answers)))
+
+
+_ACROSS: dict[bytes, Across] = {b"LIST": _list, b"KILL": _kill, b"UNPAUSE": _unpause}

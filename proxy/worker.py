@@ -1,0 +1,75 @@
+"""One of several worker processes: what it has from its supervisor, and its clients' numbers."""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from .inherited import Inherited
+
+if TYPE_CHECKING:
+    from tiers import SharedArena
+
+# Counters of the arena (0 to 4 are its own), per worker: their difference is who is connected.
+_OPENED, _CLOSED = 5, 6
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """What the supervisor gave to this process."""
+
+    number: int
+    arena: SharedArena
+    link: socket.socket  # to the supervisor
+    inherited: Inherited
+    must_reload: bool  # the configuration was read again since the supervisor read it
+
+
+class ClientNumbers(Protocol):
+    """Ids of clients, never given twice, and how many clients there are."""
+
+    @property
+    def connected(self) -> int: ...
+
+    def open(self) -> int:
+        """The id of one more client."""
+
+    def close(self) -> None: ...
+
+
+class OwnNumbers:
+    """Of a process that serves alone."""
+
+    def __init__(self) -> None:
+        self._opened = self.connected = 0
+
+    def open(self) -> int:
+        self._opened += 1
+        self.connected += 1
+        return self._opened
+
+    def close(self) -> None:
+        self.connected -= 1
+
+
+class SharedNumbers:
+    """Of one worker: `connected` counts the clients of all. Ids of different workers differ in
+    their remainder; a worker that takes the place of a dead one counts on where that stopped."""
+
+    def __init__(self, arena: SharedArena) -> None:
+        self._arena = arena
+        left_open = arena.counter(_OPENED, arena.worker) - arena.counter(_CLOSED, arena.worker)
+        arena.count(_CLOSED, left_open)  # of the one before, whose clients went with it
+
+    @property
+    def connected(self) -> int:
+        return self._arena.counter(_OPENED) - self._arena.counter(_CLOSED)
+
+    def open(self) -> int:
+        arena = self._arena
+        arena.count(_OPENED)
+        return (arena.counter(_OPENED, arena.worker) - 1) * arena.workers + arena.worker + 1
+
+    def close(self) -> None:
+        self._arena.count(_CLOSED)

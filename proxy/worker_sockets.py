@@ -1,0 +1,124 @@
+"""The listening sockets of several workers, on the same addresses.
+
+Where the kernel balances between sockets that are bound alike (SO_REUSEPORT), each worker
+gets its own: when it dies, only its own queue goes with it. Elsewhere, and for unix sockets
+and those of systemd, all accept from the same one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from .inherited import Inherited, roles
+from .listeners import naming_the_option, remove_stale
+
+if TYPE_CHECKING:
+    from .config import Config
+
+BALANCES = sys.platform == "linux" and hasattr(socket, "SO_REUSEPORT")
+
+
+class WorkerSockets:
+    """`for_worker` may be called any number of times; what it returned is the caller's."""
+
+    def __init__(self, config: Config, given: Inherited) -> None:
+        """Raises OSError when an address is taken."""
+        self._config = config
+        self._bound: dict[str, list[socket.socket]] = {}  # not listening: they hold the ports
+        self._shared: dict[str, list[socket.socket]] = {}
+        self._unix_inode = 0
+        try:
+            for role, _ in roles(config):
+                if sockets := given.take(role):
+                    self._shared[role] = sockets
+                elif role == "unix":
+                    self._shared[role] = [self._listen_unix(config.listen.unix_socket)]
+                elif BALANCES:
+                    self._bound[role] = list(self._bind(role))
+                else:
+                    self._shared[role] = self._listen(self._bind(role))
+        except BaseException:
+            self.close()
+            raise
+        finally:
+            given.close()
+
+    def __repr__(self) -> str:
+        return f"<WorkerSockets {sorted(self._bound | self._shared)}>"
+
+    def for_worker(self) -> Inherited:
+        """Raises OSError."""
+        found = [
+            (role, _bound(sock.family, sock.getsockname(), reuse_port=True))
+            for role, sockets in self._bound.items()
+            for sock in sockets
+        ]
+        found += [(role, sock.dup()) for role, sockets in self._shared.items() for sock in sockets]
+        return Inherited(found, lent=True)
+
+    def close(self, *, remove: bool = True) -> None:
+        """`remove`: the path of the unix socket as well; not so in a worker."""
+        for sockets in (*self._bound.values(), *self._shared.values()):
+            for sock in sockets:
+                sock.close()
+        if remove and self._unix_inode:
+            path = self._config.listen.unix_socket
+            with contextlib.suppress(OSError):
+                if os.stat(path).st_ino == self._unix_inode:
+                    os.unlink(path)
+
+    def _bind(self, role: str) -> Iterator[socket.socket]:
+        listen, admin, tls = self._config.listen, self._config.admin, self._config.tls
+        option, host, port = {
+            "tcp": ("listen.port", listen.host, listen.port),
+            "tls": ("tls.port", listen.host, tls.port),
+            "admin": ("admin.port", admin.host, admin.port),
+        }[role]
+        with naming_the_option(option, host, port):
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+            for family, address in dict.fromkeys((info[0], info[4]) for info in found):
+                # Alone first: with SO_REUSEPORT nobody would tell that a stranger is there.
+                sock = _bound(family, (address[0], port, *address[2:]))
+                address = sock.getsockname()
+                port = address[1]  # of 0, the one that was free
+                if BALANCES:
+                    sock.close()
+                    sock = _bound(family, address, reuse_port=True)
+                yield sock
+
+    def _listen(self, sockets: Iterator[socket.socket]) -> list[socket.socket]:
+        listening = list(sockets)
+        for sock in listening:
+            sock.listen(self._config.listen.backlog)
+        return listening
+
+    def _listen_unix(self, path: str) -> socket.socket:
+        remove_stale(path)
+        sock = socket.socket(socket.AF_UNIX)
+        sock.bind(path)
+        sock.listen(self._config.listen.backlog)
+        self._unix_inode = os.stat(path).st_ino
+        return sock
+
+
+def _bound(
+    family: int, address: tuple[str | int, ...], *, reuse_port: bool = False
+) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if reuse_port:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind(address)
+        sock.setblocking(False)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
