@@ -6,7 +6,7 @@ from proxy._in_flight cimport InFlight
 from proxy._lane cimport Row
 from tiers._buffer cimport Buffer
 from tiers._pipe cimport Pending, UpstreamPipe
-from tiers._resp cimport RequestScanner
+from tiers._requests cimport RequestScanner
 
 
 cdef class ClientPipe(InFlight):

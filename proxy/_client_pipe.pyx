@@ -19,7 +19,7 @@ from libc.string cimport memcpy
 from tiers._arena cimport Arena
 from tiers._buffer cimport Buffer, append, clear, reserve
 from tiers._pipe cimport FAST, Pending, UpstreamPipe
-from tiers._resp cimport COMMAND, NEED_MORE, RequestScanner
+from tiers._requests cimport COMMAND, NEED_MORE, RequestScanner
 
 from proxy._in_flight cimport FILL, FORWARDED, PTTL, UNFILLED, WRITTEN, InFlight
 from proxy._lane cimport CACHED, READ, WRITE, Lane, Row

@@ -23,7 +23,7 @@ SANS_IO = {
     "arena",
     "_arena_py",
     "resp",
-    "_resp_py",
+    "_requests_py",
     "_replies_py",
     "session",
     "commands",
@@ -219,4 +219,4 @@ def test_relative_imports_are_followed() -> None:
 
 def test_the_sources_are_found() -> None:
     assert {"proxy/config.py", "tiers/options.py"} <= set(SOURCES)
-    assert {PurePosixPath(file).stem for file in SOURCES} >= {"resp", "_resp_py", "coherence"}
+    assert {PurePosixPath(file).stem for file in SOURCES} >= {"resp", "_requests_py", "coherence"}

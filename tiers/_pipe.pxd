@@ -3,7 +3,7 @@
 from libc.stdint cimport uint32_t, uint64_t
 
 from tiers._buffer cimport Buffer
-from tiers._resp cimport ReplyScanner
+from tiers._replies cimport ReplyScanner
 
 cdef enum:
     FAST = 2  # the kind of a request whose waiter is a FastWaiter

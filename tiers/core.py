@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from importlib.util import find_spec
 
-COMPILED = ("tiers._arena", "tiers._pipe", "tiers._resp")
+COMPILED = ("tiers._arena", "tiers._pipe", "tiers._replies", "tiers._requests")
 
 
 def choose(wanted: str) -> str:

@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any
 import hiredis
 
 from ._replies_py import to_resp2
-from ._resp_py import Request, pack, parse_integer, split_inline
+from ._requests_py import Request, pack, parse_integer, split_inline
 from .core import CORE
 
 if TYPE_CHECKING or CORE == "py":
     from ._replies_py import ReplyScanner
-    from ._resp_py import RequestScanner
+    from ._requests_py import RequestScanner
 else:
-    from ._resp import ReplyScanner, RequestScanner
+    from ._replies import ReplyScanner
+    from ._requests import RequestScanner
 from .errors import ProtocolError
 
 __all__ = [

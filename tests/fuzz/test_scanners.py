@@ -9,26 +9,26 @@ import pytest
 from tests.fuzz.budget import SEED, within_budget
 from tests.fuzz.mutator import corpus, mutants, pieces
 from tests.tiers.twin_modules import twins
-from tiers import _replies_py, _resp_py
+from tiers import _replies_py, _requests_py
 from tiers.errors import ProtocolError
 
 QUERY_BUFFER_BYTES = 64 * 1024
 
 
-@pytest.fixture(params=twins("tiers._resp_py", "tiers._resp"))
-def requests(request: pytest.FixtureRequest) -> type[_resp_py.RequestScanner]:
-    scanner: type[_resp_py.RequestScanner] = request.param.RequestScanner
+@pytest.fixture(params=twins("tiers._requests_py", "tiers._requests"))
+def requests(request: pytest.FixtureRequest) -> type[_requests_py.RequestScanner]:
+    scanner: type[_requests_py.RequestScanner] = request.param.RequestScanner
     return scanner
 
 
-@pytest.fixture(params=twins("tiers._replies_py", "tiers._resp"))
+@pytest.fixture(params=twins("tiers._replies_py", "tiers._replies"))
 def replies(request: pytest.FixtureRequest) -> type[_replies_py.ReplyScanner]:
     scanner: type[_replies_py.ReplyScanner] = request.param.ReplyScanner
     return scanner
 
 
 def read_requests(
-    kind: type[_resp_py.RequestScanner], chunks: list[bytes], authenticated: bool
+    kind: type[_requests_py.RequestScanner], chunks: list[bytes], authenticated: bool
 ) -> tuple[list[list[bytes]], str | None]:
     """The commands and the error; every command must also be the slice that it names."""
     scanner = kind(buffer_max_bytes=QUERY_BUFFER_BYTES * 4)
@@ -41,7 +41,7 @@ def read_requests(
             found = scanner.feed(b"")
         commands += found
     for args, buffer, start, end in commands:
-        whole = _resp_py.RequestScanner(multibulk_max=1024**2)
+        whole = _requests_py.RequestScanner(multibulk_max=1024**2)
         assert [again[0] for again in whole.feed(bytes(buffer[start:end]))] == [args]
     return [list(args) for args, *_ in commands], scanner.error
 
@@ -57,10 +57,10 @@ def read_replies(kind: type[_replies_py.ReplyScanner], chunks: list[bytes]) -> o
 
 
 @pytest.mark.parametrize("authenticated", [True, False], ids=["logged in", "before login"])
-def test_requests(requests: type[_resp_py.RequestScanner], authenticated: bool) -> None:
+def test_requests(requests: type[_requests_py.RequestScanner], authenticated: bool) -> None:
     random = Random(SEED)
     for data in within_budget(mutants("requests", SEED), 400):
-        expected = read_requests(_resp_py.RequestScanner, [data], authenticated)
+        expected = read_requests(_requests_py.RequestScanner, [data], authenticated)
         assert read_requests(requests, [data], authenticated) == expected, data
         if len(data) < 60_000:  # a line that never ends is found out where a piece ends
             assert read_requests(requests, pieces(data, random), authenticated) == expected, data
@@ -86,8 +86,8 @@ def test_converting_replies_to_resp2(replies: type[_replies_py.ReplyScanner]) ->
 
 
 @pytest.mark.parametrize("name", corpus("requests"))
-def test_corpus_byte_by_byte(requests: type[_resp_py.RequestScanner], name: str) -> None:
+def test_corpus_byte_by_byte(requests: type[_requests_py.RequestScanner], name: str) -> None:
     data = corpus("requests")[name]
     one_by_one = [data[at : at + 1] for at in range(len(data))]
-    whole = read_requests(_resp_py.RequestScanner, [data], True)
+    whole = read_requests(_requests_py.RequestScanner, [data], True)
     assert read_requests(requests, one_by_one, True) == whole

@@ -19,7 +19,7 @@ from tiers._replies_py import ReplyScanner, to_resp2
 from tiers.errors import ProtocolError
 
 
-@pytest.fixture(autouse=True, scope="module", params=twins("tiers._replies_py", "tiers._resp"))
+@pytest.fixture(autouse=True, scope="module", params=twins("tiers._replies_py", "tiers._replies"))
 def twin(request: pytest.FixtureRequest) -> Iterator[None]:
     """All tests of this module run with each twin."""
     module: ModuleType = request.param

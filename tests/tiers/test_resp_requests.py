@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from tests.tiers.splits import cut, every_split
 from tests.tiers.twin_modules import twins
-from tiers._resp_py import RequestScanner, pack, split_inline
+from tiers._requests_py import RequestScanner, pack, split_inline
 
 
-@pytest.fixture(autouse=True, scope="module", params=twins("tiers._resp_py", "tiers._resp"))
+@pytest.fixture(autouse=True, scope="module", params=twins("tiers._requests_py", "tiers._requests"))
 def twin(request: pytest.FixtureRequest) -> Iterator[None]:
     """All tests of this module run with each twin."""
     module: ModuleType = request.param
