@@ -4,8 +4,10 @@ drop()                 swallow both directions, connections stay open (a dead ne
 stall_one_way(way)     swallow one direction: "up" (to the server) or "down"
 delay(s)               every chunk arrives `s` later
 trickle(bytes, pause)  pieces of so many bytes, `pause` seconds between them
+cut_replies()          half of the next piece from the server, then RST; so for every connection
 reset()                RST all connections; new ones are served again
 refuse()               RST all connections, and every new one at once
+turn_away(answer)      RST all connections; every new one gets `answer` to its first bytes
 heal()                 as at the beginning; what was swallowed stays lost
 """
 
@@ -26,9 +28,12 @@ _LINGER_RST = struct.pack("ii", 1, 0)
 
 
 class FaultProxy:
-    """Use as `async with FaultProxy(host, port) as proxy:`; clients connect to `proxy.port`."""
+    """Use as `async with FaultProxy(host, port) as proxy:`; clients connect to `proxy.port`.
 
-    def __init__(self, host: str, port: int) -> None:
+    A `host` that is a path is a unix socket.
+    """
+
+    def __init__(self, host: str, port: int = 0) -> None:
         self._target = (host, port)
         self._server: asyncio.Server | None = None
         self._tasks = TaskSet("fault proxy")
@@ -37,6 +42,8 @@ class FaultProxy:
         self._delay_s = 0.0
         self._piece_bytes = 0
         self._refusing = False
+        self._cutting = False
+        self._answer = b""
         self.accepted = 0
         self.bytes: dict[Way, int] = {"up": 0, "down": 0}
 
@@ -84,11 +91,19 @@ class FaultProxy:
         self._refusing = True
         self.reset()
 
+    def cut_replies(self) -> None:
+        self._cutting = True
+
+    def turn_away(self, answer: bytes) -> None:
+        self._answer = answer
+        self.reset()
+
     def heal(self) -> None:
         self._swallowed = frozenset()
         self._delay_s = 0.0
         self._piece_bytes = 0
-        self._refusing = False
+        self._refusing = self._cutting = False
+        self._answer = b""
 
     # Pumps
 
@@ -97,14 +112,27 @@ class FaultProxy:
         if self._refusing:
             _abort(writer)
             return
+        if self._answer:
+            with contextlib.suppress(OSError):
+                await reader.read(CHUNK_BYTES)
+                writer.write(self._answer)
+                await writer.drain()
+            writer.close()
+            return
         try:
-            far_reader, far_writer = await asyncio.open_connection(*self._target)
+            far_reader, far_writer = await self._open()
         except OSError:
             _abort(writer)
             return
         self._writers |= {writer, far_writer}
         self._tasks.start("up", self._pump("up", reader, far_writer, writer))
         self._tasks.start("down", self._pump("down", far_reader, writer, far_writer))
+
+    async def _open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        host, port = self._target
+        if host.startswith("/"):
+            return await asyncio.open_unix_connection(host)
+        return await asyncio.open_connection(host, port)
 
     async def _pump(
         self,
@@ -118,6 +146,11 @@ class FaultProxy:
                 async for piece in self._paced(data):
                     if way not in self._swallowed:
                         self.bytes[way] += len(piece)
+                        if self._cutting and way == "down":
+                            sink.write(piece[: len(piece) // 2])
+                            await sink.drain()
+                            _abort(sink)
+                            raise ConnectionResetError
                         sink.write(piece)
                         await sink.drain()
         for writer in (sink, source_writer):

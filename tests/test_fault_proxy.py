@@ -161,3 +161,29 @@ async def _echo_once(port: int) -> bytes:
     finally:
         writer.close()
     return text
+
+
+async def test_replies_are_cut_in_the_middle(echo: EchoServer, proxy: FaultProxy) -> None:
+    client = Client(*await asyncio.open_connection("127.0.0.1", proxy.port))
+    proxy.cut_replies()
+    client.writer.write(b"12345678")
+    with pytest.raises((ConnectionResetError, asyncio.IncompleteReadError)):
+        await asyncio.wait_for(client.reader.readexactly(8), 2)
+    assert echo.got == b"12345678"
+    client.writer.close()
+
+
+async def test_who_is_turned_away_hears_why(proxy: FaultProxy) -> None:
+    before = Client(*await asyncio.open_connection("127.0.0.1", proxy.port))
+    assert await before.echo(b"x") == b"x"
+    proxy.turn_away(b"no")
+    with pytest.raises((ConnectionResetError, asyncio.IncompleteReadError)):
+        await asyncio.wait_for(before.reader.readexactly(1), 2)
+    after = Client(*await asyncio.open_connection("127.0.0.1", proxy.port))
+    after.writer.write(b"hello")
+    assert await asyncio.wait_for(after.reader.read(), 2) == b"no"
+    proxy.heal()
+    again = Client(*await asyncio.open_connection("127.0.0.1", proxy.port))
+    assert await again.echo(b"x") == b"x"
+    for client in (before, after, again):
+        client.writer.close()

@@ -26,9 +26,11 @@ from psycopg.types.string import ByteaBinaryLoader
 
 from .errors import TierUnavailable
 from .options import L3Options
+from .tasks import TaskSet
 
 NAME = "L3 (postgres)"
 CLOSE_TIMEOUT_S = 1.0
+HEDGE_S = 0.5
 CLOSING = "it is shutting down"
 
 Connection: TypeAlias = AsyncConnection[tuple[Any, ...]]
@@ -126,6 +128,42 @@ async def connect(options: L3Options, purpose: str) -> Connection:
     return connection
 
 
+async def connect_hedged(
+    options: L3Options, purpose: str, tasks: TaskSet, patience_s: float = HEDGE_S
+) -> Connection:
+    """As `connect`, but an attempt that says nothing for a while does not hold up the next:
+    its packets may be lost, and the network healed since. Raises TierUnavailable."""
+
+    async def attempt() -> Connection | TierUnavailable:
+        try:
+            return await connect(options, purpose)
+        except TierUnavailable as failure:
+            return failure
+
+    attempts: set[asyncio.Task[Connection | TierUnavailable]] = set()
+    try:
+        while True:
+            attempts.add(tasks.start(f"connect {purpose}", attempt()))
+            done, attempts = await asyncio.wait(
+                attempts, timeout=patience_s, return_when=asyncio.FIRST_COMPLETED
+            )
+            ends = [task.result() for task in done]
+            connections = [end for end in ends if not isinstance(end, TierUnavailable)]
+            for spare in connections[1:]:
+                await close(spare)
+            if connections:
+                return connections[0]
+            for failure in ends:
+                if isinstance(failure, TierUnavailable):
+                    raise failure
+    finally:
+        for begun in attempts:
+            if begun.cancel() or begun.cancelled():
+                continue
+            if not isinstance(late := begun.result(), TierUnavailable):
+                await close(late)
+
+
 async def close(connection: Connection) -> None:
     """Close without waiting for a query in flight."""
     sever(connection)
@@ -139,17 +177,21 @@ class Connector:
     def __init__(self, options: L3Options) -> None:
         self.options = options
         self._open: set[Connection] = set()
+        self._tasks = TaskSet("l3.connector")
         self.is_closed = False
 
     def __repr__(self) -> str:
         return f"<Connector {len(self._open)} open>"
 
     @contextlib.asynccontextmanager
-    async def connected(self, purpose: str) -> AsyncIterator[Connection]:
+    async def connected(self, purpose: str, *, hedged: bool = False) -> AsyncIterator[Connection]:
         """Raises TierUnavailable."""
         if self.is_closed:
             raise TierUnavailable(NAME, CLOSING)
-        connection = await connect(self.options, purpose)
+        if hedged:
+            connection = await connect_hedged(self.options, purpose, self._tasks)
+        else:
+            connection = await connect(self.options, purpose)
         self._open.add(connection)
         try:
             yield connection
@@ -169,6 +211,7 @@ class Connector:
         end_s = loop.time() + timeout_s
         while self._any_active() and loop.time() < end_s:  # noqa: ASYNC110 (it has no event)
             await asyncio.sleep(0.005)
+        await self._tasks.close()
 
     def _any_active(self) -> bool:
         statuses = (connection.info.transaction_status for connection in self._open)

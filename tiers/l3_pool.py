@@ -106,17 +106,31 @@ class LoadPool:
 
     async def open(self) -> None:
         if self._pool is None:
-            self._pool = AsyncConnectionPool(
-                conninfo_of(self._options, "loads"),
-                kwargs={"autocommit": True},
-                min_size=0,
-                max_size=self._options.pool_max,
-                configure=self._configure_load,
-                reconnect_timeout=1.0,
-                open=False,
-                name="terrace-l3",
-            )
+            self._pool = self._made()
             await self._pool.open()
+
+    def _made(self) -> AsyncConnectionPool[Connection]:
+        return AsyncConnectionPool(
+            conninfo_of(self._options, "loads"),
+            kwargs={"autocommit": True},
+            min_size=0,
+            max_size=self._options.pool_max,
+            configure=self._configure_load,
+            reconnect_timeout=1.0,
+            open=False,
+            name="terrace-l3",
+        )
+
+    async def renew(self) -> None:
+        """The server is back: do not wait for connections that were begun before."""
+        former = self._pool
+        if former is None:
+            return
+        fresh = self._made()
+        await fresh.open()
+        self._pool = fresh
+        self._tasks.start("close former", former.close(timeout=CLOSE_TIMEOUT_S))
+        self._breaker.on_success()
 
     async def close(self) -> None:
         pool, self._pool = self._pool, None
@@ -204,7 +218,9 @@ class LoadPool:
                 reason = f"no free connection within {self._options.deadline_s:g} s"
                 raise TierUnavailable(NAME, reason, timed_out=True) from None
             except PoolClosed:
-                raise TierUnavailable(NAME, CLOSING) from None
+                if self._pool is pool:
+                    raise TierUnavailable(NAME, CLOSING) from None
+                continue  # it was renewed
             self._busy.add(connection)
             try:
                 with Deadline(connection, end_s - loop.time()):

@@ -127,6 +127,7 @@ class L3Postgres:
         self._statuses = ViewStatuses(options.schema_name)
         self._ready = asyncio.Event()
         self._refreshing = False
+        self._was_linked = False
         self._creation: asyncio.Task[None] | None = None
         self._queries = self._keys = self._rows = self._absences = self._errors = 0
 
@@ -392,7 +393,7 @@ class L3Postgres:
         backoff_s = BACKOFF_S[0]
         while True:
             try:
-                async with self._connector.connected("link") as connection:
+                async with self._connector.connected("link", hedged=True) as connection:
                     await self._link(connection)
                     backoff_s = BACKOFF_S[0]
                     await self._listener.listen(connection, self._revisit)
@@ -416,8 +417,12 @@ class L3Postgres:
             self._negatives.on_change(mapping.name, None)
         await self._binder.bind_all(connection)
         if self._state != "closed":
+            if self._was_linked:
+                await self._pool.renew()
+                if self.store_table is not None:
+                    await self.store_table.pool.renew()
             log.info("L3 (postgres) is linked")
-            self._state = READY
+            self._state, self._was_linked = READY, True
         self._on_bound()
 
     async def _revisit(self, connection: Connection) -> None:
