@@ -30,45 +30,46 @@ class Findings:
 
 async def check(config: Config) -> Findings:
     """Never raises for a server that is down or strange: that is what it reports."""
-    found = await asyncio.gather(
-        _probe("L2", _l2_problems(config), config.l2.connect_timeout_s + config.l2.deadline_s),
-        _probe("L3", _l3_problems(config), config.l3.connect_timeout_s + config.l3.deadline_s),
+    l2, l3 = await asyncio.gather(
+        _probe("L2", _check_l2(config), config.l2.connect_timeout_s + config.l2.deadline_s),
+        _probe("L3", _check_l3(config), config.l3.connect_timeout_s + config.l3.deadline_s),
     )
-    problems = [one_line(problem) for part in found for problem in part]
-    here = [*busy_ports(config), *map(one_line, _file_problems(config))]
-    return Findings([*here, *problems], list(_notes(config)))
+    problems = map(one_line, (*_file_problems(config), *l2.problems, *l3.problems))
+    notes = [*_notes(config), *map(one_line, l3.notes)]
+    return Findings([*busy_ports(config), *problems], notes)
 
 
-async def _l2_problems(config: Config) -> list[str]:
+async def _check_l2(config: Config) -> Findings:
     from tiers import check_l2
 
     if config.l1.enabled and config.l1.fallback == "off":
-        return await check_l2(config.l2)
-    return await check_l2(config.l2, needs_tracking=False)
+        return Findings(await check_l2(config.l2))
+    return Findings(await check_l2(config.l2, needs_tracking=False))
 
 
-async def _l3_problems(config: Config) -> list[str]:
+async def _check_l3(config: Config) -> Findings:
     if not config.l3.dsn:
-        return []
+        return Findings([])
     from tiers import L3Postgres
 
     async def published(*_: object) -> None: ...
 
     tier = L3Postgres(config.l3, publish=published, on_change=lambda *_: None)
     try:
-        return await tier.check()
+        return Findings(*await tier.check())
     finally:
         await tier.close()
 
 
-async def _probe(tier: str, problems: Awaitable[list[str]], timeout_s: float) -> list[str]:
+async def _probe(tier: str, findings: Awaitable[Findings], timeout_s: float) -> Findings:
     timeout_s += _PROBE_GRACE_S
     try:
-        return await asyncio.wait_for(problems, timeout_s)
+        return await asyncio.wait_for(findings, timeout_s)
     except TimeoutError:
-        return [f"{tier}: no answer within {timeout_s:g}s; is the server overloaded or stopped?"]
+        problem = f"{tier}: no answer within {timeout_s:g}s; is the server overloaded or stopped?"
     except Exception as error:  # the other tiers must be reported all the same
-        return [f"{tier}: cannot be checked: {type(error).__name__}: {error}"]
+        problem = f"{tier}: cannot be checked: {type(error).__name__}: {error}"
+    return Findings([problem])
 
 
 def busy_ports(config: Config) -> Iterator[str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 from .errors import MappingProblem
 from .l3_connection import Connection, Connector
@@ -21,6 +22,14 @@ from .views import Mappings, ViewMapping
 log = logging.getLogger("terrace.l3")
 
 CREATE_RETRY_S = 30.0  # a query that failed may be one that takes long before it does
+
+_TO_CREATE = "does not exist; the start creates it from its query"
+_TO_SWAP = "its query changed; the start builds it anew beside the old one, then swaps them"
+
+
+class Examination(NamedTuple):
+    problems: list[str]
+    notes: list[str]  # what a start would do
 
 
 class Binder:
@@ -65,21 +74,22 @@ class Binder:
         if again:
             await self._bind(connection, [m for m in self._mappings if m.name in again])
 
-    async def check(self, connection: Connection) -> list[str]:
+    async def check(self, connection: Connection) -> Examination:
         """Every problem of every view. A missing one with a query is no problem if that works."""
-        found: list[str] = []
+        problems: list[str] = []
+        notes: list[str] = []
         for mapping in self._mappings:
             inspection = await inspect_view(connection, mapping, self._options)
-            if not inspection.exists and mapping.options.query:
-                problem = await query_problem(connection, mapping, self._options)
-                found += [str(problem)] if problem else []
-            else:
-                found += [str(problem) for problem in inspection.problems]
-                stored = await stored_query(connection, mapping, self._options)
-                if mapping.options.query and stored not in (None, mapping.options.query):
-                    changed = await query_problem(connection, mapping, self._options)
-                    found += [str(changed)] if changed else []
-        return found
+            is_missing = not inspection.exists and bool(mapping.options.query)
+            if not is_missing:
+                problems += [str(problem) for problem in inspection.problems]
+            if is_missing or await self._is_outdated(connection, mapping):
+                refused = await query_problem(connection, mapping, self._options)
+                if refused is not None:
+                    problems.append(str(refused))
+                else:
+                    notes.append(f"view {mapping.name}: {_TO_CREATE if is_missing else _TO_SWAP}")
+        return Examination(problems, notes)
 
     async def create_missing(self) -> None:
         """Create what is missing and rebuild what is outdated.
@@ -137,10 +147,16 @@ class Binder:
 
     async def _compare_query(self, connection: Connection, mapping: ViewMapping) -> None:
         """Once per process: two proxies with different queries must not take turns."""
-        name, query = mapping.name, mapping.options.query
-        if not query or name in self._compared_query:
+        name = mapping.name
+        if name in self._compared_query:
             return
         self._compared_query.add(name)
-        stored = await stored_query(connection, mapping, self._options)
-        if stored is not None and stored != query:
+        if await self._is_outdated(connection, mapping):
             self.outdated[name] = mapping
+
+    async def _is_outdated(self, connection: Connection, mapping: ViewMapping) -> bool:
+        """Whether Terrace created the view from another query."""
+        if not mapping.options.query:
+            return False
+        stored = await stored_query(connection, mapping, self._options)
+        return stored not in (None, mapping.options.query)

@@ -30,7 +30,7 @@ from .base import Kind, Outcome, Size
 from .breaker import BreakerStatistics
 from .errors import MappingProblem, TierUnavailable
 from .glob import matcher
-from .l3_binding import Binder
+from .l3_binding import Binder, Examination
 from .l3_connection import CLOSE_TIMEOUT_S, NAME, Connection, Connector, describe
 from .l3_listener import Listener
 from .l3_pool import LoadPool
@@ -184,16 +184,18 @@ class L3Postgres:
             return False
         return True
 
-    async def check(self) -> list[str]:
+    async def check(self) -> Examination:
         """Connect once and list every problem there is; changes nothing."""
-        found = self.mappings.problems()
         try:
             async with self._connector.connected("check") as connection:
                 obstacles = await prepare_schema(connection, self.options, create=False)
-                return [*found, *obstacles, *await self._binder.check(connection)]
+                found = await self._binder.check(connection)
+                return Examination([*obstacles, *found.problems], found.notes)
         except (TierUnavailable, psycopg.Error) as error:
             reason = describe(error, self.options)
-            return [*found, f"l3.dsn: {reason}; see that PostgreSQL runs and the dsn is right"]
+            return Examination(
+                [f"l3.dsn: {reason}; see that PostgreSQL runs and the dsn is right"], []
+            )
 
     # Reading
 

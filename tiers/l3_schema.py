@@ -176,7 +176,7 @@ async def query_problem(
 ) -> MappingProblem | None:
     """What is wrong with the query of a view that does not exist yet, found without running it."""
     probe = render(
-        "SELECT {columns} FROM ({query}) AS v LIMIT 0",
+        "SELECT {columns} FROM ({query}\n) AS v LIMIT 0",  # the query may end with a comment
         query=query_of(mapping),
         columns=joined(", ", [identifier(column) for column in mapping.columns]),
     )

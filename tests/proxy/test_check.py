@@ -8,7 +8,7 @@ import pytest
 
 import tiers
 from proxy import check as check_module
-from proxy.check import busy_ports, check, summary
+from proxy.check import Findings, busy_ports, check, summary
 from proxy.config import Config, load
 from tiers import L2Options, L3Options
 
@@ -22,13 +22,13 @@ def taken() -> Iterator[int]:
 class FakeL3:
     """Stands for tiers.L3Postgres."""
 
-    answer: list[str] | Exception = []  # noqa: RUF012
+    answer: tuple[list[str], list[str]] | Exception = ([], [])
     closed = 0
 
     def __init__(self, options: L3Options, **_: object) -> None:
         self.options = options
 
-    async def check(self) -> list[str]:
+    async def check(self) -> tuple[list[str], list[str]]:
         if isinstance(self.answer, Exception):
             raise self.answer
         return self.answer
@@ -39,12 +39,12 @@ class FakeL3:
 
 @pytest.fixture(autouse=True)
 def _servers(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def check_l2(options: L2Options) -> list[str]:
+    async def check_l2(options: L2Options, **_: object) -> list[str]:
         return []
 
     monkeypatch.setattr(tiers, "check_l2", check_l2, raising=False)
     monkeypatch.setattr(tiers, "L3Postgres", FakeL3, raising=False)
-    monkeypatch.setattr(FakeL3, "answer", [])
+    monkeypatch.setattr(FakeL3, "answer", ([], []))
     monkeypatch.setattr(FakeL3, "closed", 0)
 
 
@@ -66,7 +66,7 @@ async def test_problems_of_all_parts_come_together(
         return ["L2 redis://u:hunter2@h: connection refused", "L2: a second one"]
 
     monkeypatch.setattr(tiers, "check_l2", refused)
-    monkeypatch.setattr(FakeL3, "answer", ["view a: not populated"])
+    monkeypatch.setattr(FakeL3, "answer", (["view a: not populated"], []))
     problems = (await check(config(f"listen.port={taken}"))).problems
     assert len(problems) == 4
     assert problems[0].startswith(f"listen.port = {taken}: cannot listen on 127.0.0.1:{taken}: ")
@@ -141,3 +141,12 @@ async def test_patterns_that_overlap_are_told() -> None:
     (note,) = (await check(config("l1.enabled=false", f"l3.view={views}"))).notes
     assert note.startswith("l3.view: ")
     assert note.endswith("belongs to w")
+
+
+async def test_what_the_start_would_do_is_told_and_no_problem(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(FakeL3, "answer", ([], ["view a: its query changed"]))
+    findings = await check(config("l1.enabled=false"))
+    assert findings == Findings([], ["view a: its query changed"])
+    assert "view a: its query changed" in summary(config(), findings)

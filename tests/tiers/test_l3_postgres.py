@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import psycopg
 import pytest
 from psycopg.errors import FeatureNotSupported
 
@@ -19,6 +20,7 @@ from tiers.base import Kind
 from tiers.errors import MappingProblem, TierUnavailable
 from tiers.l3_connection import conninfo_of
 from tiers.l3_postgres import L3Postgres
+from tiers.l3_rows import array_literal
 from tiers.options import L3Options
 
 __all__ = ["database", "postgres"]
@@ -115,7 +117,8 @@ async def plan_of(harness: Harness, view: str, columns: list[list[str]]) -> str:
     bound = harness.l3._binder.served[view]
 
     async def explain(connection: Any) -> str:
-        cursor = await connection.execute(b"EXPLAIN " + bound._rows_by_key, columns)
+        arrays = [array_literal(column) for column in columns]
+        cursor = await connection.execute(b"EXPLAIN " + bound._rows_by_key, arrays)
         return "\n".join(line for (line,) in await cursor.fetchall())
 
     return await harness.l3._pool.run(explain)
@@ -158,6 +161,31 @@ async def test_hostile_keys_are_absent_and_harm_no_other_key(database: Database)
         assert harness.l3.statistics().errors == 0
         for key in HOSTILE:
             assert await harness.l3.explain(key)
+
+
+NASTY = [
+    '"', "\\", '\\"', '","', "{}", "{", "}", ",", "NULL", "null", " ", " x ", "\t", "\n", "\r\n",
+    "'", "'; DROP VIEW v; --", "$1", "%s", "%%", "%(x)s", "\x01\x7f", "\u202e\U0001f600", "a\\\\b",
+    '{"a","b"}', "\\x41", "E'\\n'", "x" * 2000,
+]  # fmt: skip
+
+
+async def test_texts_that_mean_something_to_sql_are_keys_like_others(database: Database) -> None:
+    """Each leads to its own row, alone and with all others in one query."""
+    database.run("CREATE TABLE nasty (k text PRIMARY KEY, n integer)")
+    with psycopg.connect(database.dsn, autocommit=True) as connection:
+        for n, text in enumerate(NASTY):
+            connection.execute("INSERT INTO nasty VALUES (%s, %s)", (text, n))
+    query = "SELECT k, k AS other, n FROM nasty"
+    single = {"keys": "n:{k}", "view": "nasty1", "query": query, "reply": "string:n"}
+    double = {"keys": "m:{k}::{other}", "view": "nasty2", "query": query, "reply": "string:n"}
+    async with running(database, single, double) as harness:
+        for form in (lambda text: f"n:{text}", lambda text: f"m:{text}::{text}"):
+            keys = [form(text).encode() for text in NASTY]
+            numbers = [str(n).encode() for n in range(len(NASTY))]
+            assert [o.value for o in await harness.load(*keys)] == numbers
+            assert [(await harness.load(key))[0].value for key in keys] == numbers
+        assert harness.l3.statistics().errors == 0
 
 
 async def test_collation_that_ignores_case_makes_no_second_key(database: Database) -> None:
@@ -205,7 +233,7 @@ async def test_misfit_is_reported_with_its_mend_and_the_others_are_served(
     database.run(*statements)
     misfit = {"keys": "v:{id}", "view": "v", **options}
     async with running(database, misfit, PEOPLE) as harness:
-        (problem,) = await harness.l3.check()
+        ((problem,), _) = await harness.l3.check()
         assert problem.startswith("view v: ")
         assert says in problem
         assert says in harness.l3.state
@@ -235,10 +263,40 @@ async def test_mended_view_is_served_without_a_restart(
 async def test_every_problem_at_once_and_nothing_is_changed_by_looking(database: Database) -> None:
     views = [{"keys": f"v{i}:{{id}}", "view": f"v{i}"} for i in range(3)]
     harness = Harness(database.dsn, [*views, PEOPLE])
-    problems = await harness.l3.check()
+    problems, _ = await harness.l3.check()
     assert [problem.partition(":")[0] for problem in problems] == ["view v0", "view v1", "view v2"]
     (found,) = database.rows("SELECT to_regnamespace('terrace'), to_regclass('people')")
     assert found == (None, None)
+    await harness.l3.close()
+
+
+async def test_patterns_that_overlap_are_no_problem(database: Database) -> None:
+    views = [{**PEOPLE, "view": f"people{i}", "keys": keys}
+             for i, keys in enumerate(["p:{id}", "p:x:{id}"])]  # fmt: skip
+    async with running(database, *views) as harness:
+        assert (await harness.l3.check()).problems == []
+
+
+async def test_what_a_start_would_create_or_build_anew_is_told(database: Database) -> None:
+    async def notes(query: str) -> list[str]:
+        harness = Harness(database.dsn, [{**PEOPLE, "query": query}])
+        problems, notes = await harness.l3.check()
+        assert problems == []
+        await harness.l3.close()
+        return notes
+
+    first = PEOPLE["query"]
+    (note,) = await notes(first)
+    assert note.startswith("view people: does not exist; the start creates it")
+    async with running(database, PEOPLE):
+        pass
+    assert await notes(first) == []
+    (note,) = await notes(first + " -- changed")
+    assert note.startswith("view people: its query changed; the start builds it anew")
+    harness = Harness(database.dsn, [{**PEOPLE, "query": "SELECT nonsense"}])
+    (problem,), told = await harness.l3.check()
+    assert problem.startswith("view people: its query is refused")
+    assert told == []
     await harness.l3.close()
 
 
@@ -252,7 +310,7 @@ async def test_role_without_privileges_gets_the_grants_to_run(database: Database
     dsn = database.dsn.replace("user=terrace", "user=poor")
     view = {"keys": "v:{id}", "view": "v", "refresh": "1h"}
     harness = Harness(dsn, [view])
-    first, second, third = await harness.l3.check()
+    (first, second, third), _ = await harness.l3.check()
     assert 'CREATE SCHEMA IF NOT EXISTS "terrace" AUTHORIZATION "poor"' in first
     assert 'GRANT SELECT ON "v" TO "poor"' in second
     assert 'OWNER TO "poor"' in third
@@ -400,7 +458,7 @@ async def test_starts_before_postgres_and_recovers_by_itself(restless: Postgres)
         assert time.monotonic() - started_at < 0.2
         assert outcome.kind is Kind.UNAVAILABLE
         assert "connection" in outcome.reason
-        (problem,) = await harness.l3.check()
+        ((problem,), _) = await harness.l3.check()
         assert problem.startswith("l3.dsn: ")
         restless.start()
         assert await harness.l3.wait_ready(10)
@@ -487,7 +545,12 @@ async def test_no_password_in_any_message(dsn: str, caplog: pytest.LogCaptureFix
     await harness.l3.start()
     await harness.until(lambda: harness.l3.state.startswith("down: "))
     (outcome,) = await harness.load(b"person:1")
-    texts = [harness.l3.state, outcome.reason, repr(harness.l3), *await harness.l3.check()]
+    texts = [
+        harness.l3.state,
+        outcome.reason,
+        repr(harness.l3),
+        *(await harness.l3.check()).problems,
+    ]
     await harness.l3.close()
     assert outcome.kind is Kind.UNAVAILABLE
     assert "s3cret" not in "".join(texts) + caplog.text
