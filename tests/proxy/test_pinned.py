@@ -1,4 +1,4 @@
-"""Private connections of sessions: transactions, pub/sub, MONITOR, blocking commands."""
+"""Private connections of sessions: transactions, and none to be had."""
 
 from __future__ import annotations
 
@@ -7,35 +7,27 @@ from collections.abc import Iterator
 import pytest
 
 from proxy import errors
-from tests.proxy.session_play import PING, Peer, Play, command, confirmation, fill, message
+from tests.proxy.pin_play import (
+    BLPOP,
+    DISCARD,
+    EXEC,
+    GET_K,
+    GONE,
+    MULTI,
+    RESET,
+    RESET_OK,
+    SET_K,
+    discarded,
+    given_back,
+)
+from tests.proxy.session_play import PING, Play, command, fill
 from tiers.resp import OK, PONG, QUEUED, bulk, integer
-
-GET_K = command("GET", "k")
-SET_K = command("SET", "k", "new")
-MULTI, EXEC, DISCARD = command("MULTI"), command("EXEC"), command("DISCARD")
-RESET, RESET_OK = command("RESET"), b"+RESET\r\n"
-BLPOP = command("BLPOP", "list", 0)
-GONE = "connection closed by the server"
 
 
 @pytest.fixture
 def play() -> Iterator[Play]:
     with Play() as play:
         yield play
-
-
-def given_back(play: Play, pin: Peer) -> None:
-    """Cleaned, and then ready for somebody else."""
-    pin << RESET
-    assert play.idle_pins == 0
-    pin >> RESET_OK
-    assert play.idle_pins == 1
-
-
-def discarded(play: Play, pin: Peer) -> None:
-    play.tick()
-    assert pin.wire.closed
-    assert play.idle_pins == 0
 
 
 # Transactions
@@ -210,171 +202,6 @@ def test_a_pin_that_switches_protocol_is_reused_by_the_next(play: Play) -> None:
     pin << command("HELLO", 3) + MULTI + DISCARD
     pin >> b"%0\r\n" + OK + OK
     client << OK + OK
-    given_back(play, pin)
-
-
-# Publish and subscribe
-
-
-@pytest.mark.parametrize("proto", [2, 3])
-def test_messages_come_between_replies_never_inside(play: Play, proto: int) -> None:
-    pin, client = play.pin(), play.connect(proto)
-    hello = command("HELLO", 3) if proto == 3 else b""
-    subscribe = command("SUBSCRIBE", "a", "b")
-    client >> subscribe
-    pin << hello + subscribe
-    pin >> (b"%0\r\n" if hello else b"") + confirmation("subscribe", "a", 1, proto)
-    client << b""
-    pin >> message("a", "early", proto)
-    pin >> confirmation("subscribe", "b", 2, proto) + message("b", "late", proto)
-    received = client.take()
-    confirmed = confirmation("subscribe", "a", 1, proto) + confirmation("subscribe", "b", 2, proto)
-    assert confirmed in received, "a message inside the confirmations"
-    assert message("a", "early", proto) in received
-    assert received.endswith(message("b", "late", proto))
-    client >> command("PING")
-    if proto == 2:
-        pin << command("PING")
-        pin >> message("a", "x", 2) + b"*2\r\n$4\r\npong\r\n$0\r\n\r\n"
-        client << message("a", "x", 2) + b"*2\r\n$4\r\npong\r\n$0\r\n\r\n"
-    else:
-        client << PONG
-    unsubscribe = command("UNSUBSCRIBE", "a", "b")
-    client >> unsubscribe + command("ECHO", "after")
-    pin << unsubscribe
-    frames = confirmation("unsubscribe", "a", 1, proto) + confirmation("unsubscribe", "b", 0, proto)
-    pin >> frames
-    client << frames + bulk("after")
-    given_back(play, pin)
-
-
-def test_a_subscriber_of_resp3_may_run_anything(play: Play) -> None:
-    pin, client = play.pin(3), play.connect(3)
-    client >> command("SUBSCRIBE", "c")
-    pin << command("HELLO", 3) + command("SUBSCRIBE", "c")
-    pin >> b"%0\r\n" + confirmation("subscribe", "c", 1, 3)
-    client << confirmation("subscribe", "c", 1, 3)
-    client >> SET_K
-    pin << SET_K
-    pin >> message("c", "m", 3) + OK
-    client << message("c", "m", 3) + OK
-    client.leave()
-    discarded(play, pin)
-
-
-def test_a_refused_subscription_is_one_error(play: Play) -> None:
-    pin = play.pin()
-    play.client >> command("SUBSCRIBE", "a", "b") + command("PING")
-    pin << command("SUBSCRIBE", "a", "b") + command("PING")  # for all it knows, subscribed
-    pin >> b"-NOPERM this user has no permissions\r\n" + PONG
-    play.tick()
-    assert play.client.take() == b"-NOPERM this user has no permissions\r\n" + PONG
-    given_back(play, pin)
-
-
-@pytest.mark.parametrize("proto", [2, 3])
-def test_leaving_what_was_never_joined_needs_no_connection(play: Play, proto: int) -> None:
-    client = play.connect(proto)
-    client >> command("UNSUBSCRIBE", "a", "b") + command("PING")
-    (
-        client
-        << confirmation("unsubscribe", "a", 0, proto)
-        + confirmation("unsubscribe", "b", 0, proto)
-        + PONG
-    )
-
-
-def test_a_subscriber_whose_connection_is_lost_is_closed(play: Play) -> None:
-    pin = play.pin()
-    play.client >> command("SUBSCRIBE", "a")
-    pin << command("SUBSCRIBE", "a")
-    pin >> confirmation("subscribe", "a", 1, 2)
-    play.client << confirmation("subscribe", "a", 1, 2)
-    pin.lose()
-    assert play.client.closed is not None
-    assert GONE in play.client.closed
-
-
-def test_monitor_streams_lines_until_the_client_leaves(play: Play) -> None:
-    pin = play.pin()
-    play.client >> command("MONITOR")
-    pin << command("MONITOR")
-    pin >> OK + b'+1700000000.1 [0 127.0.0.1:1] "PING"\r\n'
-    play.client << OK + b'+1700000000.1 [0 127.0.0.1:1] "PING"\r\n'
-    play.client.leave()
-    discarded(play, pin)
-
-
-# Blocking, and other commands that run alone
-
-
-def test_a_blocking_command_holds_up_only_its_own_client(play: Play) -> None:
-    pin, other = play.pin(), play.connect()
-    play.client >> BLPOP + command("PING")
-    pin << BLPOP
-    other >> command("PING")
-    other << PONG
-    play.client << b""
-    pin >> b"*2\r\n" + bulk("list") + bulk("e")
-    play.tracked << PING  # it wrote: nobody may hit what was there before
-    play.tracked >> PONG
-    play.client << b"*2\r\n" + bulk("list") + bulk("e") + PONG
-    given_back(play, pin)
-
-
-def test_a_client_that_leaves_while_blocked_leaves_no_waiter(play: Play) -> None:
-    """Or Redis would hand the next element to nobody."""
-    pin = play.pin()
-    play.client >> BLPOP
-    pin << BLPOP
-    play.client.leave()
-    discarded(play, pin)
-
-
-def test_a_blocking_command_whose_connection_is_lost(play: Play) -> None:
-    pin = play.pin()
-    play.client >> BLPOP + command("PING")
-    pin << BLPOP
-    pin.lose()
-    play.client << errors.write_failed(GONE, True) + PONG
-
-
-def test_xread_blocks_only_when_asked_to(play: Play) -> None:
-    pin = play.pin()
-    plain = command("XREAD", "STREAMS", "s", "0")
-    blocking = command("XREAD", "BLOCK", "0", "STREAMS", "s", "$")
-    play.client >> plain
-    play.plain2 << plain
-    play.plain2 >> b"*-1\r\n"
-    play.client << b"*-1\r\n"
-    play.client >> blocking
-    pin << blocking
-    pin >> b"*-1\r\n"
-    play.tracked << PING
-    play.tracked >> PONG
-    play.client << b"*-1\r\n"
-    given_back(play, pin)
-
-
-def test_unknown_commands_run_alone_and_redis_answers(play: Play) -> None:
-    pin = play.pin()
-    play.client >> command("JSON.GET", "k")
-    pin << command("JSON.GET", "k")
-    pin >> b"-ERR unknown command\r\n"
-    play.tracked << PING
-    play.tracked >> PONG
-    play.client << b"-ERR unknown command\r\n"
-    given_back(play, pin)
-
-
-def test_wait_counts_from_the_writes_before_it(play: Play) -> None:
-    pin = play.pin()
-    play.client >> command("WAIT", 1, 100)
-    pin << PING + command("WAIT", 1, 100)
-    pin >> PONG + integer(0)
-    play.tracked << PING
-    play.tracked >> PONG
-    play.client << integer(0)
     given_back(play, pin)
 
 

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from tests.tiers.scripted_redis import Answer, ScriptedRedis, scripted_redis, usual
-from tests.tiers.test_upstream import PING, Waits, options, until
+from tests.tiers.upstream_play import PING, Waits, options, until
 from tiers.connect_gate import ConnectGate
 from tiers.errors import TierUnavailable
 from tiers.pins import PinPool

@@ -1,0 +1,26 @@
+"""Private connections in plays: the words, and how one ends."""
+
+from __future__ import annotations
+
+from tests.proxy.session_play import Peer, Play, command
+
+GET_K = command("GET", "k")
+SET_K = command("SET", "k", "new")
+MULTI, EXEC, DISCARD = command("MULTI"), command("EXEC"), command("DISCARD")
+RESET, RESET_OK = command("RESET"), b"+RESET\r\n"
+BLPOP = command("BLPOP", "list", 0)
+GONE = "connection closed by the server"
+
+
+def given_back(play: Play, pin: Peer) -> None:
+    """Cleaned, and then ready for somebody else."""
+    pin << RESET
+    assert play.idle_pins == 0
+    pin >> RESET_OK
+    assert play.idle_pins == 1
+
+
+def discarded(play: Play, pin: Peer) -> None:
+    play.tick()
+    assert pin.wire.closed
+    assert play.idle_pins == 0
