@@ -10,7 +10,9 @@ there. A frame is a header and a body in JSON:
            ANSWER    {"result": …}, or {} where the question could not be answered
            READY     to the supervisor: this worker serves
            RELOADED  to the supervisor: whoever starts later must read the configuration again
+           DRAINING  to the supervisor: seconds it may take
            ROSTER    from the supervisor: [numbers of the workers that are there]
+           TAKEN     from the supervisor: a new process has the listening sockets
   call     chosen by who asks
 
 Who asks gets the answers of those that are there and answer in time; whoever dies meanwhile
@@ -26,7 +28,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 EVERYBODY, SUPERVISOR = 0xFFFF, 0xFFFE
-ASK, ANSWER, READY, RELOADED, ROSTER = range(5)
+ASK, ANSWER, READY, RELOADED, DRAINING, ROSTER, TAKEN = range(7)
 BODY_MAX_BYTES = 64 * 1024**2
 
 _HEADER = struct.Struct(">IHHBI")
@@ -65,7 +67,7 @@ class FrameReader:
         at = 0
         while len(self._buffer) - at >= _HEADER.size:
             length, to, sender, kind, call = _HEADER.unpack_from(self._buffer, at)
-            if length > BODY_MAX_BYTES or kind > ROSTER:
+            if length > BODY_MAX_BYTES or kind > TAKEN:
                 raise BusError(f"a frame of kind {kind} with {length} bytes")
             end = at + _HEADER.size + length
             if len(self._buffer) < end:

@@ -74,12 +74,6 @@ def _workers(config: Config) -> Iterator[Broken]:
             "more than one worker needs the compiled core, which does not run here; "
             "set workers = 1",
         )
-    if config.workers != 1 and config.listen.handover:
-        yield Broken(
-            ("listen.handover", "workers"),
-            "listening sockets can be handed over by a single process only; set workers = 1, "
-            "or listen.handover to an empty text",
-        )
 
 
 def _namespaces(config: Config) -> Iterator[Broken]:

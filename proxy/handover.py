@@ -7,6 +7,8 @@ same socket in the kernel all the time: what waits in its backlog is lost to nei
 which two sockets with SO_REUSEPORT could not promise. If the new process dies before,
 the old one has noticed nothing.
 
+With several workers their parent does this, on both sides.
+
     new                                 old
     connect                      →
                                  ←      "terrace 1\\n" + JSON of identities, and the sockets
@@ -40,6 +42,7 @@ GREETING = b"terrace 1\n"
 SERVING = b"serving\n"
 MESSAGE_MAX_BYTES = 64 * 1024
 SOCKETS_MAX = 64
+NOT_TAKEN = "the new process ended before it served; this one goes on"
 PATIENCE_S = 5.0  # with an old process that does not answer
 _CREDENTIALS = struct.Struct("3i")  # pid, uid, gid
 
@@ -52,7 +55,7 @@ class HandoverError(OSError):
 
 
 class Takeover:
-    """What a new process got; `confirm` once it serves."""
+    """What a new process got; `confirm` once it serves, or `close` where another one will."""
 
     def __init__(self, connection: socket.socket, inherited: Inherited) -> None:
         self._connection = connection
@@ -62,6 +65,9 @@ class Takeover:
         """The old process may go."""
         with contextlib.suppress(OSError), self._connection:
             self._connection.sendall(SERVING)
+
+    def close(self) -> None:
+        self._connection.close()
 
 
 def take(config: Config) -> Takeover | None:
@@ -108,29 +114,24 @@ def _receive(connection: socket.socket) -> tuple[bytes, list[int]]:
 
 
 class Offer:
-    """The side of the process that has the sockets.
+    """The side of the process that has the sockets. No event loop; who has one waits with it.
 
-    `sockets` are those in use, by role; `on_taken` is called once, when a successor serves.
+    `sockets` are those in use, by role.
     """
 
     def __init__(
-        self,
-        config: Config,
-        sockets: Callable[[], Mapping[str, list[socket.socket]]],
-        on_taken: Callable[[], None],
+        self, config: Config, sockets: Callable[[], Mapping[str, list[socket.socket]]]
     ) -> None:
         self._path = config.listen.handover
         self._identities = dict(roles(config))
         self._sockets = sockets
-        self._on_taken = on_taken
-        self._listening: socket.socket | None = None
         self._inode = 0
-        self._tasks = TaskSet("handover")
+        self.listening: socket.socket | None = None
 
     def __repr__(self) -> str:
         return f"<Offer on {self._path}>"
 
-    def open(self) -> None:
+    def open(self) -> socket.socket:
         """Raises HandoverError. Takes the place of the predecessor's, without a gap."""
         listening = socket.socket(socket.AF_UNIX)
         beside = f"{self._path}.{os.getpid()}"
@@ -149,35 +150,26 @@ class Offer:
             listening.close()
             raise HandoverError(self._path, error.strerror or str(error)) from None
         listening.setblocking(False)
-        self._listening = listening
-        self._tasks.start("offer", self._serve(listening))
+        self.listening = listening
+        return listening
 
-    async def close(self) -> None:
-        await self._tasks.close()
-        listening, self._listening = self._listening, None
+    def close(self, *, remove: bool = True) -> None:
+        """`remove`: the path as well; not so in a child of the process that opened it."""
+        listening, self.listening = self.listening, None
         if listening is not None:
             listening.close()
-            with contextlib.suppress(OSError):
-                if os.stat(self._path).st_ino == self._inode:
-                    os.unlink(self._path)
+            if remove:
+                with contextlib.suppress(OSError):
+                    if os.stat(self._path).st_ino == self._inode:
+                        os.unlink(self._path)
 
-    async def _serve(self, listening: socket.socket) -> None:
-        """One successor at a time."""
-        loop = asyncio.get_running_loop()
-        while True:
-            connection, _ = await loop.sock_accept(listening)
-            connection.setblocking(False)
-            with connection, contextlib.suppress(OSError):
-                if not _is_ours(connection):
-                    log.warning("%s: another user asked for the sockets; refused", self._path)
-                    continue
-                log.info("a new process asked for the listening sockets")
-                if await self._hand_over(connection):
-                    self._on_taken()
-                    return
-                log.warning("the new process ended before it served; this one goes on")
-
-    async def _hand_over(self, connection: socket.socket) -> bool:
+    def admit(self, connection: socket.socket) -> bool:
+        """Send the sockets, if whoever asks may have them. Raises OSError when he is gone."""
+        connection.setblocking(False)
+        if not _is_ours(connection):
+            log.warning("%s: another user asked for the sockets; refused", self._path)
+            return False
+        log.info("a new process asked for the listening sockets")
         identities, fds = [], []
         for role, sockets in self._sockets().items():
             for sock in sockets:
@@ -185,13 +177,51 @@ class Offer:
                 fds.append(sock.fileno())
         message = GREETING + json.dumps(identities).encode() + b"\n"
         socket.send_fds(connection, [message], fds)
-        answer = b""
-        while not answer.endswith(b"\n"):
-            data = await asyncio.get_running_loop().sock_recv(connection, len(SERVING))
-            if not data:
-                return False
-            answer += data
-        return answer == SERVING
+        return True
+
+
+class Offering:
+    """An offer of a process with an event loop; `on_taken` is called once, when a successor
+    serves."""
+
+    def __init__(self, offer: Offer, on_taken: Callable[[], None]) -> None:
+        self._offer = offer
+        self._on_taken = on_taken
+        self._tasks = TaskSet("handover")
+
+    def __repr__(self) -> str:
+        return f"<Offering of {self._offer!r}>"
+
+    def open(self) -> None:
+        """Raises HandoverError."""
+        self._tasks.start("offer", self._serve(self._offer.open()))
+
+    async def close(self) -> None:
+        await self._tasks.close()
+        self._offer.close()
+
+    async def _serve(self, listening: socket.socket) -> None:
+        """One successor at a time."""
+        loop = asyncio.get_running_loop()
+        while True:
+            connection, _ = await loop.sock_accept(listening)
+            with connection, contextlib.suppress(OSError):
+                if not self._offer.admit(connection):
+                    continue
+                if await _says_serving(connection):
+                    self._on_taken()
+                    return
+                log.warning(NOT_TAKEN)
+
+
+async def _says_serving(connection: socket.socket) -> bool:
+    answer = b""
+    while not answer.endswith(b"\n"):
+        data = await asyncio.get_running_loop().sock_recv(connection, len(SERVING))
+        if not data:
+            return False
+        answer += data
+    return answer == SERVING
 
 
 def _is_ours(connection: socket.socket) -> bool:

@@ -28,7 +28,7 @@ from .config import Config, TlsOptions
 from .connection import Connection
 from .dispatch import dispatch
 from .handlers.client_list import describe
-from .handover import Offer
+from .handover import Offer, Offering
 from .inherited import Inherited, from_systemd
 from .listeners import Listeners
 from .output_budget import OutputBudget
@@ -65,10 +65,8 @@ class Terrace:
         read: Callable[[], Config] | None = None,
         clock: Callable[[], float] = time.monotonic,
         worker: Worker | None = None,
-        on_orphaned: Callable[[], None] = lambda: None,
     ) -> None:
-        """`read` makes the configuration again from where it came from. `on_orphaned` is called
-        when the supervisor of a `worker` is gone."""
+        """`read` makes the configuration again from where it came from."""
         self.config = config
         self._worker = worker
         self.reloader = Reloader(self, read or (lambda: config))
@@ -98,7 +96,7 @@ class Terrace:
         self._tasks = TaskSet("proxy")
         self.clients = SharedNumbers(worker.arena) if worker is not None else OwnNumbers()
         number = worker.number if worker is not None else 0
-        self.siblings = Siblings(self, number, ANSWERS, on_orphaned)
+        self.siblings = Siblings(self, number, ANSWERS)
         self.listeners = Listeners(config, lambda: Connection(self))
         self._loop: asyncio.AbstractEventLoop | None = None
         self._last_protocol_log = -PROTOCOL_LOG_INTERVAL_S
@@ -311,12 +309,7 @@ def run(config: Config, read: Callable[[], Config] | None = None) -> int:
     from . import http  # noqa: F401 (loaded once, before the workers are forked)
     from .supervisor import supervise
 
-    try:
-        given = from_systemd(config, os.environ, os.getpid())
-    except OSError as failure:
-        log.error("cannot listen: %s", failure.strerror or failure)
-        return 1
-    return supervise(config, lambda worker: uvloop.run(_serve(config, read, worker)), given)
+    return supervise(config, lambda worker: uvloop.run(_serve(config, read, worker)))
 
 
 async def _serve(
@@ -329,6 +322,7 @@ async def _serve(
     loop = asyncio.get_running_loop()
 
     def on_signal() -> None:
+        leave_unserved()
         if stop.is_set():
             hurry.set()
         stop.set()
@@ -336,12 +330,18 @@ async def _serve(
     def on_orphaned() -> None:
         if not stop.is_set():
             log.error("the supervisor is gone: this worker drains")
+            leave_unserved()
             stop.set()
+
+    def leave_unserved() -> None:
+        """A worker that still waits for Redis must not begin to accept clients."""
+        if worker is not None and not stop.is_set() and not terrace.listeners.is_open:
+            os._exit(0)
 
     loop.add_signal_handler(signal.SIGTERM, on_signal)
     if worker is None:  # else a terminal's is for the supervisor
         loop.add_signal_handler(signal.SIGINT, on_signal)
-    terrace = Terrace(config, read=read, worker=worker, on_orphaned=on_orphaned)
+    terrace = Terrace(config, read=read, worker=worker)
     loop.add_signal_handler(signal.SIGHUP, terrace.reload)
     admin = AdminServer(terrace)
 
@@ -350,9 +350,13 @@ async def _serve(
         terrace.listeners.hand_over()
         stop.set()
 
-    offer = Offer(config, lambda: terrace.listeners.sockets() | admin.sockets(), on_taken)
+    terrace.siblings.on_orphaned = on_orphaned
+    terrace.siblings.on_taken = on_taken
+    offers = worker is None and bool(config.listen.handover)  # else a parent does
+    offer = Offer(config, lambda: terrace.listeners.sockets() | admin.sockets())
+    offering = Offering(offer, on_taken)
     try:
-        takeover = handover.take(config) if config.listen.handover else None
+        takeover = handover.take(config) if offers else None
         if worker is not None:
             inherited = worker.inherited
         elif takeover is not None:
@@ -362,8 +366,8 @@ async def _serve(
         await terrace.start(inherited)
         await admin.start(inherited)
         inherited.close()
-        if config.listen.handover:
-            offer.open()
+        if offers:
+            offering.open()
         if takeover is not None:
             takeover.confirm()
     except CertificateError as failure:
@@ -384,8 +388,9 @@ async def _serve(
     terrace.siblings.tell_ready()
     await stop.wait()
     deadline_s = terrace.config.shutdown.deadline_s
+    terrace.siblings.tell_draining(deadline_s)
     log.info("draining for at most %g s", deadline_s)
-    await offer.close()
+    await offering.close()
     if terrace.listeners.handed_over:
         await admin.close()  # its successor answers there
     tasks = TaskSet("shutdown")

@@ -6,6 +6,7 @@ A process that serves alone has no siblings; then `ask` answers [] without waiti
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import socket
 from collections.abc import Awaitable, Callable, Mapping
@@ -16,10 +17,12 @@ from tiers import TaskSet
 from .bus import (
     ANSWER,
     ASK,
+    DRAINING,
     READY,
     RELOADED,
     ROSTER,
     SUPERVISOR,
+    TAKEN,
     BusError,
     Calls,
     Frame,
@@ -37,18 +40,14 @@ Answer: TypeAlias = "Callable[[Terrace, dict[str, Any]], Awaitable[Any]]"
 
 
 class Siblings(asyncio.Protocol):
-    """`answers` is what they may ask; `on_orphaned` is called when the supervisor is gone."""
+    """`answers` is what they may ask. `on_orphaned` is called when the supervisor is gone,
+    `on_taken` when a new process serves on the same sockets."""
 
-    def __init__(
-        self,
-        terrace: Terrace,
-        number: int,
-        answers: Mapping[str, Answer],
-        on_orphaned: Callable[[], None] = lambda: None,
-    ) -> None:
+    def __init__(self, terrace: Terrace, number: int, answers: Mapping[str, Answer]) -> None:
         self._terrace = terrace
         self._answers = answers
-        self._on_orphaned = on_orphaned
+        self.on_orphaned: Callable[[], None] = lambda: None
+        self.on_taken: Callable[[], None] = lambda: None
         self._calls = Calls(number)
         self._reader = FrameReader()
         self._transport: asyncio.WriteTransport | None = None
@@ -75,6 +74,10 @@ class Siblings(asyncio.Protocol):
 
     def tell_reloaded(self) -> None:
         self._send(Frame(SUPERVISOR, self._calls.number, RELOADED))
+
+    def tell_draining(self, deadline_s: float) -> None:
+        body = json.dumps(deadline_s).encode()
+        self._send(Frame(SUPERVISOR, self._calls.number, DRAINING, body=body))
 
     async def ask(self, op: str, **args: Any) -> list[Any]:
         """The answers of all that give one in time, in no particular order."""
@@ -124,6 +127,8 @@ class Siblings(asyncio.Protocol):
                 self._calls.on_answer(frame)
             elif frame.kind == ROSTER:
                 self._calls.on_roster(frame.value())
+            elif frame.kind == TAKEN:
+                self.on_taken()
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._transport is not None:
@@ -134,4 +139,4 @@ class Siblings(asyncio.Protocol):
         if transport is not None:
             transport.abort()
         self._calls.on_roster(())
-        self._on_orphaned()
+        self.on_orphaned()

@@ -27,19 +27,24 @@ from typing import TYPE_CHECKING, NoReturn
 
 from tiers import share_arena
 
+from . import handover
 from . import log as log_setup
 from .bus import (
     BODY_MAX_BYTES,
+    DRAINING,
     EVERYBODY,
     READY,
     RELOADED,
     ROSTER,
     SUPERVISOR,
+    TAKEN,
     BusError,
     Frame,
     FrameReader,
 )  # fmt: skip
-from .inherited import Inherited
+from .handover import HandoverError, Offer
+from .inherited import from_systemd
+from .parent_offer import ParentOffer
 from .worker import Worker
 from .worker_sockets import WorkerSockets
 
@@ -99,30 +104,40 @@ class Supervisor:
         alive = sum(1 for place in self._places if place.pid)
         return f"<Supervisor of {len(self._places)} workers, {alive} alive>"
 
-    def run(self, given: Inherited) -> int:
-        """Until the last worker has ended; `given` are sockets of systemd."""
+    def run(self) -> int:
+        """Until the last worker has ended."""
+        config = self._config
         try:
-            self._arena = share_arena(self._config.l1, len(self._places))
-            self._sockets = WorkerSockets(self._config, given)
+            self._arena = share_arena(config.l1, len(self._places))
+            self._takeover = handover.take(config) if config.listen.handover else None
+            if self._takeover is not None:
+                given = self._takeover.inherited
+            else:
+                given = from_systemd(config, os.environ, os.getpid())
+            self._sockets = WorkerSockets(config, given)
         except MemoryError as failure:
             log.error("l1.max_bytes: %s", failure)
             return EXIT_FAILED
         except OSError as failure:
             log.error("cannot listen: %s", failure.strerror or failure)
             return EXIT_FAILED
+        self._offer = ParentOffer(
+            Offer(config, self._sockets.shared), self._selector, self._on_taken
+        )
         self._waker, woken = socket.socketpair()
         for end in (self._waker, woken):
             end.setblocking(False)
         signal.set_wakeup_fd(woken.fileno(), warn_on_full_buffer=False)
         for number in _SIGNALS:
             signal.signal(number, lambda *_: None)  # the wake-up tells
-        self._selector.register(self._waker, selectors.EVENT_READ)
+        self._selector.register(self._waker, selectors.EVENT_READ, self._read_signals)
         log.info("%d workers of process %d share one L1", len(self._places), os.getpid())
         try:
             while not (self._stopping and not any(place.pid for place in self._places)):
                 self._start_due()
                 self._wait()
         finally:
+            self._offer.close()
             self._sockets.close()
         log.info("all workers have ended")
         return self._exit_code
@@ -131,12 +146,10 @@ class Supervisor:
 
     def _wait(self) -> None:
         for key, events in self._selector.select(self._timeout_s()):
-            if key.fileobj is self._waker:
-                with contextlib.suppress(BlockingIOError):
-                    for number in self._waker.recv(4096):
-                        self._on_signal(number)
+            place = key.data
+            if not isinstance(place, _Place):
+                place()
                 continue
-            place: _Place = key.data
             if events & selectors.EVENT_WRITE:
                 self._flush(place)
             if events & selectors.EVENT_READ and place.link is not None:
@@ -150,6 +163,11 @@ class Supervisor:
         due = [at for at in times if at is not None]
         return max(0.0, min(due) - self._clock()) if due else None
 
+    def _read_signals(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            for number in self._waker.recv(4096):
+                self._on_signal(number)
+
     def _on_signal(self, number: int) -> None:
         if number in (signal.SIGTERM, signal.SIGINT):
             self._stop()
@@ -162,10 +180,13 @@ class Supervisor:
                     self._reap(place)
 
     def _stop(self) -> None:
+        self._begin_stop()
+        self._signal_all(signal.SIGTERM)  # twice: at once
+
+    def _begin_stop(self) -> None:
         self._stopping = True
         for place in self._places:
             place.start_at = None
-        self._signal_all(signal.SIGTERM)  # twice: at once
         if self._kill_at is None:
             deadline_s = self._config.shutdown.deadline_s
             self._kill_at = self._clock() + deadline_s + KILL_AFTER_S
@@ -222,6 +243,9 @@ class Supervisor:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
             self._selector.close()
             self._sockets.close(remove=False)
+            self._offer.close(remove=False)
+            if self._takeover is not None:
+                self._takeover.close()
             for place in self._places:
                 if place.link is not None:
                     place.link.close()
@@ -264,6 +288,33 @@ class Supervisor:
         place.start_at = self._clock() + place.backoff_s
         place.backoff_s = min(2 * place.backoff_s, BACKOFF_MAX_S)
 
+    # Successors
+
+    def _offer_sockets(self) -> None:
+        """The first worker serves: whoever did so before may go."""
+        if not self._config.listen.handover or self._stopping:
+            return
+        try:
+            self._offer.open()
+        except HandoverError as failure:
+            log.error("%s", failure.strerror or failure)
+            self._exit_code = EXIT_FAILED
+            self._stop()
+            return
+        if self._takeover is not None:
+            self._takeover.confirm()
+            self._takeover = None
+
+    def _on_taken(self) -> None:
+        log.info("a new process serves; the workers of this one drain")
+        self._sockets.hand_over()
+        self._begin_stop()
+        for place in self._places:
+            if place.is_ready:
+                self._send(place, Frame(place.number, SUPERVISOR, TAKEN))
+            elif place.pid:
+                os.kill(place.pid, signal.SIGTERM)
+
     # Frames
 
     def _receive(self, place: _Place) -> None:
@@ -283,9 +334,14 @@ class Supervisor:
 
     def _pass_on(self, place: _Place, frame: Frame) -> None:
         if frame.kind == READY:
-            place.is_ready = self._was_ready = True
+            place.is_ready = True
             self._failed_starts = 0
             self._tell_roster()
+            if not self._was_ready:
+                self._was_ready = True
+                self._offer_sockets()
+        elif frame.kind == DRAINING and self._stopping:
+            self._kill_at = max(self._kill_at or 0.0, self._clock() + frame.value() + KILL_AFTER_S)
         elif frame.kind == RELOADED:
             self._must_reload = True
         else:
@@ -328,6 +384,6 @@ class Supervisor:
             link.close()
 
 
-def supervise(config: Config, serve: Callable[[Worker], int], given: Inherited) -> int:
+def supervise(config: Config, serve: Callable[[Worker], int]) -> int:
     """Serve with the workers that the configuration asks for; the exit code."""
-    return Supervisor(config, serve).run(given)
+    return Supervisor(config, serve).run()

@@ -1,8 +1,9 @@
 """The listening sockets of several workers, on the same addresses.
 
 Where the kernel balances between sockets that are bound alike (SO_REUSEPORT), each worker
-gets its own: when it dies, only its own queue goes with it. Elsewhere, and for unix sockets
-and those of systemd, all accept from the same one.
+gets its own: when it dies, only its own queue goes with it. Elsewhere, and for unix sockets,
+those of systemd and those that will be handed over to a successor, all accept from the same
+one.
 """
 
 from __future__ import annotations
@@ -32,13 +33,16 @@ class WorkerSockets:
         self._bound: dict[str, list[socket.socket]] = {}  # not listening: they hold the ports
         self._shared: dict[str, list[socket.socket]] = {}
         self._unix_inode = 0
+        self._balances = BALANCES and not config.listen.handover
         try:
             for role, _ in roles(config):
                 if sockets := given.take(role):
                     self._shared[role] = sockets
+                    if role == "unix" and not given.lent:
+                        self._unix_inode = os.stat(config.listen.unix_socket).st_ino
                 elif role == "unix":
                     self._shared[role] = [self._listen_unix(config.listen.unix_socket)]
-                elif BALANCES:
+                elif self._balances:
                     self._bound[role] = list(self._bind(role))
                 else:
                     self._shared[role] = self._listen(self._bind(role))
@@ -50,6 +54,14 @@ class WorkerSockets:
 
     def __repr__(self) -> str:
         return f"<WorkerSockets {sorted(self._bound | self._shared)}>"
+
+    def shared(self) -> dict[str, list[socket.socket]]:
+        """Those that all accept from, by role."""
+        return self._shared
+
+    def hand_over(self) -> None:
+        """A successor has them: closing them here takes nothing away."""
+        self._unix_inode = 0
 
     def for_worker(self) -> Inherited:
         """Raises OSError."""
@@ -86,7 +98,7 @@ class WorkerSockets:
                 sock = _bound(family, (address[0], port, *address[2:]))
                 address = sock.getsockname()
                 port = address[1]  # of 0, the one that was free
-                if BALANCES:
+                if self._balances:
                     sock.close()
                     sock = _bound(family, address, reuse_port=True)
                 yield sock

@@ -21,6 +21,8 @@ from tests.e2e.polling import wait_until
 from tests.e2e.redis_process import RedisProcess, free_port
 from tests.e2e.terrace_process import ROOT, TerraceProcess
 from tests.e2e.wire import Wire
+from tests.e2e.worker_processes import needs_workers, worker_pids
+from tiers import CORE
 
 RESTARTS = 3
 PONG = b"+PONG\r\n"
@@ -64,9 +66,11 @@ class Generations:
             process.close()
 
 
-@pytest.fixture
-def generations(redis: RedisProcess, folder: Path) -> Iterator[Generations]:
-    made = Generations(redis, folder)
+@pytest.fixture(params=[1, pytest.param(2, marks=needs_workers)])
+def generations(
+    redis: RedisProcess, folder: Path, request: pytest.FixtureRequest
+) -> Iterator[Generations]:
+    made = Generations(redis, folder, workers=request.param)
     try:
         yield made
         made.current.stop()
@@ -90,6 +94,9 @@ class Callers:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
         self._over.set()
         for thread in self._threads:
             thread.join()
@@ -190,6 +197,28 @@ def test_all_kinds_of_sockets_are_handed_over(redis: RedisProcess, folder: Path)
         made.current.stop()
     assert not path.exists()
     assert not (folder / "handover.sock").exists()
+
+
+@pytest.mark.parametrize("numbers", [(1, 2, 1), (2, 3, 2)])
+def test_the_number_of_workers_may_change(
+    redis: RedisProcess, folder: Path, numbers: tuple[int, ...]
+) -> None:
+    if CORE != "c":
+        pytest.skip("several workers need the compiled core")
+    path = folder / "t.sock"
+    made = Generations(redis, folder, listen__unix_socket=path, workers=numbers[0])
+    with contextlib.closing(made), Callers(made.port) as callers:
+        for number in numbers[1:]:
+            made._options["workers"] = number
+            made.restart()
+            if number > 1:
+                wait_until(lambda n=number: len(worker_pids(made.current)) == n, "all run")
+            with UnixWire(str(path)) as unix:
+                assert unix.ask("PING") == PONG
+        callers.stop()
+        assert callers.failures == []
+        made.current.stop()
+    assert not path.exists()
 
 
 def test_an_address_that_moved_is_opened_anew(redis: RedisProcess, folder: Path) -> None:
