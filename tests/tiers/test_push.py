@@ -130,6 +130,22 @@ async def test_many_rows_take_several_notices_and_very_many_are_all(database: Da
         assert await harness.next_change() == ("items", 0, None)
 
 
+async def test_no_notice_is_longer_than_postgres_allows(database: Database) -> None:
+    """8000 bytes, whatever the keys are made of: multi-byte text, and text that JSON escapes."""
+    database.run("CREATE TABLE texts (id text)")
+    await install(database, "text:{id}", "texts")
+    with psycopg.connect(database.dsn, autocommit=True) as listener:
+        listener.execute("LISTEN terrace")
+        database.run(
+            "INSERT INTO texts SELECT repeat(c, 300) || i FROM generate_series(1, 200) i,"
+            " unnest(ARRAY['a', 'é', '😀', '\"', '\\', E'\\x01']) c"
+        )
+        payloads = [n.payload for n in listener.notifies(timeout=1.0)]
+    assert len(payloads) > 10
+    assert max(len(payload.encode()) for payload in payloads) < 8000
+    assert len({key for payload in payloads for key in parse(payload).keys}) == 1200
+
+
 async def test_burst_of_small_statements_is_published_in_few_goes(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
@@ -166,6 +167,21 @@ async def test_rate_is_kept(start: Start, monkeypatch: pytest.MonkeyPatch) -> No
         monkeypatch.setattr(cache.warmer, "_clock", lambda: 0.0)
         await cache.warm(mapping_of(cache))
         assert slept == pytest.approx([0.5 * n for n in range(1, ROWS // 500 + 1)])
+
+
+async def test_its_progress_is_logged(
+    start: Start, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Every few seconds; here each look at the clock finds four of them gone."""
+    caplog.set_level("INFO", "terrace")
+    async with start() as cache:
+        ticks = itertools.count(step=4.0)
+        monkeypatch.setattr(cache.warmer, "_clock", lambda: next(ticks))
+        await cache.warm(mapping_of(cache))
+    told = [m for m in caplog.messages if "rows so far" in m]
+    assert told[0] == "view numbers: warming, 1000 rows so far, 125/s"
+    assert len(told) == ROWS // 500 // 2
+    assert any(m.startswith(f"view numbers: warmed, {ROWS} rows in ") for m in caplog.messages)
 
 
 async def test_without_redis_it_fails_with_the_tier(start: Start, database: Database) -> None:

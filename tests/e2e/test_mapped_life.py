@@ -1,0 +1,158 @@
+"""A mapped key from its first read on: what clients write to it, and what a refresh does then."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from tests.e2e.redis_process import RedisProcess
+from tests.e2e.terrace_process import TerraceProcess, running_terrace
+from tests.e2e.wire import Wire
+from tests.tiers.postgres_fixture import Database, Postgres, eventually, postgres
+
+__all__ = ["postgres"]
+
+NIL, OK = b"$-1\r\n", b"+OK\r\n"
+QUERY = "SELECT id, word FROM words"
+VIEWS = [
+    {"keys": "w:{id}", "view": "w", "query": QUERY, "reply": "string:word"},
+    {"keys": "h:{id}", "view": "h", "query": QUERY, "reply": "hash"},
+    {"keys": "t:{id}", "view": "t", "query": QUERY, "reply": "string:word",
+     "on_delete": "tombstone"},
+    {"keys": "b:{id}", "view": "b", "query": QUERY, "reply": "string:word",
+     "on_delete": "tombstone", "ttl": "200ms", "ttl_jitter": 0},
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def database(postgres: Postgres) -> Iterator[Database]:
+    database = postgres.create_database()
+    database.run(
+        "CREATE TABLE words AS SELECT id, 'old ' || id AS word FROM generate_series(1, 20) id"
+    )
+    yield database
+    database.close()
+
+
+@pytest.fixture(scope="module")
+def terrace(redis: RedisProcess, database: Database) -> Iterator[TerraceProcess]:
+    with running_terrace(redis.url, l3__dsn=database.dsn, l3__view=json.dumps(VIEWS)) as terrace:
+        eventually(lambda: terrace.readiness()[1]["l3"] == "ready")
+        yield terrace
+
+
+@pytest.fixture
+def wire(terrace: TerraceProcess, redis: RedisProcess, database: Database) -> Iterator[Wire]:
+    with Wire(terrace.port) as wire:
+        wire.ask("FLUSHALL")
+        database.run("UPDATE words SET word = 'old ' || id")
+        for view in VIEWS:
+            wire.ask("TIER.REFRESH", str(view["view"]))
+        yield wire
+
+
+def bulk(text: str) -> bytes:
+    return b"$%d\r\n%b\r\n" % (len(text), text.encode())
+
+
+def change(database: Database, row: int, *views: str, wire: Wire) -> None:
+    database.run(f"UPDATE words SET word = 'new {row}' WHERE id = {row}")
+    for view in views:
+        wire.ask("TIER.REFRESH", view)
+
+
+def test_what_a_client_wrote_stays_until_its_row_changes(wire: Wire, database: Database) -> None:
+    assert wire.ask("SET", "w:1", "mine") == OK
+    assert wire.ask("SET", "w:2", "mine, too") == OK
+    change(database, 3, "w", wire=wire)
+    assert wire.ask("GET", "w:1") == bulk("mine")
+    assert wire.ask("TTL", "w:1") == b":-1\r\n"
+    change(database, 1, "w", wire=wire)
+    assert wire.ask("GET", "w:1") == bulk("new 1")
+    assert wire.ask("GET", "w:2") == bulk("mine, too")
+
+
+def test_a_field_is_added_to_the_row(wire: Wire, database: Database) -> None:
+    assert wire.ask("HSET", "h:1", "extra", "x") == b":1\r\n"
+    assert wire.ask("HMGET", "h:1", "word", "extra") == b"*2\r\n" + bulk("old 1") + bulk("x")
+    change(database, 1, "h", wire=wire)
+    assert wire.ask("HMGET", "h:1", "word", "extra") == b"*2\r\n" + bulk("new 1") + NIL
+
+
+def test_expire_acts_on_the_loaded_row(wire: Wire) -> None:
+    assert wire.ask("EXPIRE", "w:4", 1000) == b":1\r\n"
+    assert int(wire.ask("TTL", "w:4")[1:]) > 300
+    assert wire.ask("PEXPIRE", "w:4", 1) == b":1\r\n"
+    eventually(lambda: int(wire.ask("TTL", "w:4")[1:]) <= 300)
+    assert wire.ask("GET", "w:4") == bulk("old 4")  # loaded again
+
+
+def test_a_deleted_key_is_loaded_again(wire: Wire) -> None:
+    assert wire.ask("GET", "w:5") == bulk("old 5")
+    assert wire.ask("DEL", "w:5") == b":1\r\n"
+    assert wire.ask("DEL", "w:5") == b":0\r\n"
+    assert wire.ask("GET", "w:5") == bulk("old 5")
+
+
+@pytest.mark.parametrize("was_read", [True, False])
+def test_a_tombstone_holds_until_the_row_changes(
+    wire: Wire, database: Database, was_read: bool
+) -> None:
+    if was_read:
+        assert wire.ask("GET", "t:6") == bulk("old 6")
+    assert wire.ask("DEL", "t:6") == b":%d\r\n" % was_read
+    for _ in range(2):
+        assert wire.ask("GET", "t:6") == NIL
+        assert wire.ask("EXISTS", "t:6") == b":0\r\n"
+    assert wire.ask("MGET", "t:6", "t:7") == b"*2\r\n" + NIL + bulk("old 7")
+    change(database, 7, "t", wire=wire)
+    assert wire.ask("GET", "t:6") == NIL
+    change(database, 6, "t", wire=wire)
+    # Absence ends with PostgreSQL's notification: Redis tells nothing of a key that is not there.
+    eventually(lambda: wire.ask("GET", "t:6") == bulk("new 6"))
+
+
+def test_a_tombstone_lasts_as_long_as_a_row_would(wire: Wire) -> None:
+    assert wire.ask("DEL", "b:8") == b":0\r\n"
+    assert wire.ask("GET", "b:8") == NIL
+    eventually(lambda: wire.ask("GET", "b:8") == bulk("old 8"))
+
+
+def test_a_row_that_was_deleted_and_came_back(wire: Wire, database: Database) -> None:
+    assert wire.ask("GET", "w:9") == bulk("old 9")
+    database.run("DELETE FROM words WHERE id = 9")
+    wire.ask("TIER.REFRESH", "w")
+    assert wire.ask("GET", "w:9") == NIL
+    database.run("INSERT INTO words VALUES (9, 'again')")
+    wire.ask("TIER.REFRESH", "w")
+    eventually(lambda: wire.ask("GET", "w:9") == bulk("again"))
+
+
+def test_what_tier_views_tells(wire: Wire, database: Database) -> None:
+    change(database, 1, "w", wire=wire)
+    parts = wire.ask("TIER.VIEWS").split(b"\r\n")
+    names = (b"view", b"rows", b"refreshed_seconds_ago", b"seconds", b"changed", b"lag_seconds",
+             b"next_in_seconds")  # fmt: skip
+    values = {name: parts[parts.index(name) + 2] for name in names}
+    assert values[b"view"] == b"w"
+    assert values[b"rows"] == b"20"
+    assert values[b"changed"] == b"1"
+    assert float(values[b"lag_seconds"]) == 0
+    assert values[b"next_in_seconds"] == b"not scheduled"
+
+
+def test_a_view_is_warmed_on_demand_and_counted(
+    wire: Wire, terrace: TerraceProcess, redis: RedisProcess
+) -> None:
+    before = terrace.metrics()
+    wire.ask("TIER.WARM", "w")
+    with Wire(redis.port) as direct:
+        assert direct.ask("EXISTS", *(f"w:{i}" for i in range(1, 21))) == b":20\r\n"
+    rows, stored = (
+        terrace.metrics()[name] - before[name]
+        for name in ("terrace_l3_warm_rows_total", "terrace_l3_warm_stored_total")
+    )
+    assert (rows, stored) == (20, 20)
+    assert "view w: warmed, 20 rows in" in terrace.log()
