@@ -11,6 +11,7 @@ there. A frame is a header and a body in JSON:
            READY     to the supervisor: this worker serves
            RELOADED  to the supervisor: whoever starts later must read the configuration again
            DRAINING  to the supervisor: seconds it may take
+           KEEP      to the supervisor: for the worker that takes this one's place
            ROSTER    from the supervisor: [numbers of the workers that are there]
            TAKEN     from the supervisor: a new process has the listening sockets
   call     chosen by who asks
@@ -28,7 +29,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 EVERYBODY, SUPERVISOR = 0xFFFF, 0xFFFE
-ASK, ANSWER, READY, RELOADED, DRAINING, ROSTER, TAKEN = range(7)
+ASK, ANSWER, READY, RELOADED, DRAINING, KEEP, ROSTER, TAKEN = range(8)
 BODY_MAX_BYTES = 64 * 1024**2
 
 _HEADER = struct.Struct(">IHHBI")

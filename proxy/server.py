@@ -125,7 +125,7 @@ class Terrace:
         """
         self._loop = asyncio.get_running_loop()
         if self._worker is not None:
-            await self.siblings.open(self._worker.link)
+            await self.siblings.open(self._worker)
         await self.stack.start()
         self._tasks.start("commands of L2", self.commands.keep())
         if self.acl.redis is not None:

@@ -77,9 +77,8 @@ async def _figures(terrace: Terrace, asked: dict[str, Any]) -> Any:
 
 async def _metrics(terrace: Terrace, asked: dict[str, Any]) -> Any:
     from .http.metrics import TerraceCollector
-    from .http.worker_metrics import packed
 
-    return packed(TerraceCollector(terrace).collect())
+    return TerraceCollector(terrace).share()
 
 
 async def _forget(terrace: Terrace, asked: dict[str, Any]) -> Any:

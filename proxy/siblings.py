@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import socket
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
@@ -18,6 +17,7 @@ from .bus import (
     ANSWER,
     ASK,
     DRAINING,
+    KEEP,
     READY,
     RELOADED,
     ROSTER,
@@ -31,6 +31,7 @@ from .bus import (
 
 if TYPE_CHECKING:
     from .server import Terrace
+    from .worker import Worker
 
 log = logging.getLogger("terrace")
 
@@ -46,6 +47,8 @@ class Siblings(asyncio.Protocol):
     def __init__(self, terrace: Terrace, number: int, answers: Mapping[str, Answer]) -> None:
         self._terrace = terrace
         self._answers = answers
+        self.expected = 0  # how many there are while none is missing
+        self.retired: list[list[Any]] = []  # metrics of the one whose place this one took
         self.on_orphaned: Callable[[], None] = lambda: None
         self.on_taken: Callable[[], None] = lambda: None
         self._calls = Calls(number)
@@ -60,8 +63,11 @@ class Siblings(asyncio.Protocol):
         """Whether there are any."""
         return bool(self._calls.others)
 
-    async def open(self, sock: socket.socket) -> None:
-        await asyncio.get_running_loop().create_unix_connection(lambda: self, sock=sock)
+    async def open(self, worker: Worker) -> None:
+        self.expected = worker.arena.workers - 1
+        self.retired = json.loads(worker.retired)
+        loop = asyncio.get_running_loop()
+        await loop.create_unix_connection(lambda: self, sock=worker.link)
 
     async def close(self) -> None:
         transport, self._transport = self._transport, None
@@ -78,6 +84,10 @@ class Siblings(asyncio.Protocol):
     def tell_draining(self, deadline_s: float) -> None:
         body = json.dumps(deadline_s).encode()
         self._send(Frame(SUPERVISOR, self._calls.number, DRAINING, body=body))
+
+    def keep(self, metrics: list[list[Any]]) -> None:
+        """For who takes the place of this worker."""
+        self._send(Frame(SUPERVISOR, self._calls.number, KEEP, body=json.dumps(metrics).encode()))
 
     async def ask(self, op: str, **args: Any) -> list[Any]:
         """The answers of all that give one in time, in no particular order."""

@@ -33,6 +33,7 @@ from .bus import (
     BODY_MAX_BYTES,
     DRAINING,
     EVERYBODY,
+    KEEP,
     READY,
     RELOADED,
     ROSTER,
@@ -73,6 +74,7 @@ class _Place:
     reader: FrameReader = field(default_factory=FrameReader)
     unsent: bytearray = field(default_factory=bytearray)
     is_ready: bool = False
+    kept: bytes = b"[]"  # what its processes want to hand down
     started_at: float = 0.0
     backoff_s: float = BACKOFF_MIN_S
     start_at: float | None = 0.0  # when to start the next process; None: one runs
@@ -218,8 +220,10 @@ class Supervisor:
             if not pid:
                 ours.close()
                 self._be_worker(
-                    Worker(place.number, self._arena, theirs, inherited, self._must_reload)
-                )
+                    Worker(
+                        place.number, self._arena, theirs, inherited, self._must_reload, place.kept
+                    )
+                )  # fmt: skip
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         theirs.close()
@@ -344,6 +348,8 @@ class Supervisor:
             self._kill_at = max(self._kill_at or 0.0, self._clock() + frame.value() + KILL_AFTER_S)
         elif frame.kind == RELOADED:
             self._must_reload = True
+        elif frame.kind == KEEP:
+            place.kept = frame.body
         else:
             for other in self._places:
                 wanted = frame.to in (other.number, EVERYBODY)

@@ -24,6 +24,7 @@ class Worker:
     link: socket.socket  # to the supervisor
     inherited: Inherited
     must_reload: bool  # the configuration was read again since the supervisor read it
+    retired: bytes  # metrics of the worker whose place this one takes, in JSON
 
 
 class ClientNumbers(Protocol):

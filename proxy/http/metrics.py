@@ -24,7 +24,7 @@ from tiers import CORE, BreakerState, Size, TierUnavailable, ViewStatus
 
 from ..stats import BUCKETS_S, Histogram
 from .view_metrics import view_metrics
-from .worker_metrics import Packed, added
+from .worker_metrics import Packed, added, is_total, packed
 
 if TYPE_CHECKING:
     from ..server import Terrace
@@ -61,7 +61,22 @@ class TerraceCollector(Collector):
                     self._views = await stack.l3.views()
 
     def collect(self) -> Iterator[Metric]:
-        return added(self._own(), self._others)
+        own = self._counted_on()
+        if len(self._others) < self._terrace.siblings.expected:
+            own = [metric for metric in own if not is_total(metric)]
+        return added(own, self._others)
+
+    def share(self) -> Packed:
+        """What this worker adds to the metrics of all."""
+        return packed(self._counted_on())
+
+    def _counted_on(self) -> list[Metric]:
+        """The own metrics, from where the worker before stopped, kept for the one after."""
+        siblings = self._terrace.siblings
+        own = list(added(self._own(), [siblings.retired]))
+        if siblings.expected:
+            siblings.keep(packed(filter(is_total, own)))
+        return own
 
     def _own(self) -> Iterator[Metric]:
         yield from self._levels()

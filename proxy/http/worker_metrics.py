@@ -2,6 +2,10 @@
 
 Counters and histograms are added up, as are the gauges of what each worker has for itself.
 Everything else is of something that all share, or of the worker that was asked.
+
+A sum that falls would be a restart to Prometheus, and its whole value an increase. So a worker
+that takes the place of a dead one counts on from what that one told last, and while a worker is
+missing nothing is added up.
 """
 
 from __future__ import annotations
@@ -21,19 +25,18 @@ Packed = list[list[Any]]
 """[name, [[sample, labels, value], ...]] of each metric that is added up."""
 
 
-def _is_added(metric: Metric) -> bool:
-    if metric.type == "gauge":
-        return metric.name in ADDED_GAUGES
-    return metric.type in ("counter", "histogram") and metric.name not in SHARED_COUNTERS
-
-
 def packed(metrics: Iterable[Metric]) -> Packed:
     """What of a worker's metrics others need, ready for JSON."""
     return [
         [metric.name, [[s.name, dict(s.labels), s.value] for s in metric.samples]]
         for metric in metrics
-        if _is_added(metric)
+        if is_total(metric) or metric.name in ADDED_GAUGES
     ]
+
+
+def is_total(metric: Metric) -> bool:
+    """Whether it only grows, in each worker by itself."""
+    return metric.type in ("counter", "histogram") and metric.name not in SHARED_COUNTERS
 
 
 def added(own: Iterable[Metric], others: Iterable[Packed]) -> Iterator[Metric]:

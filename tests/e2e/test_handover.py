@@ -277,7 +277,8 @@ def listening(family: int, address: object) -> socket.socket:
     return high
 
 
-def test_sockets_of_systemd(redis: RedisProcess, folder: Path) -> None:
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=needs_workers)])
+def test_sockets_of_systemd(redis: RedisProcess, folder: Path, workers: int) -> None:
     path = folder / "t.sock"
     spare = [socket.socket() for _ in range(8)]
     tcp = listening(socket.AF_INET, ("127.0.0.1", 0))
@@ -286,6 +287,7 @@ def test_sockets_of_systemd(redis: RedisProcess, folder: Path) -> None:
     port, admin_port = tcp.getsockname()[1], admin.getsockname()[1]
     options = {
         "listen__port": port, "admin__port": admin_port, "listen__unix_socket": path,
+        "workers": workers,
     }  # fmt: skip
     with contextlib.ExitStack() as stack:
         for sock in (*spare, tcp, admin, unix):

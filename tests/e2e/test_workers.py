@@ -7,6 +7,7 @@ Terrace count as one here, where test_coherence.py tells them apart.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import random
 import signal
@@ -99,6 +100,46 @@ class TestCoherence:
     ) -> None:
         expect_no_lie(HostRun(own_redis, [terrace.port] * WORKERS, RUN_S))
         assert int(terrace.figure("l1_hits")) > 1000, "L1 took no part"
+
+    def test_no_lie_where_keys_have_promises_of_their_own(self, own_redis: RedisProcess) -> None:
+        namespaces = [
+            {"match": "key1*", "consistency": "strict"},
+            {"match": "key[2-5]", "max_staleness": "20ms"},
+        ]
+        options = {"l1__max_staleness": STALENESS, "namespace": json.dumps(namespaces)}
+        with running_workers(own_redis.url, WORKERS, **options) as terrace:
+            expect_no_lie(HostRun(own_redis, [terrace.port] * WORKERS, RUN_S))
+            assert int(terrace.figure("strict_writes_held")) > 0
+
+    def test_a_frozen_worker_vouches_for_nothing(
+        self, own_redis: RedisProcess, terrace: TerraceProcess
+    ) -> None:
+        """It filled the entry and will not hear of the change; the others must not wait for it."""
+        with wire_to_each(terrace, WORKERS) as (filler, *readers), Wire(own_redis.port) as direct:
+            pid = worker_pids(terrace)[0]  # they are in the order of their numbers
+
+            def all_hit_what_it_filled() -> bool:
+                direct.ask("SET", "k", "old")
+                for reader in readers:
+                    reader.ask("GET", "another")  # moves its watermark
+                filler.ask("GET", "k")
+                fills = terrace.figure("l1_fills")
+                assert all(says(reader, "k", b"$3\r\nold\r\n") for reader in readers)
+                return terrace.figure("l1_fills") == fills
+
+            wait_until(all_hit_what_it_filled, "a hit of every worker")
+            os.kill(pid, signal.SIGSTOP)
+            try:
+                direct.ask("SET", "k", "new")
+                began = time.monotonic()
+                for reader in readers:
+                    wait_until(lambda r=reader: says(r, "k", b"$3\r\nnew\r\n"), "it is seen")  # type: ignore[misc]
+                assert time.monotonic() - began <= MAX_STALENESS_S + SCHEDULING_S
+                listed = readers[0].ask("CLIENT", "LIST")
+                assert listed.count(b"id=") == WORKERS - 1, "it is left out"
+            finally:
+                os.kill(pid, signal.SIGCONT)
+            assert says(filler, "k", b"$3\r\nnew\r\n")
 
     def test_no_lie_while_workers_are_killed(
         self, own_redis: RedisProcess, terrace: TerraceProcess

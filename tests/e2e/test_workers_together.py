@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -14,7 +17,7 @@ from tests.e2e.polling import wait_until
 from tests.e2e.redis_process import RedisProcess
 from tests.e2e.terrace_process import TerraceProcess
 from tests.e2e.wire import Wire
-from tests.e2e.worker_processes import needs_workers, running_workers, wire_to_each
+from tests.e2e.worker_processes import needs_workers, running_workers, wire_to_each, worker_pids
 from tests.tiers.postgres_fixture import Database, Postgres, postgres
 from tiers.resp import decode
 
@@ -47,6 +50,14 @@ def idents(wire: Wire, *words: str) -> list[int]:
 
 def ident(wire: Wire) -> int:
     return int(decode(wire.ask("CLIENT", "ID")))
+
+
+def name_of_pings(metrics: dict[str, float]) -> str:
+    return next(name for name in metrics if "commands_total" in name and "ping" in name.lower())
+
+
+def is_total(name: str) -> bool:
+    return name.partition("{")[0].endswith(("_total", "_count", "_bucket"))
 
 
 def is_closed(wire: Wire) -> bool:
@@ -169,11 +180,7 @@ class TestFigures:
     ) -> None:
         for wire in wires:
             wire.ask_all(*[("PING",)] * 100)
-        name = next(
-            name
-            for name in terrace.metrics()
-            if "commands_total" in name and "PING" in name.upper()
-        )
+        name = name_of_pings(terrace.metrics())
         values = {terrace.metrics()[name] for _ in range(20)}
         assert len(values) == 1, "each worker tells the same"
         before = values.pop()
@@ -181,6 +188,36 @@ class TestFigures:
             wire.ask_all(*[("PING",)] * 100)
         assert terrace.metrics()[name] == before + 100 * WORKERS
         assert terrace.metrics()["terrace_clients"] == WORKERS
+
+    def test_counters_do_not_fall_when_a_worker_dies(self, redis: RedisProcess) -> None:
+        """A sum that falls is a restart to Prometheus. Nothing is better than too little."""
+        with running_workers(redis.url, WORKERS) as terrace:
+            with wire_to_each(terrace, WORKERS) as wires:
+                for wire in wires:
+                    wire.ask_all(*[("PING",)] * 100)
+                before = terrace.metrics()
+                totals = set(filter(is_total, before))
+                pings = name_of_pings(before)
+                assert before[pings] >= 100 * WORKERS
+                os.kill(worker_pids(terrace)[0], signal.SIGKILL)
+                for wire in wires:
+                    with contextlib.suppress(ConnectionError):
+                        wire.ask_all(*[("PING",)] * 5)
+            seen = []
+
+            def is_told_again() -> bool:
+                with contextlib.suppress(OSError):  # asked of the one that dies
+                    seen.append(terrace.metrics().get(pings))
+                return bool(seen) and seen[-1] is not None
+
+            wait_until(is_told_again, "all workers answer")
+            wait_until(lambda: len(worker_pids(terrace)) == WORKERS, "it is replaced")
+            wait_until(is_told_again, "all workers answer")
+            assert all(value is None or value >= before[pings] for value in seen)
+            after = terrace.metrics()
+            fallen = {name for name in totals & after.keys() if after[name] < before[name]}
+            assert not fallen
+            assert totals <= after.keys()
 
 
 class TestUsers:
