@@ -1,12 +1,18 @@
-"""docs/RULES.md names tests that exist, for every rule at least one."""
+"""docs/RULES.md names tests that exist, for every rule; and each fails when its rule is broken."""
 
 from __future__ import annotations
 
 import ast
+import os
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+
+from tests.rule_mutants import MUTANTS, Mutant
 
 ROOT = Path(__file__).parent.parent
 ROWS = [
@@ -14,6 +20,8 @@ ROWS = [
     for line in (ROOT / "docs/RULES.md").read_text(encoding="utf-8").splitlines()
     if re.match(r"\| \d", line)
 ]
+NAMED = {int(number): re.findall(r"`([^`]+)`", tests) for number, _, tests in ROWS}
+RUN_S = 300
 
 
 def test_rules_are_numbered_without_a_gap() -> None:
@@ -21,11 +29,10 @@ def test_rules_are_numbered_without_a_gap() -> None:
     assert len(ROWS) == 26
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"rule {row[0].strip()}")
-def test_every_rule_has_tests_that_exist(row: list[str]) -> None:
-    named = re.findall(r"`([^`]+)`", row[2])
-    assert named
-    for name in named:
+@pytest.mark.parametrize("rule", NAMED, ids=lambda rule: f"rule {rule}")
+def test_every_rule_has_tests_that_exist(rule: int) -> None:
+    assert NAMED[rule]
+    for name in NAMED[rule]:
         file, _, function = name.partition("::")
         tree = ast.parse((ROOT / file).read_text(encoding="utf-8"))
         defined = {
@@ -34,3 +41,32 @@ def test_every_rule_has_tests_that_exist(row: list[str]) -> None:
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
         }
         assert function in defined, name
+
+
+def test_every_named_test_has_a_mutant_and_every_mutant_can_be_made() -> None:
+    killed = {(mutant.rule, name) for mutant in MUTANTS for name in mutant.kills}
+    assert killed == {(rule, name.split("::")[1]) for rule in NAMED for name in NAMED[rule]}
+    for mutant in MUTANTS:
+        for file, old, _ in mutant.edits:
+            assert (ROOT / file).read_text(encoding="utf-8").count(old) == 1, (mutant, old)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("mutant", MUTANTS, ids=str)
+def test_a_broken_rule_is_noticed(mutant: Mutant, tmp_path: Path) -> None:
+    for part in ("proxy", "tiers", "tests", "conf", "docs", "pyproject.toml"):
+        if (ROOT / part).is_dir():
+            shutil.copytree(ROOT / part, tmp_path / part, ignore=shutil.ignore_patterns("*.so"))
+        else:
+            shutil.copy(ROOT / part, tmp_path)
+    for file, old, new in mutant.edits:
+        path = tmp_path / file
+        path.write_text(path.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
+    for name in NAMED[mutant.rule]:
+        if name.split("::")[1] in mutant.kills:
+            done = subprocess.run(
+                [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider", name],
+                cwd=tmp_path, env=os.environ | {"TERRACE_CORE": "py"}, timeout=RUN_S,
+                capture_output=True, text=True, check=False,
+            )  # fmt: skip
+            assert done.returncode == 1, done.stdout  # a test failed; nothing else went wrong

@@ -124,18 +124,18 @@ def test_redis_freezes_and_goes_on(
 
 def test_beyond_the_window_known_entries_are_errors_too(own_redis: RedisProcess) -> None:
     with (
-        running_terrace(own_redis.url, l1__stale_on_error="400ms", **IMPATIENT) as terrace,
+        running_terrace(own_redis.url, l1__stale_on_error="1s", **IMPATIENT) as terrace,
         Wire(terrace.port) as wire,
     ):
         warm(wire)
-        own_redis.kill()
         began = time.monotonic()
+        own_redis.kill()
         replies = {b""}
         while not any(reply.startswith(b"-") for reply in replies):
             replies.add(wire.ask("GET", "known"))
-            assert time.monotonic() - began < 2.0
+            assert time.monotonic() - began < 3.0
         replies.remove(b"")
-        assert 0.3 < time.monotonic() - began < 1.0
+        assert time.monotonic() - began > 0.9
         assert b"$1\r\nv\r\n" in replies
         assert len(replies) == 2
         assert wire.ask("GET", "known").startswith(L2_DOWN)

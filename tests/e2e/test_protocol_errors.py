@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.e2e.polling import wait_until
 from tests.e2e.redis_process import RedisProcess
 from tests.e2e.terrace_process import TerraceProcess
 from tests.e2e.wire import Wire, encode
@@ -153,7 +154,7 @@ def test_what_was_asked_for_before_the_end_of_the_stream_is_answered(
 
 @pytest.mark.parametrize("how", ["half close", "close", "reset"])
 def test_half_a_command_and_gone(terrace: TerraceProcess, canary: Wire, how: str) -> None:
-    clients = int(terrace.figure("terrace_clients"))
+    before = clients(terrace)
     wire = Wire(terrace.port)
     wire.send_raw(encode("SET", "k", "x" * 100)[:-20])
     if how == "half close":
@@ -163,7 +164,11 @@ def test_half_a_command_and_gone(terrace: TerraceProcess, canary: Wire, how: str
         wire._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     wire.close()
     assert canary is not None
-    assert int(terrace.figure("terrace_clients")) <= clients + 1
+    wait_until(lambda: clients(terrace) <= before, "it is gone")
+
+
+def clients(terrace: TerraceProcess) -> float:
+    return terrace.metrics()["terrace_clients"]
 
 
 @pytest.mark.parametrize(

@@ -393,10 +393,14 @@ def test_before_authentication_only_a_few_commands_are_heard() -> None:
 
 
 def test_before_authentication_requests_are_small() -> None:
-    with Play(listen={"password": "secret"}) as play:
-        play.client >> command("MGET", *range(10))
-        play.client << errors.protocol_error("unauthenticated multibulk length")
-        assert play.client.is_closed
+    for request, complaint in (
+        (command("MGET", *range(10)), "unauthenticated multibulk length"),
+        (b"*2\r\n$4\r\nAUTH\r\n$16385\r\n", "unauthenticated bulk length"),
+    ):
+        with Play(listen={"password": "secret"}) as play:
+            play.client >> request
+            play.client << errors.protocol_error(complaint)
+            assert play.client.is_closed
 
 
 def test_a_login_in_the_same_write_counts_for_what_follows() -> None:

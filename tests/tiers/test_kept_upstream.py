@@ -144,6 +144,7 @@ async def test_a_silent_server_is_given_up_at_the_deadline() -> None:
         server.answer = usual
         kept.upstream.watch(now + 0.6)
         assert waiter.losses == [("no reply within 0.5 s", True)]
+        await server.wait_for(lambda: server.accepted >= 2)  # that connection is not used again
         await kept.connected()
 
 
