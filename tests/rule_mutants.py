@@ -109,10 +109,10 @@ MUTANTS = (
         ("proxy/transactions.py", "            transaction.keys,\n", "            [],\n"),
     ], "test_a_transaction_runs_on_a_private_connection_and_gives_it_back"),
     mutant(8, "a thousand arguments before the login", [
-        ("tiers/_resp_py.py", "PREAUTH_MULTIBULK_MAX = 10 ", "PREAUTH_MULTIBULK_MAX = 1000 "),
+        ("tiers/_requests_py.py", "PREAUTH_MULTIBULK_MAX = 10 ", "PREAUTH_MULTIBULK_MAX = 1000 "),
     ], "test_before_authentication_requests_are_small"),
     mutant(8, "long arguments before the login", [
-        ("tiers/_resp_py.py",
+        ("tiers/_requests_py.py",
          "PREAUTH_BULK_MAX_BYTES = 16 * 1024", "PREAUTH_BULK_MAX_BYTES = 16 * 1024**2"),
     ], "test_before_authentication_requests_are_small"),
     mutant(9, "no bound on one client's unread replies", [
@@ -222,7 +222,7 @@ MUTANTS = (
          "        if _INTEGER.match(text) is None:\n            return False\n", ""),
     ], "test_key_types"),
     mutant(21, "a byte is lost where the input is cut", [
-        ("tiers/_resp_py.py",
+        ("tiers/_requests_py.py",
          "self._chunks.append(data[pos:] if pos else data)",
          "self._chunks.append(data[pos + 1 :])"),
     ], "test_requests"),
