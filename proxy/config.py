@@ -135,7 +135,10 @@ class LimitOptions(Options):
     """A subscriber that leaves more messages than this unread is dropped."""
     output_total_bytes: Annotated[Bytes, Field(ge=1 * MiB)] = 1024 * MiB
     """When the unread replies of all clients pass this, the client with most is dropped."""
-    pipeline: Annotated[int, Field(ge=1)] = 100_000
+    memory_bytes: Bytes = 0
+    """All memory together, l1.max_bytes included. Beyond it new clients are refused and those that
+    hold most are dropped. 0: nine tenths of what the host or container has."""
+    pipeline: Annotated[int, Field(ge=1)] = 10_000
     """Commands of one client that may wait for replies before reading from it pauses."""
 
 

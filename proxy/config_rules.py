@@ -26,6 +26,7 @@ from tiers import (
 )
 
 from .acl_source import UsersFileError, read_users
+from .memory import LEAST_BYTES
 from .option_table import toml_text
 
 if TYPE_CHECKING:
@@ -184,6 +185,13 @@ def _limits(config: Config) -> Iterator[Broken]:
             ("limits.output_buffer_bytes", "limits.bulk_bytes"),
             f"a client reading the largest value ({_size(limits.bulk_bytes)}) would be dropped; "
             "raise limits.output_buffer_bytes to at least limits.bulk_bytes",
+        )
+    least_bytes = LEAST_BYTES * config.workers + (config.l1.max_bytes if config.l1.enabled else 0)
+    if 0 < limits.memory_bytes < least_bytes:
+        yield Broken(
+            ("limits.memory_bytes", "l1.max_bytes"),
+            f"must be at least {_size(least_bytes)}: l1.max_bytes, and {_size(LEAST_BYTES)} for "
+            "each worker",
         )
 
 

@@ -161,6 +161,14 @@ class Connection(asyncio.Protocol):
     def unread_bytes(self) -> int:
         return 0 if self._transport is None else self._transport.get_write_buffer_size()
 
+    @property
+    def held_bytes(self) -> int:
+        """What this client makes us hold: commands not whole or not answered, unread replies."""
+        session = self.session
+        if session is None:
+            return 0
+        return max(session.scanner.buffered_bytes, session.taken_bytes) + self.unread_bytes
+
     def _bound_unread(self, added_bytes: int) -> None:
         """This client is behind, and was just sent more: is that still bearable?"""
         assert self.session is not None

@@ -21,6 +21,9 @@ REPLICATION_REFUSED = error(
     "ERR terrace: replication streams do not pass the proxy; connect to Redis directly"
 )
 MAX_CLIENTS = error("ERR max number of clients reached")
+MEMORY_SHORT = error(
+    "ERR terrace: memory is short (limits.memory_bytes), no new clients for now; try again later"
+)
 PROTECTED = error(
     "DENIED Terrace is running in protected mode because listen.host is not a loopback address "
     "and no password is set. Set listen.password (TERRACE_LISTEN__PASSWORD), or set "

@@ -50,6 +50,10 @@ def _limits(terrace: Terrace, config: Config) -> None:
         connection.limits = config.limits
 
 
+def _memory(terrace: Terrace, config: Config) -> None:
+    terrace.memory.max_bytes = terrace.memory_share(config)
+
+
 def _log(terrace: Terrace, config: Config) -> None:
     log_setup.set_up(config.log)
 
@@ -79,6 +83,7 @@ LIVE: Mapping[str, Apply] = {
     "limits.output_buffer_bytes": _limits,
     "limits.subscriber_buffer_bytes": _limits,
     "limits.output_total_bytes": _limits,
+    "limits.memory_bytes": _memory,
     "limits.pipeline": _limits,
     "log.level": _log,
     "log.format": _log,

@@ -11,7 +11,9 @@ if TYPE_CHECKING:
 
 
 _ADDED = frozenset((
-    "terrace_clients", "l1_hits", "l1_misses", "l1_fills", "l1_fills_refused", "l1_stale_served",
+    "terrace_clients", "terrace_memory_bytes", "terrace_memory_max_bytes",
+    "terrace_memory_shedding", "terrace_memory_closed",
+    "l1_hits", "l1_misses", "l1_fills", "l1_fills_refused", "l1_stale_served",
     "audit_samples", "audit_overtaken", "audit_mismatches", "l1_touched", "l1_swapdb_flushes",
     "strict_writes_held", "strict_writes_waiting", "l2_stalled", "l2_breaker_opened",
     "l2_breaker_probes", "l2_connects_delayed", "l2_hits", "l2_misses", "l2_private_connections",
@@ -47,6 +49,10 @@ def figures(terrace: Terrace) -> dict[str, Any]:
         "terrace_uptime_in_seconds": int(now - terrace.started_at),
         "terrace_clients": len(terrace.sessions),
         "terrace_workers": terrace.config.workers,
+        "terrace_memory_bytes": terrace.memory.used_bytes,
+        "terrace_memory_max_bytes": terrace.memory.max_bytes,
+        "terrace_memory_shedding": int(terrace.memory.shedding),
+        "terrace_memory_closed": terrace.memory.closed,
         "l1_mode": l2.l1_mode,
     }
     if l1 is not None:

@@ -17,7 +17,16 @@ from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as package_version
 from typing import Any
 
-from tiers import CORE_TEXT, CertificateError, TaskSet, TieredCache, TierError, TierUnavailable
+from tiers import (
+    CORE,
+    CORE_TEXT,
+    CertificateError,
+    TaskSet,
+    TieredCache,
+    TierError,
+    TierUnavailable,
+    host_memory_bytes,
+)
 from tiers.resp import error
 
 from . import errors, handover
@@ -26,11 +35,13 @@ from .client_pipe import Lane
 from .command_source import ServerCommands
 from .config import Config, TlsOptions
 from .connection import Connection
+from .descriptors import raise_limit
 from .dispatch import dispatch
 from .handlers.client_list import describe
 from .handover import Offer, Offering
 from .inherited import Inherited, from_systemd
 from .listeners import Listeners
+from .memory import SWEEP_S, MemoryGuard, share_bytes
 from .output_budget import OutputBudget
 from .pause import Pause
 from .reload import Reloader
@@ -87,10 +98,12 @@ class Terrace:
         self.sessions: dict[int, Session] = {}
         self.acl = Acl(config, self.stack.l2, self.sessions, clock, describe)
         self.pause = Pause(self.sessions, self.lane)
+        self.descriptor_clients = config.listen.max_clients  # as many as there are files for
         self._pause_task: asyncio.Task[Any] | None = None
         self.draining = False
         self.output: OutputBudget[Connection] = OutputBudget(self.output_share(config))
         self.connections: set[Connection] = set()
+        self.memory = MemoryGuard(self.memory_share(config), self.connections)
         self._dirty: list[Connection] = []
         self._task_of: dict[Session, asyncio.Task[Any]] = {}
         self._tasks = TaskSet("proxy")
@@ -109,6 +122,12 @@ class Terrace:
         workers = self._worker.arena.workers if self._worker is not None else 1
         return config.limits.output_total_bytes // workers
 
+    def memory_share(self, config: Config) -> int:
+        """What of limits.memory_bytes this worker may have for itself."""
+        workers = self._worker.arena.workers if self._worker is not None else 1
+        l1_bytes = config.l1.max_bytes if config.l1.enabled and CORE == "c" else 0
+        return share_bytes(config.limits.memory_bytes, host_memory_bytes(), l1_bytes, workers)
+
     @property
     def stats(self) -> Stats:
         """What was counted until now."""
@@ -124,6 +143,8 @@ class Terrace:
         Raises CertificateError, or OSError when an address cannot be bound.
         """
         self._loop = asyncio.get_running_loop()
+        listen, l2, l3 = self.config.listen, self.config.l2, self.config.l3
+        self.descriptor_clients = raise_limit(listen.max_clients, l2.max_pinned + l3.pool_max)
         if self._worker is not None:
             await self.siblings.open(self._worker)
         await self.stack.start()
@@ -135,6 +156,7 @@ class Terrace:
             await self.stack.l2.wait_ready(self.config.l2.connect_timeout_s)
         await self.listeners.open(inherited)
         self._tasks.start("idle sweep", self._sweep_idle())
+        self._tasks.start("memory sweep", self._sweep_memory())
 
     @property
     def port(self) -> int:
@@ -190,12 +212,21 @@ class Terrace:
             for connection in list(self.connections):
                 connection.close_if_idle(since)
 
+    async def _sweep_memory(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            self.memory.sweep()
+
     # Clients
 
     def refusal_for(self, address: str) -> bytes | None:
         """Why a new client must be turned away, as the reply it gets."""
         if self.clients.connected >= self.config.listen.max_clients:
             return errors.MAX_CLIENTS
+        if len(self.sessions) >= self.descriptor_clients:
+            return errors.MAX_CLIENTS
+        if self.memory.shedding:
+            return errors.MEMORY_SHORT
         listen = self.config.listen
         if listen.protected_mode and self.acl.is_open and not _is_loopback(address):
             return errors.PROTECTED

@@ -124,6 +124,14 @@ class TerraceCollector(Collector):
         yield GaugeMetricFamily(
             "terrace_output_unread_bytes", "Replies of slow readers", terrace.output.count_bytes()
         )
+        memory = terrace.memory
+        for name, text, value in (
+            ("bytes", "Resident memory beside L1", memory.used_bytes),
+            ("max_bytes", "What limits.memory_bytes leaves beside L1; 0: no bound",
+             memory.max_bytes),
+            ("shedding", "Whether memory is short: new clients are refused", memory.shedding),
+        ):  # fmt: skip
+            yield GaugeMetricFamily(f"terrace_memory_{name}", text, value)
         for name, text, value in (
             ("connections_accepted", "Clients accepted", stats.connections_accepted),
             ("connections_rejected", "Clients turned away", stats.connections_rejected),
@@ -133,6 +141,7 @@ class TerraceCollector(Collector):
             ("output_limit_closed", "Clients closed for unread replies", stats.output_limit_closed),
             ("output_total_closed", "Clients closed for the unread replies of all clients",
              stats.output_total_closed),
+            ("memory_closed", "Clients closed because memory was short", memory.closed),
             ("slow_subscribers_closed", "Subscribers closed for unread messages",
              stats.slow_subscribers_closed),
             ("received_bytes", "Bytes from clients", stats.bytes_in),

@@ -144,6 +144,58 @@ def big_value(redis: RedisProcess) -> None:
         assert plain.ask("SET", "big", b"x" * 400_000) == b"+OK\r\n"
 
 
+# All memory
+
+HELD_BYTES = 1_000_000  # less than what a client is closed for
+SHORT: dict[str, object] = {
+    "l1__max_bytes": "8MiB", "limits__memory_bytes": "136MiB", "limits__bulk_bytes": "128MiB",
+    "limits__query_buffer_bytes": "256MiB",
+}  # fmt: skip
+
+
+def hold(terrace: TerraceProcess, size_bytes: int) -> Wire:
+    """A client that has sent so much of a command that never ends."""
+    wire = Wire(terrace.port)
+    wire.send_raw(b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$100000000\r\n")
+    with contextlib.suppress(ConnectionError):
+        wire.send_raw(b"x" * size_bytes)
+    return wire
+
+
+def test_who_holds_most_is_closed_when_memory_is_short(redis: RedisProcess) -> None:
+    with limited(redis, **SHORT) as (terrace, _), contextlib.ExitStack() as stack:
+        small = stack.enter_context(hold(terrace, 5 * MiB))
+        large = stack.enter_context(hold(terrace, 60 * MiB))
+        last = stack.enter_context(hold(terrace, 50 * MiB))
+        assert is_closed(large)
+        wait_until(lambda: not terrace.metrics()["terrace_memory_shedding"], "it is over")
+        assert terrace.metrics()["terrace_memory_bytes"] < 128 * MiB
+        assert count(terrace, "memory_closed") == 1
+        assert "it makes us hold most" in terrace.log()
+        for wire in (small, last):
+            wire.send_raw(b"x" * 1000)  # still taken
+
+
+def test_nobody_new_while_memory_is_short(redis: RedisProcess) -> None:
+    with limited(redis, **SHORT) as (terrace, canary):
+        with contextlib.ExitStack() as stack:
+            for _ in range(128 * MiB // HELD_BYTES):
+                if terrace.metrics()["terrace_memory_shedding"]:
+                    break
+                stack.enter_context(hold(terrace, HELD_BYTES))
+            wait_until(lambda: terrace.metrics()["terrace_memory_shedding"], "memory is short")
+            with Wire(terrace.port) as refused:
+                assert b"limits.memory_bytes" in refused.read_to_end()
+            assert count(terrace, "memory_closed") == 0
+            assert canary.ask("GET", "canary") == b"$5\r\nsings\r\n"
+            assert b"terrace_memory_shedding:1" in canary.ask("INFO", "tiers")
+        wait_until(lambda: not terrace.metrics()["terrace_memory_shedding"], "it is over")
+        with Wire(terrace.port) as welcome:
+            assert welcome.ask("PING") == b"+PONG\r\n"
+        assert terrace.log().count("new clients are refused") == 1
+        assert terrace.log().count("clients are welcome again") == 1
+
+
 @pytest.mark.usefixtures("big_value")
 def test_a_client_that_does_not_read_its_replies(redis: RedisProcess) -> None:
     output = {"limits__output_buffer_bytes": "1MiB"}
