@@ -25,6 +25,7 @@ from .breaker import State as BreakerState
 from .coherence import Coherence
 from .core import CORE, CORE_TEXT
 from .errors import MappingProblem, ProtocolError, ServerError, TierError, TierUnavailable
+from .fault_in import TOMBSTONE
 from .glob import literal_prefix
 from .glob import matcher as glob_matcher
 from .host_memory import host_memory_bytes
@@ -49,7 +50,7 @@ from .options import (
 from .pipe import DISCARD
 from .resp import Request, RequestScanner
 from .shared_arena import SharedArena, share_arena
-from .stack import TOMBSTONE, TieredCache
+from .stack import TieredCache
 from .store_keys import Mapped, StoreMapping, StoreMappings
 from .store_loads import BLIND, Footing
 from .tasks import TaskSet

@@ -1,10 +1,7 @@
 """L1 over L2 over L3: the tiers as one, and itself a tier.
 
-`TieredCache` owns the tiers and everything that crosses them:
-  - fault-in: a mapped key that L2 lacks is loaded from L3 and stored in L2, guarded
-    by the epoch of its view, before anybody is answered from it;
-  - changes: what a refresh changed leaves L2 and every L1;
-  - get/set/delete of strings for library use, with the promises of each tier.
+`TieredCache` owns the tiers and what crosses them (`fault_in.py`, `view_changes.py`, `store.py`,
+`warm.py`), and is get/set/delete of strings for library use, with the promises of each tier.
 
 Promises, per operation
   get      L1's bound (l1.max_staleness) on hits. UNAVAILABLE when the answer is not
@@ -19,51 +16,40 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import astuple, fields
-from functools import partial
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import inf
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
-from .admission import Admission
 from .audit import Audit
 from .base import Kind, Outcome
-from .coalesce import Coalescer, CoalescerStatistics
+from .coalesce import CoalescerStatistics
 from .errors import ServerError, TierUnavailable
+from .fault_in import NO_QUEUES, FaultIn
 from .glob import matcher
 from .hot_keys import HotKeys
-from .l1_memory import TTL_ABSENT, L1Memory
-from .l2_redis import L2Redis, Script
+from .l1_memory import L1Memory
+from .l2_redis import L2Redis
 from .l3_postgres import L3Postgres
-from .leases import EPOCHS, L2_PATIENCE_S, LEASES, Leases
 from .namespaces import Namespaces
 from .options import L1Options, L2Options, L3Options, NamespaceOptions
 from .refill import hot, refill
 from .resp import NULL3, decode, pack
 from .store import Store
 from .store_keys import Mapped
-from .store_loads import BLIND, NOT_STORED, Footing
+from .store_loads import BLIND, Footing
 from .strict import StrictWrites
 from .swapdb_watch import SwapdbWatch
 from .tasks import TaskSet
 from .touch import Toucher
+from .tracked_read import TrackedRead
+from .view_changes import ViewChanges, held_keys
 from .views import ViewMapping
 from .wanted import Wanted
 from .warm import Warmer
 
 if TYPE_CHECKING:
     from .shared_arena import SharedArena
-
-TOMBSTONE = b"__terrace:tombstone:"  # prefix of markers of keys deleted on purpose
-PUBLISH_CHUNK = 1000  # keys unlinked by one script call: keeps Redis' pauses below a millisecond
-LOAD_ATTEMPTS = 3  # loads overtaken by a refresh, before the row is answered uncached
-UNLINK_SCAN_COUNT = 1000
-
-Load: TypeAlias = Callable[[list[bytes]], Awaitable[Mapping[bytes, Outcome]]]
-
-NO_QUEUES = CoalescerStatistics(*(0,) * len(fields(CoalescerStatistics)))
-ASK_L2 = Outcome(Kind.MISS, tier="L3", reason="the key exists in L2 by now")
 
 
 class TieredCache:
@@ -108,43 +94,26 @@ class TieredCache:
             self.toucher = Toucher(self.l2, samples, l1.touch_interval_s)
             self.hot_keys = HotKeys(self.l1, self.l2, clock)
         self.strict = StrictWrites(self.l2, self.l1, self.namespaces, clock)
+        self.changes = ViewChanges(self.l1, self.l2)
         self.l3 = (
-            L3Postgres(l3, clock=clock, publish=self._publish, on_change=self._on_change)
+            L3Postgres(
+                l3, clock=clock, publish=self.changes.publish, on_change=self.changes.on_change
+            )
             if l3.dsn
             else None
         )
         self.store: Store | None = None
         if self.l3 is not None and self.l3.store_table is not None:
             self.store = Store(self.l2, self.l3.store_table, l3, self.l3.store_reason)
-        self._leases = Leases(self.l2, l3.lease_s, clock)
         self._tasks = TaskSet("stack")
-        self._fill = Script("fill.lua")
-        self._publish_script = Script("publish.lua")
-        self._coalescers: dict[str, Coalescer] = {}
+        self.fault_in: FaultIn | None = None
         self.warmer: Warmer | None = None
         if self.l3 is not None:
+            self.fault_in = FaultIn(self.l2, self.l3, self.store, tasks=self._tasks, clock=clock)
             self.warmer = Warmer(
-                self.l2, self.l3, epoch_of=self._epoch, store=self._store_rows, clock=clock
-            )
-            for mapping in self.l3.mappings:
-                run = partial(self._load_batch, mapping)
-                self._add_coalescer(mapping, run, self.l3.admission)
-            table = self.l3.store_table
-            if self.store is not None and table is not None:
-                for durable in self.l3.stores:
-                    self._add_coalescer(durable, self.store.load, table.pool.admission)
-
-    def _add_coalescer(self, mapping: Mapped, run: Load, admission: Admission) -> None:
-        assert self.l3 is not None
-        self._coalescers[mapping.name] = Coalescer(
-            run,
-            name=mapping.name,
-            batch_max=self.l3.options.batch_max,
-            queue_max=self.l3.options.queue_max,
-            tasks=self._tasks,
-            admission=admission,
-            deadline_s=self.l3.options.deadline_s,
-        )
+                self.l2, self.l3,
+                epoch_of=self.fault_in.epoch_of, store=self.fault_in.store_rows, clock=clock,
+            )  # fmt: skip
 
     def __repr__(self) -> str:
         return f"<TieredCache {self.l1!r} {self.l2!r} {self.l3!r}>"
@@ -247,22 +216,12 @@ class TieredCache:
 
     def queues(self) -> CoalescerStatistics:
         """What waits to be loaded from L3, of all views and stores together."""
-        each = [astuple(coalescer.statistics()) for coalescer in self._coalescers.values()]
-        return CoalescerStatistics(*map(sum, zip(*each, strict=True))) if each else NO_QUEUES
-
-    # Fault-in
+        return NO_QUEUES if self.fault_in is None else self.fault_in.queues()
 
     def load(self, mapping: Mapped, key: bytes, on_done: Callable[[Outcome], None]) -> None:
-        """Load a mapped key that L2 was seen to lack.
-
-        `on_done` gets HIT with the row, NEGATIVE, UNAVAILABLE, or MISS when the key
-        turned up in L2 meanwhile: then L2 has to be asked again.
-        """
-        assert self.l3 is not None
-        if self.l3.negative_nowait(key):
-            on_done(Outcome(Kind.NEGATIVE, tier="L3"))
-        else:
-            self._coalescers[mapping.name].submit(key, on_done)
+        """Load a mapped key that L2 was seen to lack; see `FaultIn.load`."""
+        assert self.fault_in is not None
+        self.fault_in.load(mapping, key, on_done)
 
     async def ensure_loaded(self, keys: Iterable[bytes], db: int = 0) -> Outcome | None:
         """Make L2 hold every mapped key among `keys` that has a row.
@@ -270,164 +229,9 @@ class TieredCache:
         Returns None when it does, else the UNAVAILABLE outcome that prevented it.
         """
         pairs = [(m, k) for k in dict.fromkeys(keys) if (m := self.mapping_of(k, db)) is not None]
-        if not pairs:
+        if not pairs or self.fault_in is None:
             return None
-        try:
-            present = await self.l2.pipeline([[b"EXISTS", key] for _, key in pairs])
-        except TierUnavailable as failure:
-            return Outcome(Kind.UNAVAILABLE, tier="L2", reason=failure.reason)
-        missing = [pair for pair, there in zip(pairs, present, strict=True) if there == 0]
-        outcomes = await asyncio.gather(*(self._load(m, k) for m, k in missing))
-        for outcome in outcomes:
-            if outcome.is_failure:
-                return outcome
-            if outcome.reason == NOT_STORED:
-                return Outcome(Kind.UNAVAILABLE, tier="L3", reason=NOT_STORED)
-        return None
-
-    def _load(self, mapping: Mapped, key: bytes) -> Awaitable[Outcome]:
-        future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-
-        def on_done(outcome: Outcome) -> None:
-            if not future.done():
-                future.set_result(outcome)
-
-        self.load(mapping, key, on_done)
-        return future
-
-    async def _load_batch(self, mapping: ViewMapping, keys: list[bytes]) -> Mapping[bytes, Outcome]:
-        """Sample the epoch, read the rows, store them if the epoch still stands.
-
-        Rows that another process reads at this moment are left to it.
-        """
-        assert self.l3 is not None
-        flight = self._leases.begin()
-        outcomes: dict[bytes, Outcome] = {}
-        left, overtaken = keys, 0
-        while left:
-            grant = await flight.take(mapping.name, left)
-            if grant is None:  # L2 is down: answered, not stored
-                return outcomes | await self.l3.load(mapping, left)
-            outcomes |= dict.fromkeys(grant.there, ASK_L2)
-            left = grant.held
-            if grant.own:
-                loaded = await self.l3.load(mapping, grant.own)
-                stored = await self._store(mapping, grant.epoch, loaded)
-                overtaken += stored is None
-                if stored is None and overtaken < LOAD_ATTEMPTS:
-                    left = [*grant.own, *grant.held]
-                    continue
-                if stored is None:
-                    flight.release(grant.own)
-                else:  # of the rows fill.lua has released
-                    flight.release([key for key in grant.own if not loaded[key].has_value])
-                outcomes |= loaded if stored is None else stored
-            if left:
-                await flight.pause()
-        return outcomes
-
-    async def _epoch(self, mapping: ViewMapping) -> bytes | None:
-        try:
-            return await self.l2.call(b"HGET", EPOCHS, mapping.name) or b""
-        except (TierUnavailable, ServerError):
-            return None
-
-    async def _store(
-        self, mapping: ViewMapping, epoch: bytes, outcomes: Mapping[bytes, Outcome]
-    ) -> Mapping[bytes, Outcome] | None:
-        """Store loaded rows in L2; None when a refresh overtook the load."""
-        rows = {key: o for key, o in outcomes.items() if o.kind is Kind.HIT}
-        if not rows:
-            return outcomes
-        try:
-            async with asyncio.timeout(L2_PATIENCE_S):
-                verdicts = await self._run_fill(mapping, epoch, rows)
-        except (TierUnavailable, ServerError, TimeoutError):
-            # L2 went away, is silent or out of memory: answered, and perhaps stored later.
-            return outcomes
-        if verdicts is None:
-            return None
-        if verdicts.count(1) == len(verdicts):
-            return outcomes
-        result = dict(outcomes)
-        for key, verdict in zip(rows, verdicts, strict=True):
-            if verdict == 0:
-                result[key] = ASK_L2
-            elif verdict == 2:
-                result[key] = Outcome(Kind.NEGATIVE, tier="L3", reason="deleted (tombstone)")
-        return result
-
-    async def _store_rows(
-        self, mapping: ViewMapping, epoch: bytes, outcomes: Mapping[bytes, Outcome]
-    ) -> int | None:
-        """How many rows were stored; None when a refresh overtook them."""
-        rows = {key: o for key, o in outcomes.items() if o.kind is Kind.HIT}
-        verdicts = await self._run_fill(mapping, epoch, rows)
-        return None if verdicts is None else verdicts.count(1)
-
-    async def _run_fill(
-        self, mapping: ViewMapping, epoch: bytes, rows: Mapping[bytes, Outcome]
-    ) -> list[int] | None:
-        """The verdicts of fill.lua. Raises TierUnavailable or ServerError."""
-        args = [mapping.name.encode(), epoch, TOMBSTONE]
-        for _, value, _, _, ttl_s in rows.values():
-            ttl_ms = b"%d" % max(1, (ttl_s or 1.0) * 1000)
-            if isinstance(value, dict):
-                args += (ttl_ms, b"%d" % (2 * len(value)))
-                for item in value.items():
-                    args += item
-            else:
-                assert value is not None
-                args += (ttl_ms, b"1", value)
-        keys = [EPOCHS, LEASES, *rows]
-        verdicts: list[int] | None = await self.l2.run_script(self._fill, keys, args)
-        return verdicts
-
-    # Changes
-
-    def _on_change(self, mapping: ViewMapping, epoch: int, keys: list[bytes] | None) -> None:
-        """A view changed (told by Postgres to every proxy): drop own copies."""
-        if self.l1 is None:
-            return
-        if keys is None:
-            keys = [key for key in self.l1.arena.snapshot() if mapping.parse(key) is not None]
-        self.l1.coherence.on_push(keys)
-
-    async def _publish(self, mapping: ViewMapping, epoch: int, keys: list[bytes] | None) -> None:
-        """Called by the one refresher: the epoch, then the changed keys out of L2.
-
-        Tracking then cleans every L1. Raises TierUnavailable to be called again.
-        """
-        args = [mapping.name.encode(), b"%d" % epoch]
-        try:
-            await self.l2.run_script(self._publish_script, [EPOCHS], args)
-            if keys is None:
-                await self._unlink_matching(mapping)
-                return
-            for at in range(0, len(keys), PUBLISH_CHUNK):
-                chunk = keys[at : at + PUBLISH_CHUNK]
-                marks = [TOMBSTONE + key for key in chunk]
-                await self.l2.run_script(self._publish_script, [EPOCHS, *chunk, *marks], args)
-        except ServerError as error:
-            raise TierUnavailable("L2 (redis)", str(error)) from error
-
-    async def _unlink_matching(self, mapping: ViewMapping) -> None:
-        for prefix in (b"", TOMBSTONE):
-            pattern = prefix + _escape_glob(mapping.prefix) + b"*"
-            async for keys in self._scan(pattern):
-                doomed = [k for k in keys if mapping.parse(k.removeprefix(prefix)) is not None]
-                if doomed:
-                    await self.l2.call(b"UNLINK", *doomed)
-
-    async def _scan(self, pattern: bytes) -> AsyncIterator[list[bytes]]:
-        cursor = b"0"
-        while True:
-            cursor, keys = await self.l2.call(
-                b"SCAN", cursor, b"MATCH", pattern, b"COUNT", UNLINK_SCAN_COUNT
-            )
-            yield keys
-            if cursor == b"0":
-                return
+        return await self.fault_in.ensure_loaded(pairs)
 
     # As a tier
 
@@ -443,12 +247,12 @@ class TieredCache:
             suspect = self.l1.get_suspect(key, b"", self.clock())
             if suspect is not None and suspect != NULL3:
                 return Outcome(Kind.STALE, value=decode(suspect), tier="L1", reason=outcome.reason)
-        if mapping is None:
+        if mapping is None or self.fault_in is None:
             absent = outcome.kind is Kind.MISS
             return Outcome(Kind.NEGATIVE, tier="L2") if absent else outcome
         if not outcome.asks_below:
             return outcome
-        loaded = await self._load(mapping, key)
+        loaded = await self.fault_in.load_one(mapping, key)
         return await self._get_l2(key) if loaded.kind is Kind.MISS else loaded
 
     def _on_hit(self, key: bytes) -> None:
@@ -465,7 +269,7 @@ class TieredCache:
         cached = space is None or space.cached
         if self.l1 is None or tracked is None or not tracked.ready or not cached:
             return await self.l2.get(key)
-        read = _TrackedRead(self.l1, key, mapped=self.mapping_of(key) is not None)
+        read = TrackedRead(self.l1, key, mapped=self.mapping_of(key) is not None)
         tracked.send(pack([b"PTTL", key]), read)
         tracked.send(pack([b"GET", key]), read)
         try:
@@ -557,7 +361,7 @@ class TieredCache:
         removed = 0
         if self.l3 is not None:
             self._forget_absences(self.l3, pattern)
-        async for keys in self._scan(pattern):
+        async for keys in held_keys(self.l2, pattern):
             doomed = [key for key in keys if not key.startswith(b"__terrace:")]
             if doomed:
                 removed += await self.l2.delete(doomed)
@@ -597,35 +401,3 @@ class TieredCache:
         else:
             facts.update(await self.l3.explain(key))
         return facts
-
-
-class _TrackedRead:
-    """Waiter for [PTTL k][GET k] on the tracked connection; fills L1.
-
-    The absence of a mapped key is not stored: L3 may have it.
-    """
-
-    def __init__(self, l1: L1Memory, key: bytes, *, mapped: bool) -> None:
-        self._l1, self._key, self._mapped = l1, key, mapped
-        self._token = l1.coherence.begin_fill(key)
-        self._epoch = l1.arena.epoch
-        self._pttl_ms: int | None = None
-        self.future: asyncio.Future[tuple[bytes, int]] = asyncio.get_running_loop().create_future()
-
-    def on_reply(self, reply: bytes, sent_at: float) -> None:
-        if self._pttl_ms is None:
-            self._pttl_ms = int(reply[1:-2]) if reply[:1] == b":" else -1
-            self._token = self._token if reply[:1] == b":" else 0
-            return
-        if not (self._mapped and self._pttl_ms == TTL_ABSENT):
-            self._l1.commit(self._key, b"", reply, self._token, self._epoch, sent_at, self._pttl_ms)
-        if not self.future.done():
-            self.future.set_result((reply, self._pttl_ms))
-
-    def on_lost(self, reason: str, sent: bool) -> None:
-        if not self.future.done():
-            self.future.set_exception(TierUnavailable("L2 (redis)", reason))
-
-
-def _escape_glob(literal: bytes) -> bytes:
-    return b"".join(b"\\" + bytes((c,)) if c in b"*?[]\\" else bytes((c,)) for c in literal)

@@ -44,7 +44,7 @@ class L3Play(Play):
         ]
         super().__init__(l2={"url": NOWHERE}, l3={"dsn": "host=/nonexistent", "view": views, **l3})
         self.loads = Loads()
-        monkeypatch.setattr(self.terrace.stack, "load", self.loads.load)
+        monkeypatch.setattr(self.terrace.stack.fault_in, "load", self.loads.load)
 
     async def fault_in(self, key: str, outcome: Outcome | Value | None) -> None:
         """A command that needs this key in L2: asked for there, missing, then loaded."""

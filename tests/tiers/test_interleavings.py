@@ -17,9 +17,11 @@ from tests.e2e.redis_process import RedisProcess, running_redis
 from tests.tiers.interleaving import Play, orders
 from tiers.base import Kind, Outcome
 from tiers.errors import TierUnavailable
+from tiers.fault_in import TOMBSTONE
 from tiers.l3_store import Entry
+from tiers.leases import EPOCHS
 from tiers.options import L1Options, L2Options, L3Options
-from tiers.stack import EPOCHS, TOMBSTONE, TieredCache
+from tiers.stack import TieredCache
 from tiers.views import ViewMapping
 
 KEY = b"n:1"
@@ -75,13 +77,13 @@ class World:
 
     async def load(self) -> Outcome:
         assert self.mapping is not None
-        outcomes = await self.cache._load_batch(self.mapping, [KEY])
+        outcomes = await self.cache.fault_in.load_batch(self.mapping, [KEY])
         return outcomes[KEY]
 
     async def refresh(self) -> None:
         assert self.mapping is not None
         await self.refresh_row(b"new")
-        await self.cache._publish(self.mapping, 2, [KEY])
+        await self.cache.changes.publish(self.mapping, 2, [KEY])
 
     async def delete(self, *, leaving_tombstone: bool) -> None:
         if leaving_tombstone:

@@ -77,7 +77,7 @@ async def test_a_row_that_another_reads_is_waited_for(
         await cache.l2.call(b"HSET", LEASES, b"n:1", SOMEBODY)
         load = asyncio.gather(cache.get(b"n:1"))
         async with asyncio.timeout(5):
-            while not cache._leases.waited:  # noqa: ASYNC110 (a state, not an event)
+            while not cache.fault_in.leases.waited:  # noqa: ASYNC110 (a state, not an event)
                 await asyncio.sleep(0.001)
         await cache.l2.call(b"SET", b"n:1", b"by somebody")
         (outcome,) = await load
@@ -102,11 +102,11 @@ async def test_batches_of_any_size(server: RedisProcess, database: Database, cou
         await cache.l2.call(b"FLUSHALL")
         await cache.l2.call(b"SET", b"n:1000", b"there")
         keys = [b"n:%d" % i for i in range(1, count + 1)]
-        grant = await cache._leases.begin().take("numbers", keys)
+        grant = await cache.fault_in.leases.begin().take("numbers", keys)
         assert grant is not None
         assert grant.there == [key for key in keys if key == b"n:1000"]
         assert len(grant.own) == count - len(grant.there)
-        again = await cache._leases.begin().take("numbers", keys)
+        again = await cache.fault_in.leases.begin().take("numbers", keys)
         assert again is not None
         assert (again.held, again.own) == (grant.own, [])
 
@@ -117,7 +117,7 @@ async def test_redis_finds_a_lease_without_searching_all(
     """A hash of short values is one list up to hash-max-listpack-entries (512): slow to search."""
     async with fleet(server, database, 1) as (cache,):
         await cache.l2.call(b"FLUSHALL")
-        await cache._leases.begin().take("numbers", [b"n:1"])
+        await cache.fault_in.leases.begin().take("numbers", [b"n:1"])
         assert await cache.l2.call(b"OBJECT", b"ENCODING", LEASES) == b"hashtable"
 
 

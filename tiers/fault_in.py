@@ -1,0 +1,201 @@
+"""Fault-in: a mapped key that L2 lacks is loaded from L3, and stored in L2 before it is answered.
+
+Misses of one view, or store, share batches (`Coalescer`); a row that another process loads
+is left to it (`Leases`); what a refresh overtook is loaded again, because fill.lua stores
+nothing when the epoch of the view has moved.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import astuple, fields
+from functools import partial
+from typing import TypeAlias
+
+from .admission import Admission
+from .base import Kind, Outcome
+from .coalesce import Coalescer, CoalescerStatistics
+from .errors import ServerError, TierUnavailable
+from .l2_redis import L2Redis, Script
+from .l3_postgres import L3Postgres
+from .leases import EPOCHS, L2_PATIENCE_S, LEASES, Leases
+from .store import Store
+from .store_keys import Mapped
+from .store_loads import NOT_STORED
+from .tasks import TaskSet
+from .views import ViewMapping
+
+TOMBSTONE = b"__terrace:tombstone:"  # prefix of markers of keys deleted on purpose
+LOAD_ATTEMPTS = 3  # loads overtaken by a refresh, before the row is answered uncached
+
+Load: TypeAlias = Callable[[list[bytes]], Awaitable[Mapping[bytes, Outcome]]]
+
+NO_QUEUES = CoalescerStatistics(*(0,) * len(fields(CoalescerStatistics)))
+ASK_L2 = Outcome(Kind.MISS, tier="L3", reason="the key exists in L2 by now")
+
+
+class FaultIn:
+    """Between L2 and L3; loads run as tasks of `tasks`."""
+
+    def __init__(
+        self,
+        l2: L2Redis,
+        l3: L3Postgres,
+        store: Store | None,
+        *,
+        tasks: TaskSet,
+        clock: Callable[[], float],
+    ) -> None:
+        self._l2, self._l3 = l2, l3
+        self.leases = Leases(l2, l3.options.lease_s, clock)
+        self._fill = Script("fill.lua")
+        self._coalescers: dict[str, Coalescer] = {}
+        for mapping in l3.mappings:
+            self._add(mapping, partial(self.load_batch, mapping), l3.admission, tasks)
+        if store is not None and l3.store_table is not None:
+            for durable in l3.stores:
+                self._add(durable, store.load, l3.store_table.pool.admission, tasks)
+
+    def _add(self, mapping: Mapped, run: Load, admission: Admission, tasks: TaskSet) -> None:
+        self._coalescers[mapping.name] = Coalescer(
+            run,
+            name=mapping.name,
+            batch_max=self._l3.options.batch_max,
+            queue_max=self._l3.options.queue_max,
+            tasks=tasks,
+            admission=admission,
+            deadline_s=self._l3.options.deadline_s,
+        )
+
+    def queues(self) -> CoalescerStatistics:
+        """What waits to be loaded from L3, of all views and stores together."""
+        each = [astuple(coalescer.statistics()) for coalescer in self._coalescers.values()]
+        return CoalescerStatistics(*map(sum, zip(*each, strict=True))) if each else NO_QUEUES
+
+    def load(self, mapping: Mapped, key: bytes, on_done: Callable[[Outcome], None]) -> None:
+        """Load a mapped key that L2 was seen to lack.
+
+        `on_done` gets HIT with the row, NEGATIVE, UNAVAILABLE, or MISS when the key
+        turned up in L2 meanwhile: then L2 has to be asked again.
+        """
+        if self._l3.negative_nowait(key):
+            on_done(Outcome(Kind.NEGATIVE, tier="L3"))
+        else:
+            self._coalescers[mapping.name].submit(key, on_done)
+
+    async def ensure_loaded(self, pairs: Sequence[tuple[Mapped, bytes]]) -> Outcome | None:
+        """Make L2 hold each of these keys that has a row.
+
+        Returns None when it does, else the UNAVAILABLE outcome that prevented it.
+        """
+        try:
+            present = await self._l2.pipeline([[b"EXISTS", key] for _, key in pairs])
+        except TierUnavailable as failure:
+            return Outcome(Kind.UNAVAILABLE, tier="L2", reason=failure.reason)
+        missing = [pair for pair, there in zip(pairs, present, strict=True) if there == 0]
+        outcomes = await asyncio.gather(*(self.load_one(m, k) for m, k in missing))
+        for outcome in outcomes:
+            if outcome.is_failure:
+                return outcome
+            if outcome.reason == NOT_STORED:
+                return Outcome(Kind.UNAVAILABLE, tier="L3", reason=NOT_STORED)
+        return None
+
+    def load_one(self, mapping: Mapped, key: bytes) -> Awaitable[Outcome]:
+        future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+
+        def on_done(outcome: Outcome) -> None:
+            if not future.done():
+                future.set_result(outcome)
+
+        self.load(mapping, key, on_done)
+        return future
+
+    async def load_batch(self, mapping: ViewMapping, keys: list[bytes]) -> Mapping[bytes, Outcome]:
+        """Sample the epoch, read the rows, store them if the epoch still stands.
+
+        Rows that another process reads at this moment are left to it.
+        """
+        flight = self.leases.begin()
+        outcomes: dict[bytes, Outcome] = {}
+        left, overtaken = keys, 0
+        while left:
+            grant = await flight.take(mapping.name, left)
+            if grant is None:  # L2 is down: answered, not stored
+                return outcomes | await self._l3.load(mapping, left)
+            outcomes |= dict.fromkeys(grant.there, ASK_L2)
+            left = grant.held
+            if grant.own:
+                loaded = await self._l3.load(mapping, grant.own)
+                stored = await self._store(mapping, grant.epoch, loaded)
+                overtaken += stored is None
+                if stored is None and overtaken < LOAD_ATTEMPTS:
+                    left = [*grant.own, *grant.held]
+                    continue
+                if stored is None:
+                    flight.release(grant.own)
+                else:  # of the rows fill.lua has released
+                    flight.release([key for key in grant.own if not loaded[key].has_value])
+                outcomes |= loaded if stored is None else stored
+            if left:
+                await flight.pause()
+        return outcomes
+
+    async def epoch_of(self, mapping: ViewMapping) -> bytes | None:
+        """What fills of this view are guarded by; None when Redis does not tell."""
+        try:
+            return await self._l2.call(b"HGET", EPOCHS, mapping.name) or b""
+        except (TierUnavailable, ServerError):
+            return None
+
+    async def _store(
+        self, mapping: ViewMapping, epoch: bytes, outcomes: Mapping[bytes, Outcome]
+    ) -> Mapping[bytes, Outcome] | None:
+        """Store loaded rows in L2; None when a refresh overtook the load."""
+        rows = {key: o for key, o in outcomes.items() if o.kind is Kind.HIT}
+        if not rows:
+            return outcomes
+        try:
+            async with asyncio.timeout(L2_PATIENCE_S):
+                verdicts = await self._run_fill(mapping, epoch, rows)
+        except (TierUnavailable, ServerError, TimeoutError):
+            # L2 went away, is silent or out of memory: answered, and perhaps stored later.
+            return outcomes
+        if verdicts is None:
+            return None
+        if verdicts.count(1) == len(verdicts):
+            return outcomes
+        result = dict(outcomes)
+        for key, verdict in zip(rows, verdicts, strict=True):
+            if verdict == 0:
+                result[key] = ASK_L2
+            elif verdict == 2:
+                result[key] = Outcome(Kind.NEGATIVE, tier="L3", reason="deleted (tombstone)")
+        return result
+
+    async def store_rows(
+        self, mapping: ViewMapping, epoch: bytes, outcomes: Mapping[bytes, Outcome]
+    ) -> int | None:
+        """How many rows were stored; None when a refresh overtook them."""
+        rows = {key: o for key, o in outcomes.items() if o.kind is Kind.HIT}
+        verdicts = await self._run_fill(mapping, epoch, rows)
+        return None if verdicts is None else verdicts.count(1)
+
+    async def _run_fill(
+        self, mapping: ViewMapping, epoch: bytes, rows: Mapping[bytes, Outcome]
+    ) -> list[int] | None:
+        """The verdicts of fill.lua. Raises TierUnavailable or ServerError."""
+        args = [mapping.name.encode(), epoch, TOMBSTONE]
+        for _, value, _, _, ttl_s in rows.values():
+            ttl_ms = b"%d" % max(1, (ttl_s or 1.0) * 1000)
+            if isinstance(value, dict):
+                args += (ttl_ms, b"%d" % (2 * len(value)))
+                for item in value.items():
+                    args += item
+            else:
+                assert value is not None
+                args += (ttl_ms, b"1", value)
+        keys = [EPOCHS, LEASES, *rows]
+        verdicts: list[int] | None = await self._l2.run_script(self._fill, keys, args)
+        return verdicts
