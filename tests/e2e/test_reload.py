@@ -148,7 +148,7 @@ def test_a_bad_configuration_changes_nothing(
         reply = wire.ask("TIER.RELOAD")
         assert reply.startswith(b"-ERR terrace: not reloaded, all stays as it was: ")
         assert complaint.encode() in reply
-        assert option(wire, "limits.pipeline") == "100000"
+        assert option(wire, "limits.pipeline") == "10000"
         configured.file.unlink()
         assert b"cannot be read" in wire.ask("TIER.RELOAD")
         configured.write("")
