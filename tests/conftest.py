@@ -7,9 +7,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from proxy.embedded.postgres import PostgresServer
 from proxy.embedded.redis import RedisServer
+
+# A busy machine is slow; that is no finding.
+settings.register_profile(
+    "terrace", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
+)
+settings.load_profile("terrace")
 
 
 @pytest.fixture(scope="session")

@@ -121,7 +121,7 @@ class CModel(ArenaModel):
     twin = "c"
 
 
-LIMITS = settings(max_examples=80, stateful_step_count=60, deadline=None)
+LIMITS = settings(max_examples=80, stateful_step_count=60)
 TestPyModel = PyModel.TestCase
 TestPyModel.settings = LIMITS
 TestCModel = pytest.mark.skipif(CArena is None, reason="no compiled core here")(CModel.TestCase)

@@ -88,7 +88,7 @@ def apart(arena: Arena) -> bool:
 
 
 @pytest.mark.parametrize("sharing", [False, True], ids=["a slot each", "one slot"])
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(operation, max_size=60))
 def test_the_twins_answer_alike(sharing: bool, operations: list[tuple[Any, ...]]) -> None:
     with pytest.MonkeyPatch.context() as monkeypatch:

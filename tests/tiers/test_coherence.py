@@ -101,7 +101,7 @@ names = [name for name, weight in WEIGHTS.items() for _ in range(weight)]
 steps = st.tuples(st.sampled_from(names), st.integers(0, 71))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(steps, max_size=80))
 def test_no_schedule_breaks_a_promise(schedule: list[Step]) -> None:
     World().run(schedule)
