@@ -17,7 +17,8 @@ from .admission import Admission
 from .base import Kind, Outcome
 from .coalesce import Coalescer, CoalescerStatistics
 from .errors import ServerError, TierUnavailable
-from .l2_redis import L2Redis, Script
+from .l2_commands import Script
+from .l2_redis import L2Redis
 from .l3_postgres import L3Postgres
 from .leases import EPOCHS, L2_PATIENCE_S, LEASES, Leases
 from .store import Store

@@ -18,7 +18,8 @@ from collections.abc import Callable, Sequence
 from .errors import TierError
 from .hit_samples import KEPT
 from .l1_memory import L1Memory, get_variant
-from .l2_redis import L2Redis, Script
+from .l2_commands import Script
+from .l2_redis import L2Redis
 from .refill import Refill
 from .resp import pack
 from .tasks import TaskSet

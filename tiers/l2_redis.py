@@ -12,24 +12,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from importlib import resources
 from math import inf
 from typing import Any
-
-import hiredis
 
 from .base import Kind, Outcome, Size
 from .coherence import Coherence
 from .connect_gate import ConnectGate
-from .errors import ProtocolError, ServerError, TierUnavailable
+from .errors import TierUnavailable
 from .kept_upstream import KeptUpstream
+from .l2_commands import NAME, L2Commands
 from .namespaces import Namespace
 from .options import L2Options
 from .pins import PinPool
-from .resp import decode, pack
+from .resp import decode
 from .tasks import TaskSet
 from .upstream import Endpoint
 
@@ -38,55 +35,11 @@ log = logging.getLogger("terrace.l2")
 TICK_S = 0.05
 STALL_S = 0.25  # Redis owes a reply for longer: reads may be served from suspect entries
 CLIENT_NAME = b"terrace"
-NAME = "L2 (redis)"
 _INVALIDATE_ONE = b">2\r\n$10\r\ninvalidate\r\n*1\r\n$"
 
 
-class Script:
-    """A Lua script, run by its hash and sent whole only when Redis does not know it."""
-
-    def __init__(self, file: str) -> None:
-        self.text = resources.files(__package__).joinpath(file).read_bytes()
-        self.sha = hashlib.sha1(self.text).hexdigest().encode()  # noqa: S324 (Redis' naming)
-
-
-class _FutureWaiter:
-    __slots__ = ("future",)
-
-    def __init__(self, future: asyncio.Future[bytes]) -> None:
-        self.future = future
-
-    def on_reply(self, reply: bytes, sent_at: float) -> None:
-        if not self.future.done():
-            self.future.set_result(reply)
-
-    def on_lost(self, reason: str, sent: bool) -> None:
-        if not self.future.done():
-            self.future.set_exception(TierUnavailable(NAME, reason, outcome_unknown=sent))
-
-
-class _CollectWaiter:
-    """Waits for several replies to one request."""
-
-    __slots__ = ("_frames", "_future", "_replies")
-
-    def __init__(self, future: asyncio.Future[list[bytes]], replies: int) -> None:
-        self._future = future
-        self._replies = replies
-        self._frames: list[bytes] = []
-
-    def on_reply(self, reply: bytes, sent_at: float) -> None:
-        self._frames.append(reply)
-        if len(self._frames) == self._replies and not self._future.done():
-            self._future.set_result(self._frames)
-
-    def on_lost(self, reason: str, sent: bool) -> None:
-        if not self._future.done():
-            self._future.set_exception(TierUnavailable(NAME, reason, outcome_unknown=sent))
-
-
-class L2Redis:
-    """The shared connections, the pins and the internal commands.
+class L2Redis(L2Commands):
+    """The shared connections, the pins, and Terrace's own commands.
 
     `coherence` is None when L1 is off: then nothing is tracked. A finite `fallback_age_s`
     bounds L1's entries where the server refuses to track; else L1 is off there.
@@ -299,81 +252,6 @@ class L2Redis:
             self.coherence.on_push(message[1])
         return True
 
-    # Internal commands
-
-    async def call(self, *args: bytes | int | float | str, db: int = 0) -> Any:
-        """One command, its reply decoded. Raises TierUnavailable or ServerError."""
-        future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-        self._send_internal(pack(_encode(args)), _FutureWaiter(future), db)
-        return _checked(_read(await future))
-
-    async def ask(self, args: Sequence[bytes], *, proto: int, db: int = 0) -> bytes:
-        """One command in a protocol version, its raw reply. Raises TierUnavailable."""
-        return await self.ask_raw(pack(list(args)), proto=proto, db=db)
-
-    async def barrier(self) -> None:
-        """Wait until everything is parsed that Redis has sent on the tracked connection by now.
-
-        Raises TierUnavailable.
-        """
-        future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-        tracked, waiter = self.tracked, _FutureWaiter(future)
-        if tracked is not None and tracked.ready:
-            tracked.send(pack([b"PING"]), waiter, max(tracked.upstream.pipe.db, 0))
-        else:
-            waiter.on_lost("no tracked connection", False)
-        await future
-
-    async def ask_raw(self, raw: bytes, *, proto: int, db: int = 0) -> bytes:
-        """One encoded command in a protocol version, its raw reply. Raises TierUnavailable."""
-        future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-        kept, waiter = self.plain[proto], _FutureWaiter(future)
-        if kept.ready:
-            kept.send(raw, waiter, db)
-        else:
-            waiter.on_lost(kept.reason, False)
-        return await future
-
-    async def pipeline(self, commands: Sequence[Sequence[bytes | int]], db: int = 0) -> list[Any]:
-        """Several commands in one go; error replies come back as exceptions in the list."""
-        loop = asyncio.get_running_loop()
-        futures: list[asyncio.Future[bytes]] = []
-        for command in commands:
-            future: asyncio.Future[bytes] = loop.create_future()
-            futures.append(future)
-            self._send_internal(pack(_encode(command)), _FutureWaiter(future), db)
-        replies = await asyncio.gather(*futures, return_exceptions=True)
-        for reply in replies:
-            if isinstance(reply, BaseException):
-                raise reply
-        return [_read(reply) for reply in replies if isinstance(reply, bytes)]
-
-    async def collect(self, raw: bytes, replies: int) -> list[bytes]:
-        """Encoded commands that must not be parted; their raw replies. Raises TierUnavailable."""
-        future: asyncio.Future[list[bytes]] = asyncio.get_running_loop().create_future()
-        waiter = _CollectWaiter(future, replies)
-        kept = self.plain[3]
-        if kept.ready:
-            kept.send(raw, waiter, 0, replies)
-        else:
-            waiter.on_lost(kept.reason, False)
-        return await future
-
-    async def run_script(self, script: Script, keys: Sequence[bytes], args: Sequence[bytes]) -> Any:
-        try:
-            return await self.call(b"EVALSHA", script.sha, len(keys), *keys, *args)
-        except ServerError as error:
-            if not str(error).startswith("NOSCRIPT"):
-                raise
-        return await self.call(b"EVAL", script.text, len(keys), *keys, *args)
-
-    def _send_internal(self, raw: bytes, waiter: _FutureWaiter, db: int) -> None:
-        kept = self.plain[3]
-        if not kept.ready:
-            waiter.on_lost(kept.reason, False)
-        else:
-            kept.send(raw, waiter, db)
-
     # As a tier
 
     async def get(self, key: bytes) -> Outcome:
@@ -435,26 +313,8 @@ class L2Redis:
         return facts
 
 
-def _encode(args: Sequence[bytes | int | float | str]) -> list[bytes]:
-    return [a if isinstance(a, bytes) else str(a).encode() for a in args]
-
-
 def _text(value: Any) -> str:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
-
-
-def _read(reply: bytes) -> Any:
-    """Decoded; TierUnavailable when it makes no sense."""
-    try:
-        return decode(reply)
-    except ProtocolError as error:
-        raise TierUnavailable("L2 (redis)", str(error)) from None
-
-
-def _checked(reply: Any) -> Any:
-    if isinstance(reply, hiredis.ReplyError):
-        raise ServerError(str(reply))
-    return reply
 
 
 async def check_l2(options: L2Options, *, needs_tracking: bool = True) -> list[str]:

@@ -15,7 +15,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from .errors import ServerError, TierUnavailable
-from .l2_redis import L2Redis, Script
+from .l2_commands import Script
+from .l2_redis import L2Redis
 from .pipe import DISCARD
 from .resp import pack
 

@@ -34,7 +34,8 @@ from functools import partial
 from typing import Any, TypeAlias
 
 from .errors import ServerError, TierUnavailable
-from .l2_redis import L2Redis, Script
+from .l2_commands import Script
+from .l2_redis import L2Redis
 from .l3_store import Entry, StoreTable
 from .options import L3Options
 from .resp import OK, ReplyScanner, decode, pack

@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 from .base import Kind, Outcome
 from .errors import ServerError, TierUnavailable
-from .l2_redis import L2Redis, Script
+from .l2_commands import Script
+from .l2_redis import L2Redis
 from .l3_store import Entry, StoreTable
 
 STATE = b"__terrace:store"  # see store_capture.lua

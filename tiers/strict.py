@@ -32,7 +32,8 @@ from dataclasses import dataclass
 
 from .errors import ServerError, TierUnavailable
 from .l1_memory import L1Memory
-from .l2_redis import L2Redis, Script
+from .l2_commands import Script
+from .l2_redis import L2Redis
 from .namespaces import Namespaces
 from .tasks import TaskSet
 

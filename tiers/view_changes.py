@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator
 from .errors import ServerError, TierUnavailable
 from .fault_in import TOMBSTONE
 from .l1_memory import L1Memory
-from .l2_redis import L2Redis, Script
+from .l2_commands import Script
+from .l2_redis import L2Redis
 from .leases import EPOCHS
 from .views import ViewMapping
 
