@@ -46,7 +46,7 @@ from .bus import (
 from .handover import HandoverError, Offer
 from .inherited import from_systemd
 from .parent_offer import ParentOffer
-from .worker import Worker
+from .worker import Worker, forget_clients
 from .worker_sockets import WorkerSockets
 
 if TYPE_CHECKING:
@@ -268,6 +268,7 @@ class Supervisor:
         if not pid:
             return
         self._arena.clear_worker(place.number)
+        forget_clients(self._arena, place.number)
         code = os.waitstatus_to_exitcode(status)
         was_ready, place.pid, place.is_ready = place.is_ready, 0, False
         self._drop_link(place)

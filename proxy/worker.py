@@ -60,8 +60,6 @@ class SharedNumbers:
 
     def __init__(self, arena: SharedArena) -> None:
         self._arena = arena
-        left_open = arena.counter(_OPENED, arena.worker) - arena.counter(_CLOSED, arena.worker)
-        arena.count(_CLOSED, left_open)  # of the one before, whose clients went with it
 
     @property
     def connected(self) -> int:
@@ -74,3 +72,9 @@ class SharedNumbers:
 
     def close(self) -> None:
         self._arena.count(_CLOSED)
+
+
+def forget_clients(arena: SharedArena, number: int) -> None:
+    """That worker is dead, its clients went with it. For the supervisor, which is none."""
+    arena.attach(number)
+    arena.count(_CLOSED, arena.counter(_OPENED, number) - arena.counter(_CLOSED, number))

@@ -60,6 +60,14 @@ def is_total(name: str) -> bool:
     return name.partition("{")[0].endswith(("_total", "_count", "_bucket"))
 
 
+def not_refused(terrace: TerraceProcess) -> bool:
+    try:
+        with Wire(terrace.port) as wire:
+            return wire.ask("PING") == b"+PONG\r\n"
+    except ConnectionError:
+        return False
+
+
 def is_closed(wire: Wire) -> bool:
     return wire.read_to_end() == b""
 
@@ -159,6 +167,14 @@ class TestClients:
             wait_until(lambda: len(idents(wires[0])) == WORKERS, "the third is gone")
             with Wire(terrace.port) as third:
                 assert third.ask("PING") == b"+PONG\r\n"
+
+    def test_the_clients_of_a_dead_worker_count_no_more(self, redis: RedisProcess) -> None:
+        with running_workers(redis.url, WORKERS, listen__max_clients=WORKERS) as terrace:
+            wait_until(lambda: not_refused(terrace), "nobody is there")
+            with wire_to_each(terrace, WORKERS):
+                assert not not_refused(terrace)
+                os.kill(worker_pids(terrace)[0], signal.SIGKILL)
+                wait_until(lambda: not_refused(terrace), "the survivor takes another one")
 
 
 class TestFigures:
