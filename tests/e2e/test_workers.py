@@ -30,6 +30,7 @@ from tests.e2e.history import Findings
 from tests.e2e.polling import wait_until
 from tests.e2e.redis_process import RedisProcess
 from tests.e2e.terrace_process import TerraceProcess
+from tests.e2e.test_l1_modes import untracked
 from tests.e2e.wire import Wire
 from tests.e2e.worker_processes import (
     needs_workers,
@@ -178,6 +179,21 @@ class TestCoherence:
                 wires[number % WORKERS].ask("EVAL", script, 0, "k", number)
                 for wire in wires:
                     assert decode(wire.ask("GET", "k")) == b"%d" % number
+
+    def test_without_tracking_own_writes_are_exact_too(self, own_redis: RedisProcess) -> None:
+        options = {"l1__fallback": "ttl", "l1__fallback_max_age": "10s", "workers": WORKERS}
+        script = "redis.call('set', ARGV[1], ARGV[2])"
+        with untracked(own_redis, **options) as terrace, wire_to_each(terrace, WORKERS) as wires:
+            for wire in wires:
+                wait_until(lambda w=wire: b"l1_mode:ttl" in w.ask("INFO", "tiers"), "L1 is there")  # type: ignore[misc]
+            for number in range(200):
+                for wire in wires:
+                    wire.ask_all(("GET", "k"), ("GET", "k"))
+                way = (("SET", "k", number), ("EVAL", script, 0, "k", number))[number % 2]
+                assert not wires[number % WORKERS].ask(*way).startswith(b"-")
+                for wire in wires:
+                    assert decode(wire.ask("GET", "k")) == b"%d" % number
+            assert int(terrace.figure("l1_hits")) > 200
 
     def test_a_foreign_write_is_seen_through_every_worker(
         self, own_redis: RedisProcess, terrace: TerraceProcess
