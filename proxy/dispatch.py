@@ -142,7 +142,7 @@ def cached_read(session: Session, command: Command, request: Request, now: float
             return
         if fills:
             slot.begin_fill()
-        via.send(pttl(key) + buffer[start:end], slot, session.db, 2)
+        via.send(pttl(key, buffer[start:end]), slot, session.db, 2)
         return
     plain = ReadSlot(session, rule, command, request, variant, None, now)
     session.add_slot(plain)

@@ -23,12 +23,17 @@ if TYPE_CHECKING:
 
 PTTL_HEAD = b"*2\r\n$4\r\nPTTL\r\n"
 TTL_ABSENT = -2
+# Found once: a member of an enum is found by some steps, and these are asked for each row.
+_HIT, _MISS, _NEGATIVE, _UNAVAILABLE = (
+    OutcomeKind.HIT, OutcomeKind.MISS, OutcomeKind.NEGATIVE, OutcomeKind.UNAVAILABLE
+)  # fmt: skip
 MGET_FILL_MAX = 128  # keys of one MGET that are asked for their TTL to fill L1
 RERUNS = 2  # a key that appears and disappears under our eyes is asked for this often
 
 
-def pttl(key: bytes) -> bytes:
-    return PTTL_HEAD + bulk(key)
+def pttl(key: bytes, command: bytes = b"") -> bytes:
+    """PTTL of the key, and the encoded command behind it."""
+    return b"%b$%d\r\n%b\r\n%b" % (PTTL_HEAD, len(key), key, command)
 
 
 class ReadSlot(Slot):
@@ -115,7 +120,7 @@ class ReadSlot(Slot):
         mapping = self.mapping
 
         def on_loaded(outcome: Outcome) -> None:
-            if outcome.kind is OutcomeKind.NEGATIVE:
+            if outcome.kind is _NEGATIVE:
                 self.session.stats.l3.misses += 1
                 converted = to_resp2(reply, self.rule) if self.rule else reply
                 if mapping.negative_ttl_s:
@@ -129,16 +134,17 @@ class ReadSlot(Slot):
     def on_row(self, outcome: Outcome) -> None:
         session = self.session
         level = session.stats.l3
-        if outcome.is_failure:
+        kind, value, _, _, _ = outcome
+        if kind is _UNAVAILABLE:
             self.fail_l3(outcome)
             return
-        if outcome.kind is not OutcomeKind.MISS:
-            if outcome.has_value:
+        if kind is not _MISS:
+            if kind is _HIT:
                 level.hits += 1
                 level.seconds.observe(session.clock() - self.started)
             else:
                 level.misses += 1
-            reply = reply_from_row(self.command, self.request[0], outcome.value, self.proto)
+            reply = reply_from_row(self.command, self.request[0], value, self.proto)
             if reply is not None:
                 self.finish(reply)
                 return
@@ -154,7 +160,7 @@ class ReadSlot(Slot):
         self.reruns -= 1
         self.pttl_ms, self.token, self.rule = None, 0, ""
         _, raw, start, end = self.request
-        upstream.send(pttl(self.key) + raw[start:end], self, self.db, 2)
+        upstream.send(pttl(self.key, raw[start:end]), self, self.db, 2)
 
     def fail_l3(self, outcome: Outcome) -> None:
         session = self.session
@@ -261,7 +267,7 @@ class MgetSlot(Slot):
                 self.failure = outcome
             elif isinstance(outcome.value, bytes):
                 elements[position] = bulk(outcome.value)
-            elif outcome.kind is OutcomeKind.MISS:
+            elif outcome.kind is _MISS:
                 self.again = True
             self.complete(elements)
 

@@ -27,6 +27,8 @@ def reply_from_row(
     Returns None for commands that are not answered here.
     """
     name = command.name
+    if name == "GET" and isinstance(value, bytes):
+        return bulk(value)
     if name == "TYPE":
         kind = "none" if value is None else "hash" if isinstance(value, dict) else "string"
         return simple(kind)

@@ -115,6 +115,11 @@ class Coherence:
                 self.arena.invalidate(key)
                 heard.append((asof, key))
 
+    def on_key_push(self, key: bytes) -> None:
+        """As `on_push` of one key, which nearly all are."""
+        self.arena.invalidate(key)
+        self._heard.append((self.asof, key))
+
     def on_reply(self, sent_at: float) -> None:
         """A reply to a request sent at `sent_at` was parsed: the watermark moves."""
         if sent_at > self.asof:

@@ -29,6 +29,7 @@ from .views import ViewMapping
 
 TOMBSTONE = b"__terrace:tombstone:"  # prefix of markers of keys deleted on purpose
 LOAD_ATTEMPTS = 3  # loads overtaken by a refresh, before the row is answered uncached
+_HIT = Kind.HIT  # a member of an enum is found by some steps
 
 Load: TypeAlias = Callable[[list[bytes]], Awaitable[Mapping[bytes, Outcome]]]
 
@@ -137,7 +138,7 @@ class FaultIn:
                 if stored is None:
                     flight.release(grant.own)
                 else:  # of the rows fill.lua has released
-                    flight.release([key for key in grant.own if not loaded[key].has_value])
+                    flight.release([key for key in grant.own if loaded[key].kind is not _HIT])
                 outcomes |= loaded if stored is None else stored
             if left:
                 await flight.pause()
@@ -154,7 +155,7 @@ class FaultIn:
         self, mapping: ViewMapping, epoch: bytes, outcomes: Mapping[bytes, Outcome]
     ) -> Mapping[bytes, Outcome] | None:
         """Store loaded rows in L2; None when a refresh overtook the load."""
-        rows = {key: o for key, o in outcomes.items() if o.kind is Kind.HIT}
+        rows = {key: o for key, o in outcomes.items() if o.kind is _HIT}
         if not rows:
             return outcomes
         try:
@@ -179,7 +180,7 @@ class FaultIn:
         self, mapping: ViewMapping, epoch: bytes, outcomes: Mapping[bytes, Outcome]
     ) -> int | None:
         """How many rows were stored; None when a refresh overtook them."""
-        rows = {key: o for key, o in outcomes.items() if o.kind is Kind.HIT}
+        rows = {key: o for key, o in outcomes.items() if o.kind is _HIT}
         verdicts = await self._run_fill(mapping, epoch, rows)
         return None if verdicts is None else verdicts.count(1)
 

@@ -244,7 +244,7 @@ class L2Redis(L2Commands):
     def _on_push(self, frame: bytes) -> bool:
         if frame.startswith(_INVALIDATE_ONE):  # nearly all, and one for each row that is stored
             assert self.coherence is not None
-            self.coherence.on_push([frame[frame.index(b"\r\n", len(_INVALIDATE_ONE)) + 2 : -2]])
+            self.coherence.on_key_push(frame[frame.index(b"\n", len(_INVALIDATE_ONE)) + 1 : -2])
             return True
         message = decode(frame)
         if message and message[0] == b"invalidate":

@@ -8,18 +8,20 @@ that arrived.
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from typing import Any, TypeAlias
 
 from psycopg import sql
 
 from .base import Kind, Outcome, Value
 from .l3_connection import Connection
 from .l3_sql import identifier, joined, render
-from .l3_types import KeyType
-from .views import ViewMapping
+from .l3_types import SEPARATOR, KeyType
+from .views import MAX_KEY_BYTES, ViewMapping
 
 TIER = "L3"
+_HIT = Kind.HIT  # a member of an enum is found by some steps
+_KeyByText: TypeAlias = dict[bytes | tuple[bytes, ...], bytes]  # a tuple of several columns
 STREAM_ROWS = 500  # per round trip; bounds memory
 
 
@@ -43,7 +45,8 @@ class BoundView:
         self.relation = identifier(*mapping.relation)
         self.key_texts = joined(", ", [_text(column) for column in mapping.columns])
         self._n_keys = len(mapping.columns)
-        self._is_canonical = self.key_types[0].is_canonical
+        self._is_hash = mapping.kind == "hash"
+        self._ttl_s, self._ttl_jitter = mapping.options.ttl_s, mapping.options.ttl_jitter
         values = self._values(columns)
         self._all_rows = render(
             "SELECT {keys}, {values} FROM {relation} v",
@@ -72,35 +75,50 @@ class BoundView:
         return self.mapping.key_of(values)
 
     def _are_canonical(self, values: Sequence[str]) -> bool:
-        if self._n_keys == 1:
-            return self._is_canonical(values[0])
         pairs = zip(values, self.key_types, strict=True)
         return all(key_type.is_canonical(value) for value, key_type in pairs)
 
     async def load(self, connection: Connection, keys: Sequence[bytes]) -> dict[bytes, Outcome]:
         """All keys by one query: HIT or NEGATIVE for each. Raises psycopg.Error."""
         outcomes = dict.fromkeys(keys, self._absent)
-        # By the text of the key column, or a tuple of them all: most views have one.
-        key_by_text: dict[bytes | tuple[bytes, ...], bytes] = {}
-        wanted: list[tuple[str, ...]] = []
-        is_single = self._n_keys == 1
-        for key in outcomes:
-            values = self.values_of(key)
-            if values is not None:
-                wanted.append(values)
-                text = values[0].encode() if is_single else tuple(v.encode() for v in values)
-                key_by_text[text] = key
-        if not wanted:
+        key_by_text, arrays = self._wanted(outcomes)
+        if not key_by_text:
             return outcomes
         cursor = connection.cursor(binary=True)
-        arrays = [array_literal(column) for column in zip(*wanted, strict=True)]
         await cursor.execute(self._rows_by_key, arrays, prepare=True)
+        is_single = self._n_keys == 1
         for row in await cursor.fetchall():
             # A collation may find "jfk" for "JFK": only the very text asked for is the key.
             found = key_by_text.get(row[0] if is_single else row[: self._n_keys])
             if found is not None:
                 outcomes[found] = self._outcome(row)
         return outcomes
+
+    def _wanted(self, keys: Collection[bytes]) -> tuple[_KeyByText, list[str]]:
+        """The keys that can have a row, by what the row's key columns will say, and the
+        parameters to ask for them: an array for each column."""
+        at = self.mapping.field_at
+        if at and keys:  # as for nearly all: all texts are looked at in one go
+            texts = [key[at:] for key in keys]
+            text = b"\0".join(texts).decode(errors="replace")
+            if (
+                all(texts)
+                and max(map(len, texts)) + at <= MAX_KEY_BYTES
+                and "\ufffd" not in text
+                and text.count(SEPARATOR) == len(texts) - 1
+                and self.key_types[0].are_canonical(text)
+            ):
+                return dict(zip(texts, keys, strict=True)), [array_literal(text)]
+        key_by_text: _KeyByText = {}
+        wanted: list[tuple[str, ...]] = []
+        for key in keys:
+            values = self.values_of(key)
+            if values is not None:
+                wanted.append(values)
+                encoded = tuple(value.encode() for value in values)
+                key_by_text[encoded[0] if len(encoded) == 1 else encoded] = key
+        columns = zip(*wanted, strict=True)
+        return key_by_text, [array_literal(SEPARATOR.join(column)) for column in columns]
 
     async def stream(
         self, connection: Connection, wanted: Callable[[bytes], bool]
@@ -118,16 +136,15 @@ class BoundView:
 
     def _outcome(self, row: tuple[Any, ...]) -> Outcome:
         value: Value | None
-        if self.mapping.kind == "hash":
+        if self._is_hash:
             pairs = zip(self._hash_fields, row[self._n_keys :], strict=True)
             value = {field: text for field, text in pairs if text is not None}
         else:
             value = row[self._n_keys]
             if value is None:  # reply = "string:<column>" and the column is NULL
                 return self._absent
-        options = self.mapping.options
-        ttl_s = options.ttl_s * (1.0 - options.ttl_jitter * self._jitter())
-        return Outcome(Kind.HIT, value, TIER, "", ttl_s)
+        ttl_s = self._ttl_s * (1.0 - self._ttl_jitter * self._jitter())
+        return Outcome(_HIT, value, TIER, "", ttl_s)
 
     def _values(self, columns: Sequence[str]) -> sql.Composable:
         if self.mapping.kind == "hash":
@@ -150,14 +167,16 @@ class BoundView:
         )
 
 
-def array_literal(values: Sequence[str]) -> str:
-    """A parameter, to be cast to an array; psycopg's own way costs a step for each value."""
-    text = "\0".join(values)  # a key never contains it
-    if "\\" in text:
-        text = text.replace("\\", "\\\\")
-    if '"' in text:
-        text = text.replace('"', '\\"')
-    return '{"' + text.replace("\0", '","') + '"}'
+def array_literal(texts: str) -> str:
+    """Texts joined by SEPARATOR as a parameter that is cast to an array of their type.
+
+    psycopg's own way, a list, costs some steps for each value.
+    """
+    if "\\" in texts:
+        texts = texts.replace("\\", "\\\\")
+    if '"' in texts:
+        texts = texts.replace('"', '\\"')
+    return '{"' + texts.replace(SEPARATOR, '","') + '"}'
 
 
 def _text(column: str) -> sql.Composable:

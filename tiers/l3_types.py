@@ -27,7 +27,11 @@ class KeyType:
     name: str
     array: str
     is_canonical: Callable[[str], bool]
+    are_canonical: Callable[[str], bool] = lambda _: False
+    """Whether all of many texts are, joined by NUL; False may also mean: look at each."""
 
+
+SEPARATOR = "\0"  # of many texts; a key that could have a row contains none
 
 _INTEGER = re.compile(r"(?:0|-?[1-9][0-9]{0,18})\Z", re.ASCII)
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
@@ -55,6 +59,17 @@ def _integer_of(bits: int) -> Callable[[str], bool]:
     return is_integer
 
 
+def _integers_of(digits: int) -> Callable[[str], bool]:
+    """Numbers of so many digits always fit their type, which spares a look at each."""
+    number = rf"(?:0|-?[1-9][0-9]{{0,{digits - 1}}})"
+    numbers = re.compile(rf"{number}(?:{SEPARATOR}{number})*", re.ASCII)
+    return lambda text: numbers.fullmatch(text) is not None
+
+
+def _are_texts(_: str) -> bool:
+    return True
+
+
 def _is_uuid(text: str) -> bool:
     return _UUID.match(text) is not None
 
@@ -72,12 +87,12 @@ def _is_date(text: str) -> bool:
 
 # By pg_type.typname. The comparison of varchar is that of text, so its index serves text[].
 KEY_TYPES = {
-    "text": KeyType("text", "text[]", _is_text),
-    "varchar": KeyType("character varying", "text[]", _is_text),
+    "text": KeyType("text", "text[]", _is_text, _are_texts),
+    "varchar": KeyType("character varying", "text[]", _is_text, _are_texts),
     "bpchar": KeyType("character", "bpchar[]", _is_unpadded),
-    "int2": KeyType("smallint", "int2[]", _integer_of(16)),
-    "int4": KeyType("integer", "int4[]", _integer_of(32)),
-    "int8": KeyType("bigint", "int8[]", _integer_of(64)),
+    "int2": KeyType("smallint", "int2[]", _integer_of(16), _integers_of(4)),
+    "int4": KeyType("integer", "int4[]", _integer_of(32), _integers_of(9)),
+    "int8": KeyType("bigint", "int8[]", _integer_of(64), _integers_of(18)),
     "uuid": KeyType("uuid", "uuid[]", _is_uuid),
     "date": KeyType("date", "date[]", _is_date),
 }

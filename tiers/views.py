@@ -45,9 +45,9 @@ class ViewMapping:
         self.negative_ttl_s = options.negative_ttl_s
         self.tombstone_ttl_s = options.ttl_s if options.on_delete == "tombstone" else None
         self._pattern = re.compile(_regex(self._literals), re.DOTALL)
-        # Nearly all patterns are text and then one field: no regex for each key of a load.
+        # Nearly all patterns are text and then one field: where it starts, else 0.
         is_simple = len(self.fields) == 1 and not self._literals[1]
-        self._field_at = len(self.prefix) if is_simple else 0
+        self.field_at = len(self.prefix) if is_simple else 0
         if not all(self.relation) or len(self.relation) > 2:
             raise MappingProblem(self.name, "is not a view name", 'write "view" or "schema.view"')
 
@@ -55,8 +55,8 @@ class ViewMapping:
         return f"<ViewMapping {self.options.keys} -> {self.name}>"
 
     def matches(self, key: bytes) -> bool:
-        if self._field_at:
-            return self._field_at < len(key) <= MAX_KEY_BYTES and key.startswith(self.prefix)
+        if self.field_at:
+            return self.field_at < len(key) <= MAX_KEY_BYTES and key.startswith(self.prefix)
         return len(key) <= MAX_KEY_BYTES and self._pattern.fullmatch(key) is not None
 
     def parse(self, key: bytes) -> tuple[str, ...] | None:
@@ -64,8 +64,8 @@ class ViewMapping:
         if len(key) > MAX_KEY_BYTES or b"\0" in key:
             return None
         try:
-            if self._field_at:
-                return (key[self._field_at :].decode(),) if self.matches(key) else None
+            if self.field_at:
+                return (key[self.field_at :].decode(),) if self.matches(key) else None
             match = self._pattern.fullmatch(key)
             if match is None:
                 return None

@@ -117,7 +117,7 @@ async def plan_of(harness: Harness, view: str, columns: list[list[str]]) -> str:
     bound = harness.l3._binder.served[view]
 
     async def explain(connection: Any) -> str:
-        arrays = [array_literal(column) for column in columns]
+        arrays = [array_literal("\0".join(column)) for column in columns]
         cursor = await connection.execute(b"EXPLAIN " + bound._rows_by_key, arrays)
         return "\n".join(line for (line,) in await cursor.fetchall())
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tiers.errors import MappingProblem
-from tiers.l3_types import KEY_TYPES
+from tiers.l3_types import KEY_TYPES, SEPARATOR
 from tiers.options import ViewOptions
 from tiers.views import MAX_KEY_BYTES, Mappings, ViewMapping
 
@@ -151,3 +151,18 @@ def test_canonical_key_text(name: str, canonical: list[str], others: list[str]) 
     key_type = KEY_TYPES[name]
     assert [text for text in canonical if not key_type.is_canonical(text)] == []
     assert [text for text in others if key_type.is_canonical(text)] == []
+    for text in others:
+        assert not key_type.are_canonical(SEPARATOR.join([*canonical, text]))
+
+
+@pytest.mark.parametrize("name", ["int2", "int4", "int8"])
+@given(st.lists(st.one_of(st.integers().map(str), st.text("0123456789-+ \n", max_size=6))))
+def test_many_texts_are_canonical_only_if_each_is(name: str, texts: list[str]) -> None:
+    key_type = KEY_TYPES[name]
+    if key_type.are_canonical(SEPARATOR.join(texts)):
+        assert all(map(key_type.is_canonical, texts))
+
+
+def test_many_usual_numbers_are_known_in_one_go() -> None:
+    texts = SEPARATOR.join(map(str, range(-1000, 9999)))
+    assert [KEY_TYPES[name].are_canonical(texts) for name in ("int2", "int4", "int8")] == [True] * 3
