@@ -167,16 +167,16 @@ class BoundView:
         )
 
 
-def array_literal(texts: str) -> str:
+def array_literal(text: str) -> str:
     """Texts joined by SEPARATOR as a parameter that is cast to an array of their type.
 
     psycopg's own way, a list, costs some steps for each value.
     """
-    if "\\" in texts:
-        texts = texts.replace("\\", "\\\\")
-    if '"' in texts:
-        texts = texts.replace('"', '\\"')
-    return '{"' + texts.replace(SEPARATOR, '","') + '"}'
+    if "\\" in text:
+        text = text.replace("\\", "\\\\")
+    if '"' in text:
+        text = text.replace('"', '\\"')
+    return '{"' + text.replace(SEPARATOR, '","') + '"}'
 
 
 def _text(column: str) -> sql.Composable:
