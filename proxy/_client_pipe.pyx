@@ -8,8 +8,6 @@ keys, the coherence steps included. Everything else goes to `run_one`, one comma
 time, so that a pipeline which mixes them is slow only where it has to be.
 """
 
-from collections import deque
-
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.ref cimport Py_INCREF
 from libc.stdint cimport uint32_t, uint64_t
@@ -25,13 +23,16 @@ from proxy._in_flight cimport FILL, FORWARDED, PTTL, UNFILLED, WRITTEN, InFlight
 from proxy._lane cimport CACHED, READ, WRITE, Lane, Row
 from proxy._reply_ring cimport KEEP_BYTES, Slot
 
-from ._client_pipe_py import SPILL_BYTES
+from ._client_pipe_py import MANY_ARGUMENTS, SPILL_BYTES
+from .backlog import ARGUMENT_BYTES, Backlog
 
 cdef enum:
     EXPRESS_MAX_BYTES = 32 * 1024  # more, and the bounds on unread output are looked at
     VARIANT_MAX_BYTES = 4096  # reads with longer arguments go through Python
 
 cdef Py_ssize_t _SPILL = SPILL_BYTES
+cdef Py_ssize_t _ARGUMENT_BYTES = ARGUMENT_BYTES
+cdef Py_ssize_t _MANY_ARGUMENTS = MANY_ARGUMENTS
 cdef bytes _EMPTY = b""
 
 
@@ -47,7 +48,7 @@ cdef class ClientPipe(InFlight):
         self.proto = 2
         self.get_variant = _EMPTY
         self.user = user
-        self.backlog = deque()
+        self.backlog = Backlog()
         self.blocked = ""
         self.spill = self.send = _nothing
 
@@ -121,6 +122,7 @@ cdef class ClientPipe(InFlight):
         cdef double now = self.clock()
         cdef bint fast = self._is_fast(), may_hit = fast and self._may_hit(now)
         cdef int kind
+        cdef Py_ssize_t arguments
         self.active_at = now
         self._fresh = False
         self._hits = 0
@@ -136,7 +138,11 @@ cdef class ClientPipe(InFlight):
                     if self.closing:
                         break
                 continue
-            self.run_one(scanner.request(), now)
+            request = scanner.request()
+            arguments = len(request[0])
+            if arguments > _MANY_ARGUMENTS:
+                self.taken_bytes += _ARGUMENT_BYTES * arguments
+            self.run_one(request, now)
             if self.blocked or self.closing:
                 while scanner.next() != NEED_MORE:
                     self.backlog.append(scanner.request())

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from tiers import KeptUpstream, RequestScanner, TieredCache, Upstream
 from tiers.resp import NULL2, NULL3, Request
 
+from .backlog import ARGUMENT_BYTES, Backlog
+
 if TYPE_CHECKING:
     from .acl_rules import User
     from .commands import Command, CommandTable
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from .pinned import Pinned
     from .stats import Stats
 
+MANY_ARGUMENTS = 128  # of a request that may be kept until it is answered (MGET)
 SPILL_BYTES = 1024 * 1024  # hits of one batch are sent in portions, so that limits can act
 _GET = frozenset((b"GET", b"get", b"Get"))
 
@@ -108,7 +111,7 @@ class ClientPipe:
         self.reply_mode = "on"  # CLIENT REPLY: on, off, skip (the next), skipping (this one)
         self.closing = False  # close once the output is out
         # requests
-        self.backlog: deque[Request] = deque()
+        self.backlog = Backlog()
         self.blocked = ""
         self.in_flight = 0
         self.opaque_in_flight = 0
@@ -197,6 +200,8 @@ class ClientPipe:
                         if self.closing:
                             break
                     continue
+            if len(args) > MANY_ARGUMENTS:
+                self.taken_bytes += ARGUMENT_BYTES * len(args)
             self.run_one(request, now)
             if self.blocked or self.closing:
                 self.backlog.extend(requests[index + 1 :])

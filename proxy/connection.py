@@ -136,7 +136,8 @@ class Connection(asyncio.Protocol):
         waiting = session.pending_commands
         if not waiting:
             session.taken_bytes = 0
-        too_many_bytes = session.taken_bytes > limits.query_buffer_bytes
+        kept_bytes = session.backlog.held_bytes
+        too_many_bytes = max(session.taken_bytes, kept_bytes) > limits.query_buffer_bytes
         too_much = too_many_bytes or waiting > limits.pipeline
         # A blocking command may wait forever, and with reading paused we would not see the
         # client go: an element popped for it would be lost.
@@ -167,7 +168,8 @@ class Connection(asyncio.Protocol):
         session = self.session
         if session is None:
             return 0
-        return max(session.scanner.buffered_bytes, session.taken_bytes) + self.unread_bytes
+        sent_bytes = max(session.taken_bytes, session.backlog.held_bytes)
+        return max(session.scanner.buffered_bytes, sent_bytes) + self.unread_bytes
 
     def _bound_unread(self, added_bytes: int) -> None:
         """This client is behind, and was just sent more: is that still bearable?"""
@@ -178,9 +180,10 @@ class Connection(asyncio.Protocol):
         if pin is not None and pin.subscribed and unread_bytes > limits.subscriber_buffer_bytes:
             stats.slow_subscribers_closed += 1
             self.abort("its unread messages passed limits.subscriber_buffer_bytes")
-        elif unread_bytes > limits.output_buffer_bytes:
+        elif unread_bytes > limits.output_buffer_bytes or not self.session.authenticated:
             stats.output_limit_closed += 1
-            self.abort("its unread replies passed limits.output_buffer_bytes")
+            bound = "limits.output_buffer_bytes" if self.session.authenticated else "the socket's"
+            self.abort(f"its unread replies passed {bound}")
         elif (victim := self._terrace.output.largest_over(added_bytes)) is not None:
             stats.output_total_closed += 1
             victim.abort("the unread replies of all clients passed limits.output_total_bytes")

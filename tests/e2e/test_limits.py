@@ -15,6 +15,7 @@ from tests.e2e.polling import wait_until
 from tests.e2e.redis_process import RedisProcess, free_port
 from tests.e2e.terrace_process import TerraceProcess, running_terrace
 from tests.e2e.wire import Wire, encode
+from tests.fuzz.canary import resident_kib
 
 MiB = 1024**2
 MAX_CLIENTS_REACHED = b"-ERR max number of clients reached\r\n"
@@ -103,6 +104,37 @@ def test_an_argument_larger_than_a_bulk_may_be(redis: RedisProcess) -> None:
     with limited(redis) as (terrace, _), Wire(terrace.port) as wire:
         wire.send_raw(b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$524289\r\n")
         assert wire.read_to_end() == b"-ERR Protocol error: invalid bulk length\r\n"
+
+
+def test_small_arguments_count_as_what_they_take(redis: RedisProcess) -> None:
+    """Arguments of two bytes that have to be kept take twenty times as much."""
+    line = b"ab " * 21_000 + b"\r\n"
+    with (
+        limited(redis, limits__query_buffer_bytes="16MiB") as (terrace, _),
+        Wire(terrace.port) as wire,
+    ):
+        before_kib = resident_kib(terrace.process.pid)
+        wire.send("BLPOP", "queue", 0)
+        with contextlib.suppress(ConnectionError):
+            for _ in range(16 * MiB // len(line)):
+                wire.send_raw(line)
+                assert resident_kib(terrace.process.pid) - before_kib < 60 * 1024
+        assert is_closed(wire)
+        assert count(terrace, "input_limit_closed") == 1
+
+
+def test_a_stranger_cannot_make_us_keep_replies(redis: RedisProcess) -> None:
+    """Before a login the bound on unread replies is that of a socket."""
+    guarded = TerraceProcess(redis.url, listen__password="s3same")
+    with contextlib.ExitStack() as stack:
+        stack.callback(guarded.close)
+        guarded.wait_ready()
+        wire = stack.enter_context(Wire(guarded.port))
+        wire.receive_little()
+        with contextlib.suppress(OSError):
+            for _ in range(400):
+                wire.send_raw(encode("GET", "k") * 1000)
+        wait_until(lambda: count(guarded, "output_limit_closed") == 1, "it is closed")
 
 
 def test_too_much_behind_a_blocking_command(redis: RedisProcess) -> None:

@@ -67,6 +67,10 @@ class Wire:
         """`close` then resets the connection, as the end of a killed process may."""
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
+    def receive_little(self) -> None:
+        """The kernel takes as little as it can of what is not read."""
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+
     def half_close(self) -> None:
         self._socket.shutdown(socket.SHUT_WR)
 
