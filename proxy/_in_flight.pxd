@@ -11,6 +11,7 @@ cdef enum:
     UNFILLED = 2  # a cached read that may not
     FORWARDED = 3  # any other read
     WRITTEN = 4
+    ANSWERED = 5  # was a read, answered before its reply came
 
 
 cdef class InFlight(ReplyRing):

@@ -40,6 +40,8 @@ cdef class InFlight(ReplyRing):
         cdef const char* stored
         cdef Py_ssize_t stored_size
         cdef bytes converted = None
+        if request.op == ANSWERED:
+            return 0
         if request.op == PTTL:
             pipe.pttl_ms = _pttl(frame)
             pipe.pttl_known = frame[0] == b":"
@@ -127,7 +129,7 @@ cdef class InFlight(ReplyRing):
         self, Pending* request, const char* keys, str reason, bint sent
     ) except -1:
         cdef bytes reply, key, variant
-        if request.op == PTTL:
+        if request.op == PTTL or request.op == ANSWERED:
             return 0  # the read behind it is lost, too
         if request.op == WRITTEN:
             self._end_write(request, keys)
@@ -143,6 +145,28 @@ cdef class InFlight(ReplyRing):
         self._finish(request.seq, PyBytes_AS_STRING(reply), PyBytes_GET_SIZE(reply))
         self.wake()
         return 0
+
+    cdef bint on_frame_late(self, Pending* request, const char* keys) except -1:
+        cdef bytes reply
+        if request.op != FILL and request.op != UNFILLED:
+            return False
+        reply = self.known_read(
+            PyBytes_FromStringAndSize(keys, request.key_size),
+            PyBytes_FromStringAndSize(
+                keys + request.key_size, request.keys_size - request.key_size
+            ),
+            request.proto,
+        )
+        if reply is None:
+            return False
+        request.op = ANSWERED
+        self._finish(request.seq, PyBytes_AS_STRING(reply), PyBytes_GET_SIZE(reply))
+        self.wake()
+        return True
+
+    def known_read(self, key, variant, proto):
+        """What L1 may answer a read with while L2 does not; None if nothing."""
+        raise NotImplementedError
 
     def lost_read(self, key, variant, proto, reason):
         """The reply to a read that L2 will not answer; `key` where L1 may hold it."""

@@ -171,6 +171,10 @@ class ReadSlot(Slot):
         session.stats.read_errors += 1
         self.finish(errors.load_failed(outcome.reason))
 
+    def answer_early(self) -> bool:
+        """L2 owes the reply for long: whether L1 had one. What L2 says then is not heard."""
+        return self.reply is None and self.pttl_ms != LOST and self.serve_suspect()
+
     def on_lost(self, reason: str, sent: bool) -> None:
         if self.reply is None and self.pttl_ms != LOST:
             self.pttl_ms = LOST
@@ -188,12 +192,10 @@ class ReadSlot(Slot):
 
     def serve_suspect(self) -> bool:
         """Answer from L1 although the watermark is late, if the window allows it."""
-        session = self.session
-        stale = session.get_suspect(self.key, self.variant)
+        stale = self.session.known_read(self.key, self.variant, self.proto)
         if stale is None:
             return False
-        session.stats.stale_served += 1
-        self.finish(NULL2 if stale == NULL3 and self.proto == 2 else stale)
+        self.finish(stale)
         return True
 
     def finish(self, reply: bytes) -> None:
@@ -295,6 +297,17 @@ class MgetSlot(Slot):
         _, raw, start, end = self.request
         session = self.session
         session.stack.l2.plain[self.proto].send(raw[start:end], self, self.db)
+
+    def answer_early(self) -> bool:
+        """As that of a ReadSlot, where L1 knows all keys."""
+        session = self.session
+        stale = [session.get_suspect(key, self.variant) for key in self.keys]
+        elements = [element for element in stale if element is not None]
+        if self.reply is not None or self.lost or self.loading or len(elements) < len(stale):
+            return False
+        session.stats.stale_served += len(elements)
+        self.complete(elements)
+        return True
 
     def on_lost(self, reason: str, sent: bool) -> None:
         if self.lost:

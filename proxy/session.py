@@ -212,12 +212,16 @@ class Session(ClientPipe):
             return None  # its own script may just be changing the key
         return l1.get_suspect(key, variant, self.clock())
 
-    def lost_read(self, key: bytes | None, variant: bytes, proto: int, reason: str) -> bytes:
-        stale = self.get_suspect(key, variant) if key is not None else None
+    def known_read(self, key: bytes, variant: bytes, proto: int) -> bytes | None:
+        stale = self.get_suspect(key, variant)
         if stale is None:
-            return self.read_failed(reason)
+            return None
         self.stats.stale_served += 1
         return NULL2 if stale == NULL3 and proto == 2 else stale
+
+    def lost_read(self, key: bytes | None, variant: bytes, proto: int, reason: str) -> bytes:
+        stale = self.known_read(key, variant, proto) if key is not None else None
+        return self.read_failed(reason) if stale is None else stale
 
     def lost_write(self, reason: str, sent: bool) -> bytes:
         self.stats.write_errors += 1

@@ -41,6 +41,7 @@ cdef class FastWaiter:
     cdef int on_frame_lost(
         self, Pending* request, const char* keys, str reason, bint sent
     ) except -1
+    cdef bint on_frame_late(self, Pending* request, const char* keys) except -1
     cdef int deliver(self) except -1
 
 

@@ -41,6 +41,10 @@ cdef class FastWaiter:
         """No reply will come; `sent` says whether Redis may have seen the request."""
         raise NotImplementedError
 
+    cdef bint on_frame_late(self, Pending* request, const char* keys) except -1:
+        """Redis owes it for long. True: the request was answered without, and `op` says so."""
+        return False
+
     cdef int deliver(self) except -1:
         """All replies of one arrival of bytes were handed out."""
         raise NotImplementedError
@@ -246,6 +250,29 @@ cdef class UpstreamPipe:
     def waiting_since(self):
         """When the oldest unanswered request was sent; None when none is."""
         return self._batches[self._batch_head].sent_at if self._batch_count else None
+
+    def answer_early(self):
+        """Redis owes replies for long: waiters with `answer_early` are asked whether they can do
+        without. The reply of one that can (True) is dropped when it comes."""
+        cdef Pending* request
+        cdef Py_ssize_t i, at = self._keys_start
+        cdef dict early = {}
+        for i in range(self._count):
+            request = &self._ring[(self._head + i) & (self._capacity - 1)]
+            if request.waiter == NULL:
+                continue
+            waiter = <object>request.waiter
+            if request.kind == FAST:
+                (<FastWaiter>waiter).on_frame_late(request, self._keys.data + at)
+                at += request.keys_size
+                continue
+            if waiter not in early:
+                ask = getattr(waiter, "answer_early", None)
+                early[waiter] = ask is not None and ask()
+            if early[waiter]:
+                Py_INCREF(_DISCARD)
+                request.waiter = <void*>_DISCARD
+                Py_DECREF(waiter)
 
     # Replies
 

@@ -149,6 +149,16 @@ class UpstreamPipe:
         """When the oldest unanswered request was sent; None when none is."""
         return self._batches[0][1] if self._batches else None
 
+    def answer_early(self) -> None:
+        """Redis owes replies for long: waiters with `answer_early` are asked whether they can do
+        without. The reply of one that can (True) is dropped when it comes."""
+        kept: dict[Waiter, Waiter] = {}
+        for waiter in self._pending:
+            if waiter not in kept:
+                ask = getattr(waiter, "answer_early", None)
+                kept[waiter] = DISCARD if ask is not None and ask() else waiter
+        self._pending = deque(kept[waiter] for waiter in self._pending)
+
     def feed(self, data: bytes) -> float:
         """Hand out the replies completed by `data`.
 

@@ -172,6 +172,8 @@ class L2Redis(L2Commands):
         if stalled != self.stalled:
             self.stalled = stalled
             if stalled:
+                for kept in self.shared:
+                    kept.upstream.pipe.answer_early()
                 log.warning("%s owes replies for more than %g s: reads are answered as if it "
                             "were down where L1 can", NAME, STALL_S)  # fmt: skip
             elif self.ready:

@@ -50,6 +50,60 @@ def test_a_suspect_is_served_within_the_window_only() -> None:
         play.client << errors.read_failed(GONE)
 
 
+def stall(play: Play) -> None:
+    """The watermark is old, so reads are sent; their replies do not come."""
+    play.now += 1.0
+    play.client >> GET_K + command("MGET", "k", "nil") + command("GET", "other") + GET_K
+    play.client << b""
+    play.tracked.wire.written = b""
+    play.tracked.upstream.pipe.answer_early()
+    play.tick()
+
+
+def test_reads_in_flight_are_answered_from_suspects_when_redis_stalls() -> None:
+    """In their turn, once; what Redis says in the end is nobody's reply."""
+    with Play(l1={"stale_on_error_s": 10}) as play:
+        play.cache("k", bulk("v"))
+        play.cache("nil", b"_\r\n")
+        stall(play)
+        play.client << bulk("v") + b"*2\r\n" + bulk("v") + NULL2
+        assert play.terrace.stats.stale_served == 4
+        late = bulk("late")
+        play.tracked >> PONG  # of the watermark
+        play.tracked >> integer(-1) + late + integer(-1) * 2 + b"*2\r\n" + late * 2
+        play.tracked >> integer(-1) + bulk("o") + integer(-1) + late
+        play.client << bulk("o") + bulk("v")
+        assert play.writes_in_flight == 0
+        play.client >> command("SET", "other", "x")
+        play.tracked << command("SET", "other", "x")
+        play.tracked >> OK
+        play.client << OK
+
+
+def test_reads_answered_early_are_not_failed_when_the_connection_dies() -> None:
+    with Play(l1={"stale_on_error_s": 10}) as play:
+        play.cache("k", bulk("v"))
+        play.cache("nil", b"_\r\n")
+        stall(play)
+        play.client << bulk("v") + b"*2\r\n" + bulk("v") + NULL2
+        play.tracked.lose()
+        play.client << errors.read_failed(GONE) + bulk("v")
+        assert play.terrace.stats.read_errors == 1
+
+
+def test_a_key_being_written_is_not_answered_early() -> None:
+    with Play(l1={"stale_on_error_s": 10}) as play:
+        play.cache("k", bulk("old"))
+        play.now += 1.0
+        play.client >> SET_K + GET_K
+        play.tracked.upstream.pipe.answer_early()
+        play.tick()
+        play.client << b""
+        play.tracked.wire.written = b""
+        play.tracked.lose()
+        play.client << errors.write_failed(GONE, True) + errors.read_failed(GONE)
+
+
 def test_a_key_that_was_written_meanwhile_is_no_suspect(play: Play) -> None:
     play.cache("k", bulk("old"))
     play.client >> SET_K

@@ -309,3 +309,46 @@ def test_requests_beyond_the_bound_or_in_front_of_a_full_socket_are_not_taken() 
     pipe.congested = False
     pipe.queue(PING, DISCARD, 0)
     assert not pipe.takes_more
+
+
+class Knowing(Recorder):
+    """A waiter that can do without its reply."""
+
+    def __init__(self, knows: bool = True) -> None:
+        super().__init__()
+        self.asked = 0
+        self._knows = knows
+
+    def answer_early(self) -> bool:
+        self.asked += 1
+        return self._knows
+
+
+def test_who_can_do_without_its_reply_does_not_get_it() -> None:
+    """The replies that come in the end still find their waiters."""
+    pipe = UpstreamPipe()
+    patient, knowing, unknowing, last = Recorder(), Knowing(), Knowing(knows=False), Recorder()
+    pipe.queue(PING, patient, 0)
+    pipe.queue(PING + PING, knowing, 0, 2)
+    pipe.queue(PING, unknowing, 3)
+    pipe.queue(PING, last, 0)
+    pipe.take_output(1.0)
+    pipe.answer_early()
+    assert (knowing.asked, unknowing.asked) == (1, 1)
+    pipe.feed(b":1\r\n:2\r\n:3\r\n+OK\r\n:4\r\n+OK\r\n:5\r\n")
+    assert patient.replies == [(b":1\r\n", 1.0)]
+    assert knowing.replies == []
+    assert unknowing.replies == [(b":4\r\n", 1.0)]
+    assert last.replies == [(b":5\r\n", 1.0)]
+    assert len(pipe) == 0
+
+
+def test_who_was_answered_early_is_not_told_of_the_loss() -> None:
+    pipe, knowing, patient = UpstreamPipe(), Knowing(), Recorder()
+    pipe.queue(PING, knowing, 0)
+    pipe.queue(PING, patient, 0)
+    pipe.take_output(1.0)
+    pipe.answer_early()
+    pipe.fail_all("gone")
+    assert knowing.losses == []
+    assert patient.losses == [("gone", True)]
