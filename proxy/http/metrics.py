@@ -124,6 +124,8 @@ class TerraceCollector(Collector):
         yield GaugeMetricFamily(
             "terrace_output_unread_bytes", "Replies of slow readers", terrace.output.count_bytes()
         )
+        with contextlib.suppress(RuntimeError):  # asked outside of the loop
+            yield GaugeMetricFamily("terrace_tasks", "asyncio tasks", len(asyncio.all_tasks()))
         memory = terrace.memory
         for name, text, value in (
             ("bytes", "Resident memory beside L1", memory.used_bytes),

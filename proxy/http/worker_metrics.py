@@ -18,7 +18,7 @@ from prometheus_client.metrics_core import Metric
 ADDED_GAUGES = frozenset((
     "terrace_clients", "terrace_output_unread_bytes", "terrace_l2_private_connections",
     "terrace_l3_queued", "terrace_memory_bytes", "terrace_memory_max_bytes",
-    "terrace_memory_shedding",
+    "terrace_memory_shedding", "terrace_tasks",
 ))  # fmt: skip
 SHARED_COUNTERS = frozenset(("terrace_l1_evictions", "terrace_l1_invalidations"))
 

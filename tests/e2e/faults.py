@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from tests.e2e.redis_process import RedisProcess
@@ -56,6 +56,19 @@ class Fault:
     mend: Callable[[], object]
     degrades: bool = True  # the tier becomes unavailable, so there is a "then" to wait for
     by_chance: bool = False  # it hits one of several commands: the matrix asks each alone
+
+
+def cleanly(faults: list[Fault], proxy: ProxyThread) -> list[Fault]:
+    """For faults shorter than a deadline: TCP lets no stream go on with a hole in it."""
+
+    def with_reset(fault: Fault) -> Fault:
+        def mend() -> None:
+            proxy.do("reset")
+            fault.mend()
+
+        return replace(fault, mend=mend) if fault.name == "half-open" else fault
+
+    return [with_reset(fault) for fault in faults]
 
 
 def redis_faults(redis: RedisProcess, proxy: ProxyThread) -> list[Fault]:

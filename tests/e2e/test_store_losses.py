@@ -6,21 +6,19 @@ import contextlib
 import json
 import os
 import random
-import threading
 import time
-from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from tests.e2e.ledger import Ledger
 from tests.e2e.redis_process import RedisProcess, running_redis
 from tests.e2e.terrace_process import TerraceProcess, running_terrace
 from tests.e2e.wire import Wire
 from tests.tiers.postgres_fixture import Postgres
 
 WRITERS = 6
-SHARED = 4  # counters that all writers increment
 SOAK_S = float(os.environ.get("TERRACE_SOAK_S", "60"))
 
 
@@ -32,61 +30,6 @@ def own_postgres() -> Iterator[Postgres]:
         yield server
     finally:
         server.destroy()
-
-
-class Ledger:
-    """What writers sent, and which of it was acknowledged."""
-
-    def __init__(self) -> None:
-        self.acknowledged: Counter[str] = Counter()
-        self.sent: Counter[str] = Counter()
-        self.deleted: dict[str, bool] = {}
-        self.errors: Counter[str] = Counter()
-        self.wrong: list[str] = []
-        self.stop = threading.Event()
-        self._lock = threading.Lock()
-
-    def write(self, terraces: list[TerraceProcess], number: int) -> None:
-        """One writer: a key of its own that only grows, and counters shared with the others."""
-        chance = random.Random(number)
-        own = f"s:own:{number}"
-        while not self.stop.is_set():
-            with contextlib.suppress(OSError), Wire(chance.choice(terraces).port) as wire:
-                while not self.stop.is_set():
-                    shared = f"s:shared:{chance.randrange(SHARED)}"
-                    self.step(wire, own, "SET", own, self.sent[own] + 1)
-                    self.step(wire, shared, "INCR", shared)
-                    self.look(wire, own)
-
-    def step(self, wire: Wire, key: str, *command: str | int) -> None:
-        with self._lock:
-            self.sent[key] += 1
-        reply = wire.ask(*command)
-        if reply.startswith(b"-"):
-            with self._lock:
-                self.errors[reply.split(b":")[1].decode().strip()] += 1
-            time.sleep(0.005)  # a client that backs off
-        else:
-            with self._lock:
-                self.acknowledged[key] = (
-                    self.sent[key] if command[0] == "SET" else self.acknowledged[key] + 1
-                )
-
-    def look(self, wire: Wire, own: str) -> None:
-        """Nobody else writes it: it is what was acknowledged last, or sent since."""
-        reply = wire.ask("GET", own)
-        if reply.startswith(b"-"):
-            return
-        value = 0 if reply == b"$-1\r\n" else int(reply.split(b"\r\n")[1])
-        if not self.acknowledged[own] <= value <= self.sent[own]:
-            self.wrong.append(f"{own} is {value}, acknowledged {self.acknowledged[own]}")
-
-    def check(self, wire: Wire) -> None:
-        assert self.wrong == []
-        for key, sent in sorted(self.sent.items()):
-            reply = wire.ask("GET", key)
-            value = 0 if reply == b"$-1\r\n" else int(reply.split(b"\r\n")[1])
-            assert self.acknowledged[key] <= value <= sent, (key, reply, self.errors)
 
 
 @contextlib.contextmanager
@@ -135,13 +78,14 @@ LOSSES = [lose_redis, lose_postgres, flush, lose_both]
 
 
 def run(postgres: Postgres, loss: object, duration_s: float) -> Ledger:
-    ledger = Ledger()
+    ledger = Ledger("s:")
     with (
         running_redis() as redis,
         two_terraces(redis, postgres) as terraces,
         ThreadPoolExecutor(WRITERS) as writers,
     ):
-        done = [writers.submit(ledger.write, terraces, number) for number in range(WRITERS)]
+        ports = [terrace.port for terrace in terraces]
+        done = [writers.submit(ledger.write, ports, number) for number in range(WRITERS)]
         try:
             until = time.monotonic() + duration_s
             while time.monotonic() < until:
