@@ -237,6 +237,11 @@ MUTANTS = (
     mutant(22, "any Redis is trusted", [
         ("tiers/tls.py", "        if not options.tls_verify:", "        if True:"),
     ], "test_a_stranger_is_not_trusted"),
+    mutant(22, "settings of TLS for PostgreSQL are lost", [
+        ("tiers/l3_connection.py",
+         '**given, "client_encoding": "UTF8"}',
+         '**given, "client_encoding": "UTF8", "sslmode": "require", "sslrootcert": None}'),
+    ], "test_a_server_with_a_strange_certificate_is_not_used"),
     mutant(23, "ACL LOG tells what a failed login tried", [
         ("proxy/acl.py",
          'self.log.record("auth", context, command, name,',

@@ -9,7 +9,7 @@ import redis as redis_py
 
 from tests.e2e.polling import wait_until
 from tests.e2e.redis_process import RedisProcess
-from tests.e2e.terrace_process import TerraceProcess
+from tests.e2e.terrace_process import TerraceProcess, running_terrace
 from tests.e2e.wire import Wire
 from tiers.resp import decode
 
@@ -148,6 +148,41 @@ def test_a_subscriber_that_leaves_is_unsubscribed(
         assert wire.ask("RESET") == b"+RESET\r\n"
     wire.close()
     wait_until(lambda: subscribers(redis, "left") == 0, "Redis has no subscriber")
+
+
+def test_keyspace_notifications(own_redis: RedisProcess, proto: int) -> None:
+    with (
+        running_terrace(own_redis.url) as terrace,
+        Wire(terrace.port, proto) as subscriber,
+        Wire(terrace.port) as writer,
+    ):
+        assert writer.ask("CONFIG", "SET", "notify-keyspace-events", "KEA") == b"+OK\r\n"
+        subscriber.send("PSUBSCRIBE", "__key*@0__:*")
+        subscriber.read()
+        writer.ask_all(("SET", "k", "v"), ("PEXPIRE", "k", 1))
+        messages = [decode(frame)[2:] for frame in subscriber.read(6)]
+    expected = [
+        [channel, text]
+        for event in (b"set", b"expire", b"expired")
+        for channel, text in ((b"__keyspace@0__:k", event), (b"__keyevent@0__:" + event, b"k"))
+    ]
+    assert messages == expected
+
+
+def test_shards(redis: RedisProcess, subscriber: Wire, publisher: Wire, proto: int) -> None:
+    if redis.version < (7,):
+        pytest.skip("Redis 6 has no channels of shards")
+    subscriber.send("SSUBSCRIBE", "s1", "s2")
+    assert subscriber.read(2) == [
+        frame(proto, "ssubscribe", "s1", 1),
+        frame(proto, "ssubscribe", "s2", 2),
+    ]
+    assert publisher.ask("SPUBLISH", "s1", "x") == b":1\r\n"
+    assert publisher.ask("PUBLISH", "s1", "x") == b":0\r\n"
+    assert subscriber.read() == [frame(proto, "smessage", "s1", "x")]
+    subscriber.send("SUNSUBSCRIBE", "s1")
+    assert subscriber.read() == [frame(proto, "sunsubscribe", "s1", 1)]
+    assert publisher.ask("SPUBLISH", "s1", "x") == b":0\r\n"
 
 
 def test_many_messages_to_a_client_that_does_not_read(

@@ -3,7 +3,7 @@
 
 const assert = require("node:assert");
 const { FlowProducer, Queue, QueueEvents, UnrecoverableError, Worker } = require("bullmq");
-const { scenarios, until } = require("./scenarios");
+const { ask, scenarios, until } = require("./scenarios");
 
 const connection = { host: "127.0.0.1", port: Number(process.argv[2]) };
 
@@ -86,5 +86,23 @@ scenarios(opened, close, {
     const { job } = await flows.add({ name: "parent", queueName: name, children });
     assert.deepStrictEqual(await job.waitUntilFinished(events), [2, 4, 6]);
     assert.strictEqual(await queue.getCompletedCount(), 4);
+  },
+
+  // What was added is done, and what was done is known, whatever happened to Redis.
+  async reconnects({ queue, events, worker, done, flows }) {
+    for (const each of [queue, events, worker, flows]) each.on("error", () => {});
+    const before = await queue.add("double", { n: 21 });
+    assert.strictEqual(await before.waitUntilFinished(events), 42);
+    await worker.pause();
+    const jobs = await queue.addBulk(
+      Array.from({ length: 20 }, (_, n) => ({ name: "double", data: { n } })),
+    );
+    await ask("restart redis");
+    worker.resume();
+    const state = (job) => job.getState().catch(() => "unknown");
+    for (const job of [before, ...jobs]) {
+      await until(async () => (await state(job)) === "completed");
+    }
+    assert.deepStrictEqual([...new Set(done)].sort((a, b) => a - b), [...Array(20).keys(), 21]);
   },
 });

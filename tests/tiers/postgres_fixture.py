@@ -42,6 +42,7 @@ class Postgres:
             os.chown(self.directory, self._account.pw_uid, self._account.pw_gid)
         self._process: subprocess.Popen[bytes] | None = None
         self._numbers = itertools.count(1)
+        self._port = ""
         self._run("initdb", "-D", str(self.data), "-U", SUPERUSER, "-A", "trust",
                   "-E", "UTF8", "--locale=C", "--no-sync")  # fmt: skip
 
@@ -55,13 +56,16 @@ class Postgres:
         return self._process.pid
 
     def dsn(self, database: str = "postgres") -> str:
-        return f"host={self.directory} user={SUPERUSER} dbname={database}"
+        return f"host={self.directory}{self._port} user={SUPERUSER} dbname={database}"
 
-    def start(self) -> None:
+    def start(self, **more: str) -> None:
+        """`more` are settings of the server."""
+        self._port = f" port={more['port']}" if "port" in more else ""
         settings = {
             "listen_addresses": "", "unix_socket_directories": str(self.directory),
             "fsync": "off", "synchronous_commit": "off", "full_page_writes": "off",
             "shared_buffers": "16MB", "autovacuum": "off", "max_connections": "60",
+            **more,
         }  # fmt: skip
         options = itertools.chain.from_iterable(("-c", f"{k}={v}") for k, v in settings.items())
         with (self.directory / "log").open("ab") as log:
@@ -70,6 +74,15 @@ class Postgres:
                 stdout=log, stderr=log, **self._as_account(),
             )  # fmt: skip
         eventually(self._answers, timeout_s=20)
+
+    def adopt(self, file: str) -> str:
+        """A copy that the server may read, and nobody else."""
+        copy = self.directory / Path(file).name
+        shutil.copy(file, copy)
+        copy.chmod(0o600)
+        if self._account:
+            os.chown(copy, self._account.pw_uid, self._account.pw_gid)
+        return str(copy)
 
     def stop(self) -> None:
         """At once, as if the machine had lost power."""
