@@ -21,13 +21,6 @@ from tests.fuzz.budget import SECONDS, SEED, within_budget
 from tests.fuzz.canary import SECRET, Canary, assert_log_is_harmless, resident_kib
 from tests.fuzz.mutator import mutants, pieces
 
-AS_REDIS = {  # limits as Redis has them by default
-    "limits__bulk_bytes": "512MiB",
-    "limits__multibulk": 2**31 - 1,
-    "limits__query_buffer_bytes": "1GiB",
-    "limits__output_buffer_bytes": "1GiB",
-    "limits__output_total_bytes": "2GiB",
-}
 SINGS = [
     (("SET", "canary", "alive"), b"+OK\r\n"),
     (("GET", "canary"), b"$5\r\nalive\r\n"),
@@ -45,6 +38,15 @@ UNWANTED = re.compile(
 # What BEHAVIOUR.md says to differ.
 LISTED = re.compile(rb"multi.*(?:subscribe|client)|reply.*subscribe", re.I | re.S)
 
+# UNSUBSCRIBE without channels answers in the order of a hash table whose seed is the server's own.
+LEFT = re.compile(rb"((?:p?unsubscribe)\r\n\$\d+\r\n)(\w+)(?=\r\n:\d+\r\n)")
+
+
+def in_order(replies: bytes) -> bytes:
+    """The same replies, the channels that were left in the order of their names."""
+    names = iter(sorted(found[2] for found in LEFT.finditer(replies)))
+    return LEFT.sub(lambda found: found[1] + next(names), replies)
+
 
 @pytest.fixture(scope="module")
 def servers() -> Iterator[tuple[RedisProcess, RedisProcess]]:
@@ -53,9 +55,20 @@ def servers() -> Iterator[tuple[RedisProcess, RedisProcess]]:
         yield plain, behind
 
 
+def as_redis(version: tuple[int, ...]) -> dict[str, object]:
+    """The limits that Redis has by default."""
+    return {
+        "limits__bulk_bytes": "512MiB",
+        "limits__multibulk": 2**31 - 1 if version >= (7,) else 1024**2,
+        "limits__query_buffer_bytes": "1GiB",
+        "limits__output_buffer_bytes": "1GiB",
+        "limits__output_total_bytes": "2GiB",
+    }
+
+
 @contextlib.contextmanager
 def guarded_terrace(redis: RedisProcess) -> Iterator[TerraceProcess]:
-    terrace = TerraceProcess(redis.url, listen__password=SECRET, **AS_REDIS)
+    terrace = TerraceProcess(redis.url, listen__password=SECRET, **as_redis(redis.version))
     try:
         terrace.wait_ready()
         yield terrace
@@ -93,7 +106,9 @@ def compare(plain: RedisProcess, terrace: TerraceProcess, login: bytes, seed: in
         if len(data) > LONG_BYTES:
             pass  # when a line is too long depends on the pieces in which it is read
         elif all_expected and all_got:
-            assert got == expected, f"{data!r}: Redis {expected!r}, Terrace {got!r}"
+            assert in_order(got) == in_order(expected), (
+                f"{data!r}: Redis {expected!r}, Terrace {got!r}"
+            )
         else:
             assert got.startswith(expected) or expected.startswith(got), data
         count += 1
@@ -103,7 +118,7 @@ def compare(plain: RedisProcess, terrace: TerraceProcess, login: bytes, seed: in
 def test_after_login(servers: tuple[RedisProcess, RedisProcess]) -> None:
     plain, behind = servers
     began = time.monotonic()
-    with running_terrace(behind.url, **AS_REDIS) as terrace:
+    with running_terrace(behind.url, **as_redis(behind.version)) as terrace:
         with Canary(terrace.port, SINGS):
             compare(plain, terrace, b"", SEED)
             before_kib = resident_kib(terrace.process.pid)
@@ -112,9 +127,12 @@ def test_after_login(servers: tuple[RedisProcess, RedisProcess]) -> None:
         assert_log_is_harmless(terrace.log(), began, SECRET)
 
 
+@pytest.mark.redis7
 def test_before_login(servers: tuple[RedisProcess, RedisProcess]) -> None:
     """Every other byte stream logs in first, so that the limits of both sides are tried."""
     plain, behind = servers
+    if plain.version < (7,):
+        pytest.skip("before a login Terrace answers itself, in the words of Redis 7")
     began = time.monotonic()
     with Wire(plain.port) as wire:
         wire.ask("CONFIG", "SET", "requirepass", SECRET)

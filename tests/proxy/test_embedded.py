@@ -367,6 +367,7 @@ def test_a_config_of_the_user_replaces_the_sample(folder: Path) -> None:
 def test_a_server_that_cannot_start_is_one_line(folder: Path) -> None:
     (folder / "redis").mkdir()
     (folder / "redis" / "appendonlydir").write_text("in the way")
+    (folder / "redis" / "appendonly.aof").mkdir()  # as Redis 6 names it
     code, errors = Trial(folder).end(0)
     assert (code, errors.count("\n")) == (1, 1)
     assert "terrace run: redis is gone" in errors
