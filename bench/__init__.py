@@ -2,12 +2,13 @@
 
 The nouns, and which way they flow:
 
-    cases, measures   what is compared (rows of data; the few that need code of their own)
-      -> servers      the processes: a plain Redis, a Redis behind Terrace, Terrace, PostgreSQL
-      -> load         the generator: redis-benchmark, or `bench.generator` where that is missing
-      -> cpu          who runs on which core, and the CPU time a server took
-      -> results      what came out, as JSON in bench/results/
-      -> report       the same as a table for the terminal, as text, as Markdown
+    cases, measures, l3    what is compared: rows of data, and what needs code of its own
+      -> rounds            the contenders of a case in turn, and the median of their ratios
+      -> servers           the processes: Redis, Terrace with each core, twemproxy, PostgreSQL
+      -> load              the generator: redis-benchmark, or `bench.generator` where it must be
+      -> cpu               who runs on which core, and the CPU time a server took
+      -> results, derived  what came out, as JSON in bench/results/
+      -> report, charts    the same as tables, Markdown and SVG
 
 The server under test has one core to itself. The load generator has another, which it
 shares with the Redis behind Terrace where there are only two. CPU time per operation

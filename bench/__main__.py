@@ -9,29 +9,39 @@ import os
 import signal
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from rich.console import Console
 
 from proxy.embedded.process import EmbeddedError
+from tiers.core import choose
 
+from . import charts
 from . import results as kept
-from .cases import CASES, run_case
+from .cases import CASES
 from .cpu import Cores, pin
-from .l3 import Skipped
+from .derived import derive
+from .hit_ratio import hit_ratio_measures
 from .load import LoadError, choose_generator
 from .machine import facts, load_average
-from .measures import COMPARISONS, Effort
-from .report import markdown, print_results
+from .measures import COMPARISONS
+from .report import history, markdown, print_results, print_table, with_part
 from .results import Results
+from .rounds import Effort, run_case
 from .servers import Rig
+from .skipped import Skipped
 
 EXIT_INTERRUPTED, EXIT_TERMINATED = 130, 143  # as shells report signals
-SECONDS, QUICK_SECONDS = 2.0, 0.3
+SECONDS, QUICK_SECONDS = 0.7, 0.25
 LONGEST_ROUND_S = 60.0
-TEXT_WIDTH = 190
+EXTRA_ROUNDS_S = 170.0  # disturbed cases get more rounds only so long: a whole run ends in 6 min
+TEXT_WIDTH = 230
+TRACES = "traces"
 NAMES = [*(case.key for case in CASES), *COMPARISONS]
+_README = Path(__file__).parent.parent / "README.md"
+_CHARTS = "bench/results"  # as the README links them
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -39,31 +49,33 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_TERMINATED))  # the servers are stopped
     console = Console() if sys.stdout.isatty() else Console(width=TEXT_WIDTH)
     try:
-        if args.report:
-            print(markdown(_latest()), end="")
+        if args.report or args.readme or args.history:
+            _show(args, console)
             return 0
         if not sys.platform.startswith("linux"):
             raise EmbeddedError("the benchmarks read CPU times from /proc, so they need Linux")
         seconds = args.seconds or (QUICK_SECONDS if args.quick else SECONDS)
-        found = run(_chosen(args.only), seconds, quick=args.quick, console=console)
+        effort = Effort(seconds, args.quick, time.monotonic() + EXTRA_ROUNDS_S)
+        found = run(_chosen(args.only), effort, console=console, traces=args.traces)
         if args.merge:
             whole = _latest()
             whole.merge(found)
             found = whole
+        derive(found)
         print_results(found, console)
         if args.quick or (args.only and not args.merge):
             console.print("not kept: bench/results/ has whole runs of full length", style="dim")
         else:
             _keep(found, console)
         return 1 if found.failed else 0
-    except (EmbeddedError, LoadError, ValueError) as problem:
+    except (EmbeddedError, LoadError, OSError, ValueError) as problem:
         print(f"bench: {problem}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
 
 
-def run(names: Sequence[str], seconds: float, *, quick: bool, console: Console) -> Results:
+def run(names: list[str], effort: Effort, *, console: Console, traces: Path | None) -> Results:
     """Everything in `names`, one after the other."""
     cores = Cores.plan()
     pin(os.getpid(), cores.generator)
@@ -72,28 +84,51 @@ def run(names: Sequence[str], seconds: float, *, quick: bool, console: Console) 
         console.print("redis-benchmark is not on the PATH: using bench.generator, in Python")
     if len(cores.everything) < 2:
         console.print("only one core: the generator and the server under test share it")
-    with _directory() as directory, Rig(directory, cores) as rig:
+    cores_of_terrace = available_cores()
+    with _directory() as directory, Rig(directory, cores, cores_of_terrace) as rig:
         found = Results(
             machine=facts(len(cores.everything), redis=rig.plain.version),
             settings={
                 "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
                 "generator": generator.name,
-                "seconds": seconds,
-                "quick": quick,
+                "seconds": effort.seconds,
+                "quick": effort.quick,
+                "cores": cores_of_terrace,
                 "load_average_before": load_average(),
             },
         )
+        if cores_of_terrace == ["py"]:
+            found.skipped["c"] = compiled_core_is_missing()
         for case in CASES:
             if case.key in names:
                 console.print(f"… {case.title}", style="dim")
                 with _noting(case.key, found):
-                    found.rows.append(run_case(case, rig, generator, seconds))
+                    found.rows.append(run_case(case, rig, generator, effort, found.skipped))
+        rig.stop_terraces()
         for name, compare in COMPARISONS.items():
             if name in names:
                 console.print(f"… {name}", style="dim")
                 with _noting(name, found):
-                    found.measures += compare(rig, generator, Effort(seconds, quick))
+                    found.measures += compare(rig, generator, effort)
+    if traces is not None:
+        console.print(f"… {TRACES}", style="dim")
+        found.measures += hit_ratio_measures(traces, cores.everything)
+    found.settings["load_average_after"] = load_average()
     return found
+
+
+def available_cores() -> list[str]:
+    """Of Terrace: both, where the compiled one was built, or the one that TERRACE_CORE names."""
+    forced = os.environ.get("TERRACE_CORE", "")
+    if forced:
+        return [choose(forced)]
+    return ["c", "py"] if choose("") == "c" else ["py"]
+
+
+def compiled_core_is_missing() -> str:
+    if os.environ.get("TERRACE_CORE") == "py":
+        return "TERRACE_CORE=py leaves it out"
+    return "it was not built here: `make build` does, with a C compiler"
 
 
 @contextlib.contextmanager
@@ -112,17 +147,31 @@ def _keep(found: Results, console: Console) -> None:
     path = kept.save(found, stem)
     with path.with_suffix(".txt").open("w", encoding="utf-8") as text:
         print_results(found, Console(file=text, width=TEXT_WIDTH))
-    console.print(f"kept as bench/results/{path.name}; `python -m bench --report` for Markdown")
+    charts.write(found, kept.DIRECTORY)
+    console.print(f"kept as bench/results/{path.name}; `python -m bench --readme` shows it there")
+
+
+def _show(args: argparse.Namespace, console: Console) -> None:
+    """Kept results; nothing is measured."""
+    if args.history:
+        figures = history([(path.stem, kept.load(path)) for path in kept.all_kept()])
+        print_table(figures, console)
+    if args.report:
+        print(markdown(_latest()), end="")
+    if args.readme:
+        latest = _latest()
+        charts.write(latest, kept.DIRECTORY)
+        _README.write_text(with_part(_README.read_text(), markdown(latest, _CHARTS)))
 
 
 def _latest() -> Results:
-    path = kept.latest()
-    if path is None:
+    paths = kept.all_kept()
+    if not paths:
         raise ValueError("bench/results/ has no result yet; run `python -m bench` first")
-    return kept.load(path)
+    return kept.load(paths[-1])
 
 
-def _chosen(only: str) -> Sequence[str]:
+def _chosen(only: str) -> list[str]:
     names = [name.strip() for name in only.split(",") if name.strip()]
     unknown = [name for name in names if not any(known.startswith(name) for known in NAMES)]
     if unknown:
@@ -151,7 +200,17 @@ def _parser() -> argparse.ArgumentParser:
         "--merge", action="store_true", help="put what was measured into the latest result"
     )
     parser.add_argument(
+        "--traces", type=Path, metavar="DIRECTORY",
+        help="also replay its key traces (see bench.hit_ratio); about half a minute more",
+    )  # fmt: skip
+    parser.add_argument(
         "--report", action="store_true", help="print the latest result as Markdown and exit"
+    )
+    parser.add_argument(
+        "--readme", action="store_true", help="write the latest result into README.md and exit"
+    )
+    parser.add_argument(
+        "--history", action="store_true", help="print how the kept results compare and exit"
     )
     return parser
 

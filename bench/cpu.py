@@ -36,6 +36,10 @@ class CpuTime:
     user_us: float
     system_us: float
 
+    @property
+    def total_us(self) -> float:
+        return self.user_us + self.system_us
+
     def __sub__(self, earlier: CpuTime) -> CpuTime:
         return CpuTime(self.user_us - earlier.user_us, self.system_us - earlier.system_us)
 
@@ -62,11 +66,20 @@ def cpu_time(pid: int) -> CpuTime:
 
 
 def resident_bytes(pid: int) -> int:
-    """Memory of the process in RAM."""
+    """Memory of the process in RAM, shared mappings included."""
+    return _status_bytes(pid, "VmRSS")
+
+
+def most_resident_bytes(pid: int) -> int:
+    """The most it ever had in RAM."""
+    return _status_bytes(pid, "VmHWM")
+
+
+def _status_bytes(pid: int, name: str) -> int:
     for line in (_PROC / str(pid) / "status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
+        if line.startswith(f"{name}:"):
             return int(line.split()[1]) * 1024
-    raise ValueError(f"process {pid} has no VmRSS")
+    raise ValueError(f"process {pid} has no {name}")
 
 
 def _family(pid: int) -> Iterator[int]:

@@ -4,6 +4,7 @@ Run as a process of its own, so that it can have a core of its own:
 `python -m bench.generator --port 6379 --requests 100000 -- GET key:__rand_int__`.
 In the command, `__rand_int__` becomes 12 random digits below --keyspace (as in
 redis-benchmark) and `__seq_int__` the next number from --first on, never repeated.
+Instead of a command, `--workload hot` sends one of the mixes in `bench.workloads`.
 Prints one JSON object. Latency is that of a batch of --pipeline commands.
 """
 
@@ -21,6 +22,8 @@ from typing import cast
 
 import hiredis
 import uvloop
+
+from . import workloads
 
 RANDOM, NEXT = "__rand_int__", "__seq_int__"
 REPEATED_BATCHES = 2000  # with random keys, so many batches are encoded before the start
@@ -115,6 +118,12 @@ async def generate(args: argparse.Namespace) -> dict[str, float]:
 def batches(args: argparse.Namespace) -> Iterator[bytes]:
     """Encoded before the start: encoding must not cost time while it is running."""
     count = max(1, args.requests // args.pipeline)
+    if args.workload:
+        mix = workloads.BY_NAME[args.workload]
+        stream = workloads.commands(mix, count * args.pipeline, args.seed)
+        words = [_resp(command) for command in stream]
+        size = args.pipeline
+        return iter([b"".join(words[at : at + size]) for at in range(0, len(words), size)])
     numbers = itertools.count(args.first)
     distinct = any(NEXT in word for word in args.command)
     made = [
@@ -131,7 +140,12 @@ def _encode(command: Sequence[str], keyspace: int, numbers: Iterator[int]) -> by
             word = word.replace(RANDOM, f"{random.randrange(keyspace):012d}")
         if NEXT in word:
             word = word.replace(NEXT, str(next(numbers)))
-        words.append(word.encode())
+        words.append(word)
+    return _resp(words)
+
+
+def _resp(command: Sequence[str]) -> bytes:
+    words = [word.encode() for word in command]
     return b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%b\r\n" % (len(w), w) for w in words)
 
 
@@ -148,8 +162,12 @@ def main() -> int:
     parser.add_argument("--requests", type=int, default=100_000)
     parser.add_argument("--keyspace", type=int, default=10_000)
     parser.add_argument("--first", type=int, default=0)
-    parser.add_argument("command", nargs="+")
+    parser.add_argument("--workload", choices=list(workloads.BY_NAME))
+    parser.add_argument("--seed", type=int, default=workloads.SEED, help="of the workload")
+    parser.add_argument("command", nargs="*")
     args = parser.parse_args()
+    if bool(args.command) == bool(args.workload):
+        parser.error("either a command or --workload is needed")
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             print(json.dumps(runner.run(generate(args))))

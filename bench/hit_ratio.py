@@ -1,4 +1,4 @@
-"""The hit ratio of L1's policy on key traces, beside LRU and FIFO.
+"""The hit ratio of L1's policy on key traces, beside that of published ones.
 
 `python -m bench.hit_ratio DIRECTORY` replays every NAME.keys.gz there: one request a
 line in access order, the key first (anything after a blank is ignored). All entries
@@ -9,11 +9,16 @@ part of this repository: most state no licence.
 from __future__ import annotations
 
 import argparse
+import datetime
 import gzip
+import multiprocessing
+import os
 import sys
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Collection, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 
 from rich import box
 from rich.console import Console
@@ -21,7 +26,14 @@ from rich.table import Table
 
 from tiers import L1Memory, L1Options
 from tiers.arena import Arena
+from tiers.core import CORE
 
+from .machine import load_average
+from .policies import Policy, fifo_hits, lru_hits, s3_fifo_hits, sieve_hits, w_tinylfu_hits
+from .results import Measure, Target
+
+OURS = "Terrace L1"
+POINTS_BELOW_THE_BEST = 1.0
 SHARES_OF_KEYS = (0.001, 0.01, 0.05, 0.10)
 FEWEST_ENTRIES = 100
 _SUFFIX = ".keys.gz"
@@ -29,9 +41,6 @@ _KEY_BYTES = 8  # keys are numbered, so that all entries have one size
 _REPLY = b"$1\r\nv\r\n"
 _FOREVER_S = float("inf")
 _FITTINGS = 4
-
-Policy = Callable[[Sequence[bytes], int], int]
-"""Keys in access order, room for so many entries -> how many were hits."""
 
 
 def terrace_hits(keys: Sequence[bytes], entries: int) -> int:
@@ -47,46 +56,92 @@ def terrace_hits(keys: Sequence[bytes], entries: int) -> int:
     return hits
 
 
-def lru_hits(keys: Sequence[bytes], entries: int) -> int:
-    held: OrderedDict[bytes, None] = OrderedDict()
-    hits = 0
-    for key in keys:
-        if key in held:
-            hits += 1
-            held.move_to_end(key)
-        else:
-            if len(held) >= entries:
-                held.popitem(last=False)
-            held[key] = None
-    return hits
+POLICIES: dict[str, Policy] = {
+    OURS: terrace_hits,
+    "LRU": lru_hits,
+    "FIFO": fifo_hits,
+    "SIEVE": sieve_hits,
+    "S3-FIFO": s3_fifo_hits,
+    "W-TinyLFU": w_tinylfu_hits,
+}
+CHALLENGERS = ("LRU", "SIEVE", "S3-FIFO", "W-TinyLFU")  # the best on average is the yardstick
 
 
-def fifo_hits(keys: Sequence[bytes], entries: int) -> int:
-    held: OrderedDict[bytes, None] = OrderedDict()
-    hits = 0
-    for key in keys:
-        if key in held:
-            hits += 1
-        else:
-            if len(held) >= entries:
-                held.popitem(last=False)
-            held[key] = None
-    return hits
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """One trace with room for so many entries: hits by policy, as shares of the requests."""
+
+    trace: str
+    requests: int
+    keys: int
+    entries: int
+    ratios: dict[str, float]
 
 
-POLICIES: dict[str, Policy] = {"Terrace L1": terrace_hits, "LRU": lru_hits, "FIFO": fifo_hits}
+def hit_ratio_measures(directory: Path, cores: Collection[int]) -> list[Measure]:
+    """The mean over all traces and sizes, beside that of the best challenger.
+
+    Raises OSError, ValueError.
+    """
+    replays = replay_all(_traces(directory, ""), cores)
+    means = {
+        name: 100 * fmean(replay.ratios[name] for replay in replays)
+        for name in (OURS, *CHALLENGERS)
+    }
+    best = max(CHALLENGERS, key=means.__getitem__)
+    return [
+        Measure(
+            case="traces",
+            title=f"hit ratio of L1's policy, mean of {len(replays)} replays",
+            unit="%",
+            beside=best,
+            plain=means[best],
+            figures={CORE: means[OURS]},
+            target=Target("≥", round(means[best] - POINTS_BELOW_THE_BEST, 2)),
+            at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            load_average=load_average(),
+        )
+    ]
+
+
+def replay_all(paths: Sequence[Path], cores: Collection[int]) -> list[Replay]:
+    """Traces side by side, a process for each core. Raises OSError."""
+    with ProcessPoolExecutor(
+        len(cores), multiprocessing.get_context("spawn"), _use_cores, (cores,)
+    ) as pool:
+        return [replay for of_trace in pool.map(replay_trace, paths) for replay in of_trace]
+
+
+def replay_trace(path: Path) -> list[Replay]:
+    """Every policy at every size. Raises OSError."""
+    keys = read_trace(path)
+    unique = len(set(keys))
+    sizes = sorted({max(FEWEST_ENTRIES, int(unique * share)) for share in SHARES_OF_KEYS})
+    return [
+        Replay(
+            trace=path.name.removesuffix(_SUFFIX),
+            requests=len(keys),
+            keys=unique,
+            entries=entries,
+            ratios={name: policy(keys, entries) / len(keys) for name, policy in POLICIES.items()},
+        )
+        for entries in sizes
+    ]
 
 
 def read_trace(path: Path) -> list[bytes]:
-    """Its keys, numbered in the order of first appearance. Raises OSError, EOFError."""
+    """Its keys, numbered in the order of first appearance. Raises OSError."""
     numbers: dict[bytes, bytes] = {}
     keys: list[bytes] = []
-    with gzip.open(path) as lines:
-        for line in lines:
-            words = line.split(None, 1)
-            if words:
-                fresh = len(numbers).to_bytes(_KEY_BYTES, "big")
-                keys.append(numbers.setdefault(words[0], fresh))
+    try:
+        with gzip.open(path) as lines:
+            for line in lines:
+                words = line.split(None, 1)
+                if words:
+                    fresh = len(numbers).to_bytes(_KEY_BYTES, "big")
+                    keys.append(numbers.setdefault(words[0], fresh))
+    except (OSError, EOFError) as failure:
+        raise OSError(f"{path.name} cannot be read: {failure}") from None
     return keys
 
 
@@ -113,28 +168,35 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("directory", type=Path, help=f"where the traces are (*{_SUFFIX})")
     parser.add_argument("--only", default="", metavar="NAME", help="one trace")
     args = parser.parse_args(argv)
-    traces = sorted(args.directory.glob(f"{args.only or '*'}{_SUFFIX}"))
-    if not traces:
-        print(f"hit_ratio: no {args.only or '*'}{_SUFFIX} in {args.directory}", file=sys.stderr)
+    try:
+        replays = replay_all(_traces(args.directory, args.only), os.sched_getaffinity(0))
+    except (OSError, ValueError) as failure:
+        print(f"hit_ratio: {failure}", file=sys.stderr)
         return 1
     table = Table(box=box.SIMPLE_HEAD)
     for column in ("trace", "requests", "keys", "entries", *POLICIES):
         table.add_column(column, justify="left" if column == "trace" else "right")
-    for path in traces:
-        try:
-            keys = read_trace(path)
-        except (OSError, EOFError) as failure:
-            print(f"hit_ratio: {path.name} cannot be read: {failure}", file=sys.stderr)
-            return 1
-        unique = len(set(keys))
-        for entries in sorted({max(FEWEST_ENTRIES, int(unique * s)) for s in SHARES_OF_KEYS}):
-            ratios = [policy(keys, entries) / len(keys) for policy in POLICIES.values()]
-            table.add_row(
-                path.name.removesuffix(_SUFFIX), f"{len(keys):,}", f"{unique:,}", f"{entries:,}",
-                *(f"{ratio:.2%}" for ratio in ratios),
-            )  # fmt: skip
+    for one in replays:
+        table.add_row(
+            one.trace, f"{one.requests:,}", f"{one.keys:,}", f"{one.entries:,}",
+            *(f"{ratio:.2%}" for ratio in one.ratios.values()),
+        )  # fmt: skip
+    table.add_section()
+    means = (fmean(one.ratios[name] for one in replays) for name in POLICIES)
+    table.add_row("mean", "", "", "", *(f"{mean:.2%}" for mean in means))
     (Console() if sys.stdout.isatty() else Console(width=120)).print(table)
     return 0
+
+
+def _traces(directory: Path, only: str) -> list[Path]:
+    found = sorted(directory.glob(f"{only or '*'}{_SUFFIX}"))
+    if not found:
+        raise ValueError(f"no {only or '*'}{_SUFFIX} in {directory}")
+    return found
+
+
+def _use_cores(cores: Collection[int]) -> None:
+    os.sched_setaffinity(0, cores)
 
 
 if __name__ == "__main__":

@@ -1,121 +1,146 @@
-"""Rows of a materialized view: through Terrace by key, and by pgbench's prepared select.
-
-PostgreSQL and pgbench may use every core; Terrace has its one, as in the other cases. The two
-take turns, so that a disturbance of the machine meets both.
-"""
+"""What comes from PostgreSQL: misses of distinct keys, and the hit rates of mixed workloads."""
 
 from __future__ import annotations
 
-import re
-import shutil
-import subprocess
-from collections.abc import Iterator
+import contextlib
+from statistics import fmean, median
 
-import psycopg
-
-from proxy.embedded.postgres import PostgresServer
-from proxy.embedded.process import EmbeddedError
-
-from .cpu import pin
-from .load import LoadResult, LoadSpec, OwnGenerator
+from .data import info
+from .load import Generator, LoadResult, LoadSpec, OwnGenerator
+from .machine import load_average
+from .results import Measure, Target
+from .rounds import Effort, now
 from .servers import Rig
+from .views import Pgbench, postgres, terrace_with_view
+from .workloads import KEYS, MISSING, SEED, WORKLOADS
 
-ROWS, QUICK_ROWS = 400_000, 40_000
-ROUNDS = 5
-PGBENCH_CLIENTS = 8  # more of them only wait for each other on a few cores
-_WARM_ROWS = 4_000  # of the rows: connections are open and plans made before the counting
+ROWS_PER_ROUND, QUICK_ROWS_PER_ROUND = 96_000, 16_000
+ROUNDS = 3
+WARM_ROWS = 4_000  # before the counting: connections are open and plans made
+UNPIPELINED_ROWS = 8_000
+REQUESTS, QUICK_REQUESTS = 100_000, 20_000  # of each workload, cold, and once more warm
 
-_VIEW = """
-CREATE MATERIALIZED VIEW bench_row AS
-  SELECT n AS id, md5(n::text) AS name, n % 97 AS kind FROM generate_series(1, {rows}) AS n;
-CREATE UNIQUE INDEX ON bench_row (id);
-VACUUM ANALYZE bench_row;
-"""
-_SELECT = "\\set id random(1, {rows})\nSELECT id, name, kind FROM bench_row WHERE id = :id;\n"
-_CONFIG = """
-[l3]
-dsn = {dsn}
-[[l3.view]]
-keys = "row:{{id}}"
-view = "bench_row"
-"""
+_COMMAND = ("GET", "row:__seq_int__")
+_COUNTED = ("l1_hits", "l1_misses", "l2_hits", "l2_misses", "l3_hits", "l3_misses")
+_HOT, _COLD, _MIXED = "hot", "cold", "mixed"
 
 
-class Skipped(Exception):
-    """Why this cannot be measured here."""
+def l3(rig: Rig, generator: Generator, effort: Effort) -> list[Measure]:
+    """Rows of a view, each asked for once, with nothing in L1 and L2. Raises Skipped."""
+    each = QUICK_ROWS_PER_ROUND if effort.quick else ROWS_PER_ROUND
+    rows = 1 + WARM_ROWS + ROUNDS * each + UNPIPELINED_ROWS
+    own = OwnGenerator(rig.cores.generator)
+    plain: list[float] = []
+    seen: dict[str, list[LoadResult]] = {core: [] for core in rig.cores_of_terrace}
+    alone_ms: dict[str, float] = {}
+    with postgres(rig, rows) as server, contextlib.ExitStack() as running:
+        pgbench = Pgbench(rig, server, rows)
+        terraces = {
+            core: running.enter_context(terrace_with_view(rig, core, server)) for core in seen
+        }
+        first = 2  # row:1 was read when they started
+        for terrace in terraces.values():
+            own.run(terrace.port, LoadSpec(_COMMAND, 16, first=first), WARM_ROWS)
+        first += WARM_ROWS
+        for _ in range(ROUNDS):
+            plain.append(pgbench.transactions_per_s(effort.seconds))
+            for core, terrace in terraces.items():
+                seen[core].append(own.run(terrace.port, LoadSpec(_COMMAND, 16, first=first), each))
+            first += each
+        for core, terrace in terraces.items():
+            spec = LoadSpec(_COMMAND, 1, first=first)
+            alone_ms[core] = own.run(terrace.port, spec, UNPIPELINED_ROWS).p99_ms
+    rates = {core: [result.ops_per_s for result in results] for core, results in seen.items()}
+    per_s = {core: median(of_core) for core, of_core in rates.items()}
+    return [
+        Measure(
+            case="l3",
+            title="L3 misses, distinct keys, P=16",
+            unit="/s",
+            beside="pgbench",
+            plain=median(plain),
+            figures=per_s,
+            ratios={
+                core: median(ours / theirs for ours, theirs in zip(of_core, plain, strict=True))
+                for core, of_core in rates.items()
+            },
+            target=Target("≥", 0.8, of_ratio=True),
+            at=now(),
+            load_average=load_average(),
+        ),
+        _floor("L3 misses", "/s", per_s, Target("≥", 10_000)),
+        _floor("L3 misses, 50 clients unpipelined, p99", "ms", alone_ms, Target("≤", 50)),
+    ]
 
 
-def compare_l3(rig: Rig, seconds: float, *, quick: bool) -> tuple[LoadResult, LoadResult]:
-    """pgbench's transactions per second and Terrace's rows, in the round of the median ratio.
+def workloads(rig: Rig, generator: Generator, effort: Effort) -> list[Measure]:
+    """Hit rates and throughput of the four workloads: once cold, then once more. Raises Skipped.
 
-    Raises Skipped.
+    L3's rate is of the cold pass (rows found, of those asked for): warm, it is hardly asked.
     """
-    pgbench = shutil.which("pgbench")
-    if pgbench is None:
-        raise Skipped("pgbench is not on the PATH")
-    rows = QUICK_ROWS if quick else ROWS
-    try:
-        server = PostgresServer(rig.directory / "postgres", durable=False)
-        server.start()
-    except EmbeddedError as problem:
-        raise Skipped(str(problem)) from None
-    try:
-        pin(server.pid, *rig.cores.everything)
-        with psycopg.connect(server.dsn, autocommit=True) as connection:
-            for statement in filter(str.strip, _VIEW.format(rows=rows).split(";")):
-                connection.execute(statement.encode())
-        rounds = [
-            (_pgbench(pgbench, rig, server, rows, seconds), terrace)
-            for terrace in _terrace(rig, server, rows)
-        ]
-    finally:
-        server.stop()
-    rounds.sort(key=lambda pair: pair[1].ops_per_s / pair[0].ops_per_s)
-    return rounds[len(rounds) // 2]
+    requests = QUICK_REQUESTS if effort.quick else REQUESTS
+    own = OwnGenerator(rig.cores.generator)
+    cold: dict[str, dict[str, dict[str, int]]] = {}
+    warm: dict[str, dict[str, dict[str, int]]] = {}
+    mixed_per_s: dict[str, float] = {}
+    with postgres(rig, len(WORKLOADS) * KEYS, without_every=MISSING) as server:
+        for core in rig.cores_of_terrace:
+            cold[core], warm[core] = {}, {}
+            with terrace_with_view(rig, core, server) as terrace:
+                for mix in WORKLOADS:
+                    before = _counts(terrace.port)
+                    own.run_workload(terrace.port, mix, requests, SEED)
+                    between = _counts(terrace.port)
+                    result = own.run_workload(terrace.port, mix, requests, SEED + 1)
+                    after = _counts(terrace.port)
+                    cold[core][mix.name] = _grown(before, between)
+                    warm[core][mix.name] = _grown(between, after)
+                    if mix.name == _MIXED:
+                        mixed_per_s[core] = result.ops_per_s
+    found = [_floor("mixed workload", "/s", mixed_per_s, Target("≥", 50_000))]
+    for mix in WORKLOADS:
+        combined = {core: _combined(counts[mix.name]) for core, counts in warm.items()}
+        target = Target("≥", 80)
+        found.append(_floor(f"L1 and L2 combined hit: {mix.title}", "%", combined, target))
+    hot = {core: _share(counts[_HOT], "l1") for core, counts in warm.items()}
+    l2 = {core: fmean(_share(c, "l2") for c in counts.values()) for core, counts in warm.items()}
+    of_rows = {core: _share(counts[_COLD], "l3") for core, counts in cold.items()}
+    return [
+        *found,
+        _floor("L1 hits of the reads, hot workload", "%", hot, Target("≥", 95)),
+        _floor("L2 hits of what L1 missed, mean of the four", "%", l2, Target("≥", 85)),
+        _floor("L3 has what L2 missed, cold workload's first pass", "%", of_rows, Target("≥", 70)),
+    ]
 
 
-def _terrace(rig: Rig, server: PostgresServer, rows: int) -> Iterator[LoadResult]:
-    """The rounds of one Terrace; each asks for rows that nobody asked for before."""
-    config = rig.directory / "l3.toml"
-    dsn = '"' + server.dsn.replace("\\", "\\\\").replace('"', '\\"') + '"'
-    config.write_text(_CONFIG.format(dsn=dsn))
-    store = rig.redis("l3", rig.cores.behind)
-    generator = OwnGenerator(rig.cores.generator)
-    command = ("GET", "row:__seq_int__")
-    share = (rows - _WARM_ROWS - 1) // ROUNDS // 16 * 16
-    try:
-        with rig.fresh_terrace(store.url, {}, "--config", str(config)) as terrace:
-            terrace.wait_for("row:1")
-            generator.run(terrace.port, LoadSpec(command, 16, first=2), _WARM_ROWS)
-            for number in range(ROUNDS):
-                spec = LoadSpec(command, 16, first=2 + _WARM_ROWS + number * share)
-                yield generator.run(terrace.port, spec, share)
-    finally:
-        store.stop()
+def _counts(port: int) -> dict[str, int]:
+    figures = info(port, "tiers")
+    return {name: int(figures[name]) for name in _COUNTED}
 
 
-def _pgbench(
-    program: str, rig: Rig, server: PostgresServer, rows: int, seconds: float
-) -> LoadResult:
-    script = rig.directory / "select.sql"
-    script.write_text(_SELECT.format(rows=rows))
-    command = [
-        program, "-n", "-M", "prepared", "-c", str(PGBENCH_CLIENTS), "-j", "1",
-        "-T", str(max(1, round(seconds))), "-f", str(script), server.dsn,
-    ]  # fmt: skip
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        pin(process.pid, *rig.cores.everything)
-        out, err = process.communicate()
-    told = re.search(r"tps = ([\d.]+)", out)
-    if told is None:
-        raise Skipped(f"pgbench failed: {' '.join(err.split()) or 'no output'}")
-    transactions = re.search(r"actually processed: (\d+)", out)
-    mean = re.search(r"latency average = ([\d.]+)", out)
-    return LoadResult(
-        requests=int(transactions[1]) if transactions else 0,
-        ops_per_s=float(told[1]),
-        p50_ms=float(mean[1]) if mean else 0.0,  # pgbench tells the mean only
-        p99_ms=0.0,
+def _grown(before: dict[str, int], after: dict[str, int]) -> dict[str, int]:
+    return {name: after[name] - before[name] for name in _COUNTED}
+
+
+def _share(counts: dict[str, int], tier: str) -> float:
+    """Hits of this tier in percent of what it was asked for."""
+    asked = counts[f"{tier}_hits"] + counts[f"{tier}_misses"]
+    return 100 * counts[f"{tier}_hits"] / asked if asked else 0.0
+
+
+def _combined(counts: dict[str, int]) -> float:
+    """Reads that L1 or L2 answered, in percent of all."""
+    reads = counts["l1_hits"] + counts["l1_misses"]
+    return 100 * (counts["l1_hits"] + counts["l2_hits"]) / reads if reads else 0.0
+
+
+def _floor(title: str, unit: str, figures: dict[str, float], target: Target) -> Measure:
+    return Measure(
+        case="floor",
+        title=f"floor: {title}",
+        unit=unit,
+        figures=figures,
+        target=target,
+        at=now(),
+        load_average=load_average(),
     )

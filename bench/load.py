@@ -10,10 +10,11 @@ import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from .cpu import cpu_time, pin
 from .results import Sample
+from .workloads import Workload
 
 CALIBRATION_S = 0.2  # a shorter run says too little about the rate
 LONGEST_RUN_S = 300.0
@@ -54,9 +55,9 @@ class Generator(Protocol):
 class RedisBenchmark:
     """redis-benchmark, from the PATH."""
 
-    def __init__(self, program: str, core: int) -> None:
+    def __init__(self, program: str, *cores: int) -> None:
         self._program = program
-        self._core = core
+        self._cores = cores
         told = subprocess.run([program, "--version"], capture_output=True, text=True).stdout
         version = re.search(r"\d+\.\d+\.\d+", told)
         self.name = f"redis-benchmark {version[0] if version else ''}".strip()
@@ -64,9 +65,10 @@ class RedisBenchmark:
     def run(self, port: int, spec: LoadSpec, requests: int) -> LoadResult:
         command = [
             self._program, "--csv", "--precision", "3", "-p", str(port), "-c", str(spec.clients),
-            "-P", str(spec.pipeline), "-n", str(requests), "-r", str(spec.keyspace), *spec.command,
+            "-P", str(spec.pipeline), "-n", str(requests), "-r", str(spec.keyspace),
+            *(["--threads", str(len(self._cores))] if len(self._cores) > 1 else []), *spec.command,
         ]  # fmt: skip
-        rows = list(csv.DictReader(io.StringIO(_output_of(command, self._core))))
+        rows = list(csv.DictReader(io.StringIO(_output_of(command, *self._cores))))
         if not rows:
             raise LoadError(f"{self.name} printed no figures for {spec.command[0]}")
         return LoadResult(
@@ -98,12 +100,27 @@ class OwnGenerator:
                 f"{told['errors']} errors and {told['nils']} nils among {told['replies']} replies "
                 f"to {' '.join(spec.command)}"
             )
-        return LoadResult(told["replies"], told["ops_per_s"], told["p50_ms"], told["p99_ms"])
+        return _result(told)
+
+    def run_workload(self, port: int, mix: Workload, requests: int, seed: int) -> LoadResult:
+        """Of a workload, nils are part. Raises LoadError."""
+        command = [
+            sys.executable, "-m", "bench.generator", "--port", str(port),
+            "--clients", str(mix.clients), "--pipeline", str(mix.pipeline),
+            "--requests", str(requests), "--workload", mix.name, "--seed", str(seed),
+        ]  # fmt: skip
+        told = json.loads(_output_of(command, self._core))
+        if told["errors"]:
+            raise LoadError(
+                f"{told['errors']} errors among {told['replies']} replies to {mix.title}"
+            )
+        return _result(told)
 
 
-def choose_generator(core: int) -> Generator:
+def choose_generator(*cores: int) -> Generator:
+    """On several cores it has as many threads; `bench.generator` uses one in any case."""
     program = shutil.which("redis-benchmark")
-    return RedisBenchmark(program, core) if program else OwnGenerator(core)
+    return RedisBenchmark(program, *cores) if program else OwnGenerator(cores[0])
 
 
 def calibrate(generator: Generator, port: int, spec: LoadSpec, seconds: float) -> int:
@@ -131,11 +148,15 @@ def sample(generator: Generator, port: int, pid: int, spec: LoadSpec, requests: 
     )
 
 
-def _output_of(command: list[str], core: int) -> str:
+def _result(told: dict[str, Any]) -> LoadResult:
+    return LoadResult(told["replies"], told["ops_per_s"], told["p50_ms"], told["p99_ms"])
+
+
+def _output_of(command: list[str], *cores: int) -> str:
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
-        pin(process.pid, core)
+        pin(process.pid, *cores)
         try:
             out, err = process.communicate(timeout=LONGEST_RUN_S)
         except BaseException as failure:

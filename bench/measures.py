@@ -1,150 +1,219 @@
-"""What is compared besides load on a core: Redis' own CPU, latency, memory, start, L3."""
+"""What is compared besides load on a core: latency, start, memory, the byte budget, workers."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from statistics import median
 
-from .cases import now
-from .cpu import resident_bytes
-from .l3 import compare_l3
-from .load import Generator, LoadResult, LoadSpec, OwnGenerator, calibrate, sample
+from proxy.embedded.process import EmbeddedError
+
+from .cpu import most_resident_bytes, pin, resident_bytes
+from .data import VALUE_BYTES, fill, info, read_all
+from .l3 import l3, workloads
+from .load import (
+    Generator,
+    LoadResult,
+    LoadSpec,
+    OwnGenerator,
+    RedisBenchmark,
+    calibrate,
+    choose_generator,
+)
 from .machine import load_average
-from .results import Measure
-from .servers import VALUE_BYTES, Rig, fill, info
+from .results import Measure, Target
+from .rounds import Effort, now
+from .servers import Rig
+from .skipped import Skipped
+from .terrace import TerraceServer
 
 ENTRIES, QUICK_ENTRIES = 1_000_000, 50_000
 FIRST_ENTRY = 1_000_000  # so that all keys have 15 bytes: "mem:key:" and seven digits
 KEY_BYTES = 15
+ROOM_BYTES = {"c": 160, "py": 512}  # an entry, key and value included: none may be evicted
+BUDGET_MIB, QUICK_BUDGET_MIB = 32, 3  # holds less than half of what is read
 STARTS = 5
-LATENCY_ROUNDS = 3
+SCALING_CORES = 4  # two for workers, two for the generator
 
 _GET = ("GET", "key:__rand_int__")
-_UNPIPELINED = LoadSpec(_GET)
 _ONE_CLIENT = LoadSpec(_GET, clients=1)
-
-
-@dataclass(frozen=True, slots=True)
-class Effort:
-    """How much of everything: --seconds and --quick."""
-
-    seconds: float
-    quick: bool
-
-
-def measure(
-    case: str, title: str, unit: str, beside: str, plain: float | None, terrace: float,
-    target: str, ratio: float | None, met: bool,
-) -> Measure:  # fmt: skip
-    return Measure(
-        case=case, title=title, unit=unit, beside=beside, plain=plain, terrace=terrace,
-        target=target, ratio=ratio, met=met, at=now(), load_average=load_average(),
-    )  # fmt: skip
-
-
-def redis_behind(rig: Rig, generator: Generator, effort: Effort) -> list[Measure]:
-    """Batching: what the same unpipelined clients cost Redis, directly and behind Terrace."""
-    terrace = rig.terrace("no L1")
-    sides = []
-    for port, server in ((rig.plain.port, rig.plain), (terrace.port, rig.behind)):
-        requests = calibrate(generator, port, _UNPIPELINED, effort.seconds)
-        sides.append(sample(generator, port, server.pid, _UNPIPELINED, requests).cpu_us)
-    direct, behind = sides
-    return [
-        measure(
-            "redis-behind", "redis-server's own CPU, 50 clients unpipelined", "µs/op",
-            "direct", direct, behind, "≤ 0.25×", behind / direct, behind / direct <= 0.25,
-        )
-    ]  # fmt: skip
+_MIB = 1024**2
 
 
 def latency(rig: Rig, generator: Generator, effort: Effort) -> list[Measure]:
     """One client, one command at a time: what the way through Terrace adds."""
-    terrace = rig.terrace("no L1")
-    direct: list[LoadResult] = []
-    forwarded: list[LoadResult] = []
-    ports = ((rig.plain.port, direct), (terrace.port, forwarded))
-    requests = {port: calibrate(generator, port, _ONE_CLIENT, effort.seconds) for port, _ in ports}
-    for _ in range(LATENCY_ROUNDS):
-        for port, results in ports:
-            results.append(generator.run(port, _ONE_CLIENT, requests[port]))
+    direct = "direct"
+    ports = {direct: rig.plain.port}
+    ports |= {core: rig.terrace(core, "no L1").port for core in rig.cores_of_terrace}
+    seconds = effort.seconds / 2  # round trips are many even so
+    requests = {
+        name: calibrate(generator, port, _ONE_CLIENT, seconds) for name, port in ports.items()
+    }
+    seen: dict[str, list[LoadResult]] = {name: [] for name in ports}
+    for _ in range(effort.rounds):
+        for name, port in ports.items():
+            seen[name].append(generator.run(port, _ONE_CLIENT, requests[name]))
+    rig.stop_terraces()
     found = []
-    for name, most in (("p50", 1.0), ("p99", 1.5)):
-        plain = median(getattr(result, f"{name}_ms") for result in direct)
-        through = median(getattr(result, f"{name}_ms") for result in forwarded)
-        added = (through - plain) / plain
+    for percentile, most in (("p50", 1.0), ("p99", 1.5)):
+        took = {
+            name: [float(getattr(result, f"{percentile}_ms")) for result in results]
+            for name, results in seen.items()
+        }
+        plain = took.pop(direct)
         found.append(
-            measure(
-                "latency", f"GET forwarded, one client, {name}", "ms", "direct", plain, through,
-                f"adds ≤ {most:.1f}×", added, added <= most,
+            Measure(
+                case="latency",
+                title=f"GET forwarded, one client, {percentile}; ratio: added / direct",
+                unit="ms",
+                beside=direct,
+                plain=median(plain),
+                figures={core: median(of_core) for core, of_core in took.items()},
+                ratios={
+                    core: median((a - b) / b for a, b in zip(of_core, plain, strict=True))
+                    for core, of_core in took.items()
+                },
+                target=Target("≤", most, of_ratio=True),
+                at=now(),
+                load_average=load_average(),
             )
-        )  # fmt: skip
-    return found
-
-
-def memory(rig: Rig, generator: Generator, effort: Effort) -> list[Measure]:
-    """Resident memory of a filled L1 beyond the bytes of keys and values, per entry."""
-    entries = QUICK_ENTRIES if effort.quick else ENTRIES
-    store = rig.redis("memory", rig.cores.behind)
-    before = int(info(store.port, "memory")["used_memory"])
-    fill(store.port, "mem:key:", FIRST_ENTRY, entries)
-    redis_bytes = int(info(store.port, "memory")["used_memory"]) - before
-    options = {"TERRACE_L1__MAX_BYTES": "8GiB"}
-    with rig.fresh_terrace(store.url, options) as terrace:
-        own_generator = OwnGenerator(rig.cores.generator)
-        one_key = LoadSpec(("GET", f"mem:key:{FIRST_ENTRY}"), pipeline=16)
-        own_generator.run(terrace.port, one_key, 16 * 50)  # the clients' buffers are no entries
-        before = resident_bytes(terrace.pid)
-        held_before = int(info(terrace.port, "tiers")["l1_entries"])
-        spec = LoadSpec(("GET", "mem:key:__seq_int__"), pipeline=16, first=FIRST_ENTRY)
-        own_generator.run(terrace.port, spec, entries)
-        terrace_bytes = resident_bytes(terrace.pid) - before
-        held = int(info(terrace.port, "tiers")["l1_entries"]) - held_before
-    store.stop()
-    payload = KEY_BYTES + VALUE_BYTES
-    overhead = terrace_bytes / held - payload
-    return [
-        measure(
-            "memory", f"L1 memory beyond key and value, {held:,} entries", "B/entry",
-            "redis", redis_bytes / entries - payload, overhead, "≤ 48 B", None, overhead <= 48,
         )
-    ]  # fmt: skip
+    return found
 
 
 def start(rig: Rig, generator: Generator, effort: Effort) -> list[Measure]:
     """From exec to the first answer that came through Redis."""
-    took_s = []
+    took_s: dict[str, list[float]] = {core: [] for core in rig.cores_of_terrace}
     for _ in range(STARTS):
-        began = time.perf_counter()
-        with rig.fresh_terrace(rig.behind.url, {}):
-            took_s.append(time.perf_counter() - began)
-    seconds = median(took_s)
+        for core, seconds in took_s.items():
+            url = rig.behind(core).url
+            began = time.perf_counter()
+            with rig.fresh_terrace(core, url, {}):
+                seconds.append(time.perf_counter() - began)
     return [
-        measure(
-            "start", "start to first answer", "s", "", None, seconds, "≤ 0.5 s", None,
-            seconds <= 0.5,
+        Measure(
+            case="start",
+            title="start to first answer",
+            unit="s",
+            figures={core: median(seconds) for core, seconds in took_s.items()},
+            target=Target("≤", 0.5),
+            at=now(),
+            load_average=load_average(),
         )
-    ]  # fmt: skip
+    ]
 
 
-def l3(rig: Rig, generator: Generator, effort: Effort) -> list[Measure]:
-    """Rows of a view, each asked for once, with nothing in L1 and L2."""
-    plain, terrace = compare_l3(rig, effort.seconds, quick=effort.quick)
-    ratio = terrace.ops_per_s / plain.ops_per_s
+def memory(rig: Rig, generator: Generator, effort: Effort) -> list[Measure]:
+    """Memory per entry of an L1 that holds all it read, and the most of one that cannot."""
+    entries = QUICK_ENTRIES if effort.quick else ENTRIES
+    budget_mib = QUICK_BUDGET_MIB if effort.quick else BUDGET_MIB
+    payload = KEY_BYTES + VALUE_BYTES
+    store = rig.redis("memory", rig.cores.behind)
+    try:
+        before = int(info(store.port, "memory")["used_memory"])
+        fill(store.port, "mem:key:", FIRST_ENTRY, entries)
+        redis_bytes = int(info(store.port, "memory")["used_memory"]) - before
+        overhead: dict[str, float] = {}
+        beyond_mib: dict[str, float] = {}
+        for core in rig.cores_of_terrace:
+            room = {"TERRACE_L1__MAX_BYTES": str(ROOM_BYTES[core] * entries)}
+            with rig.fresh_terrace(core, store.url, room) as terrace:
+                overhead[core] = _bytes_per_entry(rig, terrace, entries) - payload
+            budget = {"TERRACE_L1__MAX_BYTES": f"{budget_mib}MiB"}
+            with rig.fresh_terrace(core, store.url, budget) as terrace:
+                _read(rig, terrace, entries)
+                beyond_mib[core] = most_resident_bytes(terrace.pid) / _MIB - budget_mib
+    finally:
+        store.stop()
     return [
-        measure(
-            "l3", "L3 misses, distinct keys", "/s", "pgbench", plain.ops_per_s, terrace.ops_per_s,
-            "≥ 0.8×", ratio, ratio >= 0.8,
+        Measure(
+            case="memory",
+            title=f"L1 memory beyond key and value, {entries:,} entries",
+            unit="B/entry",
+            beside="redis",
+            plain=redis_bytes / entries - payload,
+            figures=overhead,
+            target=Target("≤", 48),
+            at=now(),
+            load_average=load_average(),
+        ),
+        Measure(
+            case="memory",
+            title=f"most RSS of the process beyond l1.max_bytes = {budget_mib} MiB, overfilled",
+            unit="MiB",
+            figures=beyond_mib,
+            target=Target("≤", 64),
+            at=now(),
+            load_average=load_average(),
+        ),
+    ]
+
+
+def _bytes_per_entry(rig: Rig, terrace: TerraceServer, entries: int) -> float:
+    one_key = LoadSpec(("GET", f"mem:key:{FIRST_ENTRY}"), pipeline=16)
+    OwnGenerator(rig.cores.generator).run(terrace.port, one_key, 16 * 50)
+    before = resident_bytes(terrace.pid)  # with the buffers of clients, which are no entries
+    held_before = int(info(terrace.port, "tiers")["l1_entries"])
+    _read(rig, terrace, entries)
+    grown = resident_bytes(terrace.pid) - before
+    figures = info(terrace.port, "tiers")
+    if int(figures["l1_evictions"]):
+        raise EmbeddedError(f"L1 evicted {figures['l1_evictions']} entries: ROOM_BYTES is too low")
+    return grown / (int(figures["l1_entries"]) - held_before)
+
+
+def _read(rig: Rig, terrace: TerraceServer, entries: int) -> None:
+    """Every entry once."""
+    spec = LoadSpec(("GET", "mem:key:__seq_int__"), pipeline=16, first=FIRST_ENTRY)
+    OwnGenerator(rig.cores.generator).run(terrace.port, spec, entries)
+
+
+def workers(rig: Rig, generator: Generator, effort: Effort) -> list[Measure]:
+    """Throughput of two workers on two cores, beside one worker on one. Raises Skipped."""
+    usable = sorted(rig.cores.everything)
+    if len(usable) < SCALING_CORES:
+        raise Skipped(
+            f"throughput of two workers takes {SCALING_CORES} cores, two of them for the "
+            f"generator; here are {len(usable)}"
         )
-    ]  # fmt: skip
+    if not isinstance(generator, RedisBenchmark):
+        raise Skipped("throughput of two workers takes redis-benchmark, which has threads")
+    threaded = choose_generator(usable[0], usable[1])
+    spec = LoadSpec(_GET, 16)
+    one = rig.terrace("c", "L1")
+    two = rig.terrace("c, 2 workers", "L1")
+    pin(two.pid, *usable[-2:])
+    requests = {}
+    for server in (one, two):
+        requests[server.port] = calibrate(threaded, server.port, spec, effort.seconds)
+        read_all(server.port)
+    rates: dict[int, list[float]] = {one.port: [], two.port: []}
+    for _ in range(effort.rounds):
+        for port, seen in rates.items():
+            seen.append(threaded.run(port, spec, requests[port]).ops_per_s)
+    rig.stop_terraces()
+    pairs = zip(rates[one.port], rates[two.port], strict=True)
+    return [
+        Measure(
+            case="workers",
+            title="GET from L1, P=16: two workers on two cores",
+            unit="/s",
+            beside="one worker",
+            plain=median(rates[one.port]),
+            figures={"c": median(rates[two.port])},
+            ratios={"c": median(b / a for a, b in pairs)},
+            target=Target("≥", 1.8, of_ratio=True),
+            at=now(),
+            load_average=load_average(),
+        )
+    ]
 
 
 COMPARISONS: dict[str, Callable[[Rig, Generator, Effort], list[Measure]]] = {
-    "redis-behind": redis_behind,
+    "workers": workers,
     "latency": latency,
     "start": start,
     "memory": memory,
     "l3": l3,
+    "mission": workloads,
 }

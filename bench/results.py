@@ -1,4 +1,8 @@
-"""What a run of the benchmarks found: records, and their JSON files in bench/results/."""
+"""What a run of the benchmarks found: records, and their JSON files in bench/results/.
+
+The files carry the number of their layout, SCHEMA, and older ones are read as well
+(`bench.older_results`), so that a core can be compared with the ones before it.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from . import older_results
+
+SCHEMA = 2
 DIRECTORY = Path(__file__).with_name("results")
+CORES = ("c", "py")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,60 +34,83 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """One load case: the plain Redis, and Terrace right after it.
+class Side:
+    """One contender of a load case.
 
-    `spread` is how far the rounds lie apart, as a share of their median; `l2_per_op` is
-    how many commands the Redis behind Terrace ran per operation.
+    `sample` is its median round by CPU time. The ratios are to the plain Redis of the same
+    round, and of those again the median. `spread` is how far the ratios of CPU time lie
+    apart, as a share of the median. `l2_per_op` is how many commands the Redis behind it
+    ran per operation, `l2_cpu_us` what CPU time they cost there, `l2_cpu_ratio` that as a
+    ratio to the plain Redis; None where there is no Redis behind, or none was read.
     """
+
+    sample: Sample
+    cpu_ratio: float = 1.0
+    ops_ratio: float = 1.0
+    spread: float = 0.0
+    l2_per_op: float | None = None
+    l2_cpu_us: float | None = None
+    l2_cpu_ratio: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One load case: each contender, in interleaved rounds. "redis" is one of them."""
 
     case: str
     title: str
-    redis: Sample
-    terrace: Sample
+    sides: dict[str, Side]
     cpu_target: float | None
     ops_target: float | None
-    spread: float
-    l2_per_op: float
     at: str
     load_average: float
 
-    @property
-    def cpu_ratio(self) -> float:
-        return self.terrace.cpu_us / self.redis.cpu_us if self.redis.cpu_us else float("inf")
-
-    @property
-    def ops_ratio(self) -> float:
-        return self.terrace.ops_per_s / self.redis.ops_per_s
-
-    @property
-    def met(self) -> bool | None:
-        """Whether the targets are; None without any."""
-        if self.cpu_target is None and self.ops_target is None:
+    def met(self, contender: str) -> bool | None:
+        """Whether its targets are; None without any, or when it did not run."""
+        side = self.sides.get(contender)
+        if side is None or (self.cpu_target is None and self.ops_target is None):
             return None
-        return (self.cpu_target is None or self.cpu_ratio <= self.cpu_target) and (
-            self.ops_target is None or self.ops_ratio >= self.ops_target
+        return (self.cpu_target is None or side.cpu_ratio <= self.cpu_target) and (
+            self.ops_target is None or side.ops_ratio >= self.ops_target
         )
 
 
 @dataclass(frozen=True, slots=True)
-class Measure:
-    """One comparison that is not CPU time under load.
+class Target:
+    """A bound: `sign` is ≤ or ≥; `of_ratio` when it bounds the ratio to the yardstick."""
 
-    `ratio` is the figure that `target` speaks of, where it speaks of a ratio.
+    sign: str
+    limit: float
+    of_ratio: bool = False
+
+    def reached(self, figure: float) -> bool:
+        return figure <= self.limit if self.sign == "≤" else figure >= self.limit
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """One comparison that is not a load case: a figure for each contender.
+
+    `beside` says what the yardstick is and `plain` is its figure. What `ratios` means is
+    said in the title where it isn't figure / plain.
     """
 
     case: str
     title: str
     unit: str
-    beside: str
-    plain: float | None
-    terrace: float
-    target: str
-    met: bool
+    figures: dict[str, float]
+    target: Target | None
     at: str
     load_average: float
-    ratio: float | None = None
+    beside: str = ""
+    plain: float | None = None
+    ratios: dict[str, float] = field(default_factory=dict)
+
+    def met(self, contender: str) -> bool | None:
+        if self.target is None:
+            return None
+        figure = (self.ratios if self.target.of_ratio else self.figures).get(contender)
+        return None if figure is None else self.target.reached(figure)
 
 
 @dataclass(slots=True)
@@ -92,6 +123,15 @@ class Results:
     measures: list[Measure] = field(default_factory=list)
     skipped: dict[str, str] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def judged(self) -> str:
+        """The contender that targets are for: the fastest core that ran."""
+        cores: list[str] = self.settings["cores"]
+        return next((core for core in CORES if core in cores), CORES[-1])
+
+    def row(self, case: str) -> Row | None:
+        return next((row for row in self.rows if row.case == case), None)
 
     def merge(self, newer: Results) -> None:
         """Take what `newer` measured again; the order of the cases stays."""
@@ -110,7 +150,7 @@ class Results:
 def save(results: Results, stem: str) -> Path:
     DIRECTORY.mkdir(exist_ok=True)
     path = DIRECTORY / f"{stem}.json"
-    path.write_text(json.dumps(asdict(results), indent=1) + "\n")
+    path.write_text(json.dumps({"schema": SCHEMA, **asdict(results)}, indent=1) + "\n")
     return path
 
 
@@ -118,16 +158,28 @@ def load(path: Path) -> Results:
     """Raises OSError, or ValueError when it is no result of these benchmarks."""
     try:
         told = json.loads(path.read_text())
+        schema = told.pop("schema", 1)
+        if schema == 1:
+            told = older_results.from_schema_1(told)
+        elif schema != SCHEMA:
+            raise ValueError(f"{path.name} has schema {schema}; {SCHEMA} is the newest known here")
         told["rows"] = [
-            Row(**{**row, "redis": Sample(**row["redis"]), "terrace": Sample(**row["terrace"])})
+            Row(**{**row, "sides": {name: _side(side) for name, side in row["sides"].items()}})
             for row in told["rows"]
         ]
-        told["measures"] = [Measure(**measure) for measure in told["measures"]]
+        told["measures"] = [
+            Measure(**{**one, "target": Target(**one["target"]) if one["target"] else None})
+            for one in told["measures"]
+        ]
         return Results(**told)
-    except (KeyError, TypeError) as failure:
-        raise ValueError(f"{path.name} was not written by this version: {failure}") from None
+    except (AttributeError, KeyError, TypeError) as failure:
+        raise ValueError(f"{path.name} is no result of these benchmarks: {failure}") from None
 
 
-def latest() -> Path | None:
-    """The newest result; file names begin with the time in UTC."""
-    return max(DIRECTORY.glob("*.json"), default=None)
+def all_kept() -> list[Path]:
+    """Oldest first; file names begin with the time in UTC."""
+    return sorted(DIRECTORY.glob("*.json"))
+
+
+def _side(told: dict[str, Any]) -> Side:
+    return Side(**{**told, "sample": Sample(**told["sample"])})

@@ -2,38 +2,52 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
+from bench import charts
 from bench import results as kept
-from bench.cases import spread
-from bench.report import markdown, remarks
-from bench.results import Measure, Results, Row, Sample
+from bench.derived import derive
+from bench.report import history, markdown, remarks, score, with_part
+from bench.results import Measure, Results, Row, Sample, Side, Target
+from bench.rounds import Round, side, spread
 
 FAST = Sample(user_us=0.3, system_us=0.2, ops_per_s=2e6, p50_ms=0.4, p99_ms=0.9)
 SLOW = Sample(user_us=0.8, system_us=0.2, ops_per_s=1e6, p50_ms=0.8, p99_ms=1.5)
 
 
-def a_row(case: str = "l1-get-p16", terrace: Sample = SLOW, **changes: float) -> Row:
-    values = {"spread": 0.02, "l2_per_op": 0.0, "load_average": 1.0, **changes}
+def beside_redis(sample: Sample, **changes: float) -> Side:
+    ratios = {
+        "cpu_ratio": sample.cpu_us / FAST.cpu_us,
+        "ops_ratio": sample.ops_per_s / FAST.ops_per_s,
+        "spread": 0.02,
+        "l2_per_op": 0.0,
+    }
+    return Side(sample, **{**ratios, **changes})
+
+
+def a_row(
+    case: str = "l1-get-p16", terrace: Sample = SLOW, load_average: float = 1.0, **changes: float
+) -> Row:
     return Row(
-        case=case, title=case, redis=FAST, terrace=terrace,
-        cpu_target=0.8, ops_target=1.2, at="2026-01-01T00:00:00+00:00", **values,
+        case=case, title=case, sides={"redis": Side(FAST), "c": beside_redis(terrace, **changes)},
+        cpu_target=0.8, ops_target=1.2, at="2026-01-01T00:00:00+00:00", load_average=load_average,
     )  # fmt: skip
 
 
 def a_measure(terrace: float) -> Measure:
     return Measure(
-        case="start", title="start", unit="s", beside="", plain=None, terrace=terrace,
-        target="≤ 0.5 s", met=terrace <= 0.5, at="2026-01-01T00:00:00+00:00", load_average=1.0,
+        case="start", title="start", unit="s", figures={"c": terrace}, target=Target("≤", 0.5),
+        at="2026-01-01T00:00:00+00:00", load_average=1.0,
     )  # fmt: skip
 
 
 def a_result(*rows: Row) -> Results:
     return Results(
         machine={"cpu": "x", "cores": 2, "system": "s", "python": "3", "redis": "7"},
-        settings={"date": "2026-01-01", "generator": "g", "seconds": 1.0},
+        settings={"date": "2026-01-01", "generator": "g", "seconds": 1.0, "cores": ["c", "py"]},
         rows=list(rows),
     )
 
@@ -51,12 +65,10 @@ def test_a_result_is_the_same_after_its_file() -> None:
 
 
 def test_the_latest_result_is_the_newest_by_name() -> None:
-    assert kept.latest() is None
+    assert kept.all_kept() == []
     kept.save(a_result(), "2026-01-02")
     kept.save(a_result(), "2026-01-01")
-    newest = kept.latest()
-    assert newest is not None
-    assert newest.stem == "2026-01-02"
+    assert kept.all_kept()[-1].stem == "2026-01-02"
 
 
 def test_a_foreign_file_is_refused_by_name(tmp_path: Path) -> None:
@@ -64,14 +76,37 @@ def test_a_foreign_file_is_refused_by_name(tmp_path: Path) -> None:
     path.write_text('{"rows": [{"case": 1}]}')
     with pytest.raises(ValueError, match=r"other\.json"):
         kept.load(path)
+    path.write_text(json.dumps({"schema": 99}))
+    with pytest.raises(ValueError, match=r"schema 99"):
+        kept.load(path)
+
+
+def test_results_of_the_first_layout_are_still_read(tmp_path: Path) -> None:
+    sample = {"user_us": 1.0, "system_us": 1.0, "ops_per_s": 5.0, "p50_ms": 1.0, "p99_ms": 2.0}
+    about = {"at": "2026-01-01T00:00:00+00:00", "load_average": 0.5}
+    row = {
+        "case": "a", "title": "A", "cpu_target": 0.8, "ops_target": None, "spread": 0.1,
+        "l2_per_op": None, "redis": sample, "terrace": {**sample, "user_us": 3.0}, **about,
+    }  # fmt: skip
+    measure = {
+        "case": "start", "title": "start", "unit": "s", "beside": "", "plain": None,
+        "terrace": 0.4, "ratio": None, "target": "≤ 0.5 s", "met": True, **about,
+    }  # fmt: skip
+    path = tmp_path / "old.json"
+    told = {"machine": {}, "settings": {}, "rows": [row], "measures": [measure]}
+    path.write_text(json.dumps({**told, "skipped": {}, "failed": {}}))
+    found = kept.load(path)
+    assert found.rows[0].sides["py"].cpu_ratio == 2.0
+    assert found.rows[0].met("py") is False
+    assert found.measures[0].met("py") is True
+    assert found.judged == "py"
 
 
 def test_the_verdict_needs_both_targets() -> None:
-    assert a_row(terrace=SLOW).met is False
-    quick_but_costly = Sample(0.8, 0.2, 3e6, 0.1, 0.2)
-    assert a_row(terrace=quick_but_costly).met is False
-    better = Sample(0.2, 0.1, 3e6, 0.1, 0.2)
-    assert a_row(terrace=better).met is True
+    assert a_row(terrace=SLOW).met("c") is False
+    assert a_row(terrace=Sample(0.8, 0.2, 3e6, 0.1, 0.2)).met("c") is False
+    assert a_row(terrace=Sample(0.2, 0.1, 3e6, 0.1, 0.2)).met("c") is True
+    assert a_row().met("py") is None
 
 
 def test_merging_replaces_what_was_measured_again() -> None:
@@ -82,20 +117,51 @@ def test_merging_replaces_what_was_measured_again() -> None:
     newer.measures.append(a_measure(0.3))
     old.merge(newer)
     assert [row.case for row in old.rows] == ["a", "b", "c"]
-    assert old.rows[1].terrace == FAST
+    assert old.rows[1].sides["c"].sample == FAST
     assert (old.skipped, old.failed) == ({}, {})
     assert old.measures == newer.measures
+
+
+def test_floors_are_derived_from_the_rows_and_only_once() -> None:
+    result = a_result(a_row("l1-get-p16"))
+    derive(result)
+    derive(result)
+    (floor,) = result.measures
+    assert floor.figures == {"c": SLOW.ops_per_s}
+    assert floor.met("c") is True
 
 
 def test_markdown_has_a_line_for_each_row_and_measure() -> None:
     result = a_result(a_row("one"), a_row("two"))
     result.measures.append(a_measure(0.4))
     lines = markdown(result).splitlines()
-    assert any(
-        line.startswith("| one | 0.30 + 0.20 = 0.50 | 0.80 + 0.20 = 1.00 |") for line in lines
-    )
-    assert any("2.00× (≤ 0.8)" in line and "0.50× (≥ 1.2)" in line for line in lines)
-    assert any(line.startswith("| start |  | 0.4 s |") and line.endswith("met |") for line in lines)
+    cpu = "| one | 0.30 + 0.20 = 0.50 | 0.80 + 0.20 = 1.00 | 2.00× | ≤ 0.80× | missed |"
+    assert cpu in lines
+    assert any("| 0.50× | ≥ 1.2× | missed |" in line for line in lines)
+    assert "| start | 0.4 s | ≤ 0.5 s | met |" in lines
+    assert score(result).endswith("1 of 3 targets met")
+
+
+def test_the_charts_name_every_contender(tmp_path: Path) -> None:
+    charts.write(a_result(a_row("one")), tmp_path)
+    for chart in charts.CHARTS:
+        drawn = (tmp_path / f"{chart.stem}.svg").read_text()
+        assert drawn.startswith("<svg ")
+        assert "Redis" in drawn
+        assert "Terrace, compiled" in drawn
+
+
+def test_only_what_is_between_the_markers_is_replaced() -> None:
+    page = "a\n<!-- bench:begin -->\nold\n<!-- bench:end -->\nz\n"
+    assert with_part(page, "new\n") == page.replace("old", "new")
+    with pytest.raises(ValueError, match="bench:begin"):
+        with_part("no markers", "new")
+
+
+def test_history_has_a_column_for_each_core_of_each_result() -> None:
+    figures = history([("2026-01-01T0", a_result(a_row("one")))])
+    assert figures.columns == ["case", "2026-01-01 c", "2026-01-01 py"]
+    assert figures.rows == [["one", "2.00×", ""]]
 
 
 def test_rows_that_do_not_show_what_they_claim_are_remarked() -> None:
@@ -106,8 +172,14 @@ def test_rows_that_do_not_show_what_they_claim_are_remarked() -> None:
 
 
 def test_the_spread_is_that_of_the_closest_three_rounds() -> None:
-    def costing(*costs_us: float) -> list[Sample]:
-        return [Sample(cost, 0.0, 1.0, 1.0, 1.0) for cost in costs_us]
+    assert spread([1.0, 1.1, 2.0]) == pytest.approx(1.0 / 1.1)
+    assert spread([1.0, 1.1, 9.0, 1.05, 9.0]) == pytest.approx(0.1 / 1.1)
 
-    assert spread(costing(1.0, 1.1, 2.0)) == pytest.approx(1.0 / 1.1)
-    assert spread(costing(1.0, 1.1, 9.0, 1.05, 9.0)) == pytest.approx(0.1 / 1.1)
+
+def test_a_disturbance_that_meets_both_sides_of_a_round_leaves_the_ratio() -> None:
+    def costing(*costs_us: float) -> list[Round]:
+        return [Round(Sample(cost, 0.0, 1e6 / cost, 1.0, 1.0)) for cost in costs_us]
+
+    found = side(costing(2.0, 20.0, 2.0), costing(1.0, 10.0, 1.0))
+    assert (found.cpu_ratio, found.ops_ratio) == (2.0, 0.5)
+    assert found.spread == 0.0

@@ -1,0 +1,112 @@
+"""Terrace as a process of its own, with the core and the options that are to be measured."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import redis
+
+from proxy.embedded.process import EmbeddedError, free_port
+
+_ROOT = Path(__file__).parent.parent
+_START_TIMEOUT_S = 20.0
+_STOP_TIMEOUT_S = 15.0
+_POLL_S = 0.002
+
+
+class TerraceServer:
+    """One `terrace serve` with default options but for its ports, its Redis and `options`.
+
+    `core` is "c" (compiled) or "py".
+    """
+
+    def __init__(
+        self,
+        core: str,
+        redis_url: str,
+        directory: Path,
+        options: Mapping[str, str],
+        *arguments: str,
+    ) -> None:
+        self.port = free_port()
+        self._log = directory / f"terrace-{self.port}.log"
+        inherited = {  # defaults are measured
+            name: value for name, value in os.environ.items() if not name.startswith("TERRACE_")
+        }
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "proxy", "serve", *arguments],
+                cwd=_ROOT,
+                env={
+                    **inherited,
+                    "TERRACE_CORE": core,
+                    "TERRACE_LISTEN__PORT": str(self.port),
+                    "TERRACE_ADMIN__PORT": str(free_port()),
+                    "TERRACE_L2__URL": redis_url,
+                    "TERRACE_LOG__LEVEL": "warning",
+                    **options,
+                },
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+
+    def __repr__(self) -> str:
+        return f"<terrace serve, pid {self.pid}, port {self.port}>"
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def wait_answering(self) -> None:
+        """Until a GET is answered, by Redis too. Raises EmbeddedError."""
+        deadline = time.monotonic() + _START_TIMEOUT_S
+        while not answers(self.port):
+            if self._process.poll() is not None:
+                raise EmbeddedError(f"terrace serve ended at its start{self._last_line()}")
+            if time.monotonic() > deadline:
+                raise EmbeddedError(f"terrace serve does not answer{self._last_line()}")
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(_POLL_S)
+
+    def wait_for(self, key: str) -> None:
+        """Until `key` has a value: a mapped one when L3 is connected. Raises EmbeddedError."""
+        deadline = time.monotonic() + _START_TIMEOUT_S
+        with redis.Redis(port=self.port) as client:
+            while True:
+                with contextlib.suppress(redis.ResponseError):
+                    if client.get(key) is not None:
+                        return
+                if time.monotonic() > deadline:
+                    raise EmbeddedError(f"terrace serve has no {key}{self._last_line()}")
+                time.sleep(_POLL_S * 10)
+
+    def stop(self) -> None:
+        self._process.terminate()
+        try:
+            self._process.wait(_STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def _last_line(self) -> str:
+        lines = self._log.read_text(errors="replace").strip().splitlines()
+        return f": {lines[-1]}" if lines else ""
+
+
+def answers(port: int) -> bool:
+    """Whether a GET gets a reply that is no error; without redis-py's handshake."""
+    with (
+        contextlib.suppress(OSError),
+        socket.create_connection(("127.0.0.1", port), _START_TIMEOUT_S) as connection,
+    ):
+        connection.sendall(b"*2\r\n$3\r\nGET\r\n$1\r\nk\r\n")
+        return connection.recv(64).startswith(b"$")
+    return False
