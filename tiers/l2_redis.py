@@ -180,6 +180,7 @@ class L2Redis(L2Commands):
                 log.info("%s answers in time again", NAME)
 
     def _on_unreachable(self, reason: str) -> None:
+        self.pins.drop_idle()
         for kept in self.shared:
             kept.on_unreachable(reason)
 

@@ -139,6 +139,13 @@ class PinPool:
         self._all.discard(pin)
         pin.abort("closed")
 
+    def drop_idle(self) -> None:
+        """The node failed: what was connected before may be dead, and would be found out only
+        when it owes a client its reply."""
+        idle, self._idle = self._idle, []
+        for pin in idle:
+            self.discard(pin)
+
     def watch(self, now: float) -> None:
         """Called every few ms: end those whose oldest request passed its deadline."""
         for pin in list(self._all):

@@ -80,6 +80,18 @@ async def test_a_password_is_given_again_after_the_reset() -> None:
         pool.close()
 
 
+async def test_idle_pins_are_not_trusted_when_the_node_has_failed() -> None:
+    async with scripted_redis() as server, pool_on(server) as pool:
+        used, idle = await pool.connect(2), await pool.connect(2)
+        pool.give_back(idle)
+        await until(lambda: pool.idle == 1)
+        pool.drop_idle()
+        assert (len(pool), pool.idle, used.ready, idle.ready) == (1, 0, True, False)
+        assert pool.lease_nowait(2) is None
+        used.send(PING, waiter := Waits(), 0)
+        await waiter.wait()
+
+
 async def test_a_pin_that_owes_a_reply_is_closed() -> None:
     async with scripted_redis() as server, pool_on(server) as pool:
         server.answer = lambda args: None if args[0] == b"BLPOP" else usual(args)
