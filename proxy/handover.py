@@ -205,10 +205,14 @@ class Offering:
         loop = asyncio.get_running_loop()
         while True:
             connection, _ = await loop.sock_accept(listening)
-            with connection, contextlib.suppress(OSError):
-                if not self._offer.admit(connection):
-                    continue
-                if await _says_serving(connection):
+            with connection:
+                try:
+                    if not self._offer.admit(connection):
+                        continue
+                    taken = await _says_serving(connection)
+                except OSError:  # it ended before it had read everything
+                    taken = False
+                if taken:
                     self._on_taken()
                     return
                 log.warning(NOT_TAKEN)

@@ -61,7 +61,8 @@ class ParentOffer:
         connection, _ = listening.accept()
         try:
             admitted = self._offer.admit(connection)
-        except OSError:  # gone
+        except OSError:
+            log.warning(NOT_TAKEN)
             admitted = False
         if not admitted:
             connection.close()

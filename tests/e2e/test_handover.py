@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -145,6 +146,19 @@ def test_what_is_in_flight_is_finished_by_the_old_one(
         assert waiter.read() == [b"*2\r\n$6\r\nhanded\r\n$1\r\nx\r\n"]
         assert waiter.read_to_end() == b""
         assert old.wait_exit() == 0
+
+
+def test_a_successor_that_dies_before_it_reads_changes_nothing(
+    generations: Generations, folder: Path
+) -> None:
+    """The kernel tells the old one by a reset, not by the end of the stream."""
+    with socket.socket(socket.AF_UNIX) as successor:
+        successor.connect(str(folder / "handover.sock"))
+        assert select.select([successor], [], [], 10.0)[0]
+    wait_until(lambda: "this one goes on" in generations.current.log(), "it is noticed")
+    generations.restart()
+    with Wire(generations.port) as wire:
+        assert wire.ask("PING") == PONG
 
 
 def test_a_successor_that_dies_changes_nothing(generations: Generations) -> None:
