@@ -10,10 +10,10 @@ The nouns, and which way they flow:
       -> results, derived  what came out, as JSON in bench/results/
       -> report, charts    the same as tables, Markdown and SVG
 
-The server under test has one core to itself. The load generator has another, which it
-shares with the Redis behind Terrace where there are only two. CPU time per operation
-of the server's processes is the figure to judge by: unlike throughput it does not
-depend on how fast the generator is.
+The server under test has one core, and the load generator another. Where there are only
+these two, the Redis behind Terrace shares that of Terrace: on the generator's it would keep
+the clients from sending. CPU time per operation of the server's processes is the figure to
+judge by: unlike throughput it does not depend on how fast the generator is.
 
 `python -m bench.hit_ratio DIRECTORY` is apart from that: it replays key traces.
 """

@@ -26,7 +26,7 @@ class Cores:
         return cls(
             server=usable[-1],
             generator=usable[0],
-            behind=usable[len(usable) // 2] if len(usable) > 2 else usable[0],
+            behind=usable[len(usable) // 2] if len(usable) > 2 else usable[-1],
             everything=frozenset(usable),
         )
 

@@ -34,6 +34,7 @@ cdef struct Level:
     unsigned long long hits, misses
     unsigned long long buckets[BUCKETS_MAX]
     double sum_s
+    Py_ssize_t last  # the bucket of the last observation: that of the next one as a rule
 
 
 cdef class Lane:
@@ -45,6 +46,9 @@ cdef class Lane:
     cdef Py_ssize_t _row_count
     cdef int* _index
     cdef Py_ssize_t _mask
+    cdef Row* _found  # by the last `find`: a pipeline's commands are mostly the same,
+    cdef char _spelled[NAME_MAX_BYTES]  # and spelled alike
+    cdef Py_ssize_t _spelled_size
     cdef list _names, _rules, _commands
     cdef list _prefixes  # of keys that need Python: mapped ones
     cdef double _bounds[BUCKETS_MAX]

@@ -99,6 +99,8 @@ cdef class Lane:
         cdef Py_ssize_t i
         cdef uint64_t at
         cdef Row* row
+        if size == self._spelled_size and not memcmp(name, self._spelled, size):
+            return self._found
         if size > NAME_MAX_BYTES:
             return NULL
         for i in range(size):
@@ -107,6 +109,8 @@ cdef class Lane:
         while self._index[at & self._mask] >= 0:
             row = &self._rows[self._index[at & self._mask]]
             if row.name_size == size and not memcmp(row.name, upper, size):
+                self._found, self._spelled_size = row, size
+                memcpy(self._spelled, name, size)
                 return row
             at += 1
         return NULL
@@ -166,13 +170,18 @@ cdef class Lane:
     cdef void observe(
         self, Level* level, double seconds, unsigned long long count
     ) noexcept nogil:
-        cdef Py_ssize_t low = 0, high = self._bound_count, middle
+        cdef Py_ssize_t low = 0, high = self._bound_count, middle, last = level.last
+        if (last == 0 or self._bounds[last - 1] < seconds) and (
+            last == high or seconds <= self._bounds[last]
+        ):
+            low = high = last
         while low < high:
             middle = (low + high) // 2
             if self._bounds[middle] < seconds:
                 low = middle + 1
             else:
                 high = middle
+        level.last = low
         level.buckets[low] += count
         level.sum_s += seconds * count
 

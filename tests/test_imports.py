@@ -6,6 +6,8 @@ cannot fail is noticed.
 """
 
 import ast
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -220,3 +222,10 @@ def test_relative_imports_are_followed() -> None:
 def test_the_sources_are_found() -> None:
     assert {"proxy/config.py", "tiers/options.py"} <= set(SOURCES)
     assert {PurePosixPath(file).stem for file in SOURCES} >= {"resp", "_requests_py", "coherence"}
+
+
+def test_psycopg_is_only_for_those_who_have_l3() -> None:
+    """It would take a tenth of the time to start."""
+    code = "import proxy.server, sys; print([name for name in sys.modules if 'psycopg' in name])"
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=True)
+    assert run.stdout == b"[]\n"

@@ -18,6 +18,9 @@ The consistency promise: a hit was current in Redis at some instant no longer th
 are in `coherence`.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from .audit import Audit, AuditFigures
 from .base import Kind, Outcome, Size, Tier, Value, WritableTier
 from .breaker import BreakerStatistics
@@ -32,8 +35,6 @@ from .host_memory import host_memory_bytes
 from .kept_upstream import KeptUpstream
 from .l1_memory import L1Memory, get_variant, read_variant
 from .l2_redis import L2Redis, check_l2
-from .l3_postgres import L3Postgres
-from .l3_triggers import Triggers, run_triggers
 from .namespaces import Namespace, Namespaces
 from .options import (
     Bytes,
@@ -56,8 +57,12 @@ from .store_loads import BLIND, Footing
 from .tasks import TaskSet
 from .tls import CertificateError, authorities_problem, key_pair_problems
 from .upstream import Upstream, set_keepalive
-from .view_status import ViewStatus
 from .views import Mappings, ViewMapping
+
+if TYPE_CHECKING:
+    from .l3_postgres import L3Postgres
+    from .l3_triggers import Triggers, run_triggers
+    from .view_status import ViewStatus
 
 __all__ = [
     "BLIND",
@@ -124,3 +129,17 @@ __all__ = [
     "set_keepalive",
     "share_arena",
 ]
+
+# They need psycopg, which takes a tenth of the time to start: imported when first asked for.
+_WITH_PSYCOPG = {
+    "L3Postgres": "l3_postgres",
+    "Triggers": "l3_triggers",
+    "ViewStatus": "view_status",
+    "run_triggers": "l3_triggers",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WITH_PSYCOPG:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_WITH_PSYCOPG[name]}", __name__), name)

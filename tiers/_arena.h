@@ -55,7 +55,7 @@ static uint64_t arena_fresh(arena_t *a) {
 
 static void arena_renew_tokens(arena_t *a) {
     for (uint64_t slot = 0; slot <= a->header->slot_mask; slot++)
-        arena_store_seen(&a->tokens[slot], arena_fresh(a));
+        arena_store_seen(a, &a->tokens[slot], arena_fresh(a));
 }
 
 static inline uint64_t arena_token(const arena_t *a, uint64_t h) {
@@ -462,14 +462,14 @@ static void arena_drop(arena_t *a, uint64_t h, const char *key, size_t key_len) 
 }
 
 static void arena_invalidate(arena_t *a, uint64_t h, const char *key, size_t key_len) {
-    arena_store_seen(&a->tokens[arena_slot(a, h)], arena_fresh(a));
+    arena_store_seen(a, &a->tokens[arena_slot(a, h)], arena_fresh(a));
     arena_drop(a, h, key, key_len);
 }
 
 static void arena_begin_write(arena_t *a, uint64_t h, const char *key, size_t key_len) {
     uint64_t slot = arena_slot(a, h);
     a->writes++;
-    if (!a->in_flight[slot]++) arena_store_seen(arena_write_flags(a, slot) + a->worker, 1);
+    if (!a->in_flight[slot]++) arena_store_seen(a, arena_write_flags(a, slot) + a->worker, 1);
     arena_invalidate(a, h, key, key_len);
 }
 
@@ -478,7 +478,7 @@ static void arena_end_write(arena_t *a, uint64_t h, const char *key, size_t key_
     arena_invalidate(a, h, key, key_len);
     if (!a->in_flight[slot]) return; /* begun before this process had its number */
     a->writes--;
-    if (!--a->in_flight[slot]) arena_store_seen(arena_write_flags(a, slot) + a->worker, 0);
+    if (!--a->in_flight[slot]) arena_store_seen(a, arena_write_flags(a, slot) + a->worker, 0);
 }
 
 /* O(1), but every 256th: tokens carry eight bits of the generation. */
@@ -526,8 +526,8 @@ static void arena_clear_worker(arena_t *a, uint32_t worker) {
     for (uint64_t slot = 0; slot <= header->slot_mask; slot++) {
         uint8_t *flag = arena_write_flags(a, slot) + worker;
         if (!arena_load(flag)) continue;
-        arena_store_seen(&a->tokens[slot], arena_fresh(&dead));
-        arena_store_seen(flag, 0);
+        arena_store_seen(a, &a->tokens[slot], arena_fresh(&dead));
+        arena_store_seen(a, flag, 0);
     }
     for (uint64_t i = 0; i <= header->stripe_mask; i++) {
         arena_stripe *stripe = a->stripes + i;

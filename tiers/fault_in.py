@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import astuple, fields
 from functools import partial
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from .admission import Admission
 from .base import Kind, Outcome
@@ -19,13 +19,15 @@ from .coalesce import Coalescer, CoalescerStatistics
 from .errors import ServerError, TierUnavailable
 from .l2_commands import Script
 from .l2_redis import L2Redis
-from .l3_postgres import L3Postgres
 from .leases import EPOCHS, L2_PATIENCE_S, LEASES, Leases
 from .store import Store
 from .store_keys import Mapped
 from .store_loads import NOT_STORED
 from .tasks import TaskSet
 from .views import ViewMapping
+
+if TYPE_CHECKING:
+    from .l3_postgres import L3Postgres
 
 TOMBSTONE = b"__terrace:tombstone:"  # prefix of markers of keys deleted on purpose
 LOAD_ATTEMPTS = 3  # loads overtaken by a refresh, before the row is answered uncached

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import LiteralString, TypeVar
 
 import psycopg
@@ -20,6 +19,7 @@ from .l3_connection import NAME, Connection, describe
 from .l3_pool import LoadPool
 from .l3_sql import identifier, render
 from .options import L3Options
+from .store_entry import Entry
 
 log = logging.getLogger("terrace.l3.store")
 
@@ -86,21 +86,6 @@ _DELETE_DELETED = """
         SELECT key FROM {schema}.entries
         WHERE type IS NULL AND version < (extract(epoch FROM now()) - %s) * 1000000
         LIMIT %s FOR UPDATE SKIP LOCKED))"""
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """What a key held, under the version at which it did."""
-
-    key: bytes
-    version: int
-    kind: str  # a Redis type; "none": deleted
-    value: bytes  # of a string; else its DUMP
-    expires_at_ms: int  # since 1970; 0: never
-
-    @property
-    def is_absent(self) -> bool:
-        return self.kind == "none"
 
 
 class StoreTable:

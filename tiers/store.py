@@ -31,17 +31,20 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from .errors import ServerError, TierUnavailable
 from .l2_commands import Script
 from .l2_redis import L2Redis
-from .l3_store import Entry, StoreTable
 from .options import L3Options
 from .resp import OK, ReplyScanner, decode, pack
+from .store_entry import Entry
 from .store_keys import MAX_KEY_BYTES
 from .store_loads import BLIND, STATE, Footing, StoreLoads
 from .tasks import TaskSet
+
+if TYPE_CHECKING:
+    from .l3_store import StoreTable
 
 log = logging.getLogger("terrace.store")
 

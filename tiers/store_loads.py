@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from .base import Kind, Outcome
 from .errors import ServerError, TierUnavailable
 from .l2_commands import Script
 from .l2_redis import L2Redis
-from .l3_store import Entry, StoreTable
+from .store_entry import Entry
+
+if TYPE_CHECKING:
+    from .l3_store import StoreTable
 
 STATE = b"__terrace:store"  # see store_capture.lua
 LOAD_ATTEMPTS = 5

@@ -17,14 +17,16 @@ import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from .base import Outcome
 from .errors import ServerError, TierError, TierUnavailable
 from .l2_redis import L2Redis
-from .l3_postgres import L3Postgres
 from .tasks import TaskSet
 from .views import ViewMapping
+
+if TYPE_CHECKING:
+    from .l3_postgres import L3Postgres
 
 log = logging.getLogger("terrace.warm")
 

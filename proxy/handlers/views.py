@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tiers import ViewStatus
 from tiers.resp import Request, array, bulk, error, mapping
 
 from ..commands import Command
 
 if TYPE_CHECKING:
+    from tiers import ViewStatus
+
     from ..session import Session
 
 _NO_L3 = error("ERR terrace: L3 (postgres) is not configured; set l3.dsn and [[l3.view]]")

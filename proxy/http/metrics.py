@@ -20,13 +20,15 @@ from prometheus_client.core import (
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from tiers import CORE, BreakerState, Size, TierUnavailable, ViewStatus
+from tiers import CORE, BreakerState, Size, TierUnavailable
 
 from ..stats import BUCKETS_S, Histogram
 from .view_metrics import view_metrics
 from .worker_metrics import Packed, added, is_total, packed
 
 if TYPE_CHECKING:
+    from tiers import ViewStatus
+
     from ..server import Terrace
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
-from tiers import ViewStatus
+if TYPE_CHECKING:
+    from tiers import ViewStatus
 
 _ROWS = (
     ("view_rows", "Estimated rows", "rows"),

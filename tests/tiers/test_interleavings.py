@@ -18,10 +18,10 @@ from tests.tiers.interleaving import Play, orders
 from tiers.base import Kind, Outcome
 from tiers.errors import TierUnavailable
 from tiers.fault_in import TOMBSTONE
-from tiers.l3_store import Entry
 from tiers.leases import EPOCHS
 from tiers.options import L1Options, L2Options, L3Options
 from tiers.stack import TieredCache
+from tiers.store_entry import Entry
 from tiers.views import ViewMapping
 
 KEY = b"n:1"
