@@ -41,7 +41,6 @@ cdef class ClientPipe(InFlight):
     cdef _want_l1(self, double now)
     cdef _look(self)
     cdef bint _knows_mapped(self, Row* row) except -1
-    cdef bint _would_hit(self, Row* row, double now) except -1
     cdef bint _is_fast(self) except -1
     cdef bint _may_hit(self, double now) except -1
     cdef int _try(self, double now, bint may_hit) except -1

@@ -19,7 +19,7 @@ from tiers._buffer cimport Buffer, append, clear, reserve
 from tiers._pipe cimport FAST, Pending, UpstreamPipe
 from tiers._requests cimport COMMAND, NEED_MORE, RequestScanner
 
-from proxy._in_flight cimport FILL, FORWARDED, PTTL, UNFILLED, WRITTEN, InFlight
+from proxy._in_flight cimport FILL, FORWARDED, HOT, PTTL, UNFILLED, WRITTEN, InFlight
 from proxy._lane cimport CACHED, READ, WRITE, Lane, Row
 from proxy._reply_ring cimport KEEP_BYTES, Slot
 
@@ -361,48 +361,37 @@ cdef class ClientPipe(InFlight):
         cdef UpstreamPipe pipe
         cdef Pending* request
         cdef const char* key
-        cdef uint32_t key_size
+        cdef uint32_t key_size, head
+        cdef uint64_t h
         cdef Py_ssize_t i, end
         if self.mapped_in_flight:
             return False
         self._look()
         if self.lane._prefixes and self._knows_mapped(row):
             return False
-        if self.lane.refreshes and self._would_hit(row, now):
-            return False  # Python reads it again afterwards
         pipe = self._route(row, True)
         if pipe is None or not pipe.has_room():
             return False
         request = self._send(pipe, row, WRITTEN)
         if arena is None:
             return True
+        request.db = self.db
         end = row.last if row.last >= 0 else scanner.argc + row.last
         i = row.first
         while i <= end and i < scanner.argc:
             key, key_size = scanner.base + scanner.at[i], scanner.length[i]
-            arena.begin_write_c(arena.hash_key(key, key_size), key, key_size)
-            pipe.keep(request, <const char*>&key_size, sizeof(key_size))
+            h = arena.hash_key(key, key_size)
+            head = key_size
+            if self.lane.refreshes and arena.is_hot_c(
+                h, key, key_size, PyBytes_AS_STRING(self.get_variant),
+                PyBytes_GET_SIZE(self.get_variant), now,
+            ) and self.lane._coherence.is_open(now):
+                head |= HOT
+            arena.begin_write_c(h, key, key_size)
+            pipe.keep(request, <const char*>&head, sizeof(head))
             pipe.keep(request, key, key_size)
             i += row.step
         return True
-
-    cdef bint _would_hit(self, Row* row, double now) except -1:
-        """Whether GET of one of the keys would be a hit."""
-        cdef RequestScanner scanner = self.scanner
-        cdef Arena arena = self.lane.arena
-        cdef const char* key
-        cdef Py_ssize_t i, end = row.last if row.last >= 0 else scanner.argc + row.last
-        i = row.first
-        while i <= end and i < scanner.argc:
-            key = scanner.base + scanner.at[i]
-            if arena.get_into(
-                arena.hash_key(key, scanner.length[i]), key, scanner.length[i],
-                PyBytes_AS_STRING(self.get_variant), PyBytes_GET_SIZE(self.get_variant),
-                now, NULL, 0,
-            ) >= 0:
-                return True
-            i += row.step
-        return False
 
     cdef UpstreamPipe _route(self, Row* row, bint tracked):
         """The connection for this command, as `dispatch.route`; None leaves it to Python."""

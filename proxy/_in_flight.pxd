@@ -13,6 +13,8 @@ cdef enum:
     WRITTEN = 4
     ANSWERED = 5  # was a read, answered before its reply came
 
+    HOT = 0x80000000  # beside the length of a written key: read it into L1 again
+
 
 cdef class InFlight(ReplyRing):
     cdef readonly Lane lane
@@ -21,4 +23,4 @@ cdef class InFlight(ReplyRing):
                         Py_ssize_t* size)
     cdef int _commit(self, Pending* request, const char* keys, const char* stored,
                      Py_ssize_t size, double sent_at, long long pttl_ms) except -1
-    cdef int _end_write(self, Pending* request, const char* keys) except -1
+    cdef int _end_write(self, Pending* request, const char* keys, bint answered) except -1

@@ -6,7 +6,7 @@ what is said when it will never come: `slots` compiled, of which the client pipe
 twin: `_client_pipe_py`).
 
 A record keeps (`Pending`): FILL and UNFILLED the key, then the variant; WRITTEN its keys,
-each behind its length.
+each behind its length, with HOT beside it where clients read that key.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -48,7 +48,7 @@ cdef class InFlight(ReplyRing):
             return 0
         stored, stored_size = frame, size
         if request.op == WRITTEN:
-            self._end_write(request, keys)
+            self._end_write(request, keys, True)
             converted = self._convert(request, pipe, &frame, &size)
         elif request.op == FORWARDED:
             converted = self._convert(request, pipe, &frame, &size)
@@ -114,15 +114,23 @@ cdef class InFlight(ReplyRing):
             lane.fills_refused += 1
         return 0
 
-    cdef int _end_write(self, Pending* request, const char* keys) except -1:
+    cdef int _end_write(self, Pending* request, const char* keys, bint answered) except -1:
         cdef Arena arena = self.lane.arena
         cdef Py_ssize_t at = 0
-        cdef uint32_t size
+        cdef uint32_t head, size
+        cdef list hot = None
         while at < request.keys_size:
-            memcpy(&size, keys + at, sizeof(size))
-            at += sizeof(size)
+            memcpy(&head, keys + at, sizeof(head))
+            size = head & ~HOT
+            at += sizeof(head)
             arena.end_write_c(arena.hash_key(keys + at, size), keys + at, size)
+            if head & HOT and answered:
+                if hot is None:
+                    hot = []
+                hot.append(PyBytes_FromStringAndSize(keys + at, size))
             at += size
+        if hot is not None:
+            self.stack.refill(hot, request.db)
         return 0
 
     cdef int on_frame_lost(
@@ -132,7 +140,7 @@ cdef class InFlight(ReplyRing):
         if request.op == PTTL or request.op == ANSWERED:
             return 0  # the read behind it is lost, too
         if request.op == WRITTEN:
-            self._end_write(request, keys)
+            self._end_write(request, keys, False)
             reply = self.lost_write(reason, sent)
         elif request.op == FORWARDED:
             reply = self.lost_read(None, _EMPTY, request.proto, reason)

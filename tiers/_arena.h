@@ -173,6 +173,14 @@ static ptrdiff_t arena_get(arena_t *a, uint64_t h, const char *key, size_t key_l
     return length;
 }
 
+/* Whether there is a current reply that somebody asked for; counts no touch. */
+static int arena_is_hot(const arena_t *a, uint64_t h, const char *key, size_t key_len,
+                        const char *variant, size_t variant_len, double now) {
+    arena_hit hit;
+    return arena_lookup(a, h, key, key_len, variant, variant_len, now, 0, NULL, 0, &hit) >= 0
+           && (!hit.entry.unasked || slot_touches(hit.slot_seen));
+}
+
 static ptrdiff_t arena_peek(const arena_t *a, uint64_t h, const char *key, size_t key_len,
                             const char *variant, size_t variant_len, char *out, size_t room,
                             arena_entry *entry) {
@@ -351,7 +359,7 @@ static inline int arena_may_commit(const arena_t *a, uint64_t h, uint64_t token,
  * there would be too many. 0: there is no room in the index. */
 static int stripe_replace(arena_t *a, arena_stripe *stripe, uint64_t h, const char *key,
                           size_t key_len, const char *variant, size_t variant_len,
-                          uint64_t offset) {
+                          uint64_t offset, int unasked) {
     uint64_t *slots = stripe_slots(a, stripe), slot, oldest = UINT64_MAX;
     uint64_t i = stripe_seek(a, stripe, slots, h);
     unsigned before = 0, kept = 0, variants = 0, touches = 0;
@@ -361,7 +369,7 @@ static int stripe_replace(arena_t *a, arena_stripe *stripe, uint64_t h, const ch
         if (entry_at(a, slot_offset(slot), &found) && entry_has_key(a, &found, key, key_len)) {
             before++;
             if (entry_has_variant(a, &found, variant, variant_len, &reply)) {
-                touches = slot_touches(slot);
+                touches = unasked ? 0 : slot_touches(slot);
                 stripe_remove(a, stripe, slots, i);
                 continue;
             }
@@ -395,11 +403,11 @@ static arena_log *arena_log_for(arena_t *a, arena_stripe *stripe, uint64_t h, co
 static int arena_store_entry(arena_t *a, uint64_t h, const char *key, size_t key_len,
                              const char *variant, size_t variant_len, const char *reply,
                              size_t reply_len, uint64_t token, uint32_t epoch,
-                             uint64_t deadline_us) {
+                             uint64_t deadline_us, int unasked) {
     arena_header *header = a->header;
     arena_entry entry = {.token = arena_token48(token), .deadline_us = deadline_us,
                          .reply_len = reply_len, .key_len = key_len, .epoch = epoch,
-                         .worker = a->worker, .has_variant = variant_len != 0};
+                         .worker = a->worker, .has_variant = variant_len != 0, .unasked = unasked != 0};
     uint16_t variant_size = (uint16_t)variant_len;
     uint64_t size = sizeof entry + 2 * entry.has_variant + key_len + variant_len + reply_len;
     arena_stripe *stripe = a->stripes + stripe_number(a, h);
@@ -425,7 +433,7 @@ static int arena_store_entry(arena_t *a, uint64_t h, const char *key, size_t key
     if (!stripe_lock(a, stripe)) return 0;
     int stored = arena_may_commit(a, h, token, epoch)
                  && (stripe->size >= grown || stripe_grow(a, stripe, grown))
-                 && stripe_replace(a, stripe, h, key, key_len, variant, variant_len, offset);
+                 && stripe_replace(a, stripe, h, key, key_len, variant, variant_len, offset, unasked);
     stripe_unlock(stripe);
     arena_make_room(a, NULL, 0, 0); /* should the index have grown more than was foreseen */
     return stored;
@@ -433,7 +441,8 @@ static int arena_store_entry(arena_t *a, uint64_t h, const char *key, size_t key
 
 static int arena_commit(arena_t *a, uint64_t h, const char *key, size_t key_len,
                         const char *variant, size_t variant_len, const char *reply,
-                        size_t reply_len, uint64_t token, uint32_t epoch, double deadline) {
+                        size_t reply_len, uint64_t token, uint32_t epoch, double deadline,
+                        int unasked) {
     int stored = 0;
     if (token && arena_may_commit(a, h, token, epoch) && key_len <= ARENA_KEY_MAX
         && variant_len <= ARENA_KEY_MAX && reply_len <= UINT32_MAX && deadline > 0
@@ -441,7 +450,7 @@ static int arena_commit(arena_t *a, uint64_t h, const char *key, size_t key_len,
         double deadline_us = floor(deadline * 1e6);
         if (deadline_us > (double)ARENA_DEADLINE_MAX_US) deadline_us = (double)ARENA_DEADLINE_MAX_US;
         stored = arena_store_entry(a, h, key, key_len, variant, variant_len, reply, reply_len,
-                                   token, epoch, (uint64_t)deadline_us);
+                                   token, epoch, (uint64_t)deadline_us, unasked);
         arena_unlock(&a->header->log_owner);
     }
     arena_add(a, stored ? ARENA_FILLS : ARENA_REFUSED, 1);
@@ -482,11 +491,18 @@ static void arena_end_write(arena_t *a, uint64_t h, const char *key, size_t key_
 }
 
 /* O(1), but every 256th: tokens carry eight bits of the generation. */
-static void arena_flush(arena_t *a) {
+static void arena_next_generation(arena_t *a) {
     uint64_t generation =
         __atomic_add_fetch(&a->header->generation, 1, __ATOMIC_SEQ_CST);
     if (!(generation & 0xff)) arena_renew_tokens(a);
-    if (!arena_lock(a, &a->header->log_owner)) return; /* what is there became holes */
+}
+
+/* Nobody may put an entry into the new generation before the logs are reset: its memory would
+ * be given away under it. So the logs are locked first. */
+static void arena_flush(arena_t *a) {
+    int locked = arena_lock(a, &a->header->log_owner);
+    arena_next_generation(a);
+    if (!locked) return; /* what is there became holes */
     arena_reset_logs(a);
     arena_unlock(&a->header->log_owner);
 }
@@ -540,8 +556,7 @@ static void arena_clear_worker(arena_t *a, uint32_t worker) {
         arena_unlock(&stripe->owner);
     }
     if (arena_load_acquire(&header->log_owner) == worker + 1) { /* half moved: begin anew */
-        uint64_t generation = __atomic_add_fetch(&header->generation, 1, __ATOMIC_SEQ_CST);
-        if (!(generation & 0xff)) arena_renew_tokens(&dead);
+        arena_next_generation(&dead);
         memset(&header->small, 0, sizeof header->small);
         memset(&header->main, 0, sizeof header->main);
         header->free_segment = UINT32_MAX;

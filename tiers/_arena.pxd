@@ -22,6 +22,10 @@ cdef class Arena:
     ) noexcept nogil
     # 0 while a write to the slot is in flight by any worker.
     cdef uint64_t begin_fill_c(self, uint64_t h) noexcept nogil
+    cdef bint is_hot_c(
+        self, uint64_t h, const char* key, Py_ssize_t key_len,
+        const char* variant, Py_ssize_t variant_len, double now,
+    ) noexcept nogil
     cdef bint commit_c(
         self, uint64_t h, const char* key, Py_ssize_t key_len,
         const char* variant, Py_ssize_t variant_len,

@@ -16,9 +16,10 @@ from tiers._arena_c cimport (
     ARENA_INVALIDATIONS, ARENA_REFUSED, ARENA_WORKERS_MAX, arena_add, arena_attach,
     arena_begin_fill, arena_begin_write, arena_bucket_end, arena_bump_epoch_of, arena_check,
     arena_clear_worker, arena_commit, arena_counter, arena_end_write, arena_entry, arena_flush,
-    arena_found, arena_get, arena_hash, arena_histogram, arena_invalidate, arena_load_epoch,
-    arena_map, arena_peek, arena_raise_floor, arena_read, arena_record, arena_resize,
-    arena_store_double, arena_stripe, arena_suspect_asof, arena_unmap, entry_at, slot_offset, stripe_entries_of, stripe_lock,
+    arena_found, arena_get, arena_hash, arena_histogram, arena_invalidate, arena_is_hot,
+    arena_load_epoch, arena_map, arena_peek, arena_raise_floor, arena_read, arena_record, arena_resize,
+    arena_store_double, arena_stripe, arena_suspect_asof, arena_unmap, entry_at, slot_offset,
+    stripe_entries_of, stripe_lock,
     stripe_number, stripe_slots, stripe_unlock,
 )
 
@@ -135,6 +136,11 @@ cdef class Arena:
                 return reply if length == room else reply[:length]
             room = length
 
+    def is_hot(self, bytes key, bytes variant, double now):
+        """Whether `get` would find a reply, and somebody asked for it; counts no touch."""
+        return arena_is_hot(
+            &self.a, arena_hash(&self.a, key, len(key)), key, len(key), variant, len(variant), now)
+
     def peek(self, bytes key, bytes variant):
         """(reply, deadline, token, epoch), whatever its epoch and deadline, if its token stands.
 
@@ -221,12 +227,13 @@ cdef class Arena:
         return arena_begin_fill(&self.a, arena_hash(&self.a, key, len(key)))
 
     def commit_fill(
-        self, bytes key, bytes variant, bytes reply, uint64_t token, uint32_t epoch, double deadline
+        self, bytes key, bytes variant, bytes reply, uint64_t token, uint32_t epoch, double deadline,
+        bint unasked=False,
     ):
         """Store a reply read since `begin_fill` gave `token`; False when it may be outdated."""
         return arena_commit(
             &self.a, arena_hash(&self.a, key, len(key)), key, len(key), variant, len(variant),
-            reply, len(reply), token, epoch, deadline)
+            reply, len(reply), token, epoch, deadline, unasked)
 
     # Invalidating
 
@@ -379,6 +386,12 @@ cdef class Arena:
     ) noexcept nogil:
         return arena_get(&self.a, h, key, key_len, variant, variant_len, now, out, room)
 
+    cdef bint is_hot_c(
+        self, uint64_t h, const char* key, Py_ssize_t key_len,
+        const char* variant, Py_ssize_t variant_len, double now,
+    ) noexcept nogil:
+        return arena_is_hot(&self.a, h, key, key_len, variant, variant_len, now)
+
     cdef uint64_t begin_fill_c(self, uint64_t h) noexcept nogil:
         return arena_begin_fill(&self.a, h)
 
@@ -390,7 +403,7 @@ cdef class Arena:
     ) noexcept nogil:
         return arena_commit(
             &self.a, h, key, key_len, variant, variant_len, reply, reply_len, token, epoch,
-            deadline)
+            deadline, False)
 
     cdef void invalidate_c(self, uint64_t h, const char* key, Py_ssize_t key_len) noexcept nogil:
         arena_invalidate(&self.a, h, key, key_len)

@@ -59,9 +59,12 @@ cdef extern from "_arena_check.h" nogil:
                          double now, char* out, size_t room)
     Py_ssize_t arena_peek(arena_t*, uint64_t h, const char* key, size_t,
                           const char* variant, size_t, char* out, size_t room, arena_entry*)
+    bint arena_is_hot(const arena_t*, uint64_t h, const char* key, size_t,
+                      const char* variant, size_t, double now)
     uint64_t arena_begin_fill(const arena_t*, uint64_t h)
     bint arena_commit(arena_t*, uint64_t h, const char* key, size_t, const char* variant, size_t,
-                      const char* reply, size_t, uint64_t token, uint32_t epoch, double deadline)
+                      const char* reply, size_t, uint64_t token, uint32_t epoch, double deadline,
+                      bint unasked)
     void arena_invalidate(arena_t*, uint64_t h, const char* key, size_t)
     void arena_begin_write(arena_t*, uint64_t h, const char* key, size_t)
     void arena_end_write(arena_t*, uint64_t h, const char* key, size_t)

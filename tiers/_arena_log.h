@@ -26,7 +26,8 @@ typedef struct {
     uint64_t worker : 8;
     uint64_t in_main : 1;
     uint64_t has_variant : 1;
-    uint64_t unused : 6;
+    uint64_t unasked : 1;      /* filled by a refresh: nobody has asked for it yet */
+    uint64_t unused : 5;
 } __attribute__((packed)) arena_entry;
 
 _Static_assert(sizeof(arena_entry) == 22, "the header of an entry is packed");

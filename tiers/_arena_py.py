@@ -54,7 +54,7 @@ Entry = tuple[bytes, float, int, int]
 class Node:
     """One key: its plain GET entry, its other variants, its place in the policy."""
 
-    __slots__ = ("entry", "in_main", "key", "size", "slot", "touches", "variants")
+    __slots__ = ("entry", "in_main", "key", "size", "slot", "touches", "unasked", "variants")
 
     def __init__(self, key: bytes, slot: int) -> None:
         self.key: bytes | None = key  # None: a hole
@@ -64,6 +64,7 @@ class Node:
         self.size = 0
         self.touches = 0
         self.in_main = False
+        self.unasked: bytes | None = None  # the variant that a refresh filled, if unread
 
 
 class Arena:
@@ -134,8 +135,20 @@ class Arena:
         ):
             if node.touches < MAX_TOUCHES:
                 node.touches += 1
+            if node.unasked == variant:
+                node.unasked = None
             return entry[0]
         return None
+
+    def is_hot(self, key: bytes, variant: bytes, now: float) -> bool:
+        """Whether `get` would find a reply, and somebody asked for it; counts no touch."""
+        entry = self.peek(key, variant)
+        return (
+            entry is not None
+            and now < entry[1]
+            and entry[3] == self.epoch
+            and self._index[key].unasked != variant
+        )
 
     def peek(self, key: bytes, variant: bytes) -> Entry | None:
         """The entry whatever its epoch and deadline, if its token stands; counts no touch.
@@ -180,9 +193,13 @@ class Arena:
         return 0 if self._writes[slot] else self._tokens[slot]
 
     def commit_fill(
-        self, key: bytes, variant: bytes, reply: bytes, token: int, epoch: int, deadline: float
-    ) -> bool:
-        """Store a reply read since `begin_fill` gave `token`; False when it may be outdated."""
+        self, key: bytes, variant: bytes, reply: bytes, token: int, epoch: int, deadline: float,
+        unasked: bool = False,
+    ) -> bool:  # fmt: skip
+        """Store a reply read since `begin_fill` gave `token`; False when it may be outdated.
+
+        `unasked`: it was read for nobody, see `is_hot`.
+        """
         slot = hash(key) & _MASK
         if token != self._tokens[slot] or self._writes[slot] or epoch != self.epoch:
             return False
@@ -194,6 +211,10 @@ class Arena:
         if node is None:
             node = self._insert(key, slot)
         entry = (reply, deadline, token, epoch)
+        if unasked:
+            node.unasked = variant
+        elif node.unasked == variant:
+            node.unasked = None
         if not variant:
             if node.entry is not None:
                 size -= len(node.entry[0]) + VARIANT_BYTES

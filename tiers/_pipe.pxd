@@ -20,6 +20,7 @@ cdef struct Pending:
     uint32_t epoch
     int command
     int proto
+    int db
     double started
     Py_ssize_t key_size
     Py_ssize_t keys_size

@@ -86,11 +86,11 @@ class L1Memory:
 
     def commit(
         self, key: bytes, variant: bytes, reply: bytes, token: int, epoch: int,
-        sent_at: float, pttl_ms: int, max_age_s: float | None = None,
+        sent_at: float, pttl_ms: int, max_age_s: float | None = None, unasked: bool = False,
     ) -> bool:  # fmt: skip
         """Store a reply; `pttl_ms` is PTTL's answer in the same stream, before the read.
 
-        The deadline counts from the sending, so it is never late.
+        The deadline counts from the sending, so it is never late. `unasked`: see `is_hot`.
         """
         if not token or reply[:1] in (b"-", b"!") or len(reply) > self.options.max_value_bytes:
             return False
@@ -105,7 +105,8 @@ class L1Memory:
             age_s = min(age_s, pttl_ms / 1000)
         if reply == NULL3:
             reply = NULL3  # share one object among all nils
-        return self.arena.commit_fill(key, variant, reply, token, epoch, sent_at + age_s)
+        deadline = sent_at + age_s
+        return self.arena.commit_fill(key, variant, reply, token, epoch, deadline, unasked)
 
     @property
     def max_age_s(self) -> float:
@@ -134,6 +135,14 @@ class L1Memory:
         if not self.is_open(now, space):
             return None
         return self.arena.get(key, space.variant(variant) if space else variant, now)
+
+    def is_hot(self, key: bytes, variant: bytes, now: float) -> bool:
+        """Whether the next read would be a hit, and clients do read it: an entry that was
+        refreshed behind a write, and not read since, is not worth refreshing again."""
+        space = self.namespaces.find(key)
+        if space is not None:
+            variant = space.variant(variant)
+        return self.is_open(now, space) and self.arena.is_hot(key, variant, now)
 
     def get_suspect(self, key: bytes, variant: bytes, now: float) -> bytes | None:
         """An entry to serve although Redis cannot be asked, if the key's namespace allows it."""

@@ -95,8 +95,8 @@ class L1Options(Options):
     swapdb_watch_s: Seconds = 2.0
     """How often Redis is asked whether somebody swapped databases, which it tells nobody, while L1
     is in use; 0 never."""
-    refresh_on_write: bool = False
-    """Read a key into L1 again when a client of this Terrace wrote it and its GET was a hit."""
+    refresh_on_write: bool = True
+    """Read a key into L1 again behind a write by a client of this Terrace, if clients read it."""
     touch_interval_s: Seconds = 1.0
     """How often sampled hits are touched in Redis, which would evict them as unused; 0 never."""
     audit_interval_s: Seconds = 1.0

@@ -224,6 +224,11 @@ class Upstream(asyncio.Protocol):
         assert self._loop is not None
         self._loop.call_soon(self.flush)
 
+    def soon(self, work: Callable[..., None], *args: object) -> None:
+        """Call it when all replies at hand were handed out."""
+        if self._loop is not None:
+            self._loop.call_soon(work, *args)
+
     def flush(self) -> None:
         if self._transport is not None and self.pipe.has_output:
             self._transport.write(self.pipe.take_output(self._clock()))

@@ -183,6 +183,7 @@ def test_whatever_connects_there_gets_nothing_by_nonsense(
     generations: Generations, folder: Path
 ) -> None:
     path = folder / "handover.sock"
+    wait_until(path.exists, "it can be taken over")
     assert path.stat().st_mode & 0o077 == 0
     with socket.socket(socket.AF_UNIX) as stranger:
         stranger.connect(str(path))

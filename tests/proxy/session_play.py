@@ -175,6 +175,8 @@ class Play:
 
     def __init__(self, **settings: Any) -> None:
         settings.setdefault("l2", {"url": NOWHERE})
+        # What Redis is sent is the command's own; reading again has plays of its own.
+        settings["l1"] = {"refresh_on_write": False} | settings.get("l1", {})
         self.now = 1000.0
         self.loop = Loop()
         self.terrace = Terrace(Config.model_validate(settings), clock=lambda: self.now)

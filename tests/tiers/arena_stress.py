@@ -51,7 +51,7 @@ def torn(reply: bytes) -> bool:
     return reply != reply[: WORD.size] * (len(reply) // WORD.size)
 
 
-def hammer(arena: Any, versions: Versions, worker: int, seconds: float) -> None:
+def hammer(arena: Any, versions: Versions, worker: int, seconds: float, flushing: float) -> None:
     source = random.Random(os.urandom(8))
     names = [b"key:%d" % number for number in range(KEYS)]
     # Keys that only this worker writes; all read all of them.
@@ -80,28 +80,28 @@ def hammer(arena: Any, versions: Versions, worker: int, seconds: float) -> None:
                 arena.end_write(names[number])
             elif what < 0.101:
                 arena.bump_epoch()
-            elif what < 0.1011:
+            elif what < 0.101 + flushing:
                 arena.flush()
             arena.record_latency(HISTOGRAMS - 1, number)
     os._exit(0)
 
 
-def start(arena: Any, versions: Versions, worker: int, ends: float) -> int:
+def start(arena: Any, versions: Versions, worker: int, ends: float, flushing: float) -> int:
     pid = os.fork()
     if not pid:
         try:
             arena.attach(worker)
-            hammer(arena, versions, worker, ends - time.monotonic())
+            hammer(arena, versions, worker, ends - time.monotonic(), flushing)
         finally:
             os._exit(2)
     return pid
 
 
-def run(seconds: float, workers: int, max_bytes: int, kill: bool) -> None:
+def run(seconds: float, workers: int, max_bytes: int, kill: bool, flushing: float) -> None:
     arena = Arena(max_bytes, workers=workers)
     versions = Versions()
     ends = time.monotonic() + seconds
-    pids = {start(arena, versions, worker, ends): worker for worker in range(workers)}
+    pids = {start(arena, versions, worker, ends, flushing): worker for worker in range(workers)}
     killed = 0
     while pids:
         if kill and time.monotonic() < ends - 0.3:
@@ -112,7 +112,7 @@ def run(seconds: float, workers: int, max_bytes: int, kill: bool) -> None:
         worker = pids.pop(pid)
         if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL:
             arena.clear_worker(worker)
-            pids[start(arena, versions, worker, ends)] = worker
+            pids[start(arena, versions, worker, ends, flushing)] = worker
         elif status:
             for other in pids:
                 os.kill(other, signal.SIGKILL)
@@ -132,5 +132,6 @@ if __name__ == "__main__":
     parser.add_argument("--workers", type=int, default=4)
     parser.add_argument("--max-bytes", type=int, default=400_000)
     parser.add_argument("--kill", action="store_true")
+    parser.add_argument("--flushing", type=float, default=0.0001, help="share of what they do")
     options = parser.parse_args()
-    run(options.seconds, options.workers, options.max_bytes, options.kill)
+    run(options.seconds, options.workers, options.max_bytes, options.kill, options.flushing)

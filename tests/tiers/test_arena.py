@@ -129,6 +129,25 @@ def test_main_gives_touched_entries_another_round(build: Build) -> None:
     assert not has(arena, key(6))
 
 
+def test_hot_is_what_is_current_and_was_asked_for(build: Build) -> None:
+    arena = build(100 * COST_BYTES)
+    assert not arena.is_hot(b"k", b"", NOW)
+    put(arena, b"k")
+    assert arena.is_hot(b"k", b"", NOW), "somebody read it: that filled it"
+    assert not arena.is_hot(b"k", b"", LATER)
+    assert not arena.is_hot(b"k", b"variant", NOW)
+    arena.invalidate(b"k")
+    assert not arena.is_hot(b"k", b"", NOW)
+    token = arena.begin_fill(b"k")
+    assert arena.commit_fill(b"k", b"", REPLY, token, arena.epoch, LATER, unasked=True)
+    assert not arena.is_hot(b"k", b"", NOW), "nobody has read it since"
+    assert not arena.is_hot(b"k", b"", NOW), "asking is not reading"
+    assert arena.get(b"k", b"", NOW) == REPLY
+    assert arena.is_hot(b"k", b"", NOW)
+    arena.bump_epoch()
+    assert not arena.is_hot(b"k", b"", NOW)
+
+
 def test_touches_are_capped(build: Build) -> None:
     arena = full(build, 12)
     touch(arena, key(5), 50)

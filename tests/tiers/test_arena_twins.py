@@ -22,10 +22,12 @@ key = st.sampled_from(KEYS)
 variant = st.sampled_from(VARIANTS)
 operation = st.one_of(
     st.tuples(st.just("begin"), key),
-    st.tuples(st.just("commit"), key, variant, st.sampled_from(REPLIES), st.integers(1, 40)),
+    st.tuples(
+        st.just("commit"), key, variant, st.sampled_from(REPLIES), st.integers(1, 40), st.booleans()
+    ),
     st.tuples(st.sampled_from(["invalidate", "begin_write", "end_write"]), key),
     st.tuples(st.sampled_from(["flush", "bump_epoch"])),
-    st.tuples(st.just("get"), key, variant, st.integers(0, 40)),
+    st.tuples(st.sampled_from(["get", "is_hot"]), key, variant, st.integers(0, 40)),
     st.tuples(st.sampled_from(["peek"]), key, variant),
 )
 
@@ -44,9 +46,9 @@ class Run:
             case "begin", (key,):
                 self.fills[key] = arena.begin_fill(key), arena.epoch
                 return bool(self.fills[key][0])
-            case "commit", (key, variant, reply, deadline):
+            case "commit", (key, variant, reply, deadline, unasked):
                 fill = self.fills.get(key)
-                return fill and arena.commit_fill(key, variant, reply, *fill, deadline)
+                return fill and arena.commit_fill(key, variant, reply, *fill, deadline, unasked)
             case "begin_write", (key,):
                 self.writing[key] += 1
                 return arena.begin_write(key)
@@ -55,8 +57,8 @@ class Run:
                     self.writing[key] -= 1
                     arena.end_write(key)
                 return None
-            case "get", (key, variant, now):
-                return arena.get(key, variant, float(now))
+            case (("get" | "is_hot"), (key, variant, now)):
+                return getattr(arena, name)(key, variant, float(now))
             case "peek", (key, variant):
                 entry = arena.peek(key, variant)
                 return entry and (entry[0], entry[1], entry[3])

@@ -186,6 +186,11 @@ def test_killing_workers_costs_others_nothing() -> None:
     assert " 0 killed" not in stress("--seconds", "2", "--workers", "4", "--kill")
 
 
+def test_a_flush_beside_fills_leaves_no_slot_without_an_entry() -> None:
+    for _ in range(4):
+        stress("--seconds", "0.3", "--workers", "4", "--flushing", "0.2")
+
+
 @pytest.mark.soak
 @pytest.mark.parametrize("max_bytes", [20_000, 400_000, 20_000_000])
 def test_killing_workers_for_long(max_bytes: int) -> None:

@@ -281,8 +281,8 @@ def commits_of_another_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
     commit = Arena.commit_fill
 
     def commit_fill(arena: Arena, *fill: Any) -> bool:
-        *head, _epoch, deadline = fill
-        return commit(arena, *head, arena.epoch, deadline)
+        *head, _epoch, deadline, unasked = fill
+        return commit(arena, *head, arena.epoch, deadline, unasked)
 
     monkeypatch.setattr(Arena, "commit_fill", commit_fill)
 
