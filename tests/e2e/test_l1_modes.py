@@ -42,7 +42,7 @@ def untracked(redis: RedisProcess, **options: object) -> Iterator[TerraceProcess
         assert direct.ask("ACL", "SETUSER", "app", *rules) == b"+OK\r\n"
     url = redis.url.replace("redis://", "redis://app:secret@")
     with running_terrace(url, ready=False, **options) as terrace:
-        wait_until(lambda: terrace.readiness()[0] == 200, "it is ready")
+        terrace.wait_ready(l1=False)
         wait_until(lambda: "refuses" in terrace.figure("l1_mode"), "it was refused")
         yield terrace
 
