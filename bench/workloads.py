@@ -31,7 +31,7 @@ class Workload:
 
 
 WORKLOADS = (
-    Workload("hot", "hot 80/20 Zipf, 90 % reads", "zipf", 0.90, 8, 16),
+    Workload("hot", "hot 80/20 Zipf, 90 % reads", "zipf", 0.90, 8, 1),
     Workload("cold", "cold uniform, 70 % reads", "uniform", 0.70, 8, 16),
     Workload("mixed", "mixed normal, 80 % reads", "normal", 0.80, 8, 16),
     Workload("crowd", "50 clients with hot bias, 90 % reads", "zipf", 0.90, 50, 1),
