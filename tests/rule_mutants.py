@@ -197,12 +197,12 @@ MUTANTS = (
     ], "test_starts_with_redis_down"),
     mutant(17, "Postgres that is down at the start is given up", [
         ("tiers/l3_postgres.py",
-         '        self._tasks.start("link", self._keep_linked())\n',
+         '        self._tasks.start("link", self._link.keep())\n',
          "        try:\n"
          "            await self._connector.connect()\n"
          "        except Exception:\n"
          "            return\n"
-         '        self._tasks.start("link", self._keep_linked())\n'),
+         '        self._tasks.start("link", self._link.keep())\n'),
     ], "test_starts_before_postgres_and_recovers_by_itself"),
     mutant(18, "hits are for everybody", [
         ("proxy/_client_pipe_py.py",

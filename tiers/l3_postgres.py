@@ -32,6 +32,7 @@ from .errors import MappingProblem, TierUnavailable
 from .glob import matcher
 from .l3_binding import Binder, Examination
 from .l3_connection import CLOSE_TIMEOUT_S, NAME, Connection, Connector, describe
+from .l3_link import CLOSED, CONNECTING, DOWN, READY, Link
 from .l3_listener import Listener
 from .l3_pool import LoadPool
 from .l3_rows import TIER, BoundView
@@ -49,10 +50,6 @@ from .view_status import ViewStatus, ViewStatuses
 from .views import Mappings, ViewMapping
 
 log = logging.getLogger("terrace.l3")
-
-BACKOFF_S = (0.05, 0.4)  # the link is back within a second of the server
-READY = "ready"
-CONNECTING = "connecting"
 
 
 # reltuples is -1 for a view that was never analysed
@@ -99,7 +96,6 @@ class L3Postgres:
         self.options = options
         self.mappings = Mappings(options.view)
         self._notify = on_change
-        self._state = "not started"
         self._tasks = TaskSet("l3")
         self._log = RefreshLog(options.schema_name)
         self._connector = Connector(options)
@@ -125,10 +121,12 @@ class L3Postgres:
             on_push=self._on_push,
         )
         self._statuses = ViewStatuses(options.schema_name)
-        self._ready = asyncio.Event()
-        self._refreshing = False
-        self._was_linked = False
-        self._creation: asyncio.Task[None] | None = None
+        self._link = Link(
+            options, self._connector, self._binder, self._listener, self._refresher, self._tasks,
+            on_listening=self._on_listening,
+            on_linked_again=self._on_linked_again,
+            on_down=self._pool.fail_waiting,
+        )  # fmt: skip
         self._queries = self._keys = self._rows = self._absences = self._errors = 0
 
     def __repr__(self) -> str:
@@ -138,21 +136,21 @@ class L3Postgres:
 
     async def start(self) -> None:
         """Returns at once: connecting, now and ever again, is a task of its own."""
-        self._state = CONNECTING
+        self._link.state = CONNECTING
         try:
             await self._pool.open()
             if self.store_table is not None:
                 await self.store_table.pool.open()
         except TierUnavailable as error:  # the connection string cannot be read
-            self._state = f"down: {error.reason}"
+            self._link.state = f"{DOWN}{error.reason}"
             log.error("%s", error)
             return
-        self._tasks.start("link", self._keep_linked())
+        self._tasks.start("link", self._link.keep())
         if self.store_table is not None:
             self._tasks.start("store cleanup", self.store_table.keep_clean())
 
     async def close(self) -> None:
-        self._state = "closed"
+        self._link.state = CLOSED
         await self._connector.close(CLOSE_TIMEOUT_S)
         await self._pool.close()
         if self.store_table is not None:
@@ -162,24 +160,24 @@ class L3Postgres:
     @property
     def ready(self) -> bool:
         """Linked; single views may still have problems, see `state`."""
-        return self._state == READY
+        return self._link.state == READY
 
     @property
     def state(self) -> str:
         problems = self._binder.problems
         if not self.ready or not problems:
-            return self._state
+            return self._link.state
         return f"degraded: {'; '.join(problems.values())}"
 
     def store_reason(self) -> str:
         """Why entries of the store cannot be written now; "" when they can."""
-        return "" if self.ready else self._state.removeprefix("down: ")
+        return "" if self.ready else self._link.state.removeprefix(DOWN)
 
     async def wait_ready(self, timeout_s: float) -> bool:
         """Wait until the link stands and no view is still to be created."""
         try:
             async with asyncio.timeout(timeout_s):
-                await self._ready.wait()
+                await self._link.complete.wait()
         except TimeoutError:
             return False
         return True
@@ -304,7 +302,7 @@ class L3Postgres:
         bound = self._binder.refreshable.get(view)
         if bound is None:
             self._served(mapping)  # raises, and says why
-            raise TierUnavailable(NAME, self._state)
+            raise TierUnavailable(NAME, self._link.state)
         return await self._refresher.refresh(bound)
 
     @property
@@ -354,7 +352,7 @@ class L3Postgres:
     async def views(self) -> list[ViewStatus]:
         """How the mapped views stand with their refreshes. Raises TierUnavailable."""
         if not self.ready:
-            raise TierUnavailable(NAME, self._state)
+            raise TierUnavailable(NAME, self._link.state)
 
         async def read(connection: Connection) -> list[ViewStatus]:
             return await self._statuses.read(
@@ -389,84 +387,22 @@ class L3Postgres:
             pool_waiting=pool.get("requests_waiting", 0),
         )
 
-    # The link
+    # What the link tells
 
-    async def _keep_linked(self) -> None:
-        backoff_s = BACKOFF_S[0]
-        while True:
-            try:
-                async with self._connector.connected("link", hedged=True) as connection:
-                    await self._link(connection)
-                    backoff_s = BACKOFF_S[0]
-                    await self._listener.listen(connection, self._revisit)
-            except (TierUnavailable, psycopg.Error) as error:
-                self._on_link_lost(describe(error, self.options))
-            except Exception:
-                log.exception("the link to PostgreSQL failed and is made again")
-                self._on_link_lost("internal error; see the log")
-            await asyncio.sleep(backoff_s)
-            backoff_s = min(backoff_s * 2, BACKOFF_S[1])
-
-    async def _link(self, connection: Connection) -> None:
-        obstacles = await prepare_schema(connection, self.options)
-        if obstacles:
-            raise TierUnavailable(NAME, "; ".join(obstacles))
-        if not self._refreshing:  # not before: its tables must be there
-            self._refreshing = True
-            self._tasks.start("refresher", self._refresher.run())
-        await self._listener.start(connection)
+    def _on_listening(self) -> None:
         for mapping in self.mappings:  # what was pushed meanwhile, nobody heard
             self._negatives.on_change(mapping.name, None)
-        await self._binder.bind_all(connection)
-        if self._state != "closed":
-            if self._was_linked:
-                await self._pool.renew()
-                if self.store_table is not None:
-                    await self.store_table.pool.renew()
-            log.info("L3 (postgres) is linked")
-            self._state, self._was_linked = READY, True
-        self._on_bound()
 
-    async def _revisit(self, connection: Connection) -> None:
-        await self._binder.revisit(connection)
-        self._on_bound()
-
-    def _on_bound(self) -> None:
-        """The views were looked at: create the missing ones, schedule the new ones."""
-        self._refresher.wake()
-        if not self._binder.missing:
-            self._ready.set()
-        if not self._binder.missing and not self._binder.outdated:
-            return
-        if self._creation is None or self._creation.done():
-            self._creation = self._tasks.start("create", self._create_missing())
-
-    async def _create_missing(self) -> None:
-        try:
-            await self._binder.create_missing()
-        except (TierUnavailable, psycopg.Error) as error:
-            log.warning("creating views was interrupted: %s", describe(error, self.options))
-        else:
-            self._on_bound()
-
-    def _on_link_lost(self, reason: str) -> None:
-        """A link lost may be that connection only; one that cannot be made is an outage."""
-        if self._state == "closed":
-            return
-        if self.ready:
-            log.warning("the link to PostgreSQL was lost: %s", reason)
-            self._state = CONNECTING
-        elif self._state != f"down: {reason}":
-            log.warning("L3 (postgres) is down: %s", reason)
-            self._state = f"down: {reason}"
-            self._pool.fail_waiting(reason)
-        self._ready.clear()
+    async def _on_linked_again(self) -> None:
+        await self._pool.renew()
+        if self.store_table is not None:
+            await self.store_table.pool.renew()
 
     def _served(self, mapping: ViewMapping) -> BoundView:
         """The view to read, or raises TierUnavailable with the reason why not."""
         view = self._binder.served.get(mapping.name)
-        if self._state.startswith("down") or (view is None and not self.ready):
-            raise TierUnavailable(NAME, self._state)
+        if self._link.state.startswith(DOWN) or (view is None and not self.ready):
+            raise TierUnavailable(NAME, self._link.state)
         if view is None:
             reason = self._binder.problems.get(mapping.name, "the view is not there yet")
             raise TierUnavailable(NAME, reason)
