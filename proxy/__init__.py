@@ -7,6 +7,7 @@ The nouns, and which way they flow:
       -> Command       a row of the command table: how a request travels commands.py
                        (kept in agreement with the server by   command_source.py)
         -> dispatch        classify, check, run now, upstream or later   dispatch.py
+                           (which connection: routing.py; rows first: load_first.py)
           -> Slot              a reply to come; carries the coherence    slots.py reads.py
                                steps of its command
           -> Pinned            a private upstream connection and why     pinned.py
@@ -23,6 +24,7 @@ when it is the oldest one, in one write per client and tick.
 `pause` holds clients back before they get that far (CLIENT PAUSE).
 
 Around it: `config` and its neighbours (one option table), `cli` (commands for people),
-`server` (the process: listen, drain), `http/` (metrics and health), `embedded/` (a real
-Redis and PostgreSQL for `make run` and the tests).
+`serve` (the process: start, signals, exit), `server` (one worker: its clients, drain),
+`http/` (metrics and health), `embedded/` (a real Redis and PostgreSQL for `make run` and
+the tests).
 """

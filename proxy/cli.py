@@ -164,7 +164,7 @@ def _serve(argv: Sequence[str]) -> int:
     if config is None:
         return EXIT_PROBLEM
     from . import log
-    from .server import run
+    from .serve import run
 
     log.set_up(config.log)
     return run(config, read)

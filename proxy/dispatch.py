@@ -7,25 +7,24 @@ command (`commands.Kind`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from tiers import DISCARD, TOMBSTONE, KeptUpstream, Upstream, read_variant
-from tiers.resp import NULL2, NULL3, Request, array, pack
+from tiers import read_variant
+from tiers.resp import NULL2, NULL3, Request, array
 
 from . import errors, pinning, store_writes, tracked_reads
 from .commands import UNKNOWN, Command, Kind
 from .handlers import LOCAL_HANDLERS, OWN_HANDLERS
+from .load_first import load_first, refuse
 from .reads import MGET_FILL_MAX, MgetSlot, ReadSlot, pttl
-from .slots import BarrierSlot, Slot, WriteSlot
-from .transactions import abort, end_aborted
+from .routing import barrier, route, rule_for, send, send_tombstones, strict_s
+from .slots import Slot, WriteSlot
 
 if TYPE_CHECKING:
     from .session import Session
 
 _BEFORE_AUTH = frozenset(("AUTH", "HELLO", "QUIT", "RESET"))
-DELETES = frozenset(("DEL", "UNLINK", "GETDEL"))
-_WRITES_NOTHING = frozenset(("WAIT", "READONLY", "READWRITE", "ASKING", "CLUSTER"))
 _CROSS_PROTOCOL = frozenset((b"post", b"host:"))
 
 
@@ -48,7 +47,7 @@ def dispatch(session: Session, request: Request, now: float) -> None:
     if not session.user.unrestricted:
         refusal = session.terrace.acl.refusal(session, args)
         if refusal is not None:
-            _refuse(session, refusal)
+            refuse(session, refusal)
             return
     pause = session.terrace.pause
     if pause.mode and pause.holds(session, name, args):
@@ -58,34 +57,6 @@ def dispatch(session: Session, request: Request, now: float) -> None:
         session.pin.dispatch(command, request, now)
         return
     _RUN[command.kind](session, command, request, now)
-
-
-def route(
-    session: Session, command: Command, request: Request, *, tracked: bool = False
-) -> KeptUpstream | Upstream | None:
-    """The connection for this command; None when the session was blocked until it is idle.
-
-    `tracked` prefers the tracked connection (where L1 is live): its reply may have to
-    be rewritten for RESP2 clients, which only `portable` commands allow.
-    """
-    if session.pin is not None:
-        return session.pin.upstream
-    portable = command.portable or command.kind is Kind.CACHED
-    via = session.via
-    if via is None or not session.in_flight:
-        l2 = session.stack.l2
-        via = l2.plain[session.proto]
-        if tracked and portable and l2.tracked is not None and l2.tracked.ready:
-            via = l2.tracked
-        session.via = via
-    elif via.proto != session.proto and (session.proto == 3 or not portable):
-        session.block_idle(request)
-        return None
-    return via
-
-
-def rule_for(session: Session, command: Command, via: KeptUpstream | Upstream) -> str:
-    return command.resp2 if via.proto != session.proto else ""
 
 
 # Cached reads
@@ -201,59 +172,6 @@ def mget(session: Session, command: Command, request: Request, now: float) -> No
 # Everything that goes to L2 as it is
 
 
-def load_first(session: Session, command: Command, request: Request) -> bool:
-    """Whether the command had to be put off until its mapped keys are in L2."""
-    stack = session.stack
-    if stack.l3 is None or session.db or session.loaded_request is request:
-        return False
-    keys = command.keys_of(request[0])
-    if command.overwrites_blindly(request[0]):
-        in_multi = session.pin is not None and session.pin.in_multi
-        if command.name not in DELETES and not in_multi:
-            return False
-        # Whether there is something to delete is in the store; and what a transaction
-        # finds absent must be absent, whichever of its commands fail.
-        keys = stack.durable(keys)
-    if not any(stack.mapping_of(key) is not None for key in keys):
-        return False
-    if session.in_flight:
-        session.block_idle(request)
-    else:
-        session.terrace.run_task(session, _load_then_run(session, keys, request))
-    return True
-
-
-async def _load_then_run(session: Session, keys: list[bytes], request: Request) -> None:
-    stack, may_be_nil = session.stack, session.config.l3.on_error == "nil"
-    if stack.store is not None and stack.durable(keys, session.db):
-        may_be_nil = False  # what a command makes of an absence would be stored
-        failure = await store_writes.look(session)
-    else:
-        failure = None
-    failure = failure or await stack.ensure_loaded(keys, session.db)
-    if failure is None or (failure.tier == "L3" and may_be_nil):
-        session.loaded_request = request
-        session.put_back(request)
-        return
-    # What was to be watched is not: EXEC must not succeed as if it were.
-    session.watch_failed = session.watch_failed or session.last_command == "WATCH"
-    if failure.tier == "L3":
-        _refuse(session, errors.load_failed(failure.reason))
-    else:
-        _refuse(session, session.lost_write(failure.reason, False))
-
-
-def _refuse(session: Session, reply: bytes) -> None:
-    pin = session.pin
-    if pin is None or not pin.in_multi:
-        session.reply(reply)
-    elif session.last_command == "EXEC":
-        end_aborted(pin, reply)
-        session.block_idle()
-    else:
-        abort(pin, reply)
-
-
 def plain_read(session: Session, command: Command, request: Request, now: float) -> None:
     if command.is_blocking(request[0]):
         pinning.run_private(session, command, request, now)
@@ -270,7 +188,7 @@ def plain_read(session: Session, command: Command, request: Request, now: float)
         return
     slot = Slot(session, rule)
     session.add_slot(slot)
-    _send(session, via, request, slot)
+    send(session, via, request, slot)
 
 
 def write(session: Session, command: Command, request: Request, now: float) -> None:
@@ -290,7 +208,7 @@ def write(session: Session, command: Command, request: Request, now: float) -> N
     session.add_slot(slot)
     if via.ready:
         send_tombstones(session, command, via, keys)
-    _send(session, via, request, slot)
+    send(session, via, request, slot)
 
 
 def opaque(session: Session, command: Command, request: Request, now: float) -> None:
@@ -308,7 +226,7 @@ def opaque(session: Session, command: Command, request: Request, now: float) -> 
         slot = barrier(session, command, via, keys)
         slot.strict_s = strict_s(session, command, request[0])
         session.add_slot(slot)
-        _send(session, via, request, slot)
+        send(session, via, request, slot)
 
 
 def flush(session: Session, command: Command, request: Request, now: float) -> None:
@@ -319,35 +237,7 @@ def flush(session: Session, command: Command, request: Request, now: float) -> N
         slot = barrier(session, command, via, [], flushes=True)
         slot.strict_s = strict_s(session, command, request[0])
         session.add_slot(slot)
-        _send(session, via, request, slot)
-
-
-def barrier(
-    session: Session,
-    command: Command,
-    via: KeptUpstream | Upstream,
-    keys: list[bytes],
-    *,
-    flushes: bool = False,
-) -> BarrierSlot:
-    l1 = session.stack.l1
-    return BarrierSlot(
-        session,
-        rule_for(session, command, via),
-        keys,
-        l1.coherence if l1 is not None else None,
-        session.stack.l2.tracked,
-        flushes=flushes,
-    )
-
-
-def strict_s(session: Session, command: Command, args: Sequence[bytes]) -> float:
-    """The largest bound of strict keys that this may write; 0 for none."""
-    namespaces = session.stack.namespaces
-    if not namespaces.largest_strict_s or command.name in _WRITES_NOTHING:
-        return 0.0
-    keys = command.keys_of(args)
-    return namespaces.strict_s(keys) if keys else namespaces.largest_strict_s
+        send(session, via, request, slot)
 
 
 def _must_wait(session: Session, request: Request) -> bool:
@@ -356,27 +246,6 @@ def _must_wait(session: Session, request: Request) -> bool:
         session.block_idle(request)
         return True
     return False
-
-
-def _send(session: Session, via: KeptUpstream | Upstream, request: Request, slot: Slot) -> None:
-    if via.ready:
-        _, buffer, start, end = request
-        via.send(buffer[start:end], slot, session.db)
-    else:
-        slot.on_lost(via.reason, False)
-
-
-def send_tombstones(
-    session: Session, command: Command, via: KeptUpstream | Upstream, keys: list[bytes]
-) -> None:
-    """Before a DEL, on the same connection: keys that must not be loaded again."""
-    if command.name not in DELETES or session.stack.l3 is None:
-        return
-    for key in keys:
-        mapping = session.stack.mapping_of(key, session.db)
-        if mapping is not None and mapping.tombstone_ttl_s is not None:
-            ttl_ms = b"%d" % round(mapping.tombstone_ttl_s * 1000)
-            via.send(pack([b"SET", TOMBSTONE + key, b"1", b"PX", ttl_ms]), DISCARD, session.db)
 
 
 # What is handled here

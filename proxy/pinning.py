@@ -13,7 +13,9 @@ from tiers.resp import OK, Request, bulk, error, integer, null, pack, push
 
 from . import errors, store_writes
 from .commands import Command
+from .load_first import load_first
 from .pinned import SUBSCRIPTIONS, MonitorSlot, PubSubSlot, acquire, doom
+from .routing import barrier, strict_s
 from .slots import Slot
 from .transactions import ExecSlot, abort, end_aborted
 
@@ -31,8 +33,6 @@ _BLOCKING = frozenset(
 
 def run_private(session: Session, command: Command, request: Request, now: float) -> None:
     """One command alone on a private connection; the session waits for its reply."""
-    from .dispatch import barrier, strict_s
-
     pin = acquire(session, request)
     if pin is None:
         return
@@ -89,8 +89,6 @@ def dispatch_pin(session: Session, command: Command, request: Request, now: floa
 
 
 def _begin(session: Session, command: Command, request: Request) -> None:
-    from .dispatch import load_first
-
     if command.name == "WATCH" and load_first(session, command, request):
         return  # a later fault-in would itself look like a change
     if command.name == "MULTI" and session.watch_failed:

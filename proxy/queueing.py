@@ -15,11 +15,12 @@ from tiers.resp import OK, Request, pack, parse_integer
 
 from . import errors, store_writes
 from .commands import Command, Kind
-from .dispatch import load_first, strict_s
 from .handlers.client import is_passed_on, stand_in
 from .handlers.client_tracking import with_own_id
 from .handlers.config import hide_secrets
+from .load_first import load_first
 from .pinned import SUBSCRIPTIONS
+from .routing import strict_s
 from .transactions import Edit, QueuedSlot, abort
 
 if TYPE_CHECKING:

@@ -1,16 +1,10 @@
-"""Terrace, the process: the tiers, the listener, its clients, and the way down.
-
-`run` is the composition root of one worker: event loop, signals, start, drain.
-"""
+"""Terrace, one worker: the tiers, the listeners, its clients, and the way down."""
 
 from __future__ import annotations
 
 import asyncio
-import gc
 import ipaddress
 import logging
-import os
-import signal
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from importlib.metadata import PackageNotFoundError
@@ -19,8 +13,6 @@ from typing import Any
 
 from tiers import (
     CORE,
-    CORE_TEXT,
-    CertificateError,
     TaskSet,
     TieredCache,
     TierError,
@@ -29,7 +21,7 @@ from tiers import (
 )
 from tiers.resp import error
 
-from . import errors, handover
+from . import errors
 from .acl import Acl
 from .client_pipe import Lane
 from .command_source import ServerCommands
@@ -38,8 +30,7 @@ from .connection import Connection
 from .descriptors import raise_limit
 from .dispatch import dispatch
 from .handlers.client_list import describe
-from .handover import Offer, Offering
-from .inherited import Inherited, from_systemd
+from .inherited import Inherited
 from .listeners import Listeners
 from .memory import SWEEP_S, MemoryGuard, share_bytes
 from .output_budget import OutputBudget
@@ -53,7 +44,6 @@ from .worker import OwnNumbers, SharedNumbers, Worker
 
 log = logging.getLogger("terrace")
 
-YOUNG_OBJECTS = 20_000  # allocated between two looks for cycles: below a millisecond each
 DRAIN_POLL_S = 0.02
 IDLE_SWEEP_S = 1.0
 PROTOCOL_LOG_INTERVAL_S = 1.0  # one line a second, however many clients send nonsense
@@ -324,115 +314,3 @@ def _is_loopback(address: str) -> bool:
         return False
     mapped = getattr(ip, "ipv4_mapped", None)
     return (mapped or ip).is_loopback
-
-
-def run(config: Config, read: Callable[[], Config] | None = None) -> int:
-    """Serve until SIGTERM or SIGINT, or until a successor does; the process' exit code."""
-    import uvloop
-
-    # A busy proxy has thousands of young objects that die with their replies: looking for
-    # cycles among them every 700 allocations took 8 % of the time of a load from L3.
-    gc.freeze()
-    gc.set_threshold(YOUNG_OBJECTS, *gc.get_threshold()[1:])
-    if config.workers == 1:
-        return uvloop.run(_serve(config, read))
-
-    from . import http  # noqa: F401 (loaded once, before the workers are forked)
-    from .supervisor import supervise
-
-    return supervise(config, lambda worker: uvloop.run(_serve(config, read, worker)))
-
-
-async def _serve(
-    config: Config, read: Callable[[], Config] | None, worker: Worker | None = None
-) -> int:
-    from .http import AdminServer
-
-    stop = asyncio.Event()
-    hurry = asyncio.Event()
-    loop = asyncio.get_running_loop()
-
-    def on_signal() -> None:
-        leave_unserved()
-        if stop.is_set():
-            hurry.set()
-        stop.set()
-
-    def on_orphaned() -> None:
-        if not stop.is_set():
-            log.error("the supervisor is gone: this worker drains")
-            leave_unserved()
-            stop.set()
-
-    def leave_unserved() -> None:
-        """A worker that still waits for Redis must not begin to accept clients."""
-        if worker is not None and not stop.is_set() and not terrace.listeners.is_open:
-            os._exit(0)
-
-    loop.add_signal_handler(signal.SIGTERM, on_signal)
-    if worker is None:  # else a terminal's is for the supervisor
-        loop.add_signal_handler(signal.SIGINT, on_signal)
-    terrace = Terrace(config, read=read, worker=worker)
-    loop.add_signal_handler(signal.SIGHUP, terrace.reload)
-    admin = AdminServer(terrace)
-
-    def on_taken() -> None:
-        log.info("a new process serves; this one drains")
-        terrace.listeners.hand_over()
-        stop.set()
-
-    terrace.siblings.on_orphaned = on_orphaned
-    terrace.siblings.on_taken = on_taken
-    offers = worker is None and bool(config.listen.handover)  # else a parent does
-    offer = Offer(config, lambda: terrace.listeners.sockets() | admin.sockets())
-    offering = Offering(offer, on_taken)
-    try:
-        takeover = handover.take(config) if offers else None
-        if worker is not None:
-            inherited = worker.inherited
-        elif takeover is not None:
-            inherited = takeover.inherited
-        else:
-            inherited = from_systemd(config, os.environ, os.getpid())
-        await terrace.start(inherited)
-        await admin.start(inherited)
-        inherited.close()
-        if offers:
-            offering.open()
-        if takeover is not None:
-            takeover.confirm()
-    except CertificateError as failure:
-        for problem in str(failure).splitlines():
-            log.error("cannot listen: %s", problem)
-        await terrace.drain(0)
-        return 1
-    except OSError as failure:
-        log.error("cannot listen: %s", failure.strerror or failure)
-        await terrace.drain(0)
-        return 1
-    log.info(
-        "terrace %s serves %s (L2 %s; %s)",
-        terrace.version, terrace.addresses, terrace.stack.l2.endpoint, CORE_TEXT,
-    )  # fmt: skip
-    if worker is not None and worker.must_reload:
-        terrace.reload()
-    terrace.siblings.tell_ready()
-    await stop.wait()
-    deadline_s = terrace.config.shutdown.deadline_s
-    terrace.siblings.tell_draining(deadline_s)
-    log.info("draining for at most %g s", deadline_s)
-    await offering.close()
-    if terrace.listeners.handed_over:
-        await admin.close()  # its successor answers there
-    tasks = TaskSet("shutdown")
-    drained = tasks.start("drain", terrace.drain(deadline_s))
-    hurried = tasks.start("second signal", hurry.wait())
-    await asyncio.wait((drained, hurried), return_when=asyncio.FIRST_COMPLETED)
-    await tasks.close()
-    await admin.close()
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        # One more, while the loop is being closed, must not change the exit code.
-        loop.remove_signal_handler(number)
-        signal.signal(number, signal.SIG_IGN)
-    log.info("stopped")
-    return 0

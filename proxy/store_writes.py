@@ -14,6 +14,7 @@ from tiers.resp import Request, pack, to_resp2
 
 from . import errors
 from .commands import Command, Kind
+from .routing import DELETES, route, rule_for, send_tombstones, strict_s
 from .slots import WriteSlot
 
 if TYPE_CHECKING:
@@ -114,8 +115,6 @@ async def look(session: Session) -> Outcome | None:
 def write(
     session: Session, command: Command, request: Request, keys: list[bytes], durable: list[bytes]
 ) -> None:
-    from .dispatch import DELETES, route, rule_for, send_tombstones, strict_s
-
     args, buffer, start, end = request
     stack = session.stack
     store = stack.store

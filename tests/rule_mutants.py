@@ -153,7 +153,7 @@ MUTANTS = (
         ("tiers/upstream.py", "TCP_KEEPALIVE_S = 15\n", "TCP_KEEPALIVE_S = 15\n_FOUND = {}\n"),
     ], "test_every_attempt_looks_the_name_up_anew"),
     mutant(13, "a write is sent again", [
-        ("proxy/dispatch.py",
+        ("proxy/routing.py",
          "slot: Slot) -> None:\n    if via.ready:\n        _, buffer, start, end = request\n"
          "        via.send(buffer[start:end], slot, session.db)",
          "slot: Slot) -> None:\n    if via.ready:\n        _, buffer, start, end = request\n"
@@ -295,6 +295,6 @@ MUTANTS = (
          "while (gone_s := self.clock() - began) < 1000 * deadline_s:"),
     ], "test_the_deadline_of_draining"),
     mutant(26, "the second signal is like the first", [
-        ("proxy/server.py", "            hurry.set()\n", "            pass\n"),
+        ("proxy/serve.py", "            hurry.set()\n", "            pass\n"),
     ], "test_a_second_signal_ends_at_once"),
 )  # fmt: skip

@@ -143,7 +143,7 @@ RULES = [
     ),
     Rule(
         "only the composition root chooses the event loop",
-        lambda file: str(file) not in ("proxy/cli.py", "proxy/server.py", "proxy/supervisor.py"),
+        lambda file: str(file) not in ("proxy/cli.py", "proxy/serve.py", "proxy/supervisor.py"),
         top_is("uvloop"),
         ("proxy/connection.py", "import uvloop"),
     ),
@@ -226,6 +226,6 @@ def test_the_sources_are_found() -> None:
 
 def test_psycopg_is_only_for_those_who_have_l3() -> None:
     """It would take a tenth of the time to start."""
-    code = "import proxy.server, sys; print([name for name in sys.modules if 'psycopg' in name])"
+    code = "import proxy.serve, sys; print([name for name in sys.modules if 'psycopg' in name])"
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=True)
     assert run.stdout == b"[]\n"

@@ -28,12 +28,12 @@ def _surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.fixture
 def serves(monkeypatch: pytest.MonkeyPatch) -> Callable[[Run], None]:
-    """Puts a function in the place of proxy.server.run."""
+    """Puts a function in the place of proxy.serve.run."""
 
     def install(run: Run) -> None:
-        server = types.ModuleType("proxy.server")
+        server = types.ModuleType("proxy.serve")
         server.run = run
-        monkeypatch.setitem(sys.modules, "proxy.server", server)
+        monkeypatch.setitem(sys.modules, "proxy.serve", server)
 
     return install
 

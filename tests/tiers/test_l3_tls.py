@@ -38,7 +38,7 @@ def dsn(authority: Authority) -> Iterator[str]:
 
 async def is_encrypted(dsn: str) -> object:
     """Raises TierUnavailable."""
-    pool = LoadPool(L3Options(dsn=dsn, deadline_s=0.5), lambda: 0.0)
+    pool = LoadPool(L3Options(dsn=dsn, deadline_s=2.0), lambda: 0.0)
 
     async def ask(connection: Connection) -> object:
         query = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()"

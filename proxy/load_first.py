@@ -1,0 +1,69 @@
+"""Commands that need rows of mapped keys in L2 before they run there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tiers.resp import Request
+
+from . import errors, store_writes
+from .commands import Command
+from .routing import DELETES
+from .transactions import abort, end_aborted
+
+if TYPE_CHECKING:
+    from .session import Session
+
+
+def load_first(session: Session, command: Command, request: Request) -> bool:
+    """Whether the command had to be put off until its mapped keys are in L2."""
+    stack = session.stack
+    if stack.l3 is None or session.db or session.loaded_request is request:
+        return False
+    keys = command.keys_of(request[0])
+    if command.overwrites_blindly(request[0]):
+        in_multi = session.pin is not None and session.pin.in_multi
+        if command.name not in DELETES and not in_multi:
+            return False
+        # Whether there is something to delete is in the store; and what a transaction
+        # finds absent must be absent, whichever of its commands fail.
+        keys = stack.durable(keys)
+    if not any(stack.mapping_of(key) is not None for key in keys):
+        return False
+    if session.in_flight:
+        session.block_idle(request)
+    else:
+        session.terrace.run_task(session, _load_then_run(session, keys, request))
+    return True
+
+
+async def _load_then_run(session: Session, keys: list[bytes], request: Request) -> None:
+    stack, may_be_nil = session.stack, session.config.l3.on_error == "nil"
+    if stack.store is not None and stack.durable(keys, session.db):
+        may_be_nil = False  # what a command makes of an absence would be stored
+        failure = await store_writes.look(session)
+    else:
+        failure = None
+    failure = failure or await stack.ensure_loaded(keys, session.db)
+    if failure is None or (failure.tier == "L3" and may_be_nil):
+        session.loaded_request = request
+        session.put_back(request)
+        return
+    # What was to be watched is not: EXEC must not succeed as if it were.
+    session.watch_failed = session.watch_failed or session.last_command == "WATCH"
+    if failure.tier == "L3":
+        refuse(session, errors.load_failed(failure.reason))
+    else:
+        refuse(session, session.lost_write(failure.reason, False))
+
+
+def refuse(session: Session, reply: bytes) -> None:
+    """The error of a command that does not run, wherever a transaction is."""
+    pin = session.pin
+    if pin is None or not pin.in_multi:
+        session.reply(reply)
+    elif session.last_command == "EXEC":
+        end_aborted(pin, reply)
+        session.block_idle()
+    else:
+        abort(pin, reply)
