@@ -91,6 +91,7 @@ class Terrace:
         self.descriptor_clients = config.listen.max_clients  # as many as there are files for
         self._pause_task: asyncio.Task[Any] | None = None
         self.draining = False
+        self.closed = False  # nobody is served any more
         self.output: OutputBudget[Connection] = OutputBudget(self.output_share(config))
         self.connections: set[Connection] = set()
         self.memory = MemoryGuard(self.memory_share(config), self.connections)
@@ -182,11 +183,13 @@ class Terrace:
         self.listeners.close()
         began = self.clock()
         while (gone_s := self.clock() - began) < deadline_s:
+            # First of all: who was accepted is a connection only when the loop comes to it.
+            await asyncio.sleep(DRAIN_POLL_S)
             patient = gone_s < deadline_s / 2
             closed = [c.close_when_drained(patient=patient) for c in list(self.connections)]
             if all(closed):
                 break
-            await asyncio.sleep(DRAIN_POLL_S)
+        self.closed = True
         for connection in list(self.connections):
             connection.abort("shutting down")
         await self._tasks.close()

@@ -26,7 +26,7 @@ from tests.e2e.worker_processes import needs_workers, worker_pids
 from tiers import CORE
 
 RESTARTS = 3
-PONG = b"+PONG\r\n"
+OK, PONG = b"+OK\r\n", b"+PONG\r\n"
 
 
 @pytest.fixture
@@ -106,8 +106,9 @@ class Callers:
         while not self._over.is_set():
             try:
                 with Wire(self._port) as wire:
-                    if wire.ask("SET", "called", "x") != b"+OK\r\n" or wire.ask("PING") != PONG:
-                        self.failures.append("another answer")
+                    replies = wire.ask("SET", "called", "x"), wire.ask("PING")
+                    if replies != (OK, PONG):
+                        self.failures.append(repr(replies))
             except OSError as error:
                 self.failures.append(repr(error))
             self.calls += 1

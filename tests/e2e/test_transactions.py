@@ -116,7 +116,7 @@ def test_300_transactions_share_a_few_connections(
         replies = wire.ask_all(("MULTI",), ("INCR", "n"), ("GET", "n"), ("EXEC",))
         text = b"%d" % (number + 1)
         assert replies[-1] == b"*2\r\n:%b\r\n$%d\r\n%b\r\n" % (text, len(text), text)
-    assert connections(redis) <= before + 1
+    assert connections(redis) <= before + 2, "one in use, one that is being cleaned"
     assert int(terrace.figure("l2_private_connections_idle")) <= 16
 
 

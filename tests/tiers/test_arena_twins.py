@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.tiers.twins import Arena, CArena, few_slots, new_arena
+from tests.tiers.twins import Arena, CArena, built, few_slots, new_arena
 
 pytestmark = pytest.mark.skipif(CArena is None, reason="no compiled core here")
 
@@ -108,3 +108,4 @@ def test_the_twins_answer_alike(sharing: bool, operations: list[tuple[Any, ...]]
             for _ in range(count):
                 py.arena.end_write(key)
         py.arena.check()
+        built.clear()  # no check holds any more when the slots are as many as ever
