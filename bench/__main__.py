@@ -40,8 +40,9 @@ EXTRA_ROUNDS_S = 170.0  # disturbed cases get more rounds only so long: a whole 
 TEXT_WIDTH = 230
 TRACES = "traces"
 NAMES = [*(case.key for case in CASES), *COMPARISONS]
-_README = Path(__file__).parent.parent / "README.md"
-_CHARTS = "bench/results"  # as the README links them
+_ROOT = Path(__file__).parent.parent
+_README, _PAGE = _ROOT / "README.md", _ROOT / "docs/PERFORMANCE.md"
+_CHARTS = "bench/results"  # from the root
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -148,7 +149,9 @@ def _keep(found: Results, console: Console) -> None:
     with path.with_suffix(".txt").open("w", encoding="utf-8") as text:
         print_results(found, Console(file=text, width=TEXT_WIDTH))
     charts.write(found, kept.DIRECTORY)
-    console.print(f"kept as bench/results/{path.name}; `python -m bench --readme` shows it there")
+    console.print(
+        f"kept as bench/results/{path.name}; `python -m bench --readme` shows it in the docs"
+    )
 
 
 def _show(args: argparse.Namespace, console: Console) -> None:
@@ -161,7 +164,9 @@ def _show(args: argparse.Namespace, console: Console) -> None:
     if args.readme:
         latest = _latest()
         charts.write(latest, kept.DIRECTORY)
-        _README.write_text(with_part(_README.read_text(), markdown(latest, _CHARTS)))
+        brief, whole = markdown(latest, _CHARTS, brief=True), markdown(latest)
+        _README.write_text(with_part(_README.read_text(), brief))
+        _PAGE.write_text(with_part(_PAGE.read_text(), whole))
 
 
 def _latest() -> Results:
@@ -207,7 +212,9 @@ def _parser() -> argparse.ArgumentParser:
         "--report", action="store_true", help="print the latest result as Markdown and exit"
     )
     parser.add_argument(
-        "--readme", action="store_true", help="write the latest result into README.md and exit"
+        "--readme",
+        action="store_true",
+        help="write the latest result into README.md and docs/PERFORMANCE.md, and exit",
     )
     parser.add_argument(
         "--history", action="store_true", help="print how the kept results compare and exit"

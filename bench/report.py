@@ -48,10 +48,11 @@ def print_table(figures: Figures, console: Console) -> None:
     console.print(table)
 
 
-def markdown(results: Results, charts: str = "") -> str:
-    """`charts` is the folder that has them; without one they are left out."""
-    parts = [headline(results) + ".", score(results)]
-    for figures in tables(results):
+def markdown(results: Results, charts: str = "", *, brief: bool = False) -> str:
+    """`charts` is the folder that has them; without one they are left out. `brief` is what
+    fits a first page."""
+    parts = [headline(results) + ".", score(results) + "."]
+    for figures in [_brief_table(results)] if brief else tables(results):
         parts.append(f"**{figures.title}**")
         rule = ["---", *["---:"] * (len(figures.columns) - 1)]
         lines = [figures.columns, rule, *figures.rows]
@@ -116,6 +117,25 @@ def history(kept: list[tuple[str, Results]]) -> Figures:
         rows.append(cells)
     heads = [f"{stem[:10]} {core}" for stem, core in columns]
     return Figures("CPU time per operation, ratio to Redis of the same run", ["case", *heads], rows)
+
+
+def _brief_table(results: Results) -> Figures:
+    """Redis and the core that is judged, each load case a row."""
+    name = results.judged
+    columns = ["case"]
+    for unit in ("CPU µs/op", "ops/s"):
+        columns += [f"Redis {unit}", f"Terrace {unit}", "ratio"]
+    columns += ["Redis p50/p99 ms", "Terrace p50/p99 ms"]
+    rows = []
+    for row in results.rows:
+        if name not in row.sides:
+            continue
+        redis, ours = row.sides[_YARDSTICK].sample, row.sides[name]
+        cells = [row.title, f"{redis.cpu_us:.2f}", f"{ours.sample.cpu_us:.2f}"]
+        cells += [text.ratio(ours.cpu_ratio), text.rate(redis.ops_per_s)]
+        cells += [text.rate(ours.sample.ops_per_s), text.ratio(ours.ops_ratio)]
+        rows.append([*cells, text.latency(redis), text.latency(ours.sample)])
+    return Figures(f"{text.NAMES[name]}, beside Redis", columns, rows)
 
 
 def _cpu_table(results: Results) -> Figures:

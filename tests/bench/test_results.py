@@ -142,6 +142,15 @@ def test_markdown_has_a_line_for_each_row_and_measure() -> None:
     assert score(result).endswith("1 of 3 targets met")
 
 
+def test_a_first_page_has_the_judged_core_beside_redis() -> None:
+    result = a_result(a_row("one"))
+    result.measures.append(a_measure(0.4))
+    page = markdown(result, "charts", brief=True)
+    assert "| one | 0.50 | 1.00 | 2.00× |" in page
+    assert "| start |" not in page
+    assert "](charts/" in page
+
+
 def test_the_charts_name_every_contender(tmp_path: Path) -> None:
     charts.write(a_result(a_row("one")), tmp_path)
     for chart in charts.CHARTS:
