@@ -17,7 +17,8 @@ cdef class ClientPipe(InFlight):
     cdef public int proto
     cdef public int db
     cdef public bytes get_variant
-    cdef public object user
+    cdef object _user
+    cdef bint _unrestricted  # of the user: by constant rights
     cdef public bint authenticated
     cdef public bint closing
     cdef public object backlog
@@ -25,11 +26,11 @@ cdef class ClientPipe(InFlight):
     cdef public Py_ssize_t opaque_in_flight, mapped_in_flight
     cdef public object via
     cdef public object pin
-    cdef public object spill, send
+    cdef public object flush, on_bug
     cdef public bint express
     cdef public Py_ssize_t taken_bytes
 
-    cdef Py_ssize_t _released  # bytes of hits since the last spill
+    cdef Py_ssize_t _released  # bytes of hits since the last flush
     cdef unsigned long long _hits
     cdef bint _fresh  # the lane was refreshed for these bytes
     cdef Buffer _variant

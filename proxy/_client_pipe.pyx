@@ -23,7 +23,7 @@ from proxy._in_flight cimport FILL, FORWARDED, HOT, PTTL, UNFILLED, WRITTEN, InF
 from proxy._lane cimport CACHED, READ, WRITE, Lane, Row
 from proxy._reply_ring cimport KEEP_BYTES, Slot
 
-from ._client_pipe_py import MANY_ARGUMENTS, SPILL_BYTES
+from ._client_pipe_py import MANY_ARGUMENTS, SPILL_BYTES, raise_again
 from .backlog import ARGUMENT_BYTES, Backlog
 
 cdef enum:
@@ -50,10 +50,18 @@ cdef class ClientPipe(InFlight):
         self.user = user
         self.backlog = Backlog()
         self.blocked = ""
-        self.spill = self.send = _nothing
+        self.flush, self.on_bug = _nothing, raise_again
 
     def __dealloc__(self):
         free(self._variant.data)
+
+    @property
+    def user(self):
+        return self._user
+
+    @user.setter
+    def user(self, user):
+        self._user, self._unrestricted = user, user.unrestricted
 
     def run_one(self, request, now):
         raise NotImplementedError
@@ -64,16 +72,19 @@ cdef class ClientPipe(InFlight):
     # Input
 
     def receive(self, bytes data):
-        """`feed`, and send the replies if that is all there is to do."""
+        """What the client sent: `feed`, and send; `flush` where that is not all."""
         cdef Py_ssize_t size = PyBytes_GET_SIZE(data)
-        self.lane.bytes_in += size
-        self.taken_bytes += size
-        self._feed(data)
-        return self._express()
+        try:
+            self.lane.bytes_in += size
+            self.taken_bytes += size
+            self._feed(data)
+            if not self._express():
+                self.flush()
+        except Exception:
+            self.on_bug()
 
     cdef bint _express(self) except -1:
         """Send what is released; False when something else is to be looked after."""
-        cdef bytes data
         if (
             not self.express or self.closing or self.pin is not None or self.blocked
             or self.backlog
@@ -83,10 +94,8 @@ cdef class ClientPipe(InFlight):
         if self._chunks or self._out.size > EXPRESS_MAX_BYTES:
             return False
         if self._out.size:
-            data = PyBytes_FromStringAndSize(self._out.data, self._out.size)
-            clear(&self._out, KEEP_BYTES)
-            self.lane.bytes_out += PyBytes_GET_SIZE(data)
-            self.send(data)
+            self.lane.bytes_out += self._out.size
+            self._send_out()
         if not self._count:
             self.taken_bytes = 0
             return True
@@ -134,7 +143,7 @@ cdef class ClientPipe(InFlight):
             if fast and kind == COMMAND and self._try(now, may_hit):
                 if self._released > _SPILL:
                     self._released = 0
-                    self.spill()
+                    self.flush()
                     if self.closing:
                         break
                 continue
@@ -185,7 +194,7 @@ cdef class ClientPipe(InFlight):
             and self.authenticated
             and self.pin is None
             and self.reply_mode == "on"
-            and self.user.unrestricted
+            and self._unrestricted
         )
 
     def can_hit(self, double now):
@@ -205,9 +214,7 @@ cdef class ClientPipe(InFlight):
     cdef bint _may_hit(self, double now) except -1:
         """As `can_hit`, for a client that is fast."""
         return (
-            self.lane.arena is not None
-            and not self.opaque_in_flight
-            and self.lane._coherence.is_open(now)
+            not self.opaque_in_flight and self.lane.is_open(now)
         )
 
     # Commands that need no Python. Each returns whether it took the command.
@@ -385,7 +392,7 @@ cdef class ClientPipe(InFlight):
             if self.lane.refreshes and arena.is_hot_c(
                 h, key, key_size, PyBytes_AS_STRING(self.get_variant),
                 PyBytes_GET_SIZE(self.get_variant), now,
-            ) and self.lane._coherence.is_open(now):
+            ) and self.lane.is_open(now):
                 head |= HOT
             arena.begin_write_c(h, key, key_size)
             pipe.keep(request, <const char*>&head, sizeof(head))

@@ -28,6 +28,11 @@ SPILL_BYTES = 1024 * 1024  # hits of one batch are sent in portions, so that lim
 _GET = frozenset((b"GET", b"get", b"Get"))
 
 
+def raise_again() -> None:
+    """In an `except`: what to do about it is up to the caller."""
+    raise
+
+
 class ReplySlot(Protocol):
     """A place among the replies; `reply` is None until it may be released."""
 
@@ -92,8 +97,9 @@ class ClientPipe:
     """The part of a session that every command passes through.
 
     The subclass runs what is not a hit (`run_one`) and answers protocol errors
-    (`on_protocol_error`). `wake` is called when replies became available outside
-    `feed`, `spill` asks to send at once.
+    (`on_protocol_error`). The connection gives it `wake`, called when replies became
+    available outside `receive`; `flush`, which sends what is released and looks after
+    flow control and ending; and `on_bug`, for whatever went wrong with this client alone.
     """
 
     def __init__(self, lane: Lane, scanner: RequestScanner, user: User) -> None:
@@ -119,11 +125,16 @@ class ClientPipe:
         self.via: KeptUpstream | Upstream | None = None
         self.pin: Pinned | None = None
         # output
-        self.express = False  # the connection allows `receive` to send by itself
+        # While `express` the compiled twin sends without `flush`: through the descriptor of a
+        # plain socket (`fd`) or with `send`, behind the `unsent_bytes` of the connection.
+        self.express = False
+        self.fd = -1
         self.send: Callable[[bytes], Any] = lambda data: None
+        self.unsent_bytes: Callable[[], int] = lambda: 0
         self.taken_bytes = 0  # received since nothing was owed to the client
         self.wake: Callable[[], Any] = lambda: None
-        self.spill: Callable[[], Any] = lambda: None
+        self.flush: Callable[[], Any] = lambda: None
+        self.on_bug: Callable[[], Any] = raise_again
         self._slots: deque[ReplySlot] = deque()
         self._out: list[bytes] = []
 
@@ -147,15 +158,18 @@ class ClientPipe:
 
     # Input
 
-    def receive(self, data: bytes) -> bool:
-        """`feed`, and send the replies if that is all there is to do.
+    def receive(self, data: bytes) -> None:
+        """What the client sent: `feed` and `flush`. The loop calls it with every read.
 
-        False leaves output, flow control and ending to the connection, as this twin always does.
+        The compiled twin spares the `flush` where there is no more to do than to `send`.
         """
-        self.stats.bytes_in += len(data)
-        self.taken_bytes += len(data)
-        self.feed(data)
-        return False
+        try:
+            self.stats.bytes_in += len(data)
+            self.taken_bytes += len(data)
+            self.feed(data)
+            self.flush()
+        except Exception:
+            self.on_bug()
 
     def feed(self, data: bytes) -> None:
         """Run the commands completed by `data`, or queue them behind what blocks."""
@@ -196,7 +210,7 @@ class ClientPipe:
                     size += len(reply)
                     if size > SPILL_BYTES:
                         size = 0
-                        self.spill()
+                        self.flush()
                         if self.closing:
                             break
                     continue

@@ -40,7 +40,7 @@ cdef struct Level:
 cdef class Lane:
     cdef readonly object stack, stats, clock
     cdef public bint open  # False: every command goes through Python
-    cdef object _l1, _l2, _coherence
+    cdef object _l1, _l2
     cdef Arena arena
     cdef Row* _rows
     cdef Py_ssize_t _row_count
@@ -58,7 +58,7 @@ cdef class Lane:
     cdef Py_ssize_t taken_max_bytes, pipeline_max
     cdef bint _stale  # the connections may have been replaced
     cdef Py_ssize_t max_value_bytes
-    cdef double max_age_s, ping_after_s
+    cdef double max_age_s, max_staleness_s, ping_after_s
     cdef bint refreshes  # keys in L1 are read again after a write
     cdef double sample_at  # from then on a hit is noted
     # Upstreams, as of the last `refresh`
@@ -72,6 +72,7 @@ cdef class Lane:
         self, const char* key, Py_ssize_t size, const char* variant, Py_ssize_t variant_size,
         double now,
     )
+    cdef bint is_open(self, double now) noexcept nogil
     cdef int refresh(self) except -1
     cdef UpstreamPipe pipe_of(self, object via)
     cdef void observe(self, Level* level, double seconds, unsigned long long count) noexcept nogil

@@ -25,7 +25,6 @@ cdef class Lane:
         for kept in self._l2.shared:
             kept.on_switch = self._on_switch
         if self._l1 is not None:
-            self._coherence = self._l1.coherence
             self.arena = self._l1.arena
             self.refreshes = self._l1.options.refresh_on_write
         self.adopt(limits)
@@ -83,7 +82,8 @@ cdef class Lane:
         if self._l1 is not None:
             self.max_value_bytes = self._l1.options.max_value_bytes
             self.max_age_s = self._l1.max_age_s
-            self.ping_after_s = self._coherence.max_staleness_s / 3
+            self.max_staleness_s = self._l1.coherence.max_staleness_s
+            self.ping_after_s = self.max_staleness_s / 3
 
     def follow(self, rows):
         """The table changed: commands whose row is another one are left to `run_one`."""
@@ -140,11 +140,18 @@ cdef class Lane:
     def _on_switch(self):
         self._stale = True
 
+    cdef bint is_open(self, double now) noexcept nogil:
+        """Whether any hit may be served: `Coherence.is_open`, whose state the arena has."""
+        return (
+            self.arena is not None and self.arena.is_live_c()
+            and now - self.arena.asof_c() <= self.max_staleness_s
+        )
+
     cdef int refresh(self) except -1:
         """Look at the connections again: their state, and whether they were replaced."""
         l2 = self._l2
         self.stalled = l2.stalled
-        self.live = self._coherence is not None and self._coherence.live
+        self.live = self.arena is not None and self.arena.is_live_c()
         if not self._stale:
             return 0
         self._stale = False
@@ -153,7 +160,7 @@ cdef class Lane:
         self.plain3_pipe = self.plain3.upstream.pipe
         self.tracked_pipe = self.tracked.upstream.pipe if self.tracked is not None else None
         self.stalled = l2.stalled
-        self.live = self._coherence is not None and self._coherence.live
+        self.live = self.arena is not None and self.arena.is_live_c()
         if self._l1 is not None:
             self.max_age_s = self._l1.max_age_s
         return 0

@@ -20,15 +20,18 @@ cdef struct Slot:
 cdef class ReplyRing(FastWaiter):
     cdef public Py_ssize_t in_flight
     cdef public str reply_mode
-    cdef public object wake
+    cdef public object wake, send, unsent_bytes
+    cdef public int fd
 
     cdef Slot* _ring
     cdef Py_ssize_t _capacity, _head, _count
     cdef uint64_t _head_seq
     cdef Buffer _out
     cdef list _chunks  # what was released before `_out`
+    cdef bint _may_queue  # the transport may still hold what it was given
 
     cdef int _finish(self, uint64_t seq, const char* reply, Py_ssize_t size) except -1
+    cdef int _send_out(self) except -1
     cdef _cut(self)
     cdef int _emit(self, const char* data, Py_ssize_t size) except -1
     cdef int _emit_object(self, bytes reply) except -1

@@ -36,7 +36,6 @@ cdef class Arena:
     cdef void begin_write_c(self, uint64_t h, const char* key, Py_ssize_t key_len) noexcept nogil
     cdef void end_write_c(self, uint64_t h, const char* key, Py_ssize_t key_len) noexcept nogil
     cdef uint32_t epoch_c(self) noexcept nogil
-    # Into this worker's column: its watermark, counters beyond the arena's own, latencies.
-    cdef void set_asof_c(self, double asof) noexcept nogil
-    cdef void count_c(self, int counter, uint64_t more) noexcept nogil
-    cdef void record_latency_c(self, int histogram, uint64_t nanoseconds) noexcept nogil
+    # Of this worker: whether its watermark means something, and that.
+    cdef bint is_live_c(self) noexcept nogil
+    cdef double asof_c(self) noexcept nogil

@@ -417,11 +417,8 @@ cdef class Arena:
     cdef uint32_t epoch_c(self) noexcept nogil:
         return arena_load_epoch(&self.a.me.epoch)
 
-    cdef void set_asof_c(self, double asof) noexcept nogil:
-        arena_store_double(&self.a.me.asof, asof)
+    cdef bint is_live_c(self) noexcept nogil:
+        return self.a.me.live
 
-    cdef void count_c(self, int counter, uint64_t more) noexcept nogil:
-        arena_add(&self.a, counter, more)
-
-    cdef void record_latency_c(self, int histogram, uint64_t nanoseconds) noexcept nogil:
-        arena_record(&self.a, histogram, nanoseconds)
+    cdef double asof_c(self) noexcept nogil:
+        return self.a.me.asof

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import socket
 from collections.abc import Iterator
 from typing import Any, cast
 
@@ -12,6 +14,7 @@ from proxy.client_pipe import SPILL_BYTES
 from proxy.connection import WRITE_HIGH_WATER_BYTES, Connection
 from proxy.session import Session
 from tests.proxy.session_play import Play, Wire, command
+from tiers import TaskSet
 from tiers.resp import PONG, Request, bulk, integer
 
 KiB, MiB = 1024, 1024**2
@@ -44,6 +47,42 @@ class CountingWire(Wire):
 
     def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
         self.writes.append(bytes(data))
+
+
+class SocketWire(Wire):
+    """Over a real socket whose peer reads when told to; holds what it is given until `drain`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.socket, self.peer = socket.socketpair()
+        for each in (self.socket, self.peer):
+            each.setblocking(False)
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * KiB)
+        self.came = b""
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return self.socket if name == "socket" else default
+
+    def get_write_buffer_size(self) -> int:
+        return len(self.written)
+
+    def read(self) -> None:
+        try:
+            while data := self.peer.recv(64 * KiB):
+                self.came += data
+        except BlockingIOError:
+            return
+
+    def drain(self) -> None:
+        """The peer reads all that was written."""
+        self.read()
+        while self.written:
+            self.written = self.written[self.socket.send(self.written) :]
+            self.read()
+
+    def end(self) -> None:
+        self.socket.close()
+        self.peer.close()
 
 
 def attach(play: Play, wire: Wire) -> Connection:
@@ -141,3 +180,87 @@ def test_replies_of_one_tick_leave_in_one_write(play: Play) -> None:
     play.plain2 << command("TTL", "a") + command("TTL", "b")
     play.plain2 >> integer(1) + integer(2)
     assert wire.writes[1:] == [integer(1) + integer(2) + PONG]
+
+
+@pytest.fixture
+def socket_wire() -> Iterator[SocketWire]:
+    wire = SocketWire()
+    yield wire
+    wire.end()
+
+
+def test_what_a_socket_does_not_take_leaves_behind_what_it_took(
+    play: Play, socket_wire: SocketWire
+) -> None:
+    """The compiled twin writes into the socket while the transport holds nothing."""
+    wire = socket_wire
+    values = [bulk(f"{number} " * 1000) for number in range(30)]
+    for number, value in enumerate(values):
+        play.cache(str(number), value)
+    connection = attach(play, wire)
+    for number in range(20):
+        connection.data_received(command("GET", number))
+    assert wire.written, "the socket was to take a part only"
+    wire.drain()
+    for number in range(20, 25):  # the transport holds nothing any more
+        connection.data_received(command("GET", number))
+        connection.data_received(command("ECHO", number))
+    wire.drain()
+    connection.data_received(b"".join(command("GET", number) for number in range(25, 30)))
+    wire.drain()
+    echoed = [value + bulk(str(number)) for number, value in enumerate(values[20:25], 20)]
+    assert wire.came == b"".join([*values[:20], *echoed, *values[25:]])
+
+
+def test_nothing_is_written_for_a_client_that_is_gone(play: Play, socket_wire: SocketWire) -> None:
+    """Its descriptor may be another client's by then."""
+    wire = socket_wire
+    play.cache("k", bulk("v"))
+    connection = attach(play, wire)
+    session = connection.session
+    assert session is not None
+    connection.data_received(command("TTL", "k") + command("GET", "k"))
+    play.plain2 << command("TTL", "k")
+    connection.connection_lost(None)
+    play.plain2 >> integer(1)
+    session.receive(command("GET", "k"))
+    wire.read()
+    assert wire.came + wire.written == b""
+    assert session.fd == -1
+
+
+def test_nothing_is_written_for_a_client_that_is_being_dropped(
+    play: Play, socket_wire: SocketWire
+) -> None:
+    play.cache("k", bulk("v"))
+    connection = attach(play, socket_wire)
+    connection.abort("a test drops it")
+    connection.data_received(command("GET", "k"))
+    socket_wire.read()
+    assert socket_wire.came + socket_wire.written == b""
+
+
+# The end
+
+
+async def test_a_client_that_was_accepted_at_the_last_moment_is_served(play: Play) -> None:
+    """The listening socket is closed, but the loop has yet to tell of this connection."""
+    draining = TaskSet("test").start("drain", play.terrace.drain(5.0))
+    await asyncio.sleep(0)
+    wire = Wire()
+    connection = attach(play, wire)
+    connection.data_received(PING)
+    while not draining.done():
+        play.now += 0.05
+        await asyncio.sleep(0.01)
+    assert sent(wire) == PONG
+    assert wire.closed
+
+
+async def test_who_comes_after_the_end_is_turned_away(play: Play) -> None:
+    """A TLS handshake may last longer than the draining."""
+    await play.terrace.drain(0)
+    wire = Wire()
+    connection = attach(play, wire)
+    assert wire.closed
+    assert connection.session is None
