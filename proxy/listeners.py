@@ -126,6 +126,9 @@ class Listeners:
         """New clients get what the files hold now. Raises CertificateError: then all stays."""
         tls = self._tls if tls is None else tls
         context = server_context(tls)
+        if not self.is_open:
+            self._tls = tls  # for when it is
+            return
         duplicates = [
             socket.socket(fileno=os.dup(listening.fileno()))
             for listening in self.sockets().get("tls", ())

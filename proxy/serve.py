@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import importlib
 import logging
 import os
 import signal
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from tiers import CORE_TEXT, CertificateError, TaskSet
 
@@ -17,6 +19,10 @@ from .handover import Offer, Offering
 from .inherited import from_systemd
 from .server import Terrace
 from .worker import Worker
+
+if TYPE_CHECKING:
+    from .http import AdminServer
+    from .inherited import Inherited
 
 log = logging.getLogger("terrace")
 
@@ -34,7 +40,8 @@ def run(config: Config, read: Callable[[], Config] | None = None) -> int:
     if config.workers == 1:
         return uvloop.run(_serve(config, read))
 
-    from . import http  # noqa: F401 (loaded once, before the workers are forked)
+    if config.admin.enabled:
+        from . import http  # noqa: F401 (loaded once, before the workers are forked)
     from .supervisor import supervise
 
     return supervise(config, lambda worker: uvloop.run(_serve(config, read, worker)))
@@ -43,8 +50,6 @@ def run(config: Config, read: Callable[[], Config] | None = None) -> int:
 async def _serve(
     config: Config, read: Callable[[], Config] | None, worker: Worker | None = None
 ) -> int:
-    from .http import AdminServer
-
     stop = asyncio.Event()
     hurry = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -71,7 +76,7 @@ async def _serve(
         loop.add_signal_handler(signal.SIGINT, on_signal)
     terrace = Terrace(config, read=read, worker=worker)
     loop.add_signal_handler(signal.SIGHUP, terrace.reload)
-    admin = AdminServer(terrace)
+    admin: AdminServer | None = None
 
     def on_taken() -> None:
         log.info("a new process serves; this one drains")
@@ -81,7 +86,7 @@ async def _serve(
     terrace.siblings.on_orphaned = on_orphaned
     terrace.siblings.on_taken = on_taken
     offers = worker is None and bool(config.listen.handover)  # else a parent does
-    offer = Offer(config, lambda: terrace.listeners.sockets() | admin.sockets())
+    offer = Offer(config, lambda: terrace.listeners.sockets() | (admin.sockets() if admin else {}))
     offering = Offering(offer, on_taken)
     try:
         takeover = handover.take(config) if offers else None
@@ -92,7 +97,8 @@ async def _serve(
         else:
             inherited = from_systemd(config, os.environ, os.getpid())
         await terrace.start(inherited)
-        await admin.start(inherited)
+        if config.admin.enabled:
+            admin = await _open_admin(terrace, inherited)
         inherited.close()
         if offers:
             offering.open()
@@ -111,25 +117,33 @@ async def _serve(
         "terrace %s serves %s (L2 %s; %s)",
         terrace.version, terrace.addresses, terrace.stack.l2.endpoint, CORE_TEXT,
     )  # fmt: skip
-    if worker is not None and worker.must_reload:
-        terrace.reload()
     terrace.siblings.tell_ready()
     await stop.wait()
     deadline_s = terrace.config.shutdown.deadline_s
     terrace.siblings.tell_draining(deadline_s)
     log.info("draining for at most %g s", deadline_s)
     await offering.close()
-    if terrace.listeners.handed_over:
+    if terrace.listeners.handed_over and admin is not None:
         await admin.close()  # its successor answers there
     tasks = TaskSet("shutdown")
     drained = tasks.start("drain", terrace.drain(deadline_s))
     hurried = tasks.start("second signal", hurry.wait())
     await asyncio.wait((drained, hurried), return_when=asyncio.FIRST_COMPLETED)
     await tasks.close()
-    await admin.close()
+    if admin is not None:
+        await admin.close()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         # One more, while the loop is being closed, must not change the exit code.
         loop.remove_signal_handler(number)
         signal.signal(number, signal.SIG_IGN)
     log.info("stopped")
     return 0
+
+
+async def _open_admin(terrace: Terrace, inherited: Inherited) -> AdminServer:
+    """Loaded in a thread, and after the clients' ports are open: aiohttp is a third of all
+    there is to load at the start, and no client needs it."""
+    loaded = await asyncio.to_thread(importlib.import_module, "proxy.http")
+    admin: AdminServer = loaded.AdminServer(terrace)
+    await admin.start(inherited)
+    return admin

@@ -145,6 +145,9 @@ class Terrace:
         if inherited:
             # The predecessor serves meanwhile: no need to begin with errors.
             await self.stack.l2.wait_ready(self.config.l2.connect_timeout_s)
+        if self._worker is not None and self._worker.must_reload:
+            # Before the first client: what was tightened meanwhile holds for it.
+            await self.reloader.reload_and_tell()
         await self.listeners.open(inherited)
         self._tasks.start("idle sweep", self._sweep_idle())
         self._tasks.start("memory sweep", self._sweep_memory())

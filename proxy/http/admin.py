@@ -36,8 +36,6 @@ class AdminServer:
     async def start(self, inherited: Inherited | None = None) -> None:
         """Raises OSError when the address cannot be bound."""
         options = self._terrace.config.admin
-        if not options.enabled:
-            return
         app = web.Application()
         app.router.add_get("/metrics", self._metrics)
         app.router.add_get("/healthz", self._healthz)

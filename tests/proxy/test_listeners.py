@@ -105,6 +105,28 @@ async def test_clients_are_never_refused_during_a_reload(opened: Opener, tmp_pat
     assert len(serials) > 1
 
 
+async def test_a_reload_before_the_start_counts(tmp_path: Path) -> None:
+    """Of a worker that starts later: it reads the configuration again, then listens."""
+    authority, former = Authority(tmp_path), Authority(tmp_path, "former")
+    cert, key = former.issue("server")
+    port = free_port()
+    flags = ["listen.port=0", f"tls.port={port}"]
+    old = load(None, {}, [*flags, f"tls.cert_file={cert}", f"tls.key_file={key}"])
+    new = load(
+        None, {}, [*flags, *(f"tls.{name}={file}" for name, file in zip(
+            ("cert_file", "key_file"), authority.issue("another"), strict=True,
+        ))],
+    )  # fmt: skip
+    listeners = Listeners(old, Greeter)
+    await listeners.reload_certificates(new.tls)
+    await listeners.open()
+    try:
+        async with client(port, authority.client_context()) as (reader, _):
+            assert await reader.readexactly(5) == b"hello"
+    finally:
+        listeners.close()
+
+
 async def test_two_reloads_at_once_and_a_close_leave_nothing_open(
     opened: Opener, tmp_path: Path
 ) -> None:
