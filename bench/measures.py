@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from statistics import median
 
@@ -86,10 +85,8 @@ def start(rig: Rig, generator: Generator, effort: Effort) -> list[Measure]:
     took_s: dict[str, list[float]] = {core: [] for core in rig.cores_of_terrace}
     for _ in range(STARTS):
         for core, seconds in took_s.items():
-            url = rig.behind(core).url
-            began = time.perf_counter()
-            with rig.fresh_terrace(core, url, {}):
-                seconds.append(time.perf_counter() - began)
+            with rig.fresh_terrace(core, rig.behind(core).url, {}) as terrace:
+                seconds.append(terrace.answered_after_s)
     return [
         Measure(
             case="start",

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import redis
@@ -35,11 +35,13 @@ class TerraceServer:
         options: Mapping[str, str],
         *arguments: str,
     ) -> None:
-        self.port = free_port()
+        self.port, self._admin_port = free_port(), free_port()
+        self.answered_after_s = 0.0  # from the exec to the first answer that came through Redis
         self._log = directory / f"terrace-{self.port}.log"
         inherited = {  # defaults are measured
             name: value for name, value in os.environ.items() if not name.startswith("TERRACE_")
         }
+        self._began = time.perf_counter()
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "proxy", "serve", *arguments],
@@ -48,7 +50,7 @@ class TerraceServer:
                     **inherited,
                     "TERRACE_CORE": core,
                     "TERRACE_LISTEN__PORT": str(self.port),
-                    "TERRACE_ADMIN__PORT": str(free_port()),
+                    "TERRACE_ADMIN__PORT": str(self._admin_port),
                     "TERRACE_L2__URL": redis_url,
                     "TERRACE_LOG__LEVEL": "warning",
                     **options,
@@ -66,9 +68,17 @@ class TerraceServer:
         return self._process.pid
 
     def wait_answering(self) -> None:
-        """Until a GET is answered, by Redis too. Raises EmbeddedError."""
+        """Until a GET is answered, by Redis too, and the admin port is open: all is loaded then.
+
+        Raises EmbeddedError.
+        """
+        self._wait_until(lambda: answers(self.port))
+        self.answered_after_s = time.perf_counter() - self._began
+        self._wait_until(lambda: listens(self._admin_port))
+
+    def _wait_until(self, condition: Callable[[], bool]) -> None:
         deadline = time.monotonic() + _START_TIMEOUT_S
-        while not answers(self.port):
+        while not condition():
             if self._process.poll() is not None:
                 raise EmbeddedError(f"terrace serve ended at its start{self._last_line()}")
             if time.monotonic() > deadline:
@@ -99,6 +109,12 @@ class TerraceServer:
     def _last_line(self) -> str:
         lines = self._log.read_text(errors="replace").strip().splitlines()
         return f": {lines[-1]}" if lines else ""
+
+
+def listens(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+        return True
+    return False
 
 
 def answers(port: int) -> bool:
