@@ -23,7 +23,7 @@ cdef class ClientPipe(InFlight):
     cdef public bint closing
     cdef public object backlog
     cdef public str blocked
-    cdef public Py_ssize_t opaque_in_flight, mapped_in_flight
+    cdef public Py_ssize_t opaque_in_flight
     cdef public object via
     cdef public object pin
     cdef public object flush, on_bug
@@ -41,7 +41,7 @@ cdef class ClientPipe(InFlight):
     cdef _count_hits(self, double began)
     cdef _want_l1(self, double now)
     cdef _look(self)
-    cdef bint _knows_mapped(self, Row* row) except -1
+    cdef bint _needs_python(self, Row* row) except -1
     cdef bint _is_fast(self) except -1
     cdef bint _may_hit(self, double now) except -1
     cdef int _try(self, double now, bint may_hit) except -1

@@ -3,9 +3,10 @@
 
 It behaves identically; the Python twin, with `dispatch`, `reads` and `slots`, is the
 definition of correct. Three kinds of commands pass without running Python or making an
-object: L1 hits, forwarded reads of keys that no mapping knows, and writes with known
-keys, the coherence steps included. Everything else goes to `run_one`, one command at a
-time, so that a pipeline which mixes them is slow only where it has to be.
+object: L1 hits, forwarded reads, and writes with known keys, the coherence steps included.
+Mapped keys pass where L1 or L2 has them, and become a `ReadSlot` where L3 is to be asked.
+Everything else goes to `run_one`, one command at a time, so that a pipeline which mixes
+them is slow only where it has to be.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -19,7 +20,7 @@ from tiers._buffer cimport Buffer, append, clear, reserve
 from tiers._pipe cimport FAST, Pending, UpstreamPipe
 from tiers._requests cimport COMMAND, NEED_MORE, RequestScanner
 
-from proxy._in_flight cimport FILL, FORWARDED, HOT, PTTL, UNFILLED, WRITTEN, InFlight
+from proxy._in_flight cimport FILL, FORWARDED, HOT, MAPPED, PTTL, UNFILLED, WRITTEN, InFlight
 from proxy._lane cimport CACHED, READ, WRITE, Lane, Row
 from proxy._reply_ring cimport KEEP_BYTES, Slot
 
@@ -247,7 +248,7 @@ cdef class ClientPipe(InFlight):
         cdef uint64_t h = 0
         cdef UpstreamPipe pipe
         cdef Pending* request
-        cdef bint fills
+        cdef bint fills, mapped
         if arena is not None:
             if not row.is_get:
                 if scanner.size > VARIANT_MAX_BYTES:
@@ -264,23 +265,28 @@ cdef class ClientPipe(InFlight):
                 self._hits += 1
                 return True
         self._look()
-        if lane.stalled or (lane._prefixes and lane.needs_python(key, key_size)):
+        if lane.stalled or lane.has_space(key, key_size):
             return False
         if arena is not None:
             self._want_l1(now)
         pipe = self._route(row, True)
         if pipe is None or not pipe.has_room() or pipe.count() + 2 > pipe.max_in_flight:
             return False
+        fills = pipe is lane.tracked_pipe
+        mapped = not self.db and lane.is_mapped(key, key_size)
+        if mapped:
+            if not fills:
+                return False
+            self.mapped_in_flight += 1
         if arena is not None:
             lane.l1.misses += 1
-        fills = pipe is lane.tracked_pipe
         if fills:
             request = pipe.add(FAST, self.db)
             request.op = PTTL
             request.waiter = <void*>self
             Py_INCREF(self)
             pipe.write_pttl(key, key_size)
-        request = self._send(pipe, row, FILL if fills else UNFILLED)
+        request = self._send(pipe, row, MAPPED if mapped else FILL if fills else UNFILLED)
         request.started = now
         request.hash = h
         request.token = arena.begin_fill_c(h) if fills and lane.live else 0
@@ -341,7 +347,7 @@ cdef class ClientPipe(InFlight):
         cdef RequestScanner scanner = self.scanner
         cdef UpstreamPipe pipe
         self._look()
-        if self.lane._prefixes and self._knows_mapped(row):
+        if self._needs_python(row):
             return False
         pipe = self._route(row, False)
         if pipe is None or not pipe.has_room():
@@ -349,15 +355,18 @@ cdef class ClientPipe(InFlight):
         self._send(pipe, row, FORWARDED)
         return True
 
-    cdef bint _knows_mapped(self, Row* row) except -1:
+    cdef bint _needs_python(self, Row* row) except -1:
         """Whether a mapping or a namespace may know one of the keys."""
         cdef RequestScanner scanner = self.scanner
+        cdef Lane lane = self.lane
         cdef Py_ssize_t i, end = row.last if row.last >= 0 else scanner.argc + row.last
-        if not row.first:
+        cdef const char* key
+        if not row.first or not (lane._mapped or lane._spaces):
             return False
         i = row.first
         while i <= end and i < scanner.argc:
-            if self.lane.needs_python(scanner.base + scanner.at[i], scanner.length[i]):
+            key = scanner.base + scanner.at[i]
+            if lane.is_mapped(key, scanner.length[i]) or lane.has_space(key, scanner.length[i]):
                 return True
             i += row.step
         return False
@@ -374,7 +383,7 @@ cdef class ClientPipe(InFlight):
         if self.mapped_in_flight:
             return False
         self._look()
-        if self.lane._prefixes and self._knows_mapped(row):
+        if self._needs_python(row):
             return False
         pipe = self._route(row, True)
         if pipe is None or not pipe.has_room():

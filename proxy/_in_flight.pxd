@@ -12,15 +12,19 @@ cdef enum:
     FORWARDED = 3  # any other read
     WRITTEN = 4
     ANSWERED = 5  # was a read, answered before its reply came
+    MAPPED = 6  # a FILL of a key that L3 may have if L2 lacks it
 
     HOT = 0x80000000  # beside the length of a written key: read it into L1 again
 
 
 cdef class InFlight(ReplyRing):
     cdef readonly Lane lane
+    cdef public Py_ssize_t mapped_in_flight
 
     cdef bytes _convert(self, Pending* request, UpstreamPipe pipe, const char** frame,
                         Py_ssize_t* size)
     cdef int _commit(self, Pending* request, const char* keys, const char* stored,
                      Py_ssize_t size, double sent_at, long long pttl_ms) except -1
+    cdef int _hand_over(self, Pending* request, const char* keys, bytes reply, double sent_at,
+                        str reason, bint sent) except -1
     cdef int _end_write(self, Pending* request, const char* keys, bint answered) except -1

@@ -5,7 +5,7 @@ The end of a write and the fill of L1 are here, the reply in the protocol of its
 what is said when it will never come: `slots` compiled, of which the client pipe is made (its
 twin: `_client_pipe_py`).
 
-A record keeps (`Pending`): FILL and UNFILLED the key, then the variant; WRITTEN its keys,
+A record keeps (`Pending`): FILL, MAPPED and UNFILLED the key, then the variant; WRITTEN its keys,
 each behind its length, with HOT beside it where clients read that key.
 """
 
@@ -19,6 +19,7 @@ from tiers._pipe cimport Pending, UpstreamPipe
 from proxy._lane cimport Lane
 from proxy._reply_ring cimport ReplyRing
 
+from tiers._pipe_py import MISFIT
 from tiers.resp import to_resp2
 
 cdef enum:
@@ -53,7 +54,7 @@ cdef class InFlight(ReplyRing):
         elif request.op == FORWARDED:
             converted = self._convert(request, pipe, &frame, &size)
         else:
-            pttl_ms = pipe.pttl_ms if request.op == FILL and pipe.pttl_known else TTL_NONE
+            pttl_ms = pipe.pttl_ms if request.op != UNFILLED and pipe.pttl_known else TTL_NONE
             if pttl_ms == TTL_ABSENT:
                 lane.l2.misses += 1
             else:
@@ -61,8 +62,14 @@ cdef class InFlight(ReplyRing):
                 if pipe.fed_at == 0:
                     pipe.fed_at = lane.clock()
                 lane.observe(&lane.l2, pipe.fed_at - request.started, 1)
+            if request.op == MAPPED:
+                self.mapped_in_flight -= 1
+                if pttl_ms == TTL_ABSENT and frame[0] != b"-" and self._hand_over(
+                    request, keys, PyBytes_FromStringAndSize(frame, size), sent_at, None, True
+                ):
+                    return 0
             converted = self._convert(request, pipe, &frame, &size)
-            if request.op == FILL and pipe.pttl_known and request.token:
+            if request.op != UNFILLED and pipe.pttl_known and request.token:
                 if not lane._rows[request.command].is_get:
                     stored, stored_size = frame, size
                 self._commit(request, keys, stored, stored_size, sent_at, pttl_ms)
@@ -114,6 +121,36 @@ cdef class InFlight(ReplyRing):
             lane.fills_refused += 1
         return 0
 
+    cdef int _hand_over(
+        self, Pending* request, const char* keys, bytes reply, double sent_at, str reason,
+        bint sent,
+    ) except -1:
+        """L2 lacks the key (`reply` says so), or is lost: from here on it is a `ReadSlot`. False
+        if nothing maps the key after all."""
+        cdef bytes key = PyBytes_FromStringAndSize(keys, request.key_size)
+        cdef bytes variant = PyBytes_FromStringAndSize(
+            keys + request.key_size, request.keys_size - request.key_size
+        )
+        slot = self.mapped_read(
+            self.lane._commands[request.command], key, variant, request.proto,
+            (request.started, request.token, request.epoch),
+        )
+        if slot is None:
+            return False
+        if not self._fill_place(request.seq, slot):
+            self.in_flight -= 1
+            self.mapped_in_flight -= 1
+            return True
+        if reply is None:
+            slot.on_lost(reason, sent)
+            return True
+        try:
+            slot.on_absent(reply, sent_at)
+        except Exception:
+            slot.on_lost(MISFIT, True)
+            raise
+        return True
+
     cdef int _end_write(self, Pending* request, const char* keys, bint answered) except -1:
         cdef Arena arena = self.lane.arena
         cdef Py_ssize_t at = 0
@@ -145,6 +182,10 @@ cdef class InFlight(ReplyRing):
         elif request.op == FORWARDED:
             reply = self.lost_read(None, _EMPTY, request.proto, reason)
         else:
+            if request.op == MAPPED:
+                self.mapped_in_flight -= 1
+                if self._hand_over(request, keys, None, 0.0, reason, sent):
+                    return 0
             key = PyBytes_FromStringAndSize(keys, request.key_size)
             variant = PyBytes_FromStringAndSize(
                 keys + request.key_size, request.keys_size - request.key_size
@@ -156,7 +197,7 @@ cdef class InFlight(ReplyRing):
 
     cdef bint on_frame_late(self, Pending* request, const char* keys) except -1:
         cdef bytes reply
-        if request.op != FILL and request.op != UNFILLED:
+        if request.op != FILL and request.op != UNFILLED and request.op != MAPPED:
             return False
         reply = self.known_read(
             PyBytes_FromStringAndSize(keys, request.key_size),
@@ -167,6 +208,8 @@ cdef class InFlight(ReplyRing):
         )
         if reply is None:
             return False
+        if request.op == MAPPED:
+            self.mapped_in_flight -= 1
         request.op = ANSWERED
         self._finish(request.seq, PyBytes_AS_STRING(reply), PyBytes_GET_SIZE(reply))
         self.wake()
@@ -178,6 +221,10 @@ cdef class InFlight(ReplyRing):
 
     def lost_read(self, key, variant, proto, reason):
         """The reply to a read that L2 will not answer; `key` where L1 may hold it."""
+        raise NotImplementedError
+
+    def mapped_read(self, command, key, variant, proto, fill):
+        """What goes on with a read of a key that L2 cannot give; None where nothing maps it."""
         raise NotImplementedError
 
     def lost_write(self, reason, sent):

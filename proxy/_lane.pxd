@@ -50,7 +50,7 @@ cdef class Lane:
     cdef char _spelled[NAME_MAX_BYTES]  # and spelled alike
     cdef Py_ssize_t _spelled_size
     cdef list _names, _rules, _commands
-    cdef list _prefixes  # of keys that need Python: mapped ones
+    cdef list _mapped, _spaces  # what the keys of mappings, and of namespaces, begin with
     cdef double _bounds[BUCKETS_MAX]
     cdef Py_ssize_t _bound_count
     cdef Level l1, l2
@@ -67,7 +67,8 @@ cdef class Lane:
     cdef bint stalled, live
 
     cdef Row* find(self, const char* name, Py_ssize_t size) noexcept nogil
-    cdef bint needs_python(self, const char* key, Py_ssize_t size)
+    cdef bint is_mapped(self, const char* key, Py_ssize_t size)
+    cdef bint has_space(self, const char* key, Py_ssize_t size)
     cdef sample(
         self, const char* key, Py_ssize_t size, const char* variant, Py_ssize_t variant_size,
         double now,

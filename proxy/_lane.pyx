@@ -28,7 +28,7 @@ cdef class Lane:
             self.arena = self._l1.arena
             self.refreshes = self._l1.options.refresh_on_write
         self.adopt(limits)
-        self._prefixes = list(stack.special_prefixes)
+        self._mapped, self._spaces = list(stack.mapped_prefixes), list(stack.namespaces.prefixes)
         self._bound_count = len(bounds_s)
         for i, bound in enumerate(bounds_s):
             self._bounds[i] = bound
@@ -115,15 +115,13 @@ cdef class Lane:
             at += 1
         return NULL
 
-    cdef bint needs_python(self, const char* key, Py_ssize_t size):
-        """Whether a mapping or a namespace may know this key."""
-        cdef bytes prefix
-        for prefix in self._prefixes:
-            if size >= PyBytes_GET_SIZE(prefix) and not memcmp(
-                key, PyBytes_AS_STRING(prefix), PyBytes_GET_SIZE(prefix)
-            ):
-                return True
-        return False
+    cdef bint is_mapped(self, const char* key, Py_ssize_t size):
+        """Whether a mapping may know this key, in database 0."""
+        return bool(self._mapped) and _begins(self._mapped, key, size)
+
+    cdef bint has_space(self, const char* key, Py_ssize_t size):
+        """Whether a namespace may know this key."""
+        return bool(self._spaces) and _begins(self._spaces, key, size)
 
     cdef sample(
         self, const char* key, Py_ssize_t size, const char* variant, Py_ssize_t variant_size,
@@ -232,6 +230,16 @@ def _way(command):
     if command.kind is Kind.WRITE:
         return WRITE if command.keys is not None else PYTHON
     return PYTHON
+
+
+cdef bint _begins(list prefixes, const char* key, Py_ssize_t size):
+    cdef bytes prefix
+    for prefix in prefixes:
+        if size >= PyBytes_GET_SIZE(prefix) and not memcmp(
+            key, PyBytes_AS_STRING(prefix), PyBytes_GET_SIZE(prefix)
+        ):
+            return True
+    return False
 
 
 cdef uint64_t _hash_name(const char* name, Py_ssize_t size) noexcept nogil:

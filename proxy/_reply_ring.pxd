@@ -30,6 +30,7 @@ cdef class ReplyRing(FastWaiter):
     cdef list _chunks  # what was released before `_out`
     cdef bint _may_queue  # the transport may still hold what it was given
 
+    cdef bint _fill_place(self, uint64_t seq, object waiter) except -1
     cdef int _finish(self, uint64_t seq, const char* reply, Py_ssize_t size) except -1
     cdef int _send_out(self) except -1
     cdef _cut(self)

@@ -63,6 +63,15 @@ cdef class ReplyRing(FastWaiter):
         slot.size = size
         return 0
 
+    cdef bint _fill_place(self, uint64_t seq, object waiter) except -1:
+        """A waiter for the slot of this number; False if that is not wanted any more."""
+        cdef uint64_t place = seq - self._head_seq
+        if place >= <uint64_t>self._count:
+            return False
+        self._ring[(self._head + place) & (self._capacity - 1)].waiter = <void*>waiter
+        Py_INCREF(waiter)
+        return True
+
     def reply(self, bytes reply):
         """Answer the current command at once (in its turn)."""
         cdef Slot* slot

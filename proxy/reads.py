@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tiers import Kind as OutcomeKind
-from tiers import Mapped, Outcome
-from tiers.resp import NIL, NULL2, NULL3, Request, array, bulk, to_resp2
+from tiers import Mapped, Outcome, request_of
+from tiers.resp import NIL, NULL2, NULL3, Request, array, bulk, decode, pack, to_resp2
 
 from . import errors
 from .commands import Command
@@ -69,6 +69,38 @@ class ReadSlot(Slot):
         self.reruns = RERUNS
         if mapping is not None:
             session.mapped_in_flight += 1
+
+    @classmethod
+    def taken_over(
+        cls,
+        session: Session,
+        command: Command,
+        key: bytes,
+        variant: bytes,
+        mapping: Mapped,
+        proto: int,
+        fill: tuple[float, int, int],
+    ) -> ReadSlot:
+        """A read that the compiled lane sent on the tracked connection, in database 0; `fill` is
+        when it came, and the token and the epoch of its fill."""
+        if command.name == "GET":
+            args = [b"GET", key]
+            raw = pack(args)
+        else:
+            raw = request_of(variant)
+            args = decode(raw)
+        started, token, epoch = fill
+        request = (args, raw, 0, len(raw))
+        rule = command.resp2 if proto == 2 else ""
+        slot = cls(session, rule, command, request, variant, mapping, started)
+        slot.proto, slot.db = proto, 0
+        slot.token, slot.epoch = token, epoch
+        return slot
+
+    def on_absent(self, reply: bytes, sent_at: float) -> None:
+        """L2 lacks the key: what `on_reply` would find out."""
+        self.pttl_ms = TTL_ABSENT
+        self.reply_if_absent(reply, sent_at)
 
     def begin_fill(self) -> None:
         l1 = self.session.stack.l1

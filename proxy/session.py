@@ -28,9 +28,11 @@ from tiers.resp import NULL2, NULL3, Request
 
 from . import errors
 from .client_pipe import ClientPipe
+from .reads import ReadSlot
 
 if TYPE_CHECKING:
     from .acl_rules import User
+    from .commands import Command
     from .config import Config
     from .redirection import InvalidationFeed
     from .server import Terrace
@@ -222,6 +224,16 @@ class Session(ClientPipe):
     def lost_read(self, key: bytes | None, variant: bytes, proto: int, reason: str) -> bytes:
         stale = self.known_read(key, variant, proto) if key is not None else None
         return self.read_failed(reason) if stale is None else stale
+
+    def mapped_read(
+        self, command: Command, key: bytes, variant: bytes, proto: int, fill: tuple[float, int, int]
+    ) -> ReadSlot | None:
+        """What goes on with a read of the compiled lane whose key L2 cannot give (`taken_over`);
+        None where nothing maps the key."""
+        mapping = self.stack.mapping_of(key)
+        if mapping is None:
+            return None
+        return ReadSlot.taken_over(self, command, key, variant, mapping, proto, fill)
 
     def lost_write(self, reason: str, sent: bool) -> bytes:
         self.stats.write_errors += 1

@@ -33,7 +33,7 @@ from .glob import literal_prefix
 from .glob import matcher as glob_matcher
 from .host_memory import host_memory_bytes
 from .kept_upstream import KeptUpstream
-from .l1_memory import L1Memory, get_variant, read_variant
+from .l1_memory import L1Memory, get_variant, read_variant, request_of
 from .l2_redis import L2Redis, check_l2
 from .namespaces import Namespace, Namespaces
 from .options import (
@@ -125,6 +125,7 @@ __all__ = [
     "literal_prefix",
     "parse_duration_s",
     "read_variant",
+    "request_of",
     "run_triggers",
     "set_keepalive",
     "share_arena",

@@ -38,6 +38,11 @@ def read_variant(proto: int, db: int, raw: bytes) -> bytes:
     return b"%d:%d:%b" % (proto, db, raw)
 
 
+def request_of(variant: bytes) -> bytes:
+    """The encoded request that `read_variant` made this of."""
+    return variant.split(b":", 2)[2]
+
+
 class L1Memory:
     """`arena` and `coherence` are public: the proxy's hot path calls them directly."""
 

@@ -186,12 +186,6 @@ class TieredCache:
         return self.l3.mappings.match(key) or self.l3.stores.match(key)
 
     @property
-    def special_prefixes(self) -> tuple[bytes, ...]:
-        """What keys start with for which more must be asked than L1 and L2: the compiled lane
-        leaves them to Python."""
-        return (*self.mapped_prefixes, *self.namespaces.prefixes)
-
-    @property
     def mapped_prefixes(self) -> tuple[bytes, ...]:
         """What the keys begin with that `mapping_of` may know."""
         if self.l3 is None:

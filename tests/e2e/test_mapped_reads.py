@@ -50,20 +50,22 @@ def redis() -> Iterator[RedisProcess]:
         yield redis
 
 
-@pytest.fixture(scope="module")
-def terrace(redis: RedisProcess, postgres: Postgres) -> Iterator[TerraceProcess]:
+@pytest.fixture(scope="module", params=["true", "false"], ids=["L1", "no L1"])
+def terrace(
+    redis: RedisProcess, postgres: Postgres, request: pytest.FixtureRequest
+) -> Iterator[TerraceProcess]:
     database = postgres.create_database()
     database.close()
     with running_terrace(
-        redis.url, l3__dsn=database.dsn, l3__view=json.dumps(VIEWS), l1__enabled="false"
+        redis.url, l3__dsn=database.dsn, l3__view=json.dumps(VIEWS), l1__enabled=request.param
     ) as terrace:
         terrace._wait(lambda: terrace.readiness()[1]["l3"] == "ready", "serve the views")
         yield terrace
 
 
-def fill(direct: Wire) -> None:
-    """The twin of what L3 has, as Redis would hold it."""
-    direct.ask("FLUSHALL")
+def fill(wire: Wire, direct: Wire) -> None:
+    """The twin of what L3 has, as Redis would hold it, and nothing else."""
+    wire.ask("FLUSHALL")
     for i in range(1, 21):
         direct.ask("SET", f"twin-w:{i}", f"word {i}", "EX", 300)
         direct.ask("SET", f"twin-w:x:{i}", f"word {i}", "EX", 300)
@@ -80,7 +82,7 @@ def test_as_if_redis_had_the_row(
         for line in [*STRING_READS, *HASH_READS]:
             if line.startswith(NEEDS_7) and redis.version < (7,):
                 continue
-            fill(direct)
+            fill(wire, direct)
             answers = []
             for side, prefix in ((wire, ""), (direct, "twin-")):
                 command = tuple(re.sub(r"(?<!\S)(?=[wh]:)", prefix, line).split())
@@ -101,7 +103,7 @@ def test_mget_loads_what_is_missing_with_one_query_per_view(
     terrace: TerraceProcess, redis: RedisProcess
 ) -> None:
     with Wire(redis.port) as direct, Wire(terrace.port) as wire:
-        direct.ask("FLUSHALL")
+        wire.ask("FLUSHALL")
         direct.ask("MSET", "w:1", "there", "plain", "p", "w:x:1", "there, too")
         before = queries(terrace)
         keys = [

@@ -3,8 +3,9 @@
     TERRACE_CORE=py python -m tests.proxy.random_dialogue FIRST_SEED LAST_SEED
 
 One seed is one dialogue: what the clients send and how it is cut, when Redis reads, what it
-delivers and how that is cut, writes of strangers, the passing of time and, at the end, perhaps
-the loss of a connection. Nothing depends on the core, so two cores must tell the same story.
+delivers and how that is cut, what L3 has, writes of strangers, the passing of time and, at the
+end, perhaps the loss of a connection. Nothing depends on the core, so two cores must tell the
+same story.
 """
 
 from __future__ import annotations
@@ -12,19 +13,25 @@ from __future__ import annotations
 import operator
 import sys
 from collections import deque
+from collections.abc import Callable
 from functools import partial
 from random import Random
 from typing import Any
 
-from tests.proxy.session_play import Client, Peer, Play, command
+from tests.proxy.session_play import NOWHERE, Client, Peer, Play, command
+from tiers import Kind, Mapped, Outcome
 from tiers.resp import NULL2, NULL3, OK, PONG, RequestScanner, array, bulk, integer, mapping, push
 
 STEPS = 150
-KEYS = (b"a", b"b", b"c", b"mapped-looking:1", b"k" * 100)
+ROW = b"row:1"  # in every second dialogue L3 may have it
+KEYS = (b"a", b"b", b"c", b"ro", b"k" * 100)
+VIEW = {"keys": "row:{id}", "view": "rows", "reply": "string:text"}
 VALUES = (b"", b"1", b"x" * 70, b"\r\n$-1\r\n", b"y" * 5000)
 WRONG_TYPE = b"-WRONGTYPE Operation against a key holding the wrong kind of value\r\n"
 NO_NUMBER = b"-ERR value is not an integer or out of range\r\n"
 READS = (b"GET", b"get", b"gEt", b"STRLEN", b"EXISTS", b"HGETALL", b"HGET", b"MGET", b"TYPE")
+# All run in one step. (Asked again, a "get" reads GET where it passed the compiled lane.)
+OF_ROW = (b"GET", b"GET", b"STRLEN", b"HGETALL", b"SET", b"DEL")
 WRITES = (b"SET", b"set", b"DEL", b"INCR", b"HSET", b"APPEND")
 STATE = (
     command("SELECT", 1), command("SELECT", 0), command("HELLO", 3), command("HELLO", 2),
@@ -32,6 +39,31 @@ STATE = (
     command("EVAL", "return 1", 0), command("GET"), command("GET", "a", "b"),
     command("RESET"), b"\r\n", command("OBJECT", "ENCODING", "a"), command("SET", "a"),
 )  # fmt: skip
+
+
+class OneL3:
+    """Asked by the proxy, and answers when it is its turn."""
+
+    def __init__(self, play: Play, redis: OneRedis, story: list[str]) -> None:
+        self.redis, self.story = redis, story
+        self.waiting: deque[tuple[bytes, Callable[[Outcome], None]]] = deque()
+        fault_in = play.terrace.stack.fault_in
+        if fault_in is not None:
+            fault_in.load = self.load  # type: ignore[method-assign]
+
+    def load(self, mapping: Mapped, key: bytes, on_done: Callable[[Outcome], None]) -> None:
+        self.waiting.append((key, on_done))
+        self.story.append(f"L3 is asked for {key!r}")
+
+    def answer(self, chance: Random) -> str:
+        """What became of the oldest load; a row is in Redis before it is told."""
+        key, on_done = self.waiting.popleft()
+        kind = chance.choice((Kind.HIT, Kind.HIT, Kind.NEGATIVE, Kind.UNAVAILABLE, Kind.MISS))
+        value = chance.choice(VALUES) if kind is Kind.HIT else None
+        if value is not None or (kind is Kind.MISS and chance.random() < 0.7):
+            self.redis.write(0, key, value or b"another's")
+        on_done(Outcome(kind, value, "L3", "why"))
+        return f"L3 said {kind.name} {value!r} of {key!r}"
 
 
 class OneRedis:
@@ -143,13 +175,16 @@ class Link:
         return data[:place]
 
 
-def requests(chance: Random) -> bytes:
-    """A pipeline of a few commands."""
+def requests(chance: Random, rows: float) -> bytes:
+    """A pipeline of a few commands, `rows` of them about ROW."""
     chunk, reads = [], chance.choice((0.4, 0.7, 0.97))
     for _ in range(chance.choice((1, 1, 2, 5, 30))):
         key, value = chance.choice(KEYS), chance.choice(VALUES)
         kind = chance.random()
-        if kind < reads:
+        if rows and chance.random() < rows:
+            name = chance.choice(OF_ROW)
+            chunk.append(command(name, ROW, *[value] * (name == b"SET")))
+        elif kind < reads:
             name = chance.choice(READS)
             more = [value] if name == b"HGET" else [chance.choice(KEYS)] * (name == b"MGET")
             chunk.append(command(name, key, *more))
@@ -166,8 +201,16 @@ def dialogue(seed: int) -> list[str]:
     """The story of one seed; raises AssertionError where the proxy is left unsound."""
     chance = Random(seed)
     story: list[str] = []
-    with Play(l1={"max_staleness": "60s", "refresh_on_write": chance.random() < 0.3}) as play:
+    settings: dict[str, Any] = {
+        "l1": {"max_staleness": "60s", "refresh_on_write": chance.random() < 0.3}
+    }
+    rows = 0.0
+    if chance.random() < 0.5:
+        rows = chance.choice((0.1, 0.5))
+        settings |= {"l2": {"url": NOWHERE}, "l3": {"dsn": "host=/nonexistent", "view": [VIEW]}}
+    with Play(**settings) as play:
         redis = OneRedis()
+        l3 = OneL3(play, redis, story)
         links = [
             Link(redis, play.plain2, 2, tracking=False),
             Link(redis, play.plain3, 3, tracking=False),
@@ -175,10 +218,12 @@ def dialogue(seed: int) -> list[str]:
         ]
         clients = [play.client, play.connect(), play.connect(3)]
         client = play.client
+        woken = Woken(play, clients)
         for each in clients:
             each.session.express = chance.random() < 0.5
             each.session.send = partial(receive, each)
             each.session.flush = partial(operator.rshift, each, b"")
+            each.session.wake = partial(woken.wake, each)
         unsent = dict.fromkeys(clients, b"")
 
         def note() -> None:
@@ -200,15 +245,17 @@ def dialogue(seed: int) -> list[str]:
             if is_idle(client):  # whose turn it is after a batch of replies is up to the core
                 client = chance.choice(clients)
             if event < 0.4:
-                whole = unsent[client] + requests(chance)
+                whole = unsent[client] + requests(chance, rows)
                 place = chance.randint(0, len(whole)) if chance.random() < 0.3 else len(whole)
                 unsent[client] = whole[place:]
                 story.append(f"client {clients.index(client)} sends {whole[:place]!r}")
                 client.session.receive(whole[:place])
-            elif event < 0.9:
+            elif event < 0.8 or (event < 0.9 and not l3.waiting):
                 redis_works(chance.choice(links))
+            elif event < 0.9:
+                story.append(l3.answer(chance))
             elif event < 0.95:
-                redis.write(0, chance.choice(KEYS), chance.choice((None, b"foreign")))
+                redis.write(0, chance.choice((ROW, *KEYS)), chance.choice((None, b"foreign")))
             else:
                 play.now += chance.random()
             note()
@@ -220,16 +267,38 @@ def dialogue(seed: int) -> list[str]:
             lost.peer.lose()
             lost.read()
             note()
-        while any(not settled(link, play) for link in links):
+        while sum(not settled(link, play) for link in links) or l3.waiting:
             for link in links:
                 if not link.lost:
                     redis_works(link)
+            if l3.waiting:
+                story.append(l3.answer(chance))
             note()
         assert play.l1 is not None
         stats = play.terrace.stats
         play.terrace.lane.fold()
         story.append(f"hits {stats.l1.hits} {stats.l1.misses} {sorted(stats.commands.items())}")
     return story
+
+
+class Woken:
+    """Clients that go on once everything else that replies set off is done, and in one order:
+    when in a batch a client is told is up to the core."""
+
+    def __init__(self, play: Play, clients: list[Client]) -> None:
+        self.play, self.clients = play, clients
+        self.waiting: set[Client] = set()
+
+    def wake(self, client: Client) -> None:
+        if not self.waiting:
+            self.play.loop.call_soon(self.play.loop.call_soon, self.proceed)
+        self.waiting.add(client)
+
+    def proceed(self) -> None:
+        waiting, self.waiting = self.waiting, set()
+        for client in self.clients:
+            if client in waiting:
+                client._proceed()
 
 
 def receive(client: Client, data: bytes) -> None:

@@ -30,19 +30,28 @@ def tell(core: str, seeds: range) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
-def compare(seeds: range) -> None:
+def stories(seeds: range) -> tuple[list[list[str]], list[list[str]]]:
+    """The lines of each dialogue, by the readable and by the compiled core."""
     tellers = tell("py", seeds), tell("c", seeds)
-    (story, py_errors), (same, c_errors) = (each.communicate(timeout=LIMIT_S) for each in tellers)
+    (py, py_errors), (c, c_errors) = (each.communicate(timeout=LIMIT_S) for each in tellers)
     assert not py_errors
     assert not c_errors
-    seed = ""
-    for number, (line, other) in enumerate(
-        zip_longest(story.splitlines(), same.splitlines()), start=1
-    ):
-        if line and line.startswith("seed"):
-            seed = line
-        assert line == other, f"{seed}, line {number}"
-    hits = sum(int(line.split()[1]) for line in story.splitlines() if line.startswith("hits"))
+    return _split(py), _split(c)
+
+
+def _split(told: str) -> list[list[str]]:
+    return [story.splitlines() for story in told.split("seed ")[1:]]
+
+
+def compare(seeds: range) -> None:
+    hits = 0
+    for py, c in zip(*stories(seeds), strict=True):
+        if py != c:
+            # By random hashes two keys may share a token (one dialogue of 4,000): not twice.
+            ((py,), (c,)) = stories(range(int(py[0]), int(py[0]) + 1))
+        for number, (line, other) in enumerate(zip_longest(py, c), start=1):
+            assert line == other, f"seed {py[0]}, line {number}"
+        hits += sum(int(line.split()[1]) for line in py if line.startswith("hits"))
     assert hits > len(seeds) * 10, "L1 took little part"
 
 
