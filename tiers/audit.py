@@ -15,6 +15,7 @@ import asyncio
 import logging
 import random
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 from .errors import TierUnavailable
 from .hit_samples import HitSamples, Read
@@ -28,6 +29,8 @@ AT_ONCE = 32  # questions in flight
 SNAPSHOT_MAX = 50_000  # keys; a larger store is audited by its recent hits alone
 _WRONGTYPE = b"-WRONGTYPE"
 
+Verdict: TypeAlias = Literal["equal", "overtaken", "unknown", "mismatches"]
+
 
 @dataclass(slots=True)
 class AuditFigures:
@@ -39,12 +42,9 @@ class AuditFigures:
     unknown: int = 0  # the entry was gone, or Redis did not answer
     mismatches: int = 0  # confirmed
 
-    def minus(self, before: AuditFigures) -> AuditFigures:
-        names = AuditFigures.__slots__
-        return AuditFigures(**{n: getattr(self, n) - getattr(before, n) for n in names})
-
-    def copy(self) -> AuditFigures:
-        return self.minus(AuditFigures())
+    def count(self, verdict: Verdict) -> None:
+        self.samples += 1
+        setattr(self, verdict, getattr(self, verdict) + 1)
 
 
 class Audit:
@@ -70,7 +70,7 @@ class Audit:
 
     async def run(self, count: int) -> AuditFigures:
         """Audit up to `count` reads: recent hits, then any GET that is held."""
-        before = self.figures.copy()
+        found = AuditFigures()
         reads = self._samples.newest(count)
         arena = self._l1.arena
         if len(reads) < count and len(arena) <= SNAPSHOT_MAX:
@@ -78,37 +78,36 @@ class Audit:
             others = random.sample(keys, min(len(keys), count - len(reads)))
             reads += [read for read in map(self._get_of, others) if read not in reads]
         for at in range(0, len(reads), AT_ONCE):
-            await asyncio.gather(*map(self.check, reads[at : at + AT_ONCE]))
-        return self.figures.minus(before)
+            for verdict in await asyncio.gather(*map(self.check, reads[at : at + AT_ONCE])):
+                found.count(verdict)
+        return found
 
     def _get_of(self, key: bytes) -> Read:
         space = self._l1.namespaces.find(key)
         return Read(key, space.variant(b"") if space is not None else b"")
 
-    async def check(self, read: Read) -> None:
-        """Count what comes of one sample."""
-        self.figures.samples += 1
+    async def check(self, read: Read) -> Verdict:
+        """What comes of one sample; it is counted."""
+        verdict = await self._judge(read)
+        self.figures.count(verdict)
+        return verdict
+
+    async def _judge(self, read: Read) -> Verdict:
         served = self._held(read)
         truth = await self._ask(read) if served is not None else None
         if served is None or truth is None:
-            self.figures.unknown += 1
-        elif same(served, truth):
-            self.figures.equal += 1
-        else:
-            await self._follow_up(read, served)
+            return "unknown"
+        return "equal" if same(served, truth) else await self._follow_up(read, served)
 
-    async def _follow_up(self, read: Read, served: bytes) -> None:
+    async def _follow_up(self, read: Read, served: bytes) -> Verdict:
         truth: bytes | None = None
         for times in RECHECKS:
             await asyncio.sleep(times * self._bound_s(read))
             truth = await self._ask(read)
             if truth is None or not await self._catch_up():
-                self.figures.unknown += 1
-                return
+                return "unknown"
             if self._held(read) != served or same(served, truth):
-                self.figures.overtaken += 1
-                return
-        self.figures.mismatches += 1
+                return "overtaken"
         assert truth is not None
         log.error(
             "L1 differs from Redis: %s (variant %s) is held as %s, Redis has %s; heard of it: %s; "
@@ -117,6 +116,7 @@ class Audit:
             "; ".join(self._l1.coherence.heard_of(read.key)) or "nothing recently",
         )  # fmt: skip
         self._l1.arena.invalidate(read.key)
+        return "mismatches"
 
     def _bound_s(self, read: Read) -> float:
         space = self._l1.namespaces.find(read.key)

@@ -88,6 +88,16 @@ async def test_a_difference_that_stays_is_a_mismatch_and_is_dropped(
     assert "invalidated at" in text
 
 
+async def test_a_run_reports_its_own_samples_only() -> None:
+    scene = Scene()
+    scene.hold(b"$1\r\nv\r\n")
+    runs = await asyncio.gather(
+        scene.audit.run(1), scene.audit.check(Read(b"gone", b"")), scene.audit.run(1)
+    )
+    assert runs == [AuditFigures(samples=1, equal=1), "unknown", AuditFigures(samples=1, equal=1)]
+    assert scene.audit.figures == AuditFigures(samples=3, equal=2, unknown=1)
+
+
 @pytest.mark.parametrize("at", range(len(RECHECKS)))
 async def test_an_entry_invalidated_meanwhile_was_overtaken(at: int) -> None:
     scene = Scene()
