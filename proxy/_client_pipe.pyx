@@ -265,15 +265,15 @@ cdef class ClientPipe(InFlight):
                 self._hits += 1
                 return True
         self._look()
-        if lane.stalled or lane.has_space(key, key_size):
+        if lane.stalled or (lane._has_spaces and lane.has_space(key, key_size)):
             return False
         if arena is not None:
             self._want_l1(now)
         pipe = self._route(row, True)
-        if pipe is None or not pipe.has_room() or pipe.count() + 2 > pipe.max_in_flight:
+        if pipe is None or not pipe.has_room(2):
             return False
         fills = pipe is lane.tracked_pipe
-        mapped = not self.db and lane.is_mapped(key, key_size)
+        mapped = lane._has_mapped and not self.db and lane.is_mapped(key, key_size)
         if mapped:
             if not fills:
                 return False
@@ -350,7 +350,7 @@ cdef class ClientPipe(InFlight):
         if self._needs_python(row):
             return False
         pipe = self._route(row, False)
-        if pipe is None or not pipe.has_room():
+        if pipe is None or not pipe.has_room(1):
             return False
         self._send(pipe, row, FORWARDED)
         return True
@@ -361,7 +361,7 @@ cdef class ClientPipe(InFlight):
         cdef Lane lane = self.lane
         cdef Py_ssize_t i, end = row.last if row.last >= 0 else scanner.argc + row.last
         cdef const char* key
-        if not row.first or not (lane._mapped or lane._spaces):
+        if not row.first or not (lane._has_mapped or lane._has_spaces):
             return False
         i = row.first
         while i <= end and i < scanner.argc:
@@ -386,7 +386,7 @@ cdef class ClientPipe(InFlight):
         if self._needs_python(row):
             return False
         pipe = self._route(row, True)
-        if pipe is None or not pipe.has_room():
+        if pipe is None or not pipe.has_room(1):
             return False
         request = self._send(pipe, row, WRITTEN)
         if arena is None:

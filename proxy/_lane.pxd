@@ -34,7 +34,9 @@ cdef struct Level:
     unsigned long long hits, misses
     unsigned long long buckets[BUCKETS_MAX]
     double sum_s
-    Py_ssize_t last  # the bucket of the last observation: that of the next one as a rule
+    # Not yet in a bucket: so many that took this long each. Of a batch all take the same.
+    double seconds
+    unsigned long long count
 
 
 cdef class Lane:
@@ -51,6 +53,7 @@ cdef class Lane:
     cdef Py_ssize_t _spelled_size
     cdef list _names, _rules, _commands
     cdef list _mapped, _spaces  # what the keys of mappings, and of namespaces, begin with
+    cdef bint _has_mapped, _has_spaces
     cdef double _bounds[BUCKETS_MAX]
     cdef Py_ssize_t _bound_count
     cdef Level l1, l2
@@ -76,5 +79,13 @@ cdef class Lane:
     cdef bint is_open(self, double now) noexcept nogil
     cdef int refresh(self) except -1
     cdef UpstreamPipe pipe_of(self, object via)
-    cdef void observe(self, Level* level, double seconds, unsigned long long count) noexcept nogil
+    cdef void settle(self, Level* level) noexcept nogil
     cdef _fold_level(self, Level* level, stats)
+
+    cdef inline void observe(
+        self, Level* level, double seconds, unsigned long long count
+    ) noexcept nogil:
+        if seconds != level.seconds:
+            self.settle(level)
+            level.seconds = seconds
+        level.count += count

@@ -29,6 +29,7 @@ cdef class Lane:
             self.refreshes = self._l1.options.refresh_on_write
         self.adopt(limits)
         self._mapped, self._spaces = list(stack.mapped_prefixes), list(stack.namespaces.prefixes)
+        self._has_mapped, self._has_spaces = bool(self._mapped), bool(self._spaces)
         self._bound_count = len(bounds_s)
         for i, bound in enumerate(bounds_s):
             self._bounds[i] = bound
@@ -117,11 +118,11 @@ cdef class Lane:
 
     cdef bint is_mapped(self, const char* key, Py_ssize_t size):
         """Whether a mapping may know this key, in database 0."""
-        return bool(self._mapped) and _begins(self._mapped, key, size)
+        return _begins(self._mapped, key, size)
 
     cdef bint has_space(self, const char* key, Py_ssize_t size):
         """Whether a namespace may know this key."""
-        return bool(self._spaces) and _begins(self._spaces, key, size)
+        return _begins(self._spaces, key, size)
 
     cdef sample(
         self, const char* key, Py_ssize_t size, const char* variant, Py_ssize_t variant_size,
@@ -172,23 +173,18 @@ cdef class Lane:
             return self.plain3_pipe
         return None
 
-    cdef void observe(
-        self, Level* level, double seconds, unsigned long long count
-    ) noexcept nogil:
-        cdef Py_ssize_t low = 0, high = self._bound_count, middle, last = level.last
-        if (last == 0 or self._bounds[last - 1] < seconds) and (
-            last == high or seconds <= self._bounds[last]
-        ):
-            low = high = last
+    cdef void settle(self, Level* level) noexcept nogil:
+        """Count in their bucket what was observed and took the same time."""
+        cdef Py_ssize_t low = 0, high = self._bound_count, middle
         while low < high:
             middle = (low + high) // 2
-            if self._bounds[middle] < seconds:
+            if self._bounds[middle] < level.seconds:
                 low = middle + 1
             else:
                 high = middle
-        level.last = low
-        level.buckets[low] += count
-        level.sum_s += seconds * count
+        level.buckets[low] += level.count
+        level.sum_s += level.seconds * level.count
+        level.count = 0
 
     def fold(self):
         """Add to the statistics what was counted here since the last time."""
@@ -209,6 +205,7 @@ cdef class Lane:
 
     cdef _fold_level(self, Level* level, stats):
         cdef Py_ssize_t i
+        self.settle(level)
         stats.hits += level.hits
         stats.misses += level.misses
         level.hits = level.misses = 0

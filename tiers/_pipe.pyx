@@ -11,6 +11,7 @@ from cpython.ref cimport Py_DECREF, Py_INCREF, PyObject
 from libc.stdint cimport uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcmp, memmove
+from posix.stdlib cimport posix_memalign
 
 from tiers._buffer cimport Buffer, append, clear
 
@@ -102,16 +103,14 @@ cdef class UpstreamPipe:
     def has_output(self):
         return self._out.size > 0
 
-    cdef bint has_room(self) noexcept:
-        return self.ready and not self.congested and self._count < self.max_in_flight
-
     # Requests
 
     def queue(self, bytes raw, waiter, int db, Py_ssize_t replies=1):
         """Queue one encoded request to run in database `db`; it is answered by `replies` frames."""
         cdef Pending* request
         cdef Py_ssize_t i
-        self._select(db)
+        if db != self.db:
+            self._select(db)
         self.write(PyBytes_AS_STRING(raw), PyBytes_GET_SIZE(raw))
         for i in range(replies):
             request = self._push()
@@ -122,7 +121,8 @@ cdef class UpstreamPipe:
     cdef Pending* add(self, int kind, int db) except NULL:
         """A record for one more request, whose bytes and keys the caller then adds."""
         cdef Pending* request
-        self._select(db)
+        if db != self.db:
+            self._select(db)
         request = self._push()
         request.kind = kind
         return request
@@ -130,13 +130,12 @@ cdef class UpstreamPipe:
     cdef int _select(self, int db) except -1:
         cdef bytes raw
         cdef Pending* request
-        if db != self.db:
-            text = b"%d" % db
-            raw = b"*2\r\n$6\r\nSELECT\r\n$%d\r\n%b\r\n" % (len(text), text)
-            self.write(PyBytes_AS_STRING(raw), PyBytes_GET_SIZE(raw))
-            request = self._push()
-            request.kind = SELECT
-            self.db = db
+        text = b"%d" % db
+        raw = b"*2\r\n$6\r\nSELECT\r\n$%d\r\n%b\r\n" % (len(text), text)
+        self.write(PyBytes_AS_STRING(raw), PyBytes_GET_SIZE(raw))
+        request = self._push()
+        request.kind = SELECT
+        self.db = db
         return 0
 
     cdef Pending* _push(self) except NULL:
@@ -152,19 +151,15 @@ cdef class UpstreamPipe:
 
     def _grow(self):
         cdef Py_ssize_t capacity = max(64, 2 * self._capacity), i
-        cdef Pending* ring = <Pending*>malloc(capacity * sizeof(Pending))
-        if ring == NULL:
+        cdef void* memory
+        cdef Pending* ring
+        if posix_memalign(&memory, sizeof(Pending), capacity * sizeof(Pending)):
             raise MemoryError
+        ring = <Pending*>memory
         for i in range(self._count):
             ring[i] = self._ring[(self._head + i) & (self._capacity - 1)]
         free(self._ring)
         self._ring, self._capacity, self._head = ring, capacity, 0
-
-    cdef Py_ssize_t count(self) noexcept:
-        return self._count
-
-    cdef bint has_unsent(self) noexcept:
-        return self._out.size > 0
 
     cdef int write(self, const char* data, Py_ssize_t size) except -1:
         """More bytes to send."""
