@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -68,13 +69,15 @@ class TerraceServer:
         return self._process.pid
 
     def wait_answering(self) -> None:
-        """Until a GET is answered, by Redis too, and the admin port is open: all is loaded then.
+        """Until a GET is answered, by Redis too, and one at the admin port: all is loaded then.
 
         Raises EmbeddedError.
         """
         self._wait_until(lambda: answers(self.port))
         self.answered_after_s = time.perf_counter() - self._began
-        self._wait_until(lambda: listens(self._admin_port))
+        url = f"http://127.0.0.1:{self._admin_port}/healthz"
+        with urllib.request.urlopen(url, timeout=_START_TIMEOUT_S):
+            pass
 
     def _wait_until(self, condition: Callable[[], bool]) -> None:
         deadline = time.monotonic() + _START_TIMEOUT_S
@@ -109,12 +112,6 @@ class TerraceServer:
     def _last_line(self) -> str:
         lines = self._log.read_text(errors="replace").strip().splitlines()
         return f": {lines[-1]}" if lines else ""
-
-
-def listens(port: int) -> bool:
-    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
-        return True
-    return False
 
 
 def answers(port: int) -> bool:

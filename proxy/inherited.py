@@ -45,6 +45,12 @@ class Inherited:
         self._sockets = [pair for pair in self._sockets if pair[0] != role]
         return taken
 
+    def add(self, role: str, sockets: Iterable[socket.socket]) -> None:
+        self._sockets += [(role, sock) for sock in sockets]
+
+    def has(self, role: str) -> bool:
+        return any(known == role for known, _ in self._sockets)
+
     def close(self) -> None:
         """Those that nobody took."""
         for _, sock in self._sockets:

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from typing import TYPE_CHECKING
 
+from .addresses import naming_the_option
 from .inherited import Inherited
 from .tls import server_context
 
@@ -157,19 +158,6 @@ class Listeners:
                     os.unlink(self._listen.unix_socket)
         self._servers = {}
         self._unix_inode = 0
-
-
-@contextlib.contextmanager
-def naming_the_option(option: str, host: str, port: int) -> Iterator[None]:
-    """An address that cannot be bound: the OSError says which option asked for it."""
-    try:
-        yield
-    except OSError as error:
-        number = error.errno or 0  # below 0: of a look-up of a name
-        reason = os.strerror(number) if number > 0 else error.strerror
-        mend = f"set another one (TERRACE_{option.upper().replace('.', '__')})"
-        text = f"{option} = {port} on {host}: {reason}; {mend}"
-        raise OSError(error.errno, text) from error
 
 
 def unix_socket_problem(path: str) -> str:

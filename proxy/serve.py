@@ -8,12 +8,14 @@ import importlib
 import logging
 import os
 import signal
+import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from tiers import CORE_TEXT, CertificateError, TaskSet
 
 from . import handover
+from .addresses import bind
 from .config import Config
 from .handover import Offer, Offering
 from .inherited import from_systemd
@@ -22,10 +24,10 @@ from .worker import Worker
 
 if TYPE_CHECKING:
     from .http import AdminServer
-    from .inherited import Inherited
 
 log = logging.getLogger("terrace")
 
+ADMIN_BACKLOG = 128  # who asks before the admin port is loaded waits for it
 YOUNG_OBJECTS = 20_000  # allocated between two looks for cycles: below a millisecond each
 
 
@@ -96,9 +98,15 @@ async def _serve(
             inherited = takeover.inherited
         else:
             inherited = from_systemd(config, os.environ, os.getpid())
+        if config.admin.enabled and not inherited.has("admin"):
+            # First: nobody is to be served by a process that ends because this port is taken.
+            inherited.add(
+                "admin",
+                bind("admin.port", config.admin.host, config.admin.port, backlog=ADMIN_BACKLOG),
+            )
         await terrace.start(inherited)
         if config.admin.enabled:
-            admin = await _open_admin(terrace, inherited)
+            admin = await _open_admin(terrace, inherited.take("admin"))
         inherited.close()
         if offers:
             offering.open()
@@ -140,10 +148,10 @@ async def _serve(
     return 0
 
 
-async def _open_admin(terrace: Terrace, inherited: Inherited) -> AdminServer:
+async def _open_admin(terrace: Terrace, sockets: list[socket.socket]) -> AdminServer:
     """Loaded in a thread, and after the clients' ports are open: aiohttp is a third of all
     there is to load at the start, and no client needs it."""
     loaded = await asyncio.to_thread(importlib.import_module, "proxy.http")
     admin: AdminServer = loaded.AdminServer(terrace)
-    await admin.start(inherited)
+    await admin.start(sockets)
     return admin

@@ -15,8 +15,9 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from .addresses import bind, bound, naming_the_option
 from .inherited import Inherited, roles
-from .listeners import naming_the_option, remove_stale
+from .listeners import remove_stale
 
 if TYPE_CHECKING:
     from .config import Config
@@ -66,7 +67,7 @@ class WorkerSockets:
     def for_worker(self) -> Inherited:
         """Raises OSError."""
         found = [
-            (role, _bound(sock.family, sock.getsockname(), reuse_port=True))
+            (role, bound(sock.family, sock.getsockname(), reuse_port=True))
             for role, sockets in self._bound.items()
             for sock in sockets
         ]
@@ -91,17 +92,15 @@ class WorkerSockets:
             "tls": ("tls.port", listen.host, tls.port),
             "admin": ("admin.port", admin.host, admin.port),
         }[role]
-        with naming_the_option(option, host, port):
-            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-            for family, address in dict.fromkeys((info[0], info[4]) for info in found):
-                # Alone first: with SO_REUSEPORT nobody would tell that a stranger is there.
-                sock = _bound(family, (address[0], port, *address[2:]))
-                address = sock.getsockname()
-                port = address[1]  # of 0, the one that was free
-                if self._balances:
-                    sock.close()
-                    sock = _bound(family, address, reuse_port=True)
+        for sock in bind(option, host, port):
+            if not self._balances:
                 yield sock
+                continue
+            # Alone first: with SO_REUSEPORT nobody would tell that a stranger is there.
+            address = sock.getsockname()
+            sock.close()
+            with naming_the_option(option, host, address[1]):
+                yield bound(sock.family, address, reuse_port=True)
 
     def _listen(self, sockets: Iterator[socket.socket]) -> list[socket.socket]:
         listening = list(sockets)
@@ -116,21 +115,3 @@ class WorkerSockets:
         sock.listen(self._config.listen.backlog)
         self._unix_inode = os.stat(path).st_ino
         return sock
-
-
-def _bound(
-    family: int, address: tuple[str | int, ...], *, reuse_port: bool = False
-) -> socket.socket:
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if reuse_port:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        sock.bind(address)
-        sock.setblocking(False)
-    except BaseException:
-        sock.close()
-        raise
-    return sock

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import logging
 import socket
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
-from ..inherited import Inherited
-from ..listeners import naming_the_option
 from .metrics import TerraceCollector
 
 if TYPE_CHECKING:
@@ -33,21 +32,16 @@ class AdminServer:
         self._registry.register(self._collector)
         self._runner: web.AppRunner | None = None
 
-    async def start(self, inherited: Inherited | None = None) -> None:
-        """Raises OSError when the address cannot be bound."""
-        options = self._terrace.config.admin
+    async def start(self, sockets: Iterable[socket.socket]) -> None:
+        """On sockets that are bound. Raises OSError when one cannot be listened on."""
         app = web.Application()
         app.router.add_get("/metrics", self._metrics)
         app.router.add_get("/healthz", self._healthz)
         app.router.add_get("/readyz", self._readyz)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=CLOSE_TIMEOUT_S)
         await self._runner.setup()
-        sockets = inherited.take("admin") if inherited is not None else []
         for sock in sockets:
             await web.SockSite(self._runner, sock).start()
-        if not sockets:
-            with naming_the_option("admin.port", options.host, options.port):
-                await web.TCPSite(self._runner, options.host, options.port).start()
 
     async def close(self) -> None:
         runner, self._runner = self._runner, None

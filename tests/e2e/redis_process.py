@@ -10,7 +10,6 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -18,22 +17,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.e2e.wire import Wire
+from tests.ports import free_port
 
 START_S = 10.0
-
-
-_given: set[int] = set()
-
-
-def free_port() -> int:
-    """One that nobody listens on, and that was not given to another server of this process."""
-    while True:
-        with socket.socket() as sock:
-            sock.bind(("127.0.0.1", 0))
-            port = int(sock.getsockname()[1])
-        if port not in _given:
-            _given.add(port)
-            return port
 
 
 def _binary() -> str:

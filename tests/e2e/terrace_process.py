@@ -7,7 +7,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -18,8 +17,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tests.e2e.redis_process import free_port
 from tests.e2e.wire import Wire
+from tests.ports import free_port
 
 ROOT = Path(__file__).parent.parent.parent
 START_S = 15.0
@@ -32,7 +31,6 @@ class TerraceProcess:
     def __init__(self, redis_url: str, *arguments: str, **options: object) -> None:
         self.port = int(str(options.get("listen__port", 0))) or free_port()
         self.admin_port = int(str(options.get("admin__port", 0))) or free_port()
-        self._has_admin = options.get("admin__enabled") != "false"
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 (closed in `close`)
         ours = {k: v for k, v in os.environ.items() if not k.startswith("TERRACE_")}
         if core := os.environ.get("TERRACE_CORE"):
@@ -64,22 +62,13 @@ class TerraceProcess:
         return os.pread(self._log.fileno(), size, 0).decode()
 
     def wait_answering(self) -> None:
-        """Until PING is answered: the process runs, whatever the tiers do.
-
-        The admin port is opened behind the clients' one.
-        """
+        """Until PING is answered: the process runs, whatever the tiers do."""
 
         def pings() -> bool:
             with Wire(self.port) as wire:
-                return wire.ask("PING") == b"+PONG\r\n" and self._admin_listens()
+                return wire.ask("PING") == b"+PONG\r\n"
 
         self._wait(pings, "answer PING")
-
-    def _admin_listens(self) -> bool:
-        if not self._has_admin:
-            return True
-        with socket.create_connection(("127.0.0.1", self.admin_port), timeout=5):
-            return True
 
     def wait_ready(self, *, l1: bool = True) -> None:
         """Until Redis is reached, and L1 is fed by a tracked connection."""

@@ -18,10 +18,11 @@ from typing import Any
 import pytest
 
 from tests.e2e.polling import wait_until
-from tests.e2e.redis_process import RedisProcess, free_port
+from tests.e2e.redis_process import RedisProcess
 from tests.e2e.terrace_process import TerraceProcess, running_terrace
 from tests.e2e.wire import Argument, Wire
 from tests.fault_proxy import FaultProxy
+from tests.ports import free_port
 from tiers.resp import decode
 
 RECOVERY_S = 1.0
@@ -362,6 +363,19 @@ def test_a_busy_port_is_one_line(own_redis: RedisProcess, option: str) -> None:
             assert len(told) == 1, told
             assert str(busy) in told[0]
             assert option.replace("__", ".") in told[0], told
+        finally:
+            terrace.close()
+
+
+def test_nobody_is_served_by_a_process_that_cannot_stay(own_redis: RedisProcess) -> None:
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        terrace = TerraceProcess(own_redis.url, admin__port=holder.getsockname()[1])
+        try:
+            while terrace.process.poll() is None:
+                assert refuses(terrace.port)
+                time.sleep(0.001)
         finally:
             terrace.close()
 

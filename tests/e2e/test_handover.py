@@ -19,10 +19,11 @@ import pytest
 from tests.certificates import Authority
 from tests.e2e.other_wires import TlsWire, UnixWire
 from tests.e2e.polling import wait_until
-from tests.e2e.redis_process import RedisProcess, free_port
+from tests.e2e.redis_process import RedisProcess
 from tests.e2e.terrace_process import ROOT, TerraceProcess
 from tests.e2e.wire import Wire
 from tests.e2e.worker_processes import needs_workers, worker_pids
+from tests.ports import free_port
 from tiers import CORE
 
 RESTARTS = 3

@@ -12,10 +12,11 @@ import pytest
 from tests.certificates import Authority
 from tests.e2e.other_wires import TlsWire
 from tests.e2e.polling import wait_until
-from tests.e2e.redis_process import RedisProcess, free_port
+from tests.e2e.redis_process import RedisProcess
 from tests.e2e.terrace_process import TerraceProcess, running_terrace
 from tests.e2e.wire import Wire, encode
 from tests.fuzz.canary import resident_kib
+from tests.ports import free_port
 
 MiB = 1024**2
 MAX_CLIENTS_REACHED = b"-ERR max number of clients reached\r\n"

@@ -8,9 +8,10 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 
-from tests.e2e.redis_process import RedisProcess, free_port
+from tests.e2e.redis_process import RedisProcess
 from tests.e2e.terrace_process import TerraceProcess, running_terrace
 from tests.node_packages import NODE_DIR, node_environment
+from tests.ports import free_port
 
 TOOL_S = 60
 

@@ -11,8 +11,9 @@ import pytest
 import redis as redis_py
 
 from tests.e2e.polling import wait_until
-from tests.e2e.redis_process import RedisProcess, free_port
+from tests.e2e.redis_process import RedisProcess
 from tests.e2e.terrace_process import TerraceProcess, running_terrace
+from tests.ports import free_port
 
 CLIENTS = [
     (package, parser, proto)

@@ -14,9 +14,10 @@ from proxy.reload import LIVE
 from tests.certificates import Authority
 from tests.e2e.other_wires import TlsWire
 from tests.e2e.polling import wait_until
-from tests.e2e.redis_process import RedisProcess, free_port
+from tests.e2e.redis_process import RedisProcess
 from tests.e2e.terrace_process import TerraceProcess
 from tests.e2e.wire import Wire
+from tests.ports import free_port
 from tiers.resp import decode
 
 

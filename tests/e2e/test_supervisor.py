@@ -15,7 +15,7 @@ import pytest
 
 from tests.e2e.other_wires import UnixWire
 from tests.e2e.polling import wait_until
-from tests.e2e.redis_process import RedisProcess, free_port
+from tests.e2e.redis_process import RedisProcess
 from tests.e2e.terrace_process import TerraceProcess
 from tests.e2e.wire import Wire
 from tests.e2e.worker_processes import (
@@ -25,6 +25,7 @@ from tests.e2e.worker_processes import (
     worker_of,
     worker_pids,
 )
+from tests.ports import free_port
 from tiers.resp import decode
 
 pytestmark = needs_workers

@@ -11,9 +11,10 @@ import pytest
 from tests.certificates import Authority
 from tests.e2e.other_wires import TlsWire
 from tests.e2e.polling import wait_until
-from tests.e2e.redis_process import RedisProcess, free_port
+from tests.e2e.redis_process import RedisProcess
 from tests.e2e.terrace_process import TerraceProcess, running_terrace
 from tests.e2e.wire import Wire
+from tests.ports import free_port
 
 
 @pytest.fixture

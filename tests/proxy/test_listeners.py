@@ -18,6 +18,7 @@ from proxy.config import load
 from proxy.listeners import Listeners, unix_socket_problem
 from proxy.server import Terrace
 from tests.certificates import Authority
+from tests.ports import free_port
 
 
 class Greeter(asyncio.Protocol):
@@ -54,12 +55,6 @@ async def opened(_no_transports: None) -> AsyncIterator[Opener]:
         listeners.close()
     for transport in Greeter.seen:
         transport.abort()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextlib.asynccontextmanager

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.certificates import Authority
-from tests.e2e.redis_process import free_port
+from tests.ports import free_port
 from tests.tiers.postgres_fixture import SUPERUSER, Postgres
 from tiers import TierUnavailable
 from tiers.l3_connection import Connection
