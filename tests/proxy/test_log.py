@@ -13,11 +13,12 @@ from proxy.config import LogOptions
 
 @pytest.fixture(autouse=True)
 def _logging_as_before() -> Iterator[None]:
-    root, terrace = logging.getLogger(), logging.getLogger(log.LOGGER)
-    before = root.handlers[:], root.level, terrace.level
+    loggers = [logging.getLogger(name) for name in (None, log.LOGGER, "psycopg.pool")]
+    handlers, levels = loggers[0].handlers[:], [logger.level for logger in loggers]
     yield
-    root.handlers[:], root.level = before[0], before[1]
-    terrace.setLevel(before[2])
+    loggers[0].handlers[:] = handlers
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.setLevel(level)
 
 
 def lines_of(options: LogOptions, *records: tuple[object, ...]) -> list[str]:
