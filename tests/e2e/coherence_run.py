@@ -124,7 +124,9 @@ class Run:
             spare = f"spare:{value.decode()}"
             return wire.ask_all(("SET", spare, value), ("RENAME", spare, key))[1]
         if way == "MULTI":
-            return wire.ask_all(("MULTI",), ("SET", key, value), ("EXEC",))[2]
+            replies = wire.ask_all(("MULTI",), ("SET", key, value), ("EXEC",))
+            refused = replies[2].startswith(b"-")
+            return replies[2] + b"".join(replies[:2]) if refused else replies[2]
         if way == "other db":
             wire.ask_all(("SELECT", 1), ("SET", key, b"other:" + value), ("SELECT", 0))
             return wire.ask("SET", key, value)
