@@ -193,6 +193,9 @@ class Pinned:
             self.in_multi = self.watching = False
             self.maybe_release()
             session.reply(errors.EXEC_LOST if command.name == "EXEC" else OK)
+        elif command.name == "MULTI" and not self.in_multi:
+            self.in_multi = True  # doomed, as in `doom`: what is pipelined behind it must not run
+            session.reply(OK)
         else:
             session.reply(errors.PIN_LOST)
 

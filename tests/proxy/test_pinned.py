@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 
 import pytest
@@ -162,6 +163,21 @@ def test_exec_on_a_lost_connection_is_an_abort(play: Play) -> None:
     assert play.idle_pins == 0
 
 
+def test_nothing_of_a_transaction_runs_when_its_connection_is_lost_before_multi(play: Play) -> None:
+    pin, watch = play.pin(), command("WATCH", "k")
+    play.client >> watch
+    pin << watch
+    pin >> OK
+    play.client << OK
+    pin.upstream.connection_lost(None)  # and in the same turn of the loop:
+    play.client >> MULTI + SET_K + EXEC + command("PING")
+    play.client << OK + errors.PIN_LOST + errors.EXEC_LOST + PONG
+    assert not play.tracked.wire.written
+    assert not play.plain2.wire.written
+    assert play.client.session.pin is None
+    assert not play.client.session.watch_failed
+
+
 def test_a_connection_lost_during_exec_leaves_the_outcome_unknown(play: Play) -> None:
     pin = play.pin()
     play.cache("k", bulk("old"))
@@ -224,6 +240,23 @@ async def test_a_connection_is_opened_when_none_is_idle(monkeypatch: pytest.Monk
         opened >> OK + QUEUED + b"*1\r\n" + OK
         play.client << OK + QUEUED + b"*1\r\n" + OK
         given_back(play, opened)
+
+
+async def test_a_connection_lost_as_soon_as_it_is_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Play() as play:
+        pins = play.terrace.stack.l2.pins
+
+        async def connect(proto: int) -> object:
+            asyncio.get_running_loop().call_soon(opened.upstream.connection_lost, None)
+            return opened.upstream
+
+        monkeypatch.setattr(pins, "connect", connect)
+        play.client >> MULTI + SET_K + EXEC + command("PING")
+        opened = play.pin()
+        pins._idle.clear()
+        await play.settle()
+        play.client << OK + errors.PIN_LOST + errors.EXEC_LOST + PONG
+        assert not play.tracked.wire.written
 
 
 async def test_no_connection_to_be_had_runs_nothing_outside_the_transaction() -> None:
