@@ -20,7 +20,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from tiers import TierUnavailable, Upstream
+from tiers import NoPlace, TierUnavailable, Upstream
 from tiers.resp import OK, Request, decode
 
 from . import errors
@@ -265,12 +265,16 @@ def acquire(session: Session, request: Request) -> Pinned | None:
 
 async def _connect(session: Session, request: Request) -> None:
     pins = session.stack.l2.pins
-    has_room = len(pins) < pins.options.max_pinned
+    session.queued = True
+    session.wake()  # it may have ended its input before
     try:
-        upstream = await pins.connect(session.proto)
+        pin = await pins.turn(session.proto)
+        session.queued = False
+        upstream = await pins.open(pin, session.proto)
     except TierUnavailable as failure:
+        session.queued = False
         reply = errors.tier_failed(failure)
-        if has_room:
+        if not isinstance(failure, NoPlace):
             session.l2_failed(reply)
         name = request[0][0].upper()
         if name == b"MULTI":

@@ -102,6 +102,7 @@ def figures(terrace: Terrace) -> dict[str, Any]:
         "l2_private_connections": len(l2.pins),
         "l2_private_connections_idle": l2.pins.idle,
         "l2_private_connections_opened": l2.pins.opened,
+        "l2_private_connections_waited_for": l2.pins.waiting,
         "l2_read_errors": stats.read_errors,
         "l2_write_errors": stats.write_errors,
     }

@@ -68,6 +68,7 @@ class Session(ClientPipe):
         self.set_authenticated(terrace.acl.is_open)
         self.blocked = terrace.pause.blocks
         self.watch_failed = False  # the next MULTI must not succeed
+        self.queued = False  # for a private connection
         self.loaded_request: Request | None = None  # its mapped keys are in L2 by now
         self.footing = BLIND  # what Redis was before they were seen there (store)
         self.invalidations: InvalidationFeed | None = None  # what others redirect to this client
@@ -177,6 +178,7 @@ class Session(ClientPipe):
         return (
             self.is_drained
             or self.blocked == "pause"
+            or self.queued
             or (self.pin is not None and self.pin.waits_for_others)
         )
 

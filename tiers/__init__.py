@@ -48,6 +48,7 @@ from .options import (
     ViewOptions,
     parse_duration_s,
 )
+from .pin_queue import NoPlace
 from .pipe import DISCARD
 from .resp import Request, RequestScanner
 from .shared_arena import SharedArena, share_arena
@@ -92,6 +93,7 @@ __all__ = [
     "Namespace",
     "NamespaceOptions",
     "Namespaces",
+    "NoPlace",
     "Options",
     "Outcome",
     "ProtocolError",

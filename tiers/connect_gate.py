@@ -22,7 +22,8 @@ log = logging.getLogger("terrace.l2")
 
 
 class TokenBucket:
-    """`take_s` always takes a token, and says how long to wait before using it."""
+    """`take` takes a token if there is one. `take_s` always does, and says how long to wait
+    before using it."""
 
     def __init__(self, clock: Callable[[], float], per_second: float, burst: float) -> None:
         self._clock = clock
@@ -34,11 +35,22 @@ class TokenBucket:
     def __repr__(self) -> str:
         return f"<TokenBucket {self._tokens:.1f} of {self._burst:g}, {self._per_second:g}/s>"
 
+    def take(self) -> bool:
+        self._fill()
+        if self._tokens < 1:
+            return False
+        self._tokens -= 1
+        return True
+
     def take_s(self) -> float:
-        now = self._clock()
-        self._tokens = min(self._burst, self._tokens + (now - self._at) * self._per_second) - 1
-        self._at = now
+        self._fill()
+        self._tokens -= 1
         return max(0.0, -self._tokens / self._per_second)
+
+    def _fill(self) -> None:
+        now = self._clock()
+        self._tokens = min(self._burst, self._tokens + (now - self._at) * self._per_second)
+        self._at = now
 
 
 class ConnectGate:
@@ -72,20 +84,23 @@ class ConnectGate:
         if not self.breaker.admits():
             raise TierUnavailable("L2 (redis)", self.breaker.reason)
 
-    async def pace(self) -> None:
-        """Wait for a token."""
-        delay_s = self._bucket.take_s()
-        if delay_s:
-            self.delayed += 1
-            await asyncio.sleep(delay_s)
+    def take_token(self) -> bool:
+        """Whether a connection may be made now. Whoever has to wait keeps its own place: one
+        that is drawn in advance would stay in the way when its client has left."""
+        return self._bucket.take()
 
     async def wait_turn(self) -> None:
-        """Until this caller may connect; it must report how that ended."""
+        """Until a shared connection may be made; its caller must report how that ended.
+
+        There are a few of them, all clients wait for them: they go before private ones.
+        """
         while not self.breaker.admits():
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self.breaker.wait_s()):
                     await self._opened.wait()
-        await self.pace()
+        if delay_s := self._bucket.take_s():
+            self.delayed += 1
+            await asyncio.sleep(delay_s)
 
     # How an attempt ended
 

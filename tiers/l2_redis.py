@@ -180,7 +180,7 @@ class L2Redis(L2Commands):
                 log.info("%s answers in time again", NAME)
 
     def _on_unreachable(self, reason: str) -> None:
-        self.pins.drop_idle()
+        self.pins.on_unreachable(TierUnavailable(NAME, reason))
         for kept in self.shared:
             kept.on_unreachable(reason)
 

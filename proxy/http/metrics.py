@@ -183,6 +183,11 @@ class TerraceCollector(Collector):
         yield GaugeMetricFamily(
             "terrace_l2_private_connections", "Private connections to Redis", len(l2.pins)
         )
+        yield GaugeMetricFamily(
+            "terrace_l2_private_connections_waited_for",
+            "Clients that wait for a private connection",
+            l2.pins.waiting,
+        )
         if l3 is not None:
             counts = l3.statistics()
             assert terrace.stack.warmer is not None

@@ -9,7 +9,7 @@ import pytest
 from tests.e2e.polling import wait_until
 from tests.e2e.redis_process import RedisProcess
 from tests.e2e.terrace_process import TerraceProcess, running_terrace
-from tests.e2e.wire import Wire
+from tests.e2e.wire import Wire, encode
 from tiers.resp import decode
 
 TIMES = 100
@@ -145,6 +145,28 @@ def test_beyond_max_pinned_is_an_error_not_a_wait(redis: RedisProcess, direct: W
             assert b"l2.max_pinned" in refusal
             assert third.ask("SET", "k", "v") == b"+OK\r\n"
         assert small.figure("l2_private_connections_opened") == "2"
+
+
+def test_a_client_that_left_waits_for_no_private_connection(
+    redis: RedisProcess, direct: Wire
+) -> None:
+    """A half-closed socket is all that is seen of one that called close()."""
+    with (
+        running_terrace(redis.url, l2__connect_rate=1) as slow,
+        Wire(slow.port) as first, Wire(slow.port) as left, Wire(slow.port) as pipes,
+    ):  # fmt: skip
+        first.send("BLPOP", "q", 0)
+        wait_blocked(direct, 1)
+        left.ask("PING")
+        left.send("MULTI")
+        wait_until(lambda: slow.figure("l2_private_connections_waited_for") == "1", "it waits")
+        left.half_close()
+        assert left.read_to_end() == b""
+        assert slow.figure("l2_private_connections_waited_for") == "0"
+        # In this order, too; what went before is answered.
+        pipes.send_raw(encode("PING") + encode("MULTI"))
+        pipes.half_close()
+        assert pipes.read_to_end() in (b"+PONG\r\n", b"+PONG\r\n+OK\r\n")
 
 
 def test_wait_counts_writes_of_this_client(terrace: TerraceProcess) -> None:

@@ -75,7 +75,7 @@ async def test_a_new_connection_is_not_given_back_before_its_command_ran(
             asked.append(proto)
             return opened.upstream
 
-        monkeypatch.setattr(play.terrace.stack.l2.pins, "connect", connect)
+        monkeypatch.setattr(play.terrace.stack.l2.pins, "turn", connect)
         play.client >> MULTI
         await play.settle()
         opened << MULTI

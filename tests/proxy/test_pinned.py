@@ -231,7 +231,7 @@ async def test_a_connection_is_opened_when_none_is_idle(monkeypatch: pytest.Monk
         async def connect(proto: int) -> object:
             return opened.upstream
 
-        monkeypatch.setattr(pins, "connect", connect)
+        monkeypatch.setattr(pins, "turn", connect)
         play.client >> MULTI + SET_K + EXEC
         opened = play.pin()
         pins._idle.clear()
@@ -250,7 +250,7 @@ async def test_a_connection_lost_as_soon_as_it_is_opened(monkeypatch: pytest.Mon
             asyncio.get_running_loop().call_soon(opened.upstream.connection_lost, None)
             return opened.upstream
 
-        monkeypatch.setattr(pins, "connect", connect)
+        monkeypatch.setattr(pins, "turn", connect)
         play.client >> MULTI + SET_K + EXEC + command("PING")
         opened = play.pin()
         pins._idle.clear()

@@ -78,7 +78,7 @@ async def test_skip_is_not_used_up_by_opening_a_connection(
     async def connect(proto: int) -> object:
         return opened.upstream
 
-    monkeypatch.setattr(play.terrace.stack.l2.pins, "connect", connect)
+    monkeypatch.setattr(play.terrace.stack.l2.pins, "turn", connect)
     play.client >> SKIP + MULTI + DISCARD
     await play.settle()
     opened << MULTI + DISCARD

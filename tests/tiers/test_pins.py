@@ -13,8 +13,10 @@ from tests.tiers.scripted_redis import Answer, ScriptedRedis, scripted_redis, us
 from tests.tiers.upstream_play import PING, Waits, options, until
 from tiers.connect_gate import ConnectGate
 from tiers.errors import TierUnavailable
-from tiers.pins import PinPool
+from tiers.pin_queue import NoPlace
+from tiers.pins import MOVES_S, PinPool
 from tiers.resp import error, pack
+from tiers.tasks import TaskSet
 from tiers.upstream import Endpoint
 
 SECRET = "hunter2"
@@ -85,7 +87,7 @@ async def test_idle_pins_are_not_trusted_when_the_node_has_failed() -> None:
         used, idle = await pool.connect(2), await pool.connect(2)
         pool.give_back(idle)
         await until(lambda: pool.idle == 1)
-        pool.drop_idle()
+        pool.on_unreachable(TierUnavailable("L2 (redis)", "it is gone"))
         assert (len(pool), pool.idle, used.ready, idle.ready) == (1, 0, True, False)
         assert pool.lease_nowait(2) is None
         used.send(PING, waiter := Waits(), 0)
@@ -125,14 +127,96 @@ async def test_an_idle_pin_that_died_is_not_leased() -> None:
 async def test_the_bounds() -> None:
     async with scripted_redis() as server, pool_on(server, max_pinned=3, max_idle_pinned=1) as pool:
         pins = [await pool.connect(2) for _ in range(3)]
-        with pytest.raises(TierUnavailable, match=r"all 3 private connections \(l2.max_pinned\)"):
-            await pool.connect(2)
+        waits = TaskSet("test").start("waits", pool.connect(2))
+        await asyncio.sleep(0)
+        assert pool.waiting == 1, "they were opened just now: one may come back"
+        pool.watch(time.monotonic() + MOVES_S + 0.1)
+        with pytest.raises(NoPlace, match=r"all 3 private connections \(l2.max_pinned\)"):
+            await waits
         pool.discard(pins[0])
         pins[0] = await pool.connect(2)
         for pin in pins:
             pool.give_back(pin)
             await until(lambda: not len(pin.pipe))  # noqa: B023 (awaited at once)
         await server.wait_for(lambda: len(server.open) == 1)
+
+
+# Those that have to wait
+
+
+async def test_who_left_is_in_nobodys_way() -> None:
+    rate = 10
+    async with scripted_redis() as server, pool_on(server, connect_rate=rate) as pool:
+        tasks = TaskSet("test")
+        async with asyncio.timeout(5):
+            for _ in range(rate):  # what the bucket holds
+                await pool.connect(2)
+            left = [tasks.start(f"{n}", pool.connect(2)) for n in range(10 * rate)]
+            await until(lambda: pool.waiting >= 10 * rate - 1)
+            stays = tasks.start("stays", pool.connect(2))
+            await until(lambda: stays.get_stack() and pool.waiting >= 10 * rate)
+            for task in left:
+                task.cancel()
+            began = time.monotonic()
+            assert (await stays).ready
+            assert time.monotonic() - began < 1, "it waited for tokens of clients that left"
+            assert pool.waiting == 0
+        await tasks.close()
+
+
+async def test_a_connection_that_comes_back_is_the_first_waiters() -> None:
+    async with scripted_redis() as server, pool_on(server, max_pinned=1) as pool:
+        pin = await pool.connect(2)
+        first, second = (TaskSet("test").start("waits", pool.connect(proto)) for proto in (3, 2))
+        await until(lambda: pool.waiting == 2)
+        pool.give_back(pin)
+        assert await first is pin
+        assert (pin.proto, pool.waiting, second.done()) == (3, 1, False)
+        await until(lambda: not len(pin.pipe))
+        pool.give_back(pin)
+        assert await second is pin
+        assert server.accepted == 1
+
+
+async def test_a_connection_for_a_client_that_leaves_just_then_is_not_lost() -> None:
+    async with scripted_redis() as server, pool_on(server, max_pinned=1) as pool:
+        pin = await pool.connect(2)
+        leaves = TaskSet("test").start("waits", pool.connect(2))
+        await until(lambda: pool.waiting == 1)
+        pool.give_back(pin)
+        await until(lambda: pool.waiting == 0)  # it is the client's, who does not know it yet
+        leaves.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            pool.give_back(await leaves)
+        stays = await pool.connect(2)
+        assert stays.ready
+        assert len(pool) == 1
+
+
+async def test_waiting_has_an_end() -> None:
+    limits = {"max_pinned": 2, "connect_rate": 1}
+    async with scripted_redis() as server, pool_on(server, **limits) as pool:
+        await pool.connect(2)
+        waits = TaskSet("test").start("waits", pool.connect(2))
+        await until(lambda: pool.waiting == 1)
+        pool.watch(time.monotonic() + pool.wait_max_s - 0.1)
+        assert pool.waiting == 1
+        pool.watch(time.monotonic() + pool.wait_max_s + 0.1)
+        with pytest.raises(NoPlace, match=r"within \S+ s; see l2.connect_rate"):
+            await waits
+
+
+async def test_nobody_waits_for_a_node_that_is_down() -> None:
+    async with scripted_redis() as server, pool_on(server, connect_rate=1) as pool:
+        await pool.connect(2)
+        waits = TaskSet("test").start("waits", pool.connect(2))
+        await until(lambda: pool.waiting == 1)
+        failure = TierUnavailable("L2 (redis)", "refused")
+        pool._gate.on_failure = lambda reason: pool.on_unreachable(failure)
+        pool._gate.failed(failure)
+        with pytest.raises(TierUnavailable, match="refused") as caught:
+            await waits
+        assert not isinstance(caught.value, NoPlace)
 
 
 @pytest.mark.parametrize("command", [b"AUTH", b"PING"])
