@@ -1,6 +1,7 @@
 # The scanner as C sees it. `begin`, then `next` until it returns NEED_MORE, then `finish`.
 # Pointers into the data hold until `finish`.
 
+from tiers._buffer cimport Buffer
 from tiers._window cimport Window
 
 cdef enum:
@@ -20,12 +21,14 @@ cdef class RequestScanner(Window):
     cdef Py_ssize_t argc
     cdef Py_ssize_t* at  # of each argument, from `base`
     cdef Py_ssize_t* length
-    cdef const char* base
+    cdef const char* base  # its canonical form, whatever bytes ended its lines
     cdef Py_ssize_t size
     cdef list inline_args
 
     cdef Py_ssize_t _left  # arguments the command lacks; 0: none is under way
     cdef Py_ssize_t _args_capacity
+    cdef bint _canonical  # what was scanned of it ended in CR LF everywhere
+    cdef Buffer _again  # it in canonical form, where the client's is another
 
     cdef int begin(self, bytes data) except -1
     cdef int next(self) except -1
@@ -34,5 +37,6 @@ cdef class RequestScanner(Window):
     cdef int _give_up(self) except -1
     cdef bint _hidden(self, Py_ssize_t eol) noexcept
     cdef int _scan_inline(self) except -1
+    cdef int _encode_again(self) except -1
     cdef int _add_argument(self, Py_ssize_t at, Py_ssize_t length) except -1
     cdef Py_ssize_t _checked_length(self, Py_ssize_t eol) except -2

@@ -5,10 +5,11 @@ Nothing is copied or made an object before somebody needs it: compiled modules u
 `next` and `finish`, the Python API (`feed`) is built from them.
 """
 
-from cpython.bytes cimport PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdlib cimport free, realloc
 from libc.string cimport memchr
 
+from tiers._buffer cimport append, clear, reserve
 from tiers._window cimport CR, LF, Window, canonical, find, short_number
 
 from ._requests_py import (
@@ -25,6 +26,8 @@ cdef Py_ssize_t _PREAUTH_BULK = PREAUTH_BULK_MAX_BYTES
 
 cdef enum:
     KEEP_ARGUMENTS = 1024
+    KEEP_BYTES = 64 * 1024  # a buffer up to this size is kept for the next command
+    HEADER_MAX_BYTES = 23  # of a 64-bit number
 
 
 cdef class RequestScanner(Window):
@@ -45,6 +48,7 @@ cdef class RequestScanner(Window):
     def __dealloc__(self):
         free(self.at)
         free(self.length)
+        free(self._again.data)
 
     @property
     def buffered_bytes(self):
@@ -71,6 +75,7 @@ cdef class RequestScanner(Window):
 
     cdef int finish(self) except -1:
         """Keep what is not scanned. No pointer of `next` holds any more."""
+        clear(&self._again, KEEP_BYTES)
         if self.error is not None:
             return self._give_up()
         if not self._left:
@@ -146,6 +151,7 @@ cdef class RequestScanner(Window):
                 self._start = self._pos
                 continue
             self._left, self.argc, self._need = count, 0, 0
+            self._canonical = data[eol + 1] == LF
         if size - self._start < self._need:
             return NEED_MORE
         while self._left:
@@ -164,12 +170,35 @@ cdef class RequestScanner(Window):
             if end + 2 > size:
                 self._need = end + 2 - self._start
                 return NEED_MORE
+            if data[eol + 1] != LF or data[end] != CR or data[end + 1] != LF:
+                self._canonical = False
             self._add_argument(eol + 2 - self._start, length)
             self._left -= 1
             self._pos = end + 2
         self.base, self.size = data + self._start, self._pos - self._start
         self.inline_args = None
+        if not self._canonical:
+            self._encode_again()
         return COMMAND
+
+    cdef int _encode_again(self) except -1:
+        """Hand out in canonical form the command that was found."""
+        cdef Py_ssize_t i, at, most = HEADER_MAX_BYTES
+        cdef bytes head = b"*%d\r\n" % self.argc
+        for i in range(self.argc):
+            most += HEADER_MAX_BYTES + self.length[i] + 2
+        clear(&self._again, KEEP_BYTES)
+        reserve(&self._again, most)
+        append(&self._again, PyBytes_AS_STRING(head), PyBytes_GET_SIZE(head))
+        for i in range(self.argc):
+            head = b"$%d\r\n" % self.length[i]
+            append(&self._again, PyBytes_AS_STRING(head), PyBytes_GET_SIZE(head))
+            at = self._again.size
+            append(&self._again, self.base + self.at[i], self.length[i])
+            self.at[i] = at
+            append(&self._again, "\r\n", 2)
+        self.base, self.size = self._again.data, self._again.size
+        return 0
 
     cdef int _add_argument(self, Py_ssize_t at, Py_ssize_t length) except -1:
         # By what has arrived, not by what the header announces.

@@ -4,8 +4,10 @@ This is the definition of correct; a compiled twin must behave identically.
 Nothing here does IO, reads a clock or knows what a command means.
 
 Requests follow Redis' own `processInlineBuffer` and `processMultibulkBuffer`
-(src/networking.c): the same limits, the same error texts, the same leniency
-(the two bytes after a bulk are skipped, not checked).
+(src/networking.c): the same limits, the same error texts, the same leniency: a header
+ends at its CR, and the byte behind it and the two bytes after a bulk may be any (Valkey 9
+closes the connection for that). What is handed out is canonical all the same, because it
+goes on to Redis over a connection that others share.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from typing import TypeAlias
 import hiredis
 
 Request: TypeAlias = tuple[list[bytes], bytes, int, int]
-"""Arguments, and the slice (buffer, start, end) that holds them as RESP."""
+"""Arguments, and the slice (buffer, start, end) that holds them as canonical RESP."""
 
 INLINE_MAX_BYTES = 64 * 1024  # PROTO_INLINE_MAX_SIZE
 PREAUTH_MULTIBULK_MAX = 10  # Redis 6.2+, before authentication
@@ -24,14 +26,14 @@ PREAUTH_BULK_MAX_BYTES = 16 * 1024
 
 _CANONICAL_INTEGER = re.compile(rb"(?:0|-?[1-9][0-9]{0,18})\Z")
 # The headers of nearly all requests, parsed once: a dict lookup is also the strict check.
-_MULTIBULK = {b"*%d" % n: n for n in range(1, 1025)}
-_BULK = {b"$%d" % n: n for n in range(4096)}
+_MULTIBULK = {b"*%d\r\n" % n: n for n in range(1, 1025)}
+_BULK = {b"$%d\r\n" % n: n for n in range(4096)}
 
 # Most requests are GET k, TTL k, DEL k: their two headers at once, in half the time.
 _SHORT = re.compile(rb"\*2\r\n\$3\r\n(...)\r\n\$(0|[1-9][0-9]{0,2})\r\n", re.DOTALL).match
 _SHORT_MAX_BYTES = 999
 
-_CR, _LF = b"\r", b"\n"
+_CR, _LF, _CRLF = b"\r", b"\n", b"\r\n"
 _STAR, _DOLLAR = ord("*"), ord("$")
 
 
@@ -47,6 +49,11 @@ def pack(args: list[bytes]) -> bytes:
     """Encode one command as an array of bulk strings."""
     packed: bytes = hiredis.pack_command(tuple(args))  # type: ignore[arg-type]  # its stub says 1-tuple
     return packed
+
+
+def _packed(args: list[bytes]) -> Request:
+    packed = pack(args)
+    return args, packed, 0, len(packed)
 
 
 class RequestScanner:
@@ -148,7 +155,7 @@ class RequestScanner:
             if short is not None:
                 begin = short.end()
                 end = begin + int(short[2])
-                if end + 2 <= size:
+                if data[end : end + 2] == _CRLF:
                     requests.append(([short[1], data[begin:end]], data, pos, end + 2))
                     pos = end + 2
                     continue
@@ -159,7 +166,8 @@ class RequestScanner:
                 pos = end
                 continue
             eol = find(_CR, pos)
-            count = known_counts.get(data[pos:eol]) if eol >= 0 else None
+            count = known_counts.get(data[pos : eol + 2]) if eol >= 0 else None
+            canonical = count is not None or data[eol : eol + 2] == _CRLF
             if eol < 0 or eol + 2 > size or (count is None and _hides(data, pos, eol)):
                 if size - pos > INLINE_MAX_BYTES:
                     self.error = "too big mbulk count string"
@@ -175,17 +183,22 @@ class RequestScanner:
             args: list[bytes] = []
             for _ in range(count):
                 eol = find(_CR, pos)
-                length = known_lengths.get(data[pos:eol]) if eol > 0 else None
+                length = known_lengths.get(data[pos : eol + 2]) if eol > 0 else None
                 if length is None:
                     length = self._checked_length(data, pos, eol)
+                    canonical = canonical and data[eol : eol + 2] == _CRLF
                 begin = eol + 2
                 end = begin + length
                 if length < 0 or end + 2 > size:
                     break
                 args.append(data[begin:end])
+                canonical = canonical and data[end : end + 2] == _CRLF
                 pos = end + 2
             else:
-                requests.append((args, data, start, pos))
+                if canonical:
+                    requests.append((args, data, start, pos))
+                else:
+                    requests.append(_packed(args))
                 continue
             # Incomplete: keep the arguments that are whole, so that no byte is scanned twice.
             self._args, self._left = args, count - len(args)
@@ -208,8 +221,7 @@ class RequestScanner:
             self._left -= 1
             pos = end + 2
         if self._left == 0:
-            packed = pack(args)
-            requests.append((args, packed, 0, len(packed)))
+            requests.append(_packed(args))
             self._args, self._args_bytes = [], 0
         else:
             self._args_bytes += pos
@@ -256,8 +268,7 @@ class RequestScanner:
             self.error = "unbalanced quotes in request"
             return -1
         if args:
-            packed = pack(args)
-            requests.append((args, packed, 0, len(packed)))
+            requests.append(_packed(args))
         return eol + 1
 
 

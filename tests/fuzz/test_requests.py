@@ -20,6 +20,7 @@ from tests.e2e.wire import Wire, encode
 from tests.fuzz.budget import SECONDS, SEED, within_budget
 from tests.fuzz.canary import SECRET, Canary, assert_log_is_harmless, resident_kib
 from tests.fuzz.mutator import mutants, pieces
+from tests.fuzz.strict_relay import strict_relay
 
 SINGS = [
     (("SET", "canary", "alive"), b"+OK\r\n"),
@@ -37,6 +38,20 @@ UNWANTED = re.compile(
 )
 # What BEHAVIOUR.md says to differ.
 LISTED = re.compile(rb"multi.*(?:subscribe|client)|reply.*subscribe", re.I | re.S)
+
+# Valkey 9 looks at bytes that all others skip, and splits inline commands more freely. Terrace
+# does as the others do.
+STRICTER = b"-ERR Protocol error: invalid CRLF in request\r\n"
+FORGET = """
+for db = 0, 15 do
+  redis.call('SELECT', db)
+  for _, key in ipairs(redis.call('KEYS', '*')) do
+    if key ~= 'canary' then redis.call('DEL', key) end
+  end
+end
+return 1
+"""
+QUOTED = re.compile(rb"[\"']")
 
 # UNSUBSCRIBE without channels answers in the order of a hash table whose seed is the server's own.
 LEFT = re.compile(rb"((?:p?unsubscribe)\r\n\$\d+\r\n)(\w+)(?=\r\n:\d+\r\n)")
@@ -68,13 +83,14 @@ def as_redis(version: tuple[int, ...]) -> dict[str, object]:
 
 @contextlib.contextmanager
 def guarded_terrace(redis: RedisProcess) -> Iterator[TerraceProcess]:
-    terrace = TerraceProcess(redis.url, listen__password=SECRET, **as_redis(redis.version))
-    try:
-        terrace.wait_ready()
-        yield terrace
-        terrace.stop()
-    finally:
-        terrace.close()
+    with strict_relay(redis.port) as relay:
+        terrace = TerraceProcess(relay.url, listen__password=SECRET, **as_redis(redis.version))
+        try:
+            terrace.wait_ready()
+            yield terrace
+            terrace.stop()
+        finally:
+            terrace.close()
 
 
 def answer_to(port: int, chunks: list[bytes]) -> tuple[bytes, bool]:
@@ -94,8 +110,15 @@ def answer_to(port: int, chunks: list[bytes]) -> tuple[bytes, bool]:
         return wire.read_to_end(), heard
 
 
+def forget(plain: RedisProcess, terrace: TerraceProcess, login: bytes) -> None:
+    """Both did not do the same: let them begin anew."""
+    for port in (plain.port, terrace.port):
+        assert answer_to(port, [login, encode("EVAL", FORGET, 0)])[0].endswith(b":1\r\n")
+
+
 def compare(plain: RedisProcess, terrace: TerraceProcess, login: bytes, seed: int) -> None:
     random = Random(seed)
+    joins_quoted = answer_to(plain.port, [login, b'ECHO "a"b\r\n'])[0].endswith(b"$2\r\nab\r\n")
     count = 0
     for data in within_budget(mutants("requests", seed), 60):
         if UNWANTED.search(data) or LISTED.search(data):
@@ -103,7 +126,12 @@ def compare(plain: RedisProcess, terrace: TerraceProcess, login: bytes, seed: in
         chunks = pieces(login + data, random)
         expected, all_expected = answer_to(plain.port, [login + data])
         got, all_got = answer_to(terrace.port, chunks)
-        if len(data) > LONG_BYTES:
+        if expected.endswith(STRICTER):
+            assert got.startswith(expected.removesuffix(STRICTER)), data
+            forget(plain, terrace, login)
+        elif QUOTED.search(data) and joins_quoted:
+            forget(plain, terrace, login)
+        elif len(data) > LONG_BYTES:
             pass  # when a line is too long depends on the pieces in which it is read
         elif all_expected and all_got:
             assert in_order(got) == in_order(expected), (
@@ -118,7 +146,10 @@ def compare(plain: RedisProcess, terrace: TerraceProcess, login: bytes, seed: in
 def test_after_login(servers: tuple[RedisProcess, RedisProcess]) -> None:
     plain, behind = servers
     began = time.monotonic()
-    with running_terrace(behind.url, **as_redis(behind.version)) as terrace:
+    with (
+        strict_relay(behind.port) as relay,
+        running_terrace(relay.url, **as_redis(behind.version)) as terrace,
+    ):
         with Canary(terrace.port, SINGS):
             compare(plain, terrace, b"", SEED)
             before_kib = resident_kib(terrace.process.pid)
@@ -137,6 +168,9 @@ def test_before_login(servers: tuple[RedisProcess, RedisProcess]) -> None:
     with Wire(plain.port) as wire:
         wire.ask("CONFIG", "SET", "requirepass", SECRET)
     try:
+        with Wire(plain.port) as wire:
+            if wire.ask("SET", "k").startswith(b"-NOAUTH"):
+                pytest.skip("Redis 7 counts the arguments before it asks for a login")
         with guarded_terrace(behind) as terrace:
             assert answer_to(terrace.port, [b"POST / HTTP/1.1\r\n"]) == (b"", True)
             with Canary(terrace.port, SINGS, SECRET):

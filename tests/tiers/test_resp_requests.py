@@ -75,12 +75,37 @@ def test_an_argument_longer_than_the_parsed_headers() -> None:
     assert scan(data[at : at + 37] for at in range(0, len(data), 37)) == (commands, None)
 
 
-def test_the_two_bytes_after_an_argument_are_skipped_unseen() -> None:
-    """As in Redis, which gets the same bytes passed on."""
-    data = b"*2\r\n$3\r\nGETxx$1\r\nkyy"
-    (args, buffer, start, end), *_ = RequestScanner().feed(data + b"PING\r\n")
-    assert args == [b"GET", b"k"]
-    assert buffer[start:end] == data
+# Bytes that Redis does not look at. Valkey 9 closes the connection for each of them.
+LOOSE = [
+    b"*2\r\n$3\r\nGETxx$1\r\nkyy",
+    b"*2\r\n$3\r\nGET\r\n$1\r\nk\r\r",
+    b"*2\r\n$3\r\nGET\n\r$1\r\nk\r\n",
+    b"*2\rx$3\r\nGET\r\n$1\r\nk\r\n",
+    b"*2\r\n$3\rxGET\r\n$1\r\nk\r\n",
+    b"*2\r\n$3\r\nGET\r\n$1\rxk\r\n",
+    b"*2\r$$3\r\nGET*1$1\r\rk$1",
+]
+
+
+@pytest.mark.parametrize("data", LOOSE)
+def test_bytes_that_redis_skips_unseen_do_not_leave(data: bytes) -> None:
+    """The command is taken as Redis takes it, and handed out in canonical form."""
+    before, after = pack([b"SET", b"k", b"v"]), pack([b"MGET", *[b"k"] * 12])
+    commands = [[b"SET", b"k", b"v"], [b"GET", b"k"], [b"GET", b"k"], [b"MGET", *[b"k"] * 12]]
+    for chunks in every_split(before + data + data + after):
+        assert scan(chunks) == (commands, None)
+
+
+def test_a_count_of_nothing_ends_at_its_cr() -> None:
+    for chunks in every_split(b"*0\rx*-1\rxPING\r\n"):
+        assert scan(chunks) == ([[b"PING"]], None)
+
+
+def test_a_loose_command_of_any_size_is_encoded_again() -> None:
+    commands = [[b"SET", b"k", b"x" * 200_000], [b"MGET", *[b"k"] * 3000]]
+    loose = b"".join(map(pack, commands)).replace(b"x\r\n", b"xzz")
+    assert scan([loose]) == (commands, None)
+    assert scan(loose[at : at + 1000] for at in range(0, len(loose), 1000)) == (commands, None)
 
 
 # What Redis 7.0 says to malformed requests (networking.c).
