@@ -18,10 +18,15 @@ NAME = "L2 (redis)"
 
 
 class Script:
-    """A Lua script, run by its hash and sent whole only when Redis does not know it."""
+    """A Lua script, run by its hash and sent whole only when Redis does not know it.
 
-    def __init__(self, file: str) -> None:
-        self.text = resources.files(__package__).joinpath(file).read_bytes()
+    Several files are one script, what they share first; their comments are not sent.
+    """
+
+    def __init__(self, *files: str) -> None:
+        here = resources.files(__package__)
+        lines = [line for file in files for line in here.joinpath(file).read_bytes().splitlines()]
+        self.text = b"\n".join(line for line in lines if not line.startswith(b"--"))
         self.sha = hashlib.sha1(self.text).hexdigest().encode()  # noqa: S324 (Redis' naming)
 
 

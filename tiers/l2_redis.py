@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import inf
 from typing import Any
 
@@ -271,10 +271,14 @@ class L2Redis(L2Commands):
 
     async def set(self, key: bytes, value: bytes, *, ttl_s: float | None = None) -> None:
         expiry = (b"PX", max(1, round(ttl_s * 1000))) if ttl_s is not None else ()
-        await self._written([key], b"SET", key, value, *expiry)
+        with self.writing([key]):
+            await self.call(b"SET", key, value, *expiry)
 
     async def delete(self, keys: Sequence[bytes]) -> int:
-        return int(await self._written(keys, b"UNLINK", *keys)) if keys else 0
+        if not keys:
+            return 0
+        with self.writing(keys):
+            return int(await self.call(b"UNLINK", *keys))
 
     async def invalidate(self, keys: Sequence[bytes]) -> None:
         """Redis is the copy that writes go to: there is nothing to forget here."""
@@ -287,12 +291,13 @@ class L2Redis(L2Commands):
         keys = sum(int(space.split(",")[0].removeprefix("keys=")) for space in spaces)
         return Size(used_bytes=int(facts.get("used_memory", 0)), entries=keys)
 
-    async def _written(self, keys: Sequence[bytes], *args: bytes | int) -> Any:
-        """A write with the coherence steps around it."""
+    @contextlib.contextmanager
+    def writing(self, keys: Sequence[bytes]) -> Iterator[None]:
+        """The coherence steps around a write of Terrace's own."""
         if self.coherence is not None:
             self.coherence.begin_write(keys)
         try:
-            return await self.call(*args)
+            yield
         finally:
             if self.coherence is not None:
                 self.coherence.end_write(keys)

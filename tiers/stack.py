@@ -19,12 +19,12 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import inf
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .audit import Audit
 from .base import Kind, Outcome
 from .coalesce import CoalescerStatistics
-from .errors import ServerError, TierUnavailable
+from .errors import TierUnavailable
 from .fault_in import NO_QUEUES, FaultIn
 from .glob import matcher
 from .hot_keys import HotKeys
@@ -36,7 +36,8 @@ from .refill import hot, refill
 from .resp import NULL3, decode, pack
 from .store import Store
 from .store_keys import Mapped
-from .store_loads import BLIND, Footing
+from .store_loads import BLIND
+from .store_write import write_durable
 from .strict import StrictWrites
 from .swapdb_watch import SwapdbWatch
 from .tasks import TaskSet
@@ -289,7 +290,9 @@ class TieredCache:
         if self.durable([key]):
             assert self.store is not None
             expiry = () if ttl_s is None else (b"PX", b"%d" % max(1, round(ttl_s * 1000)))
-            await self._write_durable([b"SET", key, value, *expiry], [key], [key], BLIND)
+            await write_durable(
+                self.l2, self.store, [b"SET", key, value, *expiry], [key], [key], BLIND
+            )
         else:
             await self.l2.set(key, value, ttl_s=ttl_s)
         await self.strict.wait([key])
@@ -302,51 +305,27 @@ class TieredCache:
             failure = await self.ensure_loaded(durable)
             if failure is not None:
                 raise TierUnavailable(failure.tier, failure.reason)
-            deleted = int(await self._write_durable([b"UNLINK", *keys], keys, durable, footing))
+            command = [b"UNLINK", *keys]
+            deleted = int(await write_durable(self.l2, self.store, command, keys, durable, footing))
         else:
             deleted = await self.l2.delete(keys)
         await self.strict.wait(keys)
         return deleted
 
-    async def _write_durable(
-        self, command: list[bytes], keys: Sequence[bytes], durable: list[bytes], relied_on: Footing
-    ) -> Any:
-        """One command of which some keys are kept in the store; its decoded reply."""
-        assert self.store is not None
-        if reason := self.store.refusal(durable):
-            raise TierUnavailable("L3 (postgres)", reason)
-        coherence = self.l1.coherence if self.l1 is not None else None
-        if coherence is not None:
-            coherence.begin_write(keys)
-        try:
-            frames = await self.l2.collect(
-                self.store.wrap(pack(command), durable, relied_on=relied_on), 4
-            )
-        finally:
-            if coherence is not None:
-                coherence.end_write(keys)
-        future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-
-        def on_reply(reply: bytes, failure: TierUnavailable | None) -> None:
-            if future.done():
-                return
-            if failure is not None:
-                future.set_exception(failure)
-            else:
-                future.set_result(reply)
-
-        self.store.unwrap(durable, frames, on_reply, relied_on=relied_on)
-        reply = decode(await future)
-        if isinstance(reply, Exception):
-            raise ServerError(str(reply))
-        return reply
-
     async def invalidate(self, keys: Sequence[bytes]) -> None:
         if self.l3 is not None:  # first: a remembered absence would go back into L1
             await self.l3.invalidate(keys)
         if keys:
-            await self.l2.delete(keys)
+            await self._evict(keys)
             await self.strict.wait(keys)
+
+    async def _evict(self, keys: Sequence[bytes]) -> int:
+        """Take keys out of L2 that stay elsewhere; how many L2 held."""
+        durable = self.durable(keys)
+        if self.store is None or not durable:
+            return await self.l2.delete(keys)
+        removed = await self.store.evict(durable)
+        return removed + await self.l2.delete([*{*keys} - {*durable}])
 
     async def invalidate_matching(self, pattern: bytes) -> int:
         """Forget all keys that match a glob; returns how many L2 held.
@@ -359,7 +338,7 @@ class TieredCache:
         async for keys in held_keys(self.l2, pattern):
             doomed = [key for key in keys if not key.startswith(b"__terrace:")]
             if doomed:
-                removed += await self.l2.delete(doomed)
+                removed += await self._evict(doomed)
         return removed
 
     def _forget_absences(self, l3: L3Postgres, pattern: bytes) -> None:

@@ -12,6 +12,7 @@ Why an acknowledged write is never lost, nor covered by something older
   - A fill of Redis is refused while a newer write of its key is remembered there. Writes are
     remembered for twice the time that a fill may take, and a write that finds itself
     forgotten at the end takes the key out of Redis and is not acknowledged.
+  - What Terrace takes out of Redis it writes down there in the same script.
   - A Redis that lost its data has another lineage. Fills begun before are refused and writes
     captured before are not acknowledged. A command that looks at old values is undone by the
     script that captures it, if its keys may have been taken out of Redis since they were
@@ -34,13 +35,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from .errors import ServerError, TierUnavailable
-from .l2_commands import Script
 from .l2_redis import L2Redis
 from .options import L3Options
-from .resp import OK, ReplyScanner, decode, pack
+from .resp import OK, ReplyScanner, decode, error, pack
 from .store_entry import Entry
 from .store_keys import MAX_KEY_BYTES
-from .store_loads import BLIND, STATE, Footing, StoreLoads
+from .store_loads import BLIND, STATE, Footing, StoreLoads, store_script
 from .tasks import TaskSet
 
 if TYPE_CHECKING:
@@ -50,8 +50,14 @@ log = logging.getLogger("terrace.store")
 
 CONCURRENCY = 2  # batches on their way to the table
 COMMIT_ATTEMPTS = 6  # each is a round trip to the table and one to Redis
+EVICT_CHUNK = 1000  # keys taken out by one script: keeps Redis' pauses short
 UNSETTLED_MAX = 100_000
 UNSETTLED_PAUSE_S = 0.2
+
+UNDONE = error(
+    "ERR terrace: a stored key left L2 (redis) while the command was under way; what it did to "
+    "stored keys was undone, send it again"
+)
 
 OnCommit: TypeAlias = Callable[["TierUnavailable | None"], None]
 OnReply: TypeAlias = Callable[[bytes, "TierUnavailable | None"], None]
@@ -121,8 +127,9 @@ class Store:
         self._table_reason = table_reason
         fill_age_us = round(2e6 * options.deadline_s) + 1_000_000
         self._memory = b"%d" % (2 * fill_age_us)
-        self._capture = Script("store_capture.lua")
-        self._settle_script = Script("store_settle.lua")
+        self._capture = store_script("store_capture.lua")
+        self._settle_script = store_script("store_settle.lua")
+        self._evict_script = store_script("store_evict.lua")
         loads = StoreLoads(l2, table, fill_age_us, wall_clock)
         self.look, self.load = loads.look, loads.load
         self._queue: dict[bytes, _Waiting] = {}
@@ -150,6 +157,18 @@ class Store:
         for waiting in queue.values():
             _tell(waiting, failure)
         await self._tasks.close()
+
+    async def evict(self, keys: Sequence[bytes]) -> int:
+        """Take keys out of Redis; how many were there. Raises TierUnavailable or ServerError.
+
+        Commands that count on them are undone by their capture, see the rules above.
+        """
+        removed = 0
+        for at in range(0, len(keys), EVICT_CHUNK):
+            chunk = keys[at : at + EVICT_CHUNK]
+            with self._l2.writing(chunk):
+                removed += await self._l2.run_script(self._evict_script, [STATE, *chunk], ())
+        return removed
 
     # Writing
 
@@ -216,7 +235,7 @@ class Store:
             return
         captures = self._captures(keys, decoded)
         if captures is None:
-            on_reply(b"", _lost())
+            on_reply(UNDONE, None)
             return
         if is_undone:
             self._undo([capture for capture in captures if capture.entry.is_absent])

@@ -1,10 +1,7 @@
 -- What some keys of the store hold now, under a version newer than all before. Runs in the
 -- transaction of the command that wrote them, so that "absent" means deleted, never evicted.
 --
--- KEYS[1]  state of the store, a sorted set:
---            ''         when this set was made: the lineage. It changes when Redis lost its data.
---            'w' .. key version of the last write of the key, for as long as loads may be late
---            'e' .. key when the key was taken out of Redis for a reason that is no write
+-- KEYS[1]  state of the store, see store_state.lua
 -- KEYS[2..] the keys; none: only look at the clock
 -- ARGV[1]  how long to remember writes, in us
 -- ARGV[2..3] lineage and clock before the command's keys were seen or brought here; '' if it
@@ -13,28 +10,13 @@
 -- type the DUMP; type 'none' for an absent key; 0 for no expiry. If the keys may have been
 -- taken out of Redis since that clock, the command may have computed from nothing: they are
 -- taken out again, and the list ends after the version.
-local time = redis.call('TIME')
-local now = time[1] * 1000000 + time[2]
-local state = KEYS[1]
-if not redis.call('ZSCORE', state, '') then
-  redis.call('ZADD', state, string.format('%.0f', now), '')
-end
-local lineage = redis.call('ZSCORE', state, '')
-local last = tonumber(redis.call('ZRANGE', state, -1, -1, 'WITHSCORES')[2])
-redis.call('ZREMRANGEBYSCORE', state, '(' .. lineage, string.format('%.0f', now - ARGV[1]))
-local version = string.format('%.0f', math.max(now, last + 1))
-local result = {lineage, version}
+forget(ARGV[1])
+local result = {lineage, text(version)}
 if ARGV[2] ~= '' then
   local is_sound = ARGV[2] == lineage
-  for i = 2, #KEYS do
-    local evicted = redis.call('ZSCORE', state, 'e' .. KEYS[i])
-    is_sound = is_sound and not (evicted and tonumber(evicted) >= tonumber(ARGV[3]))
-  end
+  for i = 2, #KEYS do is_sound = is_sound and taken_out(KEYS[i]) < tonumber(ARGV[3]) end
   if not is_sound then
-    for i = 2, #KEYS do
-      redis.call('UNLINK', KEYS[i])
-      redis.call('ZADD', state, version, 'e' .. KEYS[i])
-    end
+    for i = 2, #KEYS do take_out(KEYS[i]) end
     return result
   end
 end
@@ -49,7 +31,7 @@ for i = 2, #KEYS do
   end
   local ttl_ms = redis.call('PTTL', key)
   if ttl_ms >= 0 then expires_at_ms = math.floor(now / 1000) + ttl_ms end
-  redis.call('ZADD', state, version, 'w' .. key)
-  result[#result + 1] = {kind, value, string.format('%.0f', expires_at_ms)}
+  redis.call('ZADD', state, text(version), 'w' .. key)
+  result[#result + 1] = {kind, value, text(expires_at_ms)}
 end
 return result

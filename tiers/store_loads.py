@@ -19,10 +19,14 @@ from .store_entry import Entry
 if TYPE_CHECKING:
     from .l3_store import StoreTable
 
-STATE = b"__terrace:store"  # see store_capture.lua
+STATE = b"__terrace:store"  # see store_state.lua
 LOAD_ATTEMPTS = 5
 LOAD_PAUSE_S = 0.005  # before looking again for a write that is on its way
 NOT_STORED = "the entry changes in this moment and was not stored in L2"
+
+
+def store_script(file: str) -> Script:
+    return Script("store_state.lua", file)
 
 
 class Footing(NamedTuple):
@@ -50,8 +54,8 @@ class StoreLoads:
         self._fill_age = b"%d" % fill_age_us
         self._memory = b"%d" % (2 * fill_age_us)
         self._wall_clock = wall_clock
-        self._capture = Script("store_capture.lua")
-        self._fill = Script("store_fill.lua")
+        self._capture = store_script("store_capture.lua")
+        self._fill = store_script("store_fill.lua")
 
     def __repr__(self) -> str:
         return f"<StoreLoads over {self._l2!r}>"

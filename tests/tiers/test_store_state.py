@@ -1,0 +1,79 @@
+"""What the store remembers in Redis of keys that were taken out, and for how long."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.e2e.redis_process import RedisProcess, running_redis
+from tests.tiers.postgres_fixture import Database, database, postgres
+from tests.tiers.store_harness import caching
+from tiers.stack import TieredCache
+from tiers.store_loads import BLIND, STATE, Footing, store_script
+
+__all__ = ["database", "postgres"]
+
+LONG = b"%d" % 10**9  # us
+CAPTURE = store_script("store_capture.lua")
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[RedisProcess]:
+    with running_redis() as redis:
+        yield redis
+
+
+async def is_sound(cache: TieredCache, key: bytes, footing: Footing, memory: bytes = LONG) -> bool:
+    """Whether a command that counts on the key may be captured."""
+    reply = await cache.l2.run_script(CAPTURE, [STATE, key], [memory, *footing])
+    return len(reply) == 3
+
+
+async def test_who_looked_before_an_eviction_is_undone(
+    server: RedisProcess, database: Database
+) -> None:
+    async with caching(server, database) as cache:
+        store = cache.store
+        assert store is not None
+        await cache.set(b"s:1", b"v")
+        await cache.set(b"s:2", b"v")
+        footing = await store.look()
+        assert await is_sound(cache, b"s:1", footing)
+        assert await store.evict([b"s:1", b"s:never"]) == 1
+        assert not await is_sound(cache, b"s:1", footing)
+        assert not await is_sound(cache, b"s:never", footing)
+        assert await is_sound(cache, b"s:2", footing)
+        assert await is_sound(cache, b"s:1", await store.look())
+
+
+async def test_an_eviction_counts_when_its_mark_is_forgotten(
+    server: RedisProcess, database: Database
+) -> None:
+    """As for a transaction that stays open for long."""
+    async with caching(server, database) as cache:
+        store = cache.store
+        assert store is not None
+        footing = await store.look()
+        await store.evict([b"s:1"])
+        await cache.l2.run_script(CAPTURE, [STATE], [b"0", *BLIND])
+        assert await cache.l2.call(b"ZSCORE", STATE, b"es:1") is None
+        assert not await is_sound(cache, b"s:1", footing)
+        assert await is_sound(cache, b"s:1", await store.look())
+
+
+async def test_the_memory_of_evictions_is_bounded(server: RedisProcess, database: Database) -> None:
+    async with caching(server, database) as cache:
+        store = cache.store
+        assert store is not None
+        await cache.l2.call(b"FLUSHALL")
+        footing = await store.look()
+        await cache.l2.call(
+            b"EVAL", b"local t = redis.call('TIME') for i = 1, 100000 do redis.call('ZADD', "
+            b"KEYS[1], t[1] * 1000000 + t[2], 'es:' .. i) end", 1, STATE,
+        )  # fmt: skip
+        held = await cache.l2.call(b"ZCARD", STATE)
+        await store.evict([b"s:a", b"s:b"])
+        assert await cache.l2.call(b"ZCARD", STATE) == held + 1
+        assert not await is_sound(cache, b"s:b", footing)
+        assert await is_sound(cache, b"s:b", await store.look())
