@@ -25,6 +25,9 @@ cdef class InFlight(ReplyRing):
                         Py_ssize_t* size)
     cdef int _commit(self, Pending* request, const char* keys, const char* stored,
                      Py_ssize_t size, double sent_at, long long pttl_ms) except -1
+    cdef int _commit_fields(self, Pending* request, const char* keys, const char* raw,
+                            Py_ssize_t raw_size, const char* stored, Py_ssize_t size,
+                            double sent_at, long long pttl_ms) except -1
     cdef int _hand_over(self, Pending* request, const char* keys, bytes reply, double sent_at,
                         str reason, bint sent) except -1
     cdef int _end_write(self, Pending* request, const char* keys, bint answered) except -1

@@ -39,7 +39,8 @@ cdef class InFlight(ReplyRing):
         cdef Lane lane = self.lane
         cdef long long pttl_ms
         cdef const char* stored
-        cdef Py_ssize_t stored_size
+        cdef const char* raw
+        cdef Py_ssize_t stored_size, raw_size
         cdef bytes converted = None
         if request.op == ANSWERED:
             return 0
@@ -70,9 +71,18 @@ cdef class InFlight(ReplyRing):
                     return 0
             converted = self._convert(request, pipe, &frame, &size)
             if request.op != UNFILLED and pipe.pttl_known and request.token:
+                raw, raw_size = stored, stored_size
                 if not lane._rows[request.command].is_get:
                     stored, stored_size = frame, size
-                self._commit(request, keys, stored, stored_size, sent_at, pttl_ms)
+                if (
+                    lane._rows[request.command].reads_fields and lane.fields_expire
+                    and pttl_ms != TTL_ABSENT
+                ):
+                    self._commit_fields(
+                        request, keys, raw, raw_size, stored, stored_size, sent_at, pttl_ms
+                    )
+                else:
+                    self._commit(request, keys, stored, stored_size, sent_at, pttl_ms)
         self._finish(request.seq, frame, size)
         pipe.touch(self)
         return 0
@@ -119,6 +129,21 @@ cdef class InFlight(ReplyRing):
             lane.fills += 1
         else:
             lane.fills_refused += 1
+        return 0
+
+    cdef int _commit_fields(
+        self, Pending* request, const char* keys, const char* raw, Py_ssize_t raw_size,
+        const char* stored, Py_ssize_t size, double sent_at, long long pttl_ms,
+    ) except -1:
+        """Fill L1 when the times to live of the fields are known."""
+        cdef Py_ssize_t variant_size = request.keys_size - request.key_size
+        self.fill_fields(
+            self.lane._commands[request.command],
+            PyBytes_FromStringAndSize(keys, request.key_size),
+            PyBytes_FromStringAndSize(keys + request.key_size, variant_size),
+            PyBytes_FromStringAndSize(raw, raw_size), PyBytes_FromStringAndSize(stored, size),
+            (request.token, request.epoch, sent_at), pttl_ms,
+        )
         return 0
 
     cdef int _hand_over(
@@ -225,6 +250,10 @@ cdef class InFlight(ReplyRing):
 
     def mapped_read(self, command, key, variant, proto, fill):
         """What goes on with a read of a key that L2 cannot give; None where nothing maps it."""
+        raise NotImplementedError
+
+    def fill_fields(self, command, key, variant, reply, stored, fill, pttl_ms):
+        """Fill L1 with a read that looked at hash fields which may expire."""
         raise NotImplementedError
 
     def lost_write(self, reason, sent):

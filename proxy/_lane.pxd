@@ -26,6 +26,7 @@ cdef struct Row:
     int first, last, step  # key positions; first 0: no keys
     bint portable
     bint is_get
+    bint reads_fields  # of a hash, which may end before the key does
     bint null_array  # how a nil of its reply reads under RESP2
     unsigned long long count
 
@@ -67,7 +68,7 @@ cdef class Lane:
     # Upstreams, as of the last `refresh`
     cdef object tracked, plain2, plain3
     cdef UpstreamPipe tracked_pipe, plain2_pipe, plain3_pipe
-    cdef bint stalled, live
+    cdef bint stalled, live, fields_expire
 
     cdef Row* find(self, const char* name, Py_ssize_t size) noexcept nogil
     cdef bint is_mapped(self, const char* key, Py_ssize_t size)

@@ -12,6 +12,8 @@ from libc.string cimport memcmp, memcpy
 
 from tiers._pipe cimport UpstreamPipe
 
+from tiers import Fields
+
 from .commands import Kind
 
 
@@ -68,6 +70,7 @@ cdef class Lane:
                 row.first, row.last, row.step = command.keys
             row.portable = command.portable or command.kind is Kind.CACHED
             row.is_get = command.name == "GET"
+            row.reads_fields = command.fields is not Fields.NONE
             row.null_array = command.resp2 == "null_array"
             at = _hash_name(row.name, row.name_size)
             while self._index[at & self._mask] >= 0:
@@ -160,6 +163,7 @@ cdef class Lane:
         self.tracked_pipe = self.tracked.upstream.pipe if self.tracked is not None else None
         self.stalled = l2.stalled
         self.live = self.arena is not None and self.arena.is_live_c()
+        self.fields_expire = l2.fields_expire
         if self._l1 is not None:
             self.max_age_s = self._l1.max_age_s
         return 0

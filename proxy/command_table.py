@@ -6,6 +6,8 @@ Redis' own (COMMAND INFO); tests compare them with the server they run against.
 
 from __future__ import annotations
 
+from tiers import Fields
+
 from .commands import Command, CommandTable, Kind
 
 ROWS = (
@@ -21,14 +23,14 @@ ROWS = (
     Command("GET", 2, Kind.CACHED, keys=(1, 1, 1)),
     Command("GETBIT", 3, Kind.CACHED, keys=(1, 1, 1)),
     Command("GETRANGE", 4, Kind.CACHED, keys=(1, 1, 1)),
-    Command("HEXISTS", 3, Kind.CACHED, keys=(1, 1, 1)),
-    Command("HGET", 3, Kind.CACHED, keys=(1, 1, 1)),
-    Command("HGETALL", 2, Kind.CACHED, keys=(1, 1, 1)),
-    Command("HKEYS", 2, Kind.CACHED, keys=(1, 1, 1)),
+    Command("HEXISTS", 3, Kind.CACHED, keys=(1, 1, 1), fields=Fields.ARGUMENTS),
+    Command("HGET", 3, Kind.CACHED, keys=(1, 1, 1), fields=Fields.ARGUMENTS),
+    Command("HGETALL", 2, Kind.CACHED, keys=(1, 1, 1), fields=Fields.MAP_REPLY),
+    Command("HKEYS", 2, Kind.CACHED, keys=(1, 1, 1), fields=Fields.REPLY),
     Command("HLEN", 2, Kind.CACHED, keys=(1, 1, 1)),
-    Command("HMGET", -3, Kind.CACHED, keys=(1, 1, 1)),
-    Command("HSTRLEN", 3, Kind.CACHED, keys=(1, 1, 1)),
-    Command("HVALS", 2, Kind.CACHED, keys=(1, 1, 1)),
+    Command("HMGET", -3, Kind.CACHED, keys=(1, 1, 1), fields=Fields.ARGUMENTS),
+    Command("HSTRLEN", 3, Kind.CACHED, keys=(1, 1, 1), fields=Fields.ARGUMENTS),
+    Command("HVALS", 2, Kind.CACHED, keys=(1, 1, 1), fields=Fields.ASKED),
     Command("LINDEX", 3, Kind.CACHED, keys=(1, 1, 1)),
     Command("LLEN", 2, Kind.CACHED, keys=(1, 1, 1)),
     Command("LPOS", -3, Kind.CACHED, keys=(1, 1, 1)),

@@ -11,6 +11,8 @@ import enum
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from tiers import Fields
+
 
 class Kind(enum.Enum):
     """How a command travels. The text is what docs/COMMANDS.md says."""
@@ -40,6 +42,8 @@ class Command:
     overwrites  does not look at the old value: a mapped key need not be loaded before it;
                 unless one of the options in `unless` is given.
     may_block   blocks when given a BLOCK argument.
+    fields      where a read names the hash fields that it looks at (see `tiers.hash_fields`):
+                they may expire before the key does.
     summary     for own commands: what COMMAND DOCS and the manual say.
     """
 
@@ -54,6 +58,7 @@ class Command:
     overwrites: bool = False
     unless: tuple[bytes, ...] = ()
     may_block: bool = False
+    fields: Fields = Fields.NONE
     summary: str = ""
 
     def accepts(self, count: int) -> bool:

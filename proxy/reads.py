@@ -15,6 +15,7 @@ from tiers.resp import NIL, NULL2, NULL3, Request, array, bulk, decode, pack, to
 
 from . import errors
 from .commands import Command
+from .field_fills import Fill, commit
 from .rows import reply_from_row
 from .slots import Slot
 
@@ -137,14 +138,10 @@ class ReadSlot(Slot):
             return
         # GET is stored in its RESP3 form, once for both protocols; other reads per protocol.
         stored = raw if self.command.name == "GET" else converted
-        stats = self.session.stats
-        if l1.commit(
-            self.key, self.variant, stored, self.token, self.epoch, sent_at,
-            self.pttl_ms if self.pttl_ms is not None else -1, max_age_s,
-        ):  # fmt: skip
-            stats.fills += 1
-        else:
-            stats.fills_refused += 1
+        fill = Fill(
+            self.db, self.key, self.variant, stored, self.token, self.epoch, sent_at, max_age_s
+        )
+        commit(self.session, self.command, self.request[0], raw, fill, self.pttl_ms)
 
     def reply_if_absent(self, reply: bytes, sent_at: float) -> None:
         """L2 lacks a mapped key: `reply` is right only if L3 lacks it too."""

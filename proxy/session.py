@@ -23,11 +23,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from tiers import BLIND, RequestScanner, get_variant
-from tiers.resp import NULL2, NULL3, Request
+from tiers import BLIND, RequestScanner, db_of, get_variant, request_of
+from tiers.resp import NULL2, NULL3, Request, decode
 
 from . import errors
 from .client_pipe import ClientPipe
+from .field_fills import Fill, commit
 from .reads import ReadSlot
 
 if TYPE_CHECKING:
@@ -236,6 +237,22 @@ class Session(ClientPipe):
         if mapping is None:
             return None
         return ReadSlot.taken_over(self, command, key, variant, mapping, proto, fill)
+
+    def fill_fields(
+        self,
+        command: Command,
+        key: bytes,
+        variant: bytes,
+        reply: bytes,
+        stored: bytes,
+        fill: tuple[int, int, float],
+        pttl_ms: int,
+    ) -> None:
+        """Fill L1 with a read of the compiled lane that looked at hash fields; `fill` is its token,
+        its epoch and when it was sent."""
+        args = decode(request_of(variant))
+        made = Fill(db_of(variant), key, variant, stored, *fill)
+        commit(self, command, args, reply, made, pttl_ms)
 
     def lost_write(self, reason: str, sent: bool) -> bytes:
         self.stats.write_errors += 1

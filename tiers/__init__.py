@@ -31,9 +31,10 @@ from .errors import MappingProblem, ProtocolError, ServerError, TierError, TierU
 from .fault_in import TOMBSTONE
 from .glob import literal_prefix
 from .glob import matcher as glob_matcher
+from .hash_fields import FieldFill, FieldNames, Fields, absent_in, ask_fields, fields_of
 from .host_memory import host_memory_bytes
 from .kept_upstream import KeptUpstream
-from .l1_memory import L1Memory, get_variant, read_variant, request_of
+from .l1_memory import L1Memory, db_of, get_variant, read_variant, request_of
 from .l2_redis import L2Redis, check_l2
 from .namespaces import Namespace, Namespaces
 from .options import (
@@ -78,6 +79,9 @@ __all__ = [
     "Bytes",
     "CertificateError",
     "Coherence",
+    "FieldFill",
+    "FieldNames",
+    "Fields",
     "Footing",
     "KeptUpstream",
     "Kind",
@@ -118,8 +122,12 @@ __all__ = [
     "ViewOptions",
     "ViewStatus",
     "WritableTier",
+    "absent_in",
+    "ask_fields",
     "authorities_problem",
     "check_l2",
+    "db_of",
+    "fields_of",
     "get_variant",
     "glob_matcher",
     "host_memory_bytes",

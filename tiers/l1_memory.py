@@ -43,6 +43,11 @@ def request_of(variant: bytes) -> bytes:
     return variant.split(b":", 2)[2]
 
 
+def db_of(variant: bytes) -> int:
+    """The database that `read_variant` made this for."""
+    return int(variant.split(b":", 2)[1])
+
+
 class L1Memory:
     """`arena` and `coherence` are public: the proxy's hot path calls them directly."""
 

@@ -21,6 +21,7 @@ from .base import Kind, Outcome, Size
 from .coherence import Coherence
 from .connect_gate import ConnectGate
 from .errors import TierUnavailable
+from .hash_fields import PROBE, fields_expire
 from .kept_upstream import KeptUpstream
 from .l2_commands import NAME, L2Commands
 from .namespaces import Namespace
@@ -65,6 +66,7 @@ class L2Redis(L2Commands):
         self._refusal = ""  # of CLIENT TRACKING
         self.command_counts: object = None  # what INFO said just after CLIENT TRACKING
         self.l1_mode = "off" if coherence is None else "connecting"
+        self.fields_expire = True  # hash fields may end before their key, unless known better
         self.known_dbs = {0}  # databases that SELECT was seen to accept
         self.on_connect: list[Callable[[], None]] = []  # called when Redis answers (again)
         self.stalled = False  # a shared connection owes a reply for longer than STALL_S
@@ -87,6 +89,7 @@ class L2Redis(L2Commands):
                 "L2 tracked",
                 3,
                 handshake=[
+                    PROBE,
                     [b"CLIENT", b"NO-EVICT", b"ON"],
                     [b"CLIENT", b"TRACKING", b"ON"],
                     [b"INFO", b"commandstats"],
@@ -221,6 +224,7 @@ class L2Redis(L2Commands):
     def _accept_tracking(self, replies: list[Any]) -> str:
         answer, self.command_counts = replies[-2:]
         self._refusal = ""
+        self.fields_expire = fields_expire(replies[-4])
         if isinstance(answer, Exception):
             self._refusal = f"the server refuses CLIENT TRACKING ({answer})"
             if self._fallback_age_s == inf:

@@ -83,6 +83,8 @@ class OneRedis:
                 return PONG
             case b"PTTL":
                 return integer(-2 if value is None else -1)
+            case b"HPTTL" if not isinstance(value, bytes):
+                return array([integer(-1 if f in (value or {}) else -2) for f in keys[3:]])
             case b"EVAL":
                 return integer(1)
             case b"EXISTS":
@@ -111,7 +113,7 @@ class OneRedis:
             case b"APPEND":
                 self.write(db, keys[0], (value or b"") + keys[1])
                 return integer(len((value or b"") + keys[1]))
-            case b"HGETALL" | b"HGET" | b"HSET" if isinstance(value, bytes):
+            case b"HGETALL" | b"HGET" | b"HSET" | b"HPTTL" if isinstance(value, bytes):
                 return WRONG_TYPE
             case b"HGETALL":
                 return mapping({f: bulk(v) for f, v in (value or {}).items()}, proto)
@@ -208,7 +210,7 @@ def dialogue(seed: int) -> list[str]:
     if chance.random() < 0.5:
         rows = chance.choice((0.1, 0.5))
         settings |= {"l2": {"url": NOWHERE}, "l3": {"dsn": "host=/nonexistent", "view": [VIEW]}}
-    with Play(**settings) as play:
+    with Play(fields_expire=chance.random() < 0.3, **settings) as play:
         redis = OneRedis()
         l3 = OneL3(play, redis, story)
         links = [

@@ -176,7 +176,7 @@ class Client:
 class Play:
     """A proxy with all its connections to Redis up, and one client."""
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, *, fields_expire: bool = False, **settings: Any) -> None:
         settings.setdefault("l2", {"url": NOWHERE})
         # What Redis is sent is the command's own; reading again has plays of its own.
         settings["l1"] = {"refresh_on_write": False} | settings.get("l1", {})
@@ -184,6 +184,7 @@ class Play:
         self.loop = Loop()
         self.terrace = Terrace(Config.model_validate(settings), clock=lambda: self.now)
         stack = self.terrace.stack
+        stack.l2.fields_expire = fields_expire
         self.l1 = stack.l1
         self.peers: list[Peer] = []
         self.clients: list[Client] = []
