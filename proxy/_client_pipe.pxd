@@ -13,6 +13,7 @@ cdef class ClientPipe(InFlight):
     cdef readonly object stack, stats, clock
     cdef readonly RequestScanner scanner
     cdef public double active_at
+    cdef public double wrote_at
     cdef public str last_command
     cdef public int proto
     cdef public int db

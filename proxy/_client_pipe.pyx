@@ -389,6 +389,7 @@ cdef class ClientPipe(InFlight):
         if pipe is None or not pipe.has_room(1):
             return False
         request = self._send(pipe, row, WRITTEN)
+        self.wrote_at = now
         if arena is None:
             return True
         request.db = self.db

@@ -107,6 +107,7 @@ class ClientPipe:
         self.stack, self.stats, self.clock = lane.stack, lane.stats, lane.clock
         self.scanner = scanner
         self.active_at = lane.clock()
+        self.wrote_at = 0.0  # a write of this client was sent, as of when; 0: never
         self.last_command = ""
         # protocol state
         self.proto = 2

@@ -41,6 +41,10 @@ EXEC_ARITY = error(
 )
 
 EXEC_ABORTED = error("EXECABORT Transaction discarded because of previous errors.")
+WAIT_LOST = error(
+    "ERR terrace: the connection to L2 (redis) was lost since this client's last write; whether "
+    "that is on replicas or in the append-only file cannot be told"
+)
 
 STORE_AFTER_SELECT = error(
     "ERR terrace: keys of [[l3.store]] cannot be written in a transaction behind SELECT"
@@ -97,6 +101,15 @@ def write_failed(reason: str, sent: bool) -> bytes:
             "unknown and it was not retried"
         )
     return error(f"ERR terrace: L2 (redis) is unavailable: {reason}; the command was not sent")
+
+
+def wait_refused(reply: bytes) -> bytes:
+    """`reply` is Redis' error to what would have moved the offset."""
+    text = reply[1:-2].decode("utf-8", "surrogateescape")
+    return error(
+        f"ERR terrace: WAIT cannot speak for this client's writes: L2 (redis) answered '{text}'; "
+        "the user of l2.url needs +spublish +eval +set +del &__terrace:* ~__terrace:*"
+    )
 
 
 def load_failed(reason: str) -> bytes:

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tiers import DISCARD
-from tiers.resp import OK, Request, bulk, error, integer, null, pack, push
+from tiers.resp import OK, Request, bulk, error, integer, null, push
 
-from . import errors, store_writes
+from . import errors, store_writes, waits
 from .commands import Command
 from .load_first import load_first
 from .pinned import SUBSCRIPTIONS, MonitorSlot, PubSubSlot, acquire, doom
@@ -22,29 +21,29 @@ from .transactions import ExecSlot, abort, end_aborted
 if TYPE_CHECKING:
     from .session import Session
 
-_PING = pack([b"PING"])
-
-
 # Those that wait for what other clients do; whether an unknown command does cannot be known.
 _BLOCKING = frozenset(
-    ["BLMOVE", "BLMPOP", "BLPOP", "BRPOP", "BRPOPLPUSH", "BZMPOP", "BZPOPMAX", "BZPOPMIN", "WAIT"]
+    ["BLMOVE", "BLMPOP", "BLPOP", "BRPOP", "BRPOPLPUSH", "BZMPOP", "BZPOPMAX", "BZPOPMIN"]
 )
 
 
 def run_private(session: Session, command: Command, request: Request, now: float) -> None:
     """One command alone on a private connection; the session waits for its reply."""
+    if waits.is_wait(request) and (refusal := waits.refusal(session)):
+        session.reply(refusal)
+        return
     pin = acquire(session, request)
     if pin is None:
         return
-    if command.name == "WAIT":
-        # WAIT counts from the last command of its own connection; a PING now covers
-        # every write that this client was acknowledged before.
-        pin.upstream.send(_PING, DISCARD, session.db)
     pin.waits_alone = pin.upstream.patient = True
     pin.may_block = command.may_block or command.name in _BLOCKING
-    slot = barrier(session, command, pin.upstream, [])
-    slot.strict_s = strict_s(session, command, request[0])
-    pin.forward(request, slot)
+    if waits.is_wait(request):
+        pin.may_block = True
+        waits.forward(pin, request)
+    else:
+        slot = barrier(session, command, pin.upstream, [])
+        slot.strict_s = strict_s(session, command, request[0])
+        pin.forward(request, slot)
     if pin.upstream.ready:
         session.block_idle()
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from tiers import BLIND
 from tiers.resp import OK, Request, pack, parse_integer
 
-from . import errors, store_writes
+from . import errors, store_writes, waits
 from .commands import Command, Kind
 from .handlers.client import is_passed_on, stand_in
 from .handlers.client_tracking import with_own_id
@@ -53,6 +53,8 @@ def queue(pin: Pinned, command: Command, request: Request) -> None:
             return
     elif command.name == "CONFIG" and sub == b"GET":
         edit = hide_secrets
+    elif waits.is_wait(request):
+        edit = partial(waits.in_multi, session)
     elif command.name == "SELECT" and len(args) == 2:
         edit = _select(pin, args[1])
         transaction.selects = True

@@ -54,6 +54,7 @@ class WriteSlot(Slot):
         self, session: Session, rule: str, keys: list[bytes], coherence: Coherence | None
     ) -> None:
         super().__init__(session, rule)
+        session.wrote_at = session.clock()
         self.keys = keys
         self.coherence = coherence
         self.strict_s = session.stack.namespaces.strict_s(keys)

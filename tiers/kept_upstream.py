@@ -65,6 +65,7 @@ class KeptUpstream:
         self._attempt: asyncio.Timeout | None = None  # to connect, under way
         self.connected = asyncio.Event()
         self.reconnects = 0
+        self.lost_at = 0.0
         self.server: dict[bytes, Any] = {}  # what HELLO 3 said about the server
         self.on_switch: Callable[[], None] = lambda: None  # another `upstream` serves from now on
         self.upstream = self._new()
@@ -94,6 +95,7 @@ class KeptUpstream:
 
     def _on_lost(self, reason: str) -> None:
         self.connected.clear()
+        self.lost_at = self._clock()
         if self._on_down is not None:
             self._on_down()
         self._closed.set()

@@ -144,6 +144,11 @@ class L2Redis(L2Commands):
         return [*self.plain.values(), *([self.tracked] if self.tracked else [])]
 
     @property
+    def lost_at(self) -> float:
+        """When a shared connection was last lost."""
+        return max(kept.lost_at for kept in self.shared)
+
+    @property
     def ready(self) -> bool:
         return self.plain[2].ready and self.plain[3].ready
 

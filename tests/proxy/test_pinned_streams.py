@@ -15,7 +15,7 @@ from tests.proxy.pin_play import (
     given_back,
 )
 from tests.proxy.session_play import PING, Play, command, confirmation, message
-from tiers.resp import OK, PONG, bulk, integer
+from tiers.resp import OK, PONG, bulk
 
 
 @pytest.fixture
@@ -178,12 +178,3 @@ def test_unknown_commands_run_alone_and_redis_answers(play: Play) -> None:
     given_back(play, pin)
 
 
-def test_wait_counts_from_the_writes_before_it(play: Play) -> None:
-    pin = play.pin()
-    play.client >> command("WAIT", 1, 100)
-    pin << PING + command("WAIT", 1, 100)
-    pin >> PONG + integer(0)
-    play.tracked << PING
-    play.tracked >> PONG
-    play.client << integer(0)
-    given_back(play, pin)
