@@ -54,7 +54,7 @@ def queue(pin: Pinned, command: Command, request: Request) -> None:
     elif command.name == "CONFIG" and sub == b"GET":
         edit = hide_secrets
     elif waits.is_wait(request):
-        edit = partial(waits.in_multi, session)
+        edit = partial(waits.in_multi, session.wrote_at > 0)
     elif command.name == "SELECT" and len(args) == 2:
         edit = _select(pin, args[1])
         transaction.selects = True

@@ -81,12 +81,12 @@ class _WaitSlot(Slot):
             self.pin.upstream.send(buffer[start:end], self, self.session.db)
 
 
-def in_multi(session: Session, result: bytes) -> bytes:
+def in_multi(has_written: bool, result: bytes) -> bytes:
     """What EXEC answers for one: never more than is known of this client's writes before MULTI.
 
     It does not wait there, and nothing in a transaction moves the offset before its end.
     """
-    if not session.wrote_at:
+    if not has_written:
         return result
     if result.startswith(b":"):
         return integer(0)

@@ -176,5 +176,3 @@ def test_unknown_commands_run_alone_and_redis_answers(play: Play) -> None:
     play.tracked >> PONG
     play.client << b"-ERR unknown command\r\n"
     given_back(play, pin)
-
-
