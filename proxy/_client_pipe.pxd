@@ -29,6 +29,8 @@ cdef class ClientPipe(InFlight):
     cdef public object pin
     cdef public object flush, on_bug
     cdef public bint express
+    cdef public bint unfinished
+    cdef public bint rests
     cdef public Py_ssize_t taken_bytes
 
     cdef Py_ssize_t _released  # bytes of hits since the last flush

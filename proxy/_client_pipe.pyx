@@ -24,7 +24,14 @@ from proxy._in_flight cimport FILL, FORWARDED, HOT, MAPPED, PTTL, UNFILLED, WRIT
 from proxy._lane cimport CACHED, READ, WRITE, Lane, Row
 from proxy._reply_ring cimport KEEP_BYTES, Slot
 
-from ._client_pipe_py import MANY_ARGUMENTS, SPILL_BYTES, raise_again
+from ._client_pipe_py import (
+    FULL_READ_BYTES,
+    LOOK_EVERY,
+    MANY_ARGUMENTS,
+    SHARE_S,
+    SPILL_BYTES,
+    raise_again,
+)
 from .backlog import ARGUMENT_BYTES, Backlog
 
 cdef enum:
@@ -34,6 +41,9 @@ cdef enum:
 cdef Py_ssize_t _SPILL = SPILL_BYTES
 cdef Py_ssize_t _ARGUMENT_BYTES = ARGUMENT_BYTES
 cdef Py_ssize_t _MANY_ARGUMENTS = MANY_ARGUMENTS
+cdef Py_ssize_t _FULL_READ = FULL_READ_BYTES
+cdef int _LOOK_EVERY = LOOK_EVERY
+cdef double _SHARE_S = SHARE_S
 cdef bytes _EMPTY = b""
 
 
@@ -78,6 +88,7 @@ cdef class ClientPipe(InFlight):
         try:
             self.lane.bytes_in += size
             self.taken_bytes += size
+            self.rests = size >= _FULL_READ
             self._feed(data)
             if not self._express():
                 self.flush()
@@ -88,7 +99,7 @@ cdef class ClientPipe(InFlight):
         """Send what is released; False when something else is to be looked after."""
         if (
             not self.express or self.closing or self.pin is not None or self.blocked
-            or self.backlog
+            or self.backlog or self.unfinished or self.rests
         ):
             return False
         self._release()
@@ -106,7 +117,10 @@ cdef class ClientPipe(InFlight):
         )
 
     def feed(self, bytes data):
-        """Run the commands completed by `data`, or queue them behind what blocks."""
+        """Run the commands completed by `data`, or queue them behind what blocks.
+
+        Those beyond this client's share of the turn stay in the scanner (`unfinished`).
+        """
         self._feed(data)
 
     cdef int _feed(self, bytes data) except -1:
@@ -118,6 +132,7 @@ cdef class ClientPipe(InFlight):
             self.backlog.extend(scanner.feed(data))
             self.wake()
         else:
+            self.unfinished = False
             scanner.begin(data)
             try:
                 self._run()
@@ -131,7 +146,8 @@ cdef class ClientPipe(InFlight):
         cdef RequestScanner scanner = self.scanner
         cdef double now = self.clock()
         cdef bint fast = self._is_fast(), may_hit = fast and self._may_hit(now)
-        cdef int kind
+        cdef double until = now + _SHARE_S
+        cdef int kind, looks = _LOOK_EVERY
         cdef Py_ssize_t arguments
         self.active_at = now
         self._fresh = False
@@ -147,6 +163,12 @@ cdef class ClientPipe(InFlight):
                     self.flush()
                     if self.closing:
                         break
+                looks -= 1
+                if not looks:
+                    looks = _LOOK_EVERY
+                    if <double>self.clock() > until:
+                        self.unfinished = True
+                        break
                 continue
             request = scanner.request()
             arguments = len(request[0])
@@ -156,6 +178,9 @@ cdef class ClientPipe(InFlight):
             if self.blocked or self.closing:
                 while scanner.next() != NEED_MORE:
                     self.backlog.append(scanner.request())
+                break
+            if <double>self.clock() > until:
+                self.unfinished = True
                 break
             self._fresh = False
             fast = self._is_fast()

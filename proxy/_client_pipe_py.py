@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 
 MANY_ARGUMENTS = 128  # of a request that may be kept until it is answered (MGET)
 SPILL_BYTES = 1024 * 1024  # hits of one batch are sent in portions, so that limits can act
+# One client's share of a turn of the loop; what it asked for beyond goes on in the next turn.
+SHARE_S = 0.005
+LOOK_EVERY = 64  # hits, and what else needs no Python, between two looks at the clock
+FULL_READ_BYTES = 128 * 1024  # a read of so much: the loop would go on with this socket
 _GET = frozenset((b"GET", b"get", b"Get"))
 
 
@@ -120,6 +124,8 @@ class ClientPipe:
         # requests
         self.backlog = Backlog()
         self.blocked = ""
+        self.unfinished = False  # its share of this turn is used up, and commands are left
+        self.rests = False  # nothing is read from it before the next turn
         self.in_flight = 0
         self.opaque_in_flight = 0
         self.mapped_in_flight = 0
@@ -167,13 +173,18 @@ class ClientPipe:
         try:
             self.stats.bytes_in += len(data)
             self.taken_bytes += len(data)
+            self.rests = len(data) >= FULL_READ_BYTES
             self.feed(data)
             self.flush()
         except Exception:
             self.on_bug()
 
     def feed(self, data: bytes) -> None:
-        """Run the commands completed by `data`, or queue them behind what blocks."""
+        """Run the commands completed by `data`, or queue them behind what blocks.
+
+        Those beyond this client's share of the turn wait (`unfinished`): the compiled twin
+        leaves them in the scanner, this one in the backlog.
+        """
         requests = self.scanner.feed(data)
         if self.closing:
             return
@@ -181,17 +192,20 @@ class ClientPipe:
             self.backlog.extend(requests)
             self.wake()
         else:
-            self._run(requests)
-            while self.scanner.paused and not self.closing:
-                self._run(self.scanner.feed(b""))
+            self.unfinished = False
+            until = self.clock() + SHARE_S
+            self._run(requests, until)
+            while self.scanner.paused and not self.closing and not self.unfinished:
+                self._run(self.scanner.feed(b""), until)
         if self.scanner.error is not None and not self.closing:
             self.on_protocol_error()
 
-    def _run(self, requests: list[Request]) -> None:
+    def _run(self, requests: list[Request], until: float) -> None:
         self.active_at = now = self.clock()
         hit = self.stack.l1.arena.get if self.stack.l1 is not None else None
         fast = self.can_hit(now) and self.user.unrestricted
         out, slots, variant = self._out, self._slots, self.get_variant
+        look_at = LOOK_EVERY
         hits = size = 0
         first = b"", b""  # key and variant of the first hit: a sample
         for index, request in enumerate(requests):
@@ -214,6 +228,11 @@ class ClientPipe:
                         self.flush()
                         if self.closing:
                             break
+                    if hits >= look_at:
+                        look_at = hits + LOOK_EVERY
+                        if self.clock() > until:
+                            self._leave(requests[index + 1 :])
+                            break
                     continue
             if len(args) > MANY_ARGUMENTS:
                 self.taken_bytes += ARGUMENT_BYTES * len(args)
@@ -221,9 +240,17 @@ class ClientPipe:
             if self.blocked or self.closing:
                 self.backlog.extend(requests[index + 1 :])
                 break
+            if self.clock() > until:
+                self._leave(requests[index + 1 :])
+                break
             fast, variant = self.can_hit(now) and self.user.unrestricted, self.get_variant
         if hits:
             self._count_hits(hits, first, now)
+
+    def _leave(self, requests: list[Request]) -> None:
+        """For the next turn."""
+        self.backlog.extend(requests)
+        self.unfinished = True
 
     def _count_hits(self, hits: int, first: tuple[bytes, bytes], began: float) -> None:
         self.stack.l2.want_l1(began)

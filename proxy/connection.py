@@ -38,7 +38,7 @@ class Connection(asyncio.Protocol):
     """One client socket."""
 
     __slots__ = (
-        "_input_ended", "_reading", "_stats", "_terrace", "_transport", "_writable",
+        "_goes_on", "_input_ended", "_reading", "_stats", "_terrace", "_transport", "_writable",
         "data_received", "limits", "session",
     )  # fmt: skip
     data_received: Receiver
@@ -50,6 +50,7 @@ class Connection(asyncio.Protocol):
         self._reading = True
         self._writable = True
         self._input_ended = False
+        self._goes_on = False  # in the next turn
         self.limits = terrace.config.limits
         self.session: Session | None = None
         self.data_received = _ignore
@@ -137,7 +138,24 @@ class Connection(asyncio.Protocol):
         if (session.closing and not session.slot_count) or (self._input_ended and session.is_done):
             transport.close()
             return
+        if (session.rests or session.unfinished) and not self._goes_on:
+            self._goes_on = session.rests = True
+            self._terrace.in_next_turn(self._go_on)
         self._bound_input(session, transport)
+
+    def _go_on(self) -> None:
+        """The next turn: with the commands that are left, or with reading."""
+        session = self.session
+        self._goes_on = False
+        if session is None:
+            return
+        try:
+            session.rests = False
+            if session.unfinished:
+                session.go_on()
+            self._flush()
+        except Exception:
+            self._on_bug()
 
     def _bound_input(self, session: Session, transport: asyncio.Transport) -> None:
         limits = self.limits
@@ -153,12 +171,14 @@ class Connection(asyncio.Protocol):
         if must_read and too_much:
             self._stats.input_limit_closed += 1
             self.abort("it sent too much behind a blocking command")
-        elif self._reading and too_much:
+        elif self._reading and (too_much or session.rests):
             self._reading = False
             self._set_express()
             transport.pause_reading()
-        elif not self._reading and (
-            must_read or (waiting <= limits.pipeline // 2 and not too_many_bytes)
+        elif (
+            not self._reading
+            and not session.rests
+            and (must_read or (waiting <= limits.pipeline // 2 and not too_many_bytes))
         ):
             self._reading = True
             self._set_express()
@@ -261,7 +281,7 @@ class Connection(asyncio.Protocol):
         session, transport = self.session, self._transport
         if session is None or transport is None:
             return True
-        if session.in_flight or session.backlog or session.blocked == "task":
+        if session.in_flight or session.backlog or session.unfinished or session.blocked == "task":
             return False
         if patient:
             now, active_at = session.clock(), session.active_at

@@ -252,6 +252,11 @@ class Terrace:
             self._loop.call_soon(self._flush_dirty)
         self._dirty.append(connection)
 
+    def in_next_turn(self, work: Callable[[], None]) -> None:
+        """When all other clients had their turn."""
+        assert self._loop is not None
+        self._loop.call_soon(work)
+
     def _flush_dirty(self) -> None:
         dirty, self._dirty = self._dirty, []
         for connection in dict.fromkeys(dirty):

@@ -27,7 +27,7 @@ from tiers import BLIND, RequestScanner, db_of, get_variant, request_of
 from tiers.resp import NULL2, NULL3, Request, decode
 
 from . import errors
-from .client_pipe import ClientPipe
+from .client_pipe import SHARE_S, ClientPipe
 from .field_fills import Fill, commit
 from .reads import ReadSlot
 
@@ -42,7 +42,8 @@ if TYPE_CHECKING:
 class Session(ClientPipe):
     """State of one client connection.
 
-    Whoever drives it calls `proceed` after a `wake` and sends what `take_output` returns.
+    Whoever drives it calls `proceed` after a `wake`, `go_on` in the next turn while it is
+    `unfinished`, and sends what `take_output` returns.
     """
 
     def __init__(self, terrace: Terrace, ident: int, address: str, local_address: str) -> None:
@@ -138,10 +139,14 @@ class Session(ClientPipe):
         self.wake()
 
     def proceed(self) -> None:
-        """Release what can be released; run the backlog as far as it may."""
+        """Release what can be released; run the backlog as far as it may, in this turn."""
         self.release()
         self._settle()
+        until = self.clock() + SHARE_S
         while self.backlog and not self.blocked and not self.closing:
+            if (now := self.clock()) > until:
+                self.unfinished = True
+                return
             request = self.backlog.popleft()
             if not request[3]:
                 if self.reply_mode == "skip":
@@ -149,8 +154,16 @@ class Session(ClientPipe):
                 self.reply(errors.protocol_error(request[0][1].decode("latin-1")))
                 self.close_after_output()
                 return
-            self.run_one(request, self.clock())
+            self.run_one(request, now)
             self._settle()
+
+    def go_on(self) -> None:
+        """The next turn: run what this client's share of the last one did not suffice for."""
+        self.unfinished = False
+        if self.backlog:
+            self.proceed()
+        else:
+            self.feed(b"")
 
     def _settle(self) -> None:
         """Nothing in flight ends an "idle" block, and the reason for a pin it outlived."""
@@ -171,7 +184,10 @@ class Session(ClientPipe):
     @property
     def is_drained(self) -> bool:
         """Nothing owed to the client any more; a task under way still owes its reply."""
-        return not (self.slot_count or self.backlog or self.has_output or self.blocked == "task")
+        return not (
+            self.slot_count or self.backlog or self.unfinished
+            or self.has_output or self.blocked == "task"
+        )  # fmt: skip
 
     @property
     def is_done(self) -> bool:

@@ -25,6 +25,7 @@ log = logging.getLogger("terrace.l2")
 
 TCP_KEEPALIVE_S = 15
 TCP_USER_TIMEOUT_MS = 10_000
+FULL_READ_BYTES = 128 * 1024  # a read of so much: the loop would go on with this socket
 UNSENT_MAX_BYTES = 256 * 1024**2  # written to one connection and not yet taken by the kernel
 _KEEPALIVE_LONGEST_S = 32_767  # what Linux takes
 
@@ -200,6 +201,14 @@ class Upstream(asyncio.Protocol):
             return
         if self._on_progress is not None:
             self._on_progress(sent_at)
+        if len(data) >= FULL_READ_BYTES and self._transport is not None:
+            assert self._loop is not None
+            self._transport.pause_reading()  # clients have their turn in between
+            self._loop.call_soon(self._read_on)
+
+    def _read_on(self) -> None:
+        if self._transport is not None:
+            self._transport.resume_reading()
 
     def pause_writing(self) -> None:
         self.pipe.congested = True
