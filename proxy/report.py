@@ -21,8 +21,8 @@ _ADDED = frozenset((
     "l2_write_errors", "l3_breaker_opened", "l3_breaker_probes", "l3_limit_decreases", "l3_queued",
     "l3_rejected", "l3_expired", "l3_hits", "l3_misses", "l3_queries", "l3_rows", "l3_errors",
     "l3_negative_entries", "l3_refreshes", "l3_refresh_failures", "l3_foreign_refreshes",
-    "l3_is_refresher", "store_commits", "store_failures", "store_queued", "store_unsettled",
-    "l3_warm_rows", "l3_warm_stored", "l1_warm_keys",
+    "l3_replaced_views", "l3_is_refresher", "store_commits", "store_failures", "store_queued",
+    "store_unsettled", "l3_warm_rows", "l3_warm_stored", "l1_warm_keys",
 ))  # fmt: skip
 """Each worker has its own; everything else is shared, or of the worker that is asked."""
 
@@ -126,6 +126,7 @@ def figures(terrace: Terrace) -> dict[str, Any]:
             "l3_refreshes": counts.refreshes,
             "l3_refresh_failures": counts.refresh_failures,
             "l3_foreign_refreshes": counts.foreign_refreshes,
+            "l3_replaced_views": counts.replaced,
             "l3_is_refresher": int(counts.is_leader),
         }
     if stack.store is not None:

@@ -18,10 +18,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import psycopg
+
 from .l3_connection import Connection
 from .l3_rows import BoundView
 from .l3_sql import identifier, render
-from .refresh import MAX_CHANGED_KEYS, announce, lock_view
+from .refresh import MAX_CHANGED_KEYS, announce, try_lock_view
 from .refresh_log import RefreshLog
 from .refresh_records import RefreshRecords
 
@@ -80,7 +82,7 @@ class ForeignRefreshes:
             " seen_before = pg_snapshot_xmin(pg_current_snapshot())"
             " FROM (SELECT pg_stat_get_tuples_inserted(%(oid)s::oid) AS i,"
             " pg_stat_get_tuples_deleted(%(oid)s::oid) AS d) AS counters"
-            " WHERE view = %(view)s",
+            " WHERE view = %(view)s AND pg_relation_filenode(%(oid)s::oid) IS NOT NULL",
             schema=schema,
         )
 
@@ -89,8 +91,13 @@ class ForeignRefreshes:
         found = []
         await self._records.ensure(connection, views)
         for name, signs in (await self._signs(connection, views)).items():
-            if signs.tell_of_a_refresh and await self._log_if_true(connection, views[name]):
-                found.append(name)
+            if not signs.tell_of_a_refresh:
+                continue
+            try:
+                if await self._log_if_true(connection, views[name]):
+                    found.append(name)
+            except psycopg.ProgrammingError:
+                continue  # dropped or replaced in this moment, which the next look will see
         return found
 
     async def _signs(
@@ -108,7 +115,8 @@ class ForeignRefreshes:
         """Look again while no refresh of Terrace's own can be under way."""
         name = view.mapping.name
         async with connection.transaction():
-            await lock_view(connection, view)
+            if not await try_lock_view(connection, name):
+                return False  # Terrace refreshes it just now
             signs = (await self._signs(connection, {name: view})).get(name)
             if signs is None or not signs.tell_of_a_refresh:
                 return False

@@ -1,22 +1,24 @@
-"""Which mapped views can be served: looked at when linked, and again while they cannot.
+"""Which mapped views can be served: looked at when linked, and again and again.
 
 A view with a problem is not served, the others are. Problems mended in the database
-are noticed without a restart. Missing views are created on a connection of their own,
-so that a slow query does not deafen the link.
+are noticed without a restart, and so is another relation that took the name of a view:
+rows are read by what the catalog says now. Missing views are created on a connection of
+their own, so that a slow query does not deafen the link.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import NamedTuple
 
 from .errors import MappingProblem
 from .l3_connection import Connection, Connector
 from .l3_migrate import migrate_view
+from .l3_relation import Inspection, Relation, judge, look_up
 from .l3_rows import BoundView
-from .l3_schema import Inspection, create_view, inspect_view, query_problem, stored_query
+from .l3_schema import create_view, query_problem, stored_query
 from .views import Mappings, ViewMapping
 
 log = logging.getLogger("terrace.l3")
@@ -37,16 +39,23 @@ class Binder:
 
     served       views that fit their mapping, by name
     refreshable  those, and views that only wait for their first population
-    problems     what is wrong with the others, each with the mend
+    relations    what stands behind the names, whether it fits or not
+    problems     what is wrong with those that are not served, each with the mend
     missing      views to be created from their query
     outdated     views that were created from another query; they are served meanwhile
     """
 
     def __init__(
-        self, mappings: Mappings, connector: Connector, clock: Callable[[], float]
+        self,
+        mappings: Mappings,
+        connector: Connector,
+        clock: Callable[[], float],
+        *,
+        on_replaced: Callable[[ViewMapping], None],
     ) -> None:
         self.served: dict[str, BoundView] = {}
         self.refreshable: dict[str, BoundView] = {}
+        self.relations: dict[str, Relation] = {}
         self.problems: dict[str, str] = {}
         self.missing: dict[str, ViewMapping] = {}
         self.outdated: dict[str, ViewMapping] = {}
@@ -55,33 +64,48 @@ class Binder:
         self._mappings = mappings
         self._connector = connector
         self._options = connector.options
-        self._doubtful: set[str] = set()
+        self._on_replaced = on_replaced
+        self._inspected: dict[str, Inspection] = {}
+        self._identities: dict[str, str] = {}  # of the last relation seen, present or not
+        self._looks = self._newest_look = 0
         self._compared_query: set[str] = set()
 
     def __repr__(self) -> str:
         return f"<Binder {len(self.served)} served, {len(self.problems)} with problems>"
 
-    async def bind_all(self, connection: Connection) -> None:
-        await self._bind(connection, self._mappings)
+    async def look(self, connection: Connection) -> None:
+        """See what stands behind every name now. Raises psycopg.Error."""
+        number = self._looks = self._looks + 1
+        found = await look_up(connection, self._mappings)
+        if number < self._newest_look:
+            return  # another connection has looked since
+        self._newest_look = number
+        for mapping in self._mappings:
+            self._take(mapping, found[mapping.name], connection.info.user)
+        for mapping in self._mappings:
+            await self._compare_query(connection, mapping)
 
-    def doubt(self, mapping: ViewMapping) -> None:
-        """Something does not fit: to be looked at again."""
-        self._doubtful.add(mapping.name)
-
-    async def revisit(self, connection: Connection) -> None:
-        """Look again at the views that had problems or raised doubts."""
-        again = {*self.problems, *self._doubtful}
-        if again:
-            await self._bind(connection, [m for m in self._mappings if m.name in again])
+    async def current(self, connection: Connection, mapping: ViewMapping) -> BoundView:
+        """The view as it is now, to be refreshed. Raises MappingProblem or psycopg.Error."""
+        await self.look(connection)
+        bound = self.refreshable.get(mapping.name)
+        if bound is not None:
+            return bound
+        inspection = self._inspected.get(mapping.name)
+        if inspection is not None and inspection.problems:
+            raise inspection.problems[0]
+        raise MappingProblem(mapping.name, "does not exist", "see why its query does not create it")
 
     async def check(self, connection: Connection) -> Examination:
         """Every problem of every view. A missing one with a query is no problem if that works."""
         problems: list[str] = []
         notes: list[str] = []
+        found = await look_up(connection, self._mappings)
         for mapping in self._mappings:
-            inspection = await inspect_view(connection, mapping, self._options)
-            is_missing = not inspection.exists and bool(mapping.options.query)
+            relation = found[mapping.name]
+            is_missing = relation is None and bool(mapping.options.query)
             if not is_missing:
+                inspection = judge(mapping, relation, connection.info.user)
                 problems += [str(problem) for problem in inspection.problems]
             if is_missing or await self._is_outdated(connection, mapping):
                 refused = await query_problem(connection, mapping, self._options)
@@ -103,42 +127,55 @@ class Binder:
                 except MappingProblem as problem:
                     self._create_not_before[name] = self._clock() + CREATE_RETRY_S
                     self._record(name, str(problem))
-                else:
-                    self.take(await inspect_view(connection, mapping, self._options))
                 del self.missing[name]
+                await self.look(connection)
             for name, mapping in tuple(self.outdated.items()):
                 try:
                     await migrate_view(connection, mapping, self._options)
                 except MappingProblem as problem:
                     log.error("%s", problem)  # the old view stays in service
-                self.take(await inspect_view(connection, mapping, self._options))
                 del self.outdated[name]
+                await self.look(connection)
 
-    async def _bind(self, connection: Connection, mappings: Iterable[ViewMapping]) -> None:
-        for mapping in mappings:
-            inspection = await inspect_view(connection, mapping, self._options)
-            if inspection.exists or not mapping.options.query:
-                self.take(inspection)
-                await self._compare_query(connection, mapping)
-            elif self._clock() >= self._create_not_before.get(mapping.name, -math.inf):
-                self.served.pop(mapping.name, None)
-                self.refreshable.pop(mapping.name, None)
-                self.missing[mapping.name] = mapping
-                self.problems[mapping.name] = f"view {mapping.name}: is being created"
-
-    def take(self, inspection: Inspection) -> None:
-        name = inspection.mapping.name
-        self._doubtful.discard(name)
+    def _take(self, mapping: ViewMapping, relation: Relation | None, user: str) -> None:
+        name = mapping.name
+        if relation is None:
+            self.relations.pop(name, None)
+            if mapping.options.query:
+                self._await_creation(mapping)
+                return
+        else:
+            self.relations[name] = relation
+        before = self._inspected.get(name)
+        if before is not None and before.relation == relation:
+            return
+        inspection = self._inspected[name] = judge(mapping, relation, user)
         if inspection.bound is not None:
             self.refreshable[name] = inspection.bound
         else:
             self.refreshable.pop(name, None)
-        if inspection.problems:
+        if inspection.problems or inspection.bound is None:
             self.served.pop(name, None)
             self._record(name, "; ".join(str(problem) for problem in inspection.problems))
-        elif inspection.bound is not None:
+        else:
             self.served[name] = inspection.bound
             self.problems.pop(name, None)
+        if relation is not None:
+            identity_before = self._identities.get(name, relation.identity)
+            self._identities[name] = relation.identity
+            if relation.identity != identity_before:
+                log.info("view %s: another relation (oid %d) is read from now on",
+                         name, relation.oid)  # fmt: skip
+                self._on_replaced(mapping)
+
+    def _await_creation(self, mapping: ViewMapping) -> None:
+        name = mapping.name
+        self._inspected.pop(name, None)
+        self.served.pop(name, None)
+        self.refreshable.pop(name, None)
+        if self._clock() >= self._create_not_before.get(name, -math.inf):
+            self.missing[name] = mapping
+            self.problems[name] = f"view {name}: is being created"
 
     def _record(self, name: str, problem: str) -> None:
         if self.problems.get(name) != problem:

@@ -14,7 +14,7 @@ import psycopg
 
 from .errors import TierUnavailable
 from .l3_binding import Binder
-from .l3_connection import NAME, Connection, Connector, describe
+from .l3_connection import NAME, Connection, Connector, Deadline, describe
 from .l3_listener import Listener
 from .l3_schema import prepare_schema
 from .options import L3Options
@@ -23,6 +23,7 @@ from .tasks import TaskSet
 
 log = logging.getLogger("terrace.l3")
 
+LOOK_DEADLINE_S = 5.0
 BACKOFF_S = (0.05, 0.4)  # the link is back within a second of the server
 
 CONNECTING = "connecting"
@@ -90,7 +91,7 @@ class Link:
             self._tasks.start("refresher", self._refresher.run())
         await self._listener.start(connection)
         self._on_listening()
-        await self._binder.bind_all(connection)
+        await self._binder.look(connection)
         if self.state != CLOSED:
             if self._was_linked:
                 await self._on_linked_again()
@@ -99,7 +100,8 @@ class Link:
         self._on_bound()
 
     async def _revisit(self, connection: Connection) -> None:
-        await self._binder.revisit(connection)
+        with Deadline(connection, LOOK_DEADLINE_S):
+            await self._binder.look(connection)
         self._on_bound()
 
     def _on_bound(self) -> None:

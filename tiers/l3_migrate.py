@@ -19,10 +19,13 @@ from psycopg import sql
 from . import notices
 from .errors import MappingProblem
 from .l3_connection import Connection, describe
-from .l3_schema import has_key_index, lock, one, query_of, regclass, stored_query
+from .l3_relation import regclass, relation_named
+from .l3_schema import lock, query_of, stored_query
 from .l3_sql import identifier, joined, render, verbatim
 from .options import L3Options
 from .refresh_log import RefreshLog
+from .refresh_records import RefreshRecords
+from .relations import Relations
 from .views import ViewMapping
 
 log = logging.getLogger("terrace.l3")
@@ -99,8 +102,8 @@ class _Migration:
         await self._connection.execute(create, ())
         await self._copy_indexes()
         relation = sql.Identifier(self._schema, self._new_name).as_string(None)
-        oid = await one(self._connection, "SELECT to_regclass(%s)::oid::int8", relation)
-        if not await has_key_index(self._connection, oid, self._mapping):
+        built = await relation_named(self._connection, self._schema, self._new_name)
+        if built is None or not built.has_unique_index(self._mapping.columns):
             columns = joined(", ", [identifier(column) for column in self._mapping.columns])
             await self._run("CREATE UNIQUE INDEX ON {view} ({columns})", columns=columns)
         for (grant,) in await self._rows(_GRANTS):
@@ -155,7 +158,11 @@ class _Migration:
 
 
 async def _record(connection: Connection, mapping: ViewMapping, options: L3Options) -> None:
-    """The new query, and a change of all keys, in the same transaction."""
+    """The new query, the new relation, and a change of all keys, in the same transaction."""
+    relation = await relation_named(connection, *mapping.relation)
+    assert relation is not None
+    records = RefreshRecords(options.schema_name)
+    await Relations(records, options.schema_name).adopt(connection, mapping.name, relation)
     epoch = await RefreshLog(options.schema_name).append(connection, mapping.name, None)
     update = render(
         "UPDATE {schema}.views SET query = %s WHERE view = %s",

@@ -16,6 +16,7 @@ Promises, per operation
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -37,7 +38,7 @@ from .l3_listener import Listener
 from .l3_pool import LoadPool
 from .l3_rows import TIER, BoundView
 from .l3_scan import ScanPage, scan_page
-from .l3_schema import inspect_view, prepare_schema
+from .l3_schema import prepare_schema
 from .l3_store import StoreTable
 from .negatives import NegativeCache
 from .options import L3Options
@@ -71,6 +72,7 @@ class L3Statistics:
     refresh_failures: int
     foreign_refreshes: int  # by somebody else, noticed
     foreign_looks: int  # how often it was looked for them
+    replaced: int  # relations that another one took the name of, noticed
     is_leader: bool
     pool_size: int
     pool_idle: int
@@ -103,11 +105,12 @@ class L3Postgres:
         self.stores = StoreMappings(options.store, tuple(self.mappings))
         self.store_table = StoreTable(options, clock) if options.store else None
         self._negatives = NegativeCache(clock)
-        self._binder = Binder(self.mappings, self._connector, clock)
+        self._binder = Binder(self.mappings, self._connector, clock, on_replaced=self._on_replaced)
+        self._look_soon: asyncio.Task[None] | None = None
         self._refresher = Refresher(
             self._connector,
             self._log,
-            lambda: self._binder.refreshable,
+            self._binder,
             self.mappings,
             publish,
             clock=clock,
@@ -219,7 +222,6 @@ class L3Postgres:
         except TierUnavailable as error:
             return self._failed(keys, error.reason)
         except psycopg.Error as error:  # dropped, or no longer readable
-            self._binder.doubt(mapping)
             reason = f"view {mapping.name}: {describe(error, self.options)}"
             return self._failed(keys, reason)
         absent = [key for key, outcome in outcomes.items() if outcome.kind is Kind.NEGATIVE]
@@ -229,15 +231,14 @@ class L3Postgres:
         return outcomes
 
     async def _load_rows(self, mapping: ViewMapping, keys: Sequence[bytes]) -> dict[bytes, Outcome]:
-        """Look at a view again that was replaced by one of other columns, and load from that."""
+        """Look again at what was dropped or replaced, and load from what is there now."""
         view = self._served(mapping)
         try:
             return await self._pool.run(partial(view.load, keys=keys))
         except (psycopg.ProgrammingError, psycopg.NotSupportedError):
-            inspect = partial(inspect_view, mapping=mapping, options=self.options)
-            self._binder.take(await self._pool.run(inspect))
-            now = self._binder.served.get(mapping.name)
-            if now is None or now.oid == view.oid:
+            await self._pool.run(self._binder.look)
+            now = self._served(mapping)
+            if now is view:
                 raise
             return await self._pool.run(partial(now.load, keys=keys))
 
@@ -251,7 +252,7 @@ class L3Postgres:
         try:
             page = await self._pool.run(work)
         except psycopg.Error as error:
-            self._binder.doubt(mapping)
+            self._look_again()
             reason = f"view {mapping.name}: {describe(error, self.options)}"
             raise TierUnavailable(NAME, reason) from None
         # A row whose key belongs to a more specific pattern cannot be read by that key.
@@ -281,6 +282,7 @@ class L3Postgres:
                 async for batch in view.stream(connection, wanted):
                     yield batch
         except psycopg.Error as error:
+            self._look_again()
             reason = f"view {mapping.name}: {describe(error, self.options)}"
             raise TierUnavailable(NAME, reason) from None
 
@@ -299,11 +301,9 @@ class L3Postgres:
         if mapping is None:
             known = ", ".join(each.name for each in self.mappings) or "none"
             raise MappingProblem(view, "is not mapped", f"the mapped views are: {known}")
-        bound = self._binder.refreshable.get(view)
-        if bound is None:
-            self._served(mapping)  # raises, and says why
+        if not self.ready:  # its tables may be missing
             raise TierUnavailable(NAME, self._link.state)
-        return await self._refresher.refresh(bound)
+        return await self._refresher.refresh(mapping)
 
     @property
     def admission(self) -> Admission:
@@ -349,6 +349,11 @@ class L3Postgres:
         except psycopg.Error as error:
             raise TierUnavailable(NAME, describe(error, self.options)) from None
 
+    def served(self) -> dict[str, bool]:
+        """Whether rows of each mapped view can be read, as far as this process knows."""
+        down = self._link.state.startswith(DOWN)
+        return {m.name: not down and m.name in self._binder.served for m in self.mappings}
+
     async def views(self) -> list[ViewStatus]:
         """How the mapped views stand with their refreshes. Raises TierUnavailable."""
         if not self.ready:
@@ -381,6 +386,7 @@ class L3Postgres:
             refresh_failures=self._refresher.failures,
             foreign_refreshes=self._refresher.foreign_refreshes,
             foreign_looks=self._refresher.foreign_looks,
+            replaced=self._refresher.replaced,
             is_leader=self._refresher.is_leader,
             pool_size=pool.get("pool_size", 0),
             pool_idle=pool.get("pool_available", 0),
@@ -414,9 +420,22 @@ class L3Postgres:
 
     def _on_change(self, mapping: ViewMapping, epoch: int, keys: list[bytes] | None) -> None:
         self._negatives.on_change(mapping.name, keys)
-        if mapping.name not in self._binder.served:
-            self._binder.doubt(mapping)
+        if keys is None:
+            self._look_again()  # it may be another relation, or have rows for the first time
         self._notify(mapping, epoch, keys)
+
+    def _on_replaced(self, mapping: ViewMapping) -> None:
+        """What the relation before did not have, the one of now may."""
+        self._negatives.on_change(mapping.name, None)
+
+    def _look_again(self) -> None:
+        """At what stands behind the names, before the link does. Not waited for."""
+        if self._look_soon is None or self._look_soon.done():
+            self._look_soon = self._tasks.start("look", self._look())
+
+    async def _look(self) -> None:
+        with contextlib.suppress(TierUnavailable, psycopg.Error):
+            await self._pool.run(self._binder.look)
 
     def _on_key(self, mapping: ViewMapping, epoch: int, key: bytes) -> None:
         self._on_change(mapping, epoch, [key])

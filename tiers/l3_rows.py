@@ -11,6 +11,7 @@ import random
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from typing import Any, TypeAlias
 
+import psycopg
 from psycopg import sql
 
 from .base import Kind, Outcome, Value
@@ -25,6 +26,10 @@ _KeyByText: TypeAlias = dict[bytes | tuple[bytes, ...], bytes]  # a tuple of sev
 STREAM_ROWS = 500  # per round trip; bounds memory
 
 
+class RelationReplaced(psycopg.ProgrammingError):
+    """The statement was answered, but not by the relation that it was written for."""
+
+
 class BoundView:
     """A mapping and what the catalog says of its view: all that is needed to read it."""
 
@@ -35,14 +40,17 @@ class BoundView:
         key_types: Sequence[KeyType],
         columns: Sequence[str],
         *,
+        identity: str,
+        namespace: str,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self.mapping = mapping
         self.oid = oid
+        self.identity = identity
         self.key_types = tuple(key_types)
         self._jitter = jitter
         self._hash_fields = tuple(column.encode() for column in columns)
-        self.relation = identifier(*mapping.relation)
+        self.relation = identifier(namespace, mapping.relation[-1])
         self.key_texts = joined(", ", [_text(column) for column in mapping.columns])
         self._n_keys = len(mapping.columns)
         self._is_hash = mapping.kind == "hash"
@@ -87,7 +95,9 @@ class BoundView:
         cursor = connection.cursor(binary=True)
         await cursor.execute(self._rows_by_key, arrays, prepare=True)
         is_single = self._n_keys == 1
-        for row in await cursor.fetchall():
+        rows = await cursor.fetchall()
+        self._check_relation(rows)
+        for row in rows:
             # A collation may find "jfk" for "JFK": only the very text asked for is the key.
             found = key_by_text.get(row[0] if is_single else row[: self._n_keys])
             if found is not None:
@@ -127,6 +137,7 @@ class BoundView:
         async with connection.transaction(), connection.cursor("terrace", binary=True) as cursor:
             await cursor.execute(self._all_rows, ())
             while rows := await cursor.fetchmany(STREAM_ROWS):
+                self._check_relation(rows)
                 batch = []
                 for row in rows:
                     key = self.key_of(row[: self._n_keys])
@@ -134,10 +145,16 @@ class BoundView:
                         batch.append((key, self._outcome(row)))
                 yield batch
 
+    def _check_relation(self, rows: Sequence[tuple[Any, ...]]) -> None:
+        """A hash has the fields that the catalog named: they must be those of the relation
+        that was read. All rows of a statement are of one relation."""
+        if self._is_hash and rows and rows[0][-1] != self.oid:
+            raise RelationReplaced("another relation has the name of the view")
+
     def _outcome(self, row: tuple[Any, ...]) -> Outcome:
         value: Value | None
         if self._is_hash:
-            pairs = zip(self._hash_fields, row[self._n_keys :], strict=True)
+            pairs = zip(self._hash_fields, row[self._n_keys : -1], strict=True)
             value = {field: text for field, text in pairs if text is not None}
         else:
             value = row[self._n_keys]
@@ -148,7 +165,8 @@ class BoundView:
 
     def _values(self, columns: Sequence[str]) -> sql.Composable:
         if self.mapping.kind == "hash":
-            return joined(", ", [_text(column) for column in columns])
+            texts = [_text(column) for column in columns]
+            return joined(", ", [*texts, identifier("v", "tableoid")])
         if self.mapping.value_column is not None:
             return _text(self.mapping.value_column)
         # v.* and not v, which would be a column of that name if there is one.

@@ -1,16 +1,13 @@
-"""What Terrace needs in the database: its own schema, and views that fit their mappings.
+"""What Terrace creates in the database: its own schema, and views of a configured query.
 
 Creation is guarded by advisory locks, because all proxies of a fleet start at once.
-Inspection finds every problem of a view, each with the SQL that mends it, and yields a
-`BoundView` for a view that can be refreshed, whether or not it can be served yet.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, LiteralString, TypeAlias
+from collections.abc import Mapping
+from typing import Any, LiteralString
 
 import psycopg
 from psycopg import sql
@@ -18,12 +15,12 @@ from psycopg import sql
 from .errors import MappingProblem
 from .l3_connection import Connection, describe
 from .l3_pushed import TABLE as PUSHED_TABLE
-from .l3_rows import BoundView
+from .l3_relation import regclass
 from .l3_sql import identifier, joined, literal, render, verbatim
 from .l3_store import TABLES as STORE_TABLES
-from .l3_types import KEY_TYPES
 from .options import L3Options
 from .refresh_records import TABLE as REFRESHES_TABLE
+from .relations import TABLE as RELATIONS_TABLE
 from .views import ViewMapping
 
 log = logging.getLogger("terrace.l3")
@@ -43,6 +40,7 @@ _TABLES: Mapping[str, tuple[LiteralString, ...]] = {
         )""",
     ),
     "refreshes": REFRESHES_TABLE,
+    "relations": RELATIONS_TABLE,
     "pushed": PUSHED_TABLE,
     "refresh_log": (
         """
@@ -59,34 +57,6 @@ _TABLES: Mapping[str, tuple[LiteralString, ...]] = {
 
 _HAS_SCHEMA = "SELECT to_regnamespace(quote_ident(%s)) IS NOT NULL"
 _HAS_TABLE = "SELECT to_regclass(quote_ident(%s) || '.' || quote_ident(%s)) IS NOT NULL"
-_VIEW = """
-    SELECT c.oid::int8, c.relkind::text, c.relispopulated, has_table_privilege(c.oid, 'SELECT'),
-           pg_has_role(c.relowner, 'USAGE')
-           OR current_setting('server_version_num')::int >= 170000
-              AND has_table_privilege(c.oid, 'MAINTAIN')
-    FROM pg_class c WHERE c.oid = to_regclass(%s)"""
-_COLUMNS = """
-    SELECT a.attnum::int4, a.attname::text, t.typname::text,
-           format_type(a.atttypid, a.atttypmod)
-    FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
-    WHERE a.attrelid = %s AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum"""
-_UNIQUE_INDEXES = """
-    SELECT (i.indkey::int2[])[0:i.indnkeyatts - 1]
-    FROM pg_index i
-    WHERE i.indrelid = %s AND i.indisunique AND i.indisvalid AND i.indimmediate
-      AND i.indpred IS NULL AND i.indexprs IS NULL"""
-
-_Row: TypeAlias = tuple[Any, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Inspection:
-    """A view as found. It can be served when there are no problems."""
-
-    mapping: ViewMapping
-    exists: bool
-    bound: BoundView | None  # None: it cannot even be refreshed
-    problems: tuple[MappingProblem, ...]
 
 
 async def prepare_schema(
@@ -157,20 +127,6 @@ async def create_view(connection: Connection, mapping: ViewMapping, options: L3O
         raise MappingProblem(mapping.name, problem, "correct query, key or the grants") from None
 
 
-async def inspect_view(
-    connection: Connection, mapping: ViewMapping, options: L3Options
-) -> Inspection:
-    """Compare a view with its mapping. Raises psycopg.OperationalError only."""
-    try:
-        return await _inspect(connection, mapping)
-    except psycopg.OperationalError:
-        raise
-    except psycopg.Error as error:
-        mend = "grant the role USAGE on the view's schema"
-        problem = MappingProblem(mapping.name, describe(error, options), mend)
-        return Inspection(mapping, True, None, (problem,))
-
-
 async def query_problem(
     connection: Connection, mapping: ViewMapping, options: L3Options
 ) -> MappingProblem | None:
@@ -203,80 +159,8 @@ async def stored_query(
     return stored
 
 
-async def has_key_index(connection: Connection, oid: int, mapping: ViewMapping) -> bool:
-    """Whether a unique index is on exactly the key columns."""
-    rows = await (await connection.execute(_COLUMNS, (oid,))).fetchall()
-    numbers = {row[1]: row[0] for row in rows}
-    key_numbers = {numbers.get(column) for column in mapping.columns}
-    indexes = await (await connection.execute(_UNIQUE_INDEXES, (oid,))).fetchall()
-    return any(set(row[0]) == key_numbers for row in indexes)
-
-
-async def _inspect(connection: Connection, mapping: ViewMapping) -> Inspection:
-    problems: list[MappingProblem] = []
-
-    def problem(text: str, mend: str) -> None:
-        problems.append(MappingProblem(mapping.name, text, mend))
-
-    name = regclass(mapping)
-    view = await (await connection.execute(_VIEW, (name,))).fetchone()
-    if view is None:
-        problem("does not exist", "create it, or give the mapping a query to create it from")
-        return Inspection(mapping, False, None, tuple(problems))
-    oid, kind, populated, readable, maintained = view
-    if kind != "m":
-        problem("is not a materialized view", "map a materialized view that selects from it")
-        return Inspection(mapping, True, None, tuple(problems))
-    user = connection.info.user
-    if not readable:
-        problem(f"may not be read by {user}", f'run: GRANT SELECT ON {name} TO "{user}"')
-    if not maintained and mapping.refresh_interval_s is not None:
-        mend = f'run: ALTER MATERIALIZED VIEW {name} OWNER TO "{user}", or set refresh = "manual"'
-        problem(f"may not be refreshed by {user}, who does not own it", mend)
-    rows = await (await connection.execute(_COLUMNS, (oid,))).fetchall()
-    bound = _bind(mapping, oid, rows, problem)
-    if bound is not None and not await has_key_index(connection, oid, mapping):
-        bound = None
-        columns = ", ".join(_quote(column) for column in mapping.columns)
-        mend = f"run: CREATE UNIQUE INDEX ON {name} ({columns})"
-        problem(f"has no unique index on exactly ({columns})", mend)
-    if not populated:
-        problem("is not populated", f"run: REFRESH MATERIALIZED VIEW {name}")
-    return Inspection(mapping, True, bound, tuple(problems))
-
-
-def _bind(
-    mapping: ViewMapping, oid: int, rows: list[_Row], problem: Callable[[str, str], None]
-) -> BoundView | None:
-    names = [row[1] for row in rows]
-    types = {row[1]: row[2] for row in rows}
-    type_names = {row[1]: row[3] for row in rows}
-    fits = True
-    for column in (*mapping.columns, mapping.value_column):
-        if column is not None and column not in types:
-            fits = False
-            problem(f'has no column "{column}"', f"its columns are {', '.join(names)}")
-    for column in mapping.columns:
-        if column in types and types[column] not in KEY_TYPES:
-            fits = False
-            supported = ", ".join(key_type.name for key_type in KEY_TYPES.values())
-            mend = f"cast it in the view to one of {supported}"
-            problem(f'the key column "{column}" has the type {type_names[column]}', mend)
-    if not fits:
-        return None
-    return BoundView(mapping, oid, [KEY_TYPES[types[c]] for c in mapping.columns], names)
-
-
 def query_of(mapping: ViewMapping) -> sql.Composable:
     return verbatim(mapping.options.query.strip().rstrip(";"))
-
-
-def _quote(name: str) -> str:
-    return sql.Identifier(name).as_string(None)
-
-
-def regclass(mapping: ViewMapping) -> str:
-    return sql.Identifier(*mapping.relation).as_string(None)
 
 
 async def lock(connection: Connection, name: str) -> None:

@@ -1,10 +1,10 @@
 """Refreshing one view, with the exact keys that changed.
 
-All in one transaction: the keys before, the refresh, the difference, the outbox row and
-the NOTIFY. REFRESH ... CONCURRENTLY writes only the rows that differ, so a row inserted
-or updated by it carries this transaction's id (xmin); a deleted one is among the keys
-before but not among those after. No savepoint may surround the refresh, since its
-rows would carry the savepoint's id.
+All in one transaction: which relation it is, the keys before, the refresh, the
+difference, the outbox row and the NOTIFY. REFRESH ... CONCURRENTLY writes only the rows
+that differ, so a row inserted or updated by it carries this transaction's id (xmin); a
+deleted one is among the keys before but not among those after. No savepoint may surround
+the refresh, since its rows would carry the savepoint's id.
 
 Refreshes by somebody else are noticed by `foreign_refresh`, which cannot tell the keys.
 """
@@ -17,7 +17,9 @@ from dataclasses import dataclass
 from psycopg import sql
 
 from . import notices
+from .errors import MappingProblem
 from .l3_connection import Connection
+from .l3_relation import look_up
 from .l3_rows import BoundView
 from .l3_sql import identifier, joined, render
 from .refresh_diagnosis import Poison, PoisonProbe
@@ -43,11 +45,11 @@ class RefreshResult:
     poison: Poison | None = None  # when it was looked for
 
 
-async def lock_view(connection: Connection, view: BoundView) -> None:
+async def lock_view(connection: Connection, view: str) -> None:
     """To the end of the transaction: two refreshes of a view never overlap, whoever asked."""
     await connection.execute(f"SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}")
     lock = "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))"
-    await connection.execute(lock, (f"terrace refresh {view.oid}",))
+    await connection.execute(lock, (f"terrace refresh {view}",))
 
 
 async def announce(
@@ -67,8 +69,15 @@ async def announce(
     return epoch
 
 
+async def try_lock_view(connection: Connection, view: str) -> bool:
+    """As `lock_view`, but false at once where a refresh is under way."""
+    lock = "SELECT pg_try_advisory_xact_lock(hashtextextended(%s, 0))"
+    row = await (await connection.execute(lock, (f"terrace refresh {view}",))).fetchone()
+    return bool(row and row[0])
+
+
 class ViewRefresh:
-    """The refresh transaction of one view."""
+    """The refresh of one view, within the transaction of the caller, who holds its lock."""
 
     def __init__(
         self, view: BoundView, refresh_log: RefreshLog, records: RefreshRecords, channel: str
@@ -101,43 +110,57 @@ class ViewRefresh:
         )
 
     async def run(
-        self, connection: Connection, clock: Callable[[], float], *, diagnose: bool = False
+        self,
+        connection: Connection,
+        clock: Callable[[], float],
+        *,
+        diagnose: bool = False,
+        is_replaced: bool = False,
     ) -> RefreshResult:
-        """Refresh and commit. The caller publishes. Raises psycopg.Error.
+        """The caller commits, then publishes. Raises psycopg.Error or MappingProblem.
 
-        The connection must be in autocommit mode and not be used by anybody else.
+        `is_replaced`: Redis may hold rows of another relation that had the name.
         """
         name = self.mapping.name
         poison = None
-        async with connection.transaction():
-            await lock_view(connection, self._view)
-            started_at = clock()
-            written = await self._records.begin(connection, self._view)
-            past = (await self._records.paces(connection, [name])).get(name)
-            if await self._is_populated(connection):
-                probe = PoisonProbe(self._view) if diagnose else None
-                if probe is not None:
-                    await probe.before(connection)
-                keys = await self._refresh_exactly(connection)
-                if probe is not None:
-                    poison = await probe.after(connection)
-            else:
-                keys = None
-                await connection.execute(self._refresh, ())
-            epoch = await announce(connection, self._log, self._channel, name, keys)
-            n_changed = MAX_CHANGED_KEYS if keys is None else len(keys)
-            duration_s = clock() - started_at
-            pace, elapsed_s = past or (Pace(duration_s, n_changed / FIRST_ELAPSED_S), None)
-            if elapsed_s is not None:
-                pace = pace.observed(n_changed, elapsed_s, duration_s)
-            await self._records.end(
-                connection, self._view, written,
-                duration_s=duration_s,
-                changed=None if keys is None else n_changed,
-                changes_per_s=pace.changes_per_s,
-            )  # fmt: skip
+        started_at = clock()
+        written = await self._records.begin(connection, self._view)
+        past = (await self._records.paces(connection, [name])).get(name)
+        if await self._is_populated(connection):
+            probe = PoisonProbe(self._view) if diagnose else None
+            if probe is not None:
+                await probe.before(connection)
+            keys = await self._refresh_exactly(connection)
+            if probe is not None:
+                poison = await probe.after(connection)
+        else:
+            keys = None
+            await connection.execute(self._refresh, ())
+        await self._check_relation(connection)
+        if is_replaced:
+            keys = None
+        epoch = await announce(connection, self._log, self._channel, name, keys)
+        n_changed = MAX_CHANGED_KEYS if keys is None else len(keys)
+        duration_s = clock() - started_at
+        pace, elapsed_s = past or (Pace(duration_s, n_changed / FIRST_ELAPSED_S), None)
+        if elapsed_s is not None:
+            pace = pace.observed(n_changed, elapsed_s, duration_s)
+        await self._records.end(
+            connection, self._view, written,
+            duration_s=duration_s,
+            changed=None if keys is None else n_changed,
+            changes_per_s=pace.changes_per_s,
+        )  # fmt: skip
         changed = None if keys is None else tuple(keys)
         return RefreshResult(name, epoch, changed, duration_s, pace=pace, poison=poison)
+
+    async def _check_relation(self, connection: Connection) -> None:
+        """That it was this relation which was refreshed: only now its name is locked."""
+        name = self.mapping.name
+        relation = (await look_up(connection, [self.mapping]))[name]
+        if relation is None or relation.identity != self._view.identity:
+            problem = "was replaced by another relation while it was refreshed"
+            raise MappingProblem(name, problem, "it is tried again")
 
     async def _is_populated(self, connection: Connection) -> bool:
         query = "SELECT relispopulated FROM pg_class WHERE oid = %s"

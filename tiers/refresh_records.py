@@ -75,6 +75,15 @@ class RefreshRecords:
             " WHERE view = %(view)s",
             schema=schema,
         )
+        self._restart = render(
+            "UPDATE {schema}.refreshes SET filenode = pg_relation_filenode(%(oid)s::oid),"
+            " inserted = i, deleted = d, seen_inserted = i, seen_deleted = d,"
+            " seen_before = pg_snapshot_xmin(pg_current_snapshot())"
+            " FROM (SELECT pg_stat_get_tuples_inserted(%(oid)s::oid) AS i,"
+            " pg_stat_get_tuples_deleted(%(oid)s::oid) AS d) AS counters"
+            " WHERE view = %(view)s AND pg_relation_filenode(%(oid)s::oid) IS NOT NULL",
+            schema=schema,
+        )
         self._paces = render(
             "SELECT view, duration_s, changes_per_s,"
             " extract(epoch FROM clock_timestamp() - refreshed_at)::float8"
@@ -91,6 +100,10 @@ class RefreshRecords:
         """A record for each view that has none: what was done to it before is history."""
         oids = [view.oid for view in views.values()]
         await connection.execute(self._ensure, (list(views), oids))
+
+    async def restart(self, connection: Connection, view: str, oid: int) -> None:
+        """Another relation has the view's name: what was done to that before is history."""
+        await connection.execute(self._restart, {"view": view, "oid": oid})
 
     async def begin(self, connection: Connection, view: BoundView) -> Written:
         """In the transaction of a refresh, before it."""

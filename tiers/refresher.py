@@ -30,14 +30,16 @@ import psycopg
 
 from .errors import MappingProblem, TierUnavailable
 from .foreign_refresh import ForeignRefreshes
+from .l3_binding import Binder
 from .l3_connection import NAME, Connection, Connector, Deadline, describe
 from .l3_pushed import ROWS_AT_ONCE, PushOutbox
 from .l3_rows import BoundView
-from .refresh import RefreshResult, ViewRefresh
+from .refresh import RefreshResult, ViewRefresh, announce, lock_view, try_lock_view
 from .refresh_log import Change, RefreshLog
 from .refresh_records import RefreshRecords
 from .refresh_schedule import SHORTEST_S, Pace, Schedule
 from .refresh_warnings import RefreshWarnings
+from .relations import Relations
 from .views import Mappings, ViewMapping
 
 log = logging.getLogger("terrace.refresh")
@@ -66,7 +68,7 @@ class Refresher:
         self,
         connector: Connector,
         refresh_log: RefreshLog,
-        views: Callable[[], Mapping[str, BoundView]],
+        binder: Binder,
         mappings: Mappings,
         publish: Publish,
         *,
@@ -78,10 +80,11 @@ class Refresher:
         self.failures = 0
         self.foreign_refreshes = 0  # by somebody else, noticed
         self.foreign_looks = 0
+        self.replaced = 0  # relations found to be others than the fleet knew
         self._connector = connector
         self._options = connector.options
         self._log = refresh_log
-        self._views = views
+        self._binder = binder
         self._mappings = mappings
         self._outbox = PushOutbox(self._options.schema_name)
         self._publish = publish
@@ -90,8 +93,9 @@ class Refresher:
         self._wake = asyncio.Event()
         self._pushed: dict[str, tuple[ViewMapping, int, set[bytes] | None]] = {}
         self._trimmed_at = clock()
-        self._watched_at = -math.inf
+        self._looked_at = self._watched_at = -math.inf
         self._records = RefreshRecords(self._options.schema_name)
+        self._relations = Relations(self._records, self._options.schema_name)
         self._foreign = ForeignRefreshes(refresh_log, self._records, self._options.schema_name)
         self._warnings = RefreshWarnings()
         self._schedule = Schedule(clock, chance)
@@ -112,15 +116,15 @@ class Refresher:
             await asyncio.sleep(backoff_s * (0.5 + self._chance()))
             backoff_s = min(backoff_s * 2, BACKOFF_S[1])
 
-    async def refresh(self, view: BoundView) -> RefreshResult:
+    async def refresh(self, mapping: ViewMapping) -> RefreshResult:
         """Refresh now, leader or not. Raises TierUnavailable or MappingProblem.
 
         When Redis cannot be told, the result says so and the leader will tell it later.
         """
         async with self._connector.connected("refresh") as connection:
-            result = await self._refresh(connection, view)
+            result = await self._refresh(connection, mapping)
             try:
-                await self._publish_result(connection, view.mapping, result)
+                await self._publish_result(connection, mapping, result)
             except TierUnavailable as error:
                 log.warning("view %s: refreshed, but %s; will be told later", result.view, error)
                 return replace(result, published=False)
@@ -178,12 +182,14 @@ class Refresher:
 
     async def _lead(self, connection: Connection) -> None:
         self._schedule = schedule = Schedule(self._clock, self._chance)
+        self._looked_at = -math.inf
         await connection.execute(_NOTICE_A_DEAD_LEADER)
         while True:
             self._wake.clear()
-            views = self._views()
+            await self._look(connection)
+            views = self._binder.refreshable
             await self._watch(connection, views)
-            await self._publish_left_over(connection, views)
+            await self._publish_left_over(connection)
             await self._publish_pushed()
             await self._publish_outbox(connection)
             await self._plan(connection, views)
@@ -191,10 +197,10 @@ class Refresher:
             self._last_trouble = ""
             due = schedule.next_due()
             if due is not None:
-                view = views.get(due)
-                if view is not None:
-                    pace = await self._refresh_on_schedule(connection, view)
-                    await self._plan_next(connection, view.mapping, pace)
+                mapping = self._mappings.by_view(due)
+                if mapping is not None and due in views:
+                    pace = await self._refresh_on_schedule(connection, mapping)
+                    await self._plan_next(connection, mapping, pace)
                 else:
                     schedule.plan(due, HEARTBEAT_S)
                 continue
@@ -212,6 +218,30 @@ class Refresher:
         watch_s = self._options.watch_s
         return min(HEARTBEAT_S, watch_s) if watch_s else HEARTBEAT_S
 
+    async def _look(self, connection: Connection) -> None:
+        """See what stands behind the names; where it is another relation, all keys changed."""
+        now = self._clock()
+        if now - self._looked_at < self._heartbeat_s:
+            return
+        self._looked_at = now
+        with Deadline(connection, HEARTBEAT_DEADLINE_S):
+            await self._binder.look(connection)
+            relations = dict(self._binder.relations)
+            for name in await self._relations.unknown(connection, relations):
+                async with connection.transaction():
+                    if await try_lock_view(connection, name) and await self._relations.adopt(
+                        connection, name, relations[name]
+                    ):
+                        await announce(connection, self._log, self._options.schema_name, name, None)
+                        self._on_replaced(name)
+
+    def _on_replaced(self, view: str) -> None:
+        self.replaced += 1
+        log.warning(
+            "view %s has another relation behind its name, or other columns or another owner; "
+            "its keys leave Redis", view,
+        )  # fmt: skip
+
     async def _watch(self, connection: Connection, views: Mapping[str, BoundView]) -> None:
         """Log what somebody else refreshed; it is published with what was left over."""
         if not self._options.watch_s:
@@ -227,13 +257,13 @@ class Refresher:
             self.foreign_refreshes += 1
             log.info("view %s: somebody else refreshed it", name)
 
-    async def _publish_left_over(
-        self, connection: Connection, views: Mapping[str, BoundView]
-    ) -> None:
+    async def _publish_left_over(self, connection: Connection) -> None:
+        """Of all mapped views: one that cannot be served now may have left old rows, too."""
+        mappings = {mapping.name: mapping for mapping in self._mappings}
         with Deadline(connection, HEARTBEAT_DEADLINE_S):
-            changes = await self._log.unapplied(connection, views)
+            changes = await self._log.unapplied(connection, mappings)
         for change in changes:
-            await self._publish_change(connection, views[change.view].mapping, change)
+            await self._publish_change(connection, mappings[change.view], change)
 
     async def _publish_pushed(self) -> None:
         while self._pushed:
@@ -294,42 +324,68 @@ class Refresher:
         wait_s = self._schedule.plan(mapping.name, interval_s, age_s)
         await self._records.plan(connection, mapping.name, wait_s)
 
-    async def _refresh_on_schedule(self, connection: Connection, view: BoundView) -> Pace | None:
+    async def _refresh_on_schedule(
+        self, connection: Connection, mapping: ViewMapping
+    ) -> Pace | None:
         """A view that cannot be refreshed is the view's trouble, not the leader's."""
-        name = view.mapping.name
+        name = mapping.name
         try:
-            await self._warnings.before(connection, view)
             diagnose = self._warnings.wants_a_look(name)
-            result = await self._refresh(connection, view, diagnose=diagnose)
+            result = await self._refresh(connection, mapping, diagnose=diagnose)
         except MappingProblem as problem:
             log.error("%s", problem)
             return None
         self._refreshed_at[name] = self._clock()
         self._warnings.after(name, result.poison)
-        await self._publish_result(connection, view.mapping, result)
+        await self._publish_result(connection, mapping, result)
         changed = "many" if result.changed is None else len(result.changed)
         log.debug("view %s: %s keys changed in %.3f s", name, changed, result.duration_s)
         return result.pace
 
     async def _refresh(
-        self, connection: Connection, view: BoundView, *, diagnose: bool = False
+        self, connection: Connection, mapping: ViewMapping, *, diagnose: bool = False
     ) -> RefreshResult:
-        refresh = ViewRefresh(view, self._log, self._records, channel=self._options.schema_name)
+        """Refresh and commit. Raises TierUnavailable or MappingProblem.
+
+        The connection must be in autocommit mode and not be used by anybody else.
+        """
         try:
-            result = await refresh.run(connection, self._clock, diagnose=diagnose)
+            async with connection.transaction():
+                result, is_replaced = await self._refresh_in(connection, mapping, diagnose)
+        except MappingProblem:
+            self.failures += 1
+            raise
         except psycopg.OperationalError as error:
             self.failures += 1
             if not connection.closed:  # such as a lock timeout, or no disk space
                 problem = f"was not refreshed: {describe(error, self._options)}"
-                raise MappingProblem(view.mapping.name, problem, "it is tried again") from None
+                raise MappingProblem(mapping.name, problem, "it is tried again") from None
             raise TierUnavailable(NAME, describe(error, self._options)) from None
         except psycopg.Error as error:
             self.failures += 1
             problem = f"was not refreshed: {describe(error, self._options)}"
             mend = f"correct the view or grant its ownership to {connection.info.user}"
-            raise MappingProblem(view.mapping.name, problem, mend) from None
+            raise MappingProblem(mapping.name, problem, mend) from None
         self.refreshes += 1
+        if is_replaced:
+            self._on_replaced(mapping.name)
         return result
+
+    async def _refresh_in(
+        self, connection: Connection, mapping: ViewMapping, diagnose: bool
+    ) -> tuple[RefreshResult, bool]:
+        """In a transaction: the relation that has the name now, and no other."""
+        name = mapping.name
+        await lock_view(connection, name)
+        view = await self._binder.current(connection, mapping)
+        is_replaced = await self._relations.adopt(connection, name, view)
+        if diagnose:
+            await self._warnings.before(connection, view)
+        refresh = ViewRefresh(view, self._log, self._records, channel=self._options.schema_name)
+        result = await refresh.run(
+            connection, self._clock, diagnose=diagnose, is_replaced=is_replaced
+        )
+        return result, is_replaced
 
     async def _publish_result(
         self, connection: Connection, mapping: ViewMapping, result: RefreshResult

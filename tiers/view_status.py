@@ -31,6 +31,7 @@ class ViewStatus:
     changed: int | None  # keys; None with a duration: any key of the view
     lag_s: float  # how long a refresh has been waiting to be told to Redis
     due_s: float | None  # until the next refresh; negative when it is late
+    replaced: int  # how often another relation took its name
 
 
 class ViewStatuses:
@@ -45,11 +46,12 @@ class ViewStatuses:
             " r.duration_s, r.changed,"
             " coalesce((SELECT extract(epoch FROM clock_timestamp() - min(l.created_at))::float8"
             " FROM {schema}.refresh_log l WHERE l.view = m.name AND NOT l.applied), 0),"
-            " extract(epoch FROM r.due_at - clock_timestamp())::float8"
+            " extract(epoch FROM r.due_at - clock_timestamp())::float8, coalesce(x.replaced, 0)"
             " FROM unnest(%s::text[], %s::oid[]) AS m(name, oid)"
             " LEFT JOIN pg_class c ON c.oid = m.oid"
             " LEFT JOIN {schema}.views v ON v.view = m.name"
-            " LEFT JOIN {schema}.refreshes r ON r.view = m.name",
+            " LEFT JOIN {schema}.refreshes r ON r.view = m.name"
+            " LEFT JOIN {schema}.relations x ON x.view = m.name",
             schema=identifier(schema_name),
         )
 
@@ -68,7 +70,8 @@ class ViewStatuses:
         statuses = []
         for mapping in mappings:
             name = mapping.name
-            n_rows, size_bytes, epoch, age_s, duration_s, changed, lag_s, due_s = found[name]
+            (n_rows, size_bytes, epoch, age_s, duration_s, changed, lag_s, due_s,
+             replaced) = found[name]  # fmt: skip
             statuses.append(
                 ViewStatus(
                     view=name,
@@ -84,6 +87,7 @@ class ViewStatuses:
                     changed=changed,
                     lag_s=lag_s,
                     due_s=None if mapping.refresh_interval_s is None else due_s,
+                    replaced=replaced,
                 )
             )
         return statuses

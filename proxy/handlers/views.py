@@ -51,6 +51,7 @@ def _facts(status: ViewStatus) -> dict[str, str]:
         "changed": changed if refreshed else "never refreshed",
         "lag_seconds": f"{status.lag_s:.3f}",
         "next_in_seconds": _seconds(status.due_s, "not scheduled"),
+        "replaced": str(status.replaced),
     }
 
 

@@ -84,8 +84,9 @@ class TerraceCollector(Collector):
         yield from self._levels()
         yield from self._proxy()
         yield from self._upstream()
-        if self._terrace.stack.l3 is not None:
-            yield from view_metrics(self._views)
+        l3 = self._terrace.stack.l3
+        if l3 is not None:
+            yield from view_metrics(l3.served(), self._views)
 
     def _levels(self) -> Iterator[Metric]:
         stats = self._terrace.stats
@@ -201,6 +202,8 @@ class TerraceCollector(Collector):
                 ("l3_refresh_failures", "Refreshes that failed", counts.refresh_failures),
                 ("l3_foreign_refreshes", "Refreshes by somebody else, noticed",
                  counts.foreign_refreshes),
+                ("l3_replaced_views", "Views that another relation took the name of, noticed",
+                 counts.replaced),
                 ("l3_warm_rows", "Rows read to warm L2", warm.rows),
                 ("l3_warm_stored", "Of these, stored in Redis", warm.stored),
             ):  # fmt: skip

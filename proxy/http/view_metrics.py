@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from prometheus_client.core import GaugeMetricFamily
@@ -20,10 +20,18 @@ _ROWS = (
     ("view_changed_keys", "Keys that the last refresh found changed", "changed"),
     ("view_lag_seconds", "How long a refresh has not been told to Redis", "lag_s"),
     ("view_refresh_due_seconds", "Until the next refresh; negative: late", "due_s"),
+    ("view_replaced", "Times that another relation took the name", "replaced"),
 )
 
 
-def view_metrics(statuses: Sequence[ViewStatus]) -> Iterator[Metric]:
+def view_metrics(served: Mapping[str, bool], statuses: Sequence[ViewStatus]) -> Iterator[Metric]:
+    """`served` is known at all times, the rest only while PostgreSQL answers."""
+    can_be_read = GaugeMetricFamily(
+        "terrace_view_served", "1 while rows of the view can be read", labels=["view"]
+    )
+    for view, is_served in served.items():
+        can_be_read.add_metric([view], is_served)
+    yield can_be_read
     for name, text, attribute in _ROWS:
         family = GaugeMetricFamily(f"terrace_{name}", text, labels=["view"])
         for status in statuses:

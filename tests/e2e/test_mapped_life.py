@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator
 
@@ -38,7 +39,9 @@ def database(postgres: Postgres) -> Iterator[Database]:
 
 @pytest.fixture(scope="module")
 def terrace(redis: RedisProcess, database: Database) -> Iterator[TerraceProcess]:
-    with running_terrace(redis.url, l3__dsn=database.dsn, l3__view=json.dumps(VIEWS)) as terrace:
+    with running_terrace(
+        redis.url, l3__dsn=database.dsn, l3__view=json.dumps(VIEWS), l3__watch="50ms"
+    ) as terrace:
         eventually(lambda: terrace.readiness()[1]["l3"] == "ready")
         yield terrace
 
@@ -128,6 +131,50 @@ def test_a_row_that_was_deleted_and_came_back(wire: Wire, database: Database) ->
     database.run("INSERT INTO words VALUES (9, 'again')")
     wire.ask("TIER.REFRESH", "w")
     eventually(lambda: wire.ask("GET", "w:9") == bulk("again"))
+
+
+def test_another_relation_takes_the_name(
+    wire: Wire, terrace: TerraceProcess, database: Database
+) -> None:
+    """As dbt does it: what Redis, L1 and the negative cache knew of the old one is gone."""
+    assert wire.ask("GET", "h:1")[:1] == b"-"  # it is a hash
+    for _ in range(3):
+        assert wire.ask("HGET", "h:1", "word") == bulk("old 1")
+        assert wire.ask("EXISTS", "h:99") == b":0\r\n"
+    assert terrace.metrics()['terrace_view_served{view="h"}'] == 1
+    database.run(
+        "CREATE MATERIALIZED VIEW h__tmp AS"
+        " SELECT id, 'other ' || id AS word, 1 AS more FROM generate_series(1, 99) id",
+        "CREATE UNIQUE INDEX ON h__tmp (id)",
+        "BEGIN",
+        "ALTER MATERIALIZED VIEW h RENAME TO h__backup",
+        "ALTER MATERIALIZED VIEW h__tmp RENAME TO h",
+        "COMMIT",
+        "DROP MATERIALIZED VIEW h__backup CASCADE",
+    )
+    eventually(lambda: wire.ask("HMGET", "h:1", "word", "more").endswith(b"other 1\r\n$1\r\n1\r\n"))
+    eventually(lambda: wire.ask("HGET", "h:99", "word") == bulk("other 99"))
+    assert wire.ask("TIER.REFRESH", "h")[:1] != b"-"
+    eventually(lambda: terrace.metrics()['terrace_view_replaced{view="h"}'] == 1)
+    assert terrace.metrics()["terrace_l3_replaced_views_total"] == 1
+
+
+def test_unserved_view_has_a_metric(redis: RedisProcess, database: Database) -> None:
+    """And is served again when it was mended."""
+    view = json.dumps([{"keys": "lone:{id}", "view": "lone", "reply": "string:word"}])
+    served = 'terrace_view_served{view="lone"}'
+    terrace = TerraceProcess(
+        redis.url, l3__dsn=database.dsn, l3__view=view, l3__schema="lone_schema", l3__watch="50ms"
+    )
+    with contextlib.closing(terrace):
+        terrace.wait_answering()
+        eventually(lambda: terrace.metrics()[served] == 0)
+        database.run(f"CREATE MATERIALIZED VIEW lone AS {QUERY}")
+        with Wire(terrace.port) as wire:
+            eventually(lambda: b"has no unique index" in wire.ask("GET", "lone:1"))
+            database.run("CREATE UNIQUE INDEX ON lone (id)")
+            eventually(lambda: terrace.metrics()[served] == 1)
+            assert wire.ask("GET", "lone:1")[:1] == b"$"
 
 
 def test_what_tier_views_tells(wire: Wire, database: Database) -> None:

@@ -256,7 +256,7 @@ async def test_mended_view_is_served_without_a_restart(
         database.run("DROP MATERIALIZED VIEW v")
         (outcome,) = await harness.load(b"v:1")
         assert outcome.kind is Kind.UNAVAILABLE
-        assert '"v" does not exist' in outcome.reason
+        assert "view v: does not exist; create it" in outcome.reason
         await harness.until(lambda: "does not exist; create it" in harness.l3.state)
 
 
