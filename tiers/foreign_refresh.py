@@ -18,8 +18,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import psycopg
-
 from .l3_connection import Connection
 from .l3_rows import BoundView
 from .l3_sql import identifier, render
@@ -86,19 +84,11 @@ class ForeignRefreshes:
             schema=schema,
         )
 
-    async def look(self, connection: Connection, views: Mapping[str, BoundView]) -> list[str]:
-        """Names of the views that somebody else refreshed since the last look."""
-        found = []
+    async def suspects(self, connection: Connection, views: Mapping[str, BoundView]) -> list[str]:
+        """Names of the views that somebody else seems to have refreshed since the last look."""
         await self._records.ensure(connection, views)
-        for name, signs in (await self._signs(connection, views)).items():
-            if not signs.tell_of_a_refresh:
-                continue
-            try:
-                if await self._log_if_true(connection, views[name]):
-                    found.append(name)
-            except psycopg.ProgrammingError:
-                continue  # dropped or replaced in this moment, which the next look will see
-        return found
+        signs = await self._signs(connection, views)
+        return [name for name, of_view in signs.items() if of_view.tell_of_a_refresh]
 
     async def _signs(
         self, connection: Connection, views: Mapping[str, BoundView]
@@ -111,7 +101,7 @@ class ForeignRefreshes:
             if (numbers := tuple(rest))
         }
 
-    async def _log_if_true(self, connection: Connection, view: BoundView) -> bool:
+    async def log_if_true(self, connection: Connection, view: BoundView) -> bool:
         """Look again while no refresh of Terrace's own can be under way."""
         name = view.mapping.name
         async with connection.transaction():

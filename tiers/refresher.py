@@ -251,11 +251,15 @@ class Refresher:
             return
         self._watched_at = now
         with Deadline(connection, HEARTBEAT_DEADLINE_S):
-            found = await self._foreign.look(connection, views)
+            for name in await self._foreign.suspects(connection, views):
+                try:
+                    is_true = await self._foreign.log_if_true(connection, views[name])
+                except psycopg.ProgrammingError:
+                    continue  # dropped or replaced in this moment, as the next look will see
+                if is_true:
+                    self.foreign_refreshes += 1
+                    log.info("view %s: somebody else refreshed it", name)
         self.foreign_looks += 1
-        for name in found:
-            self.foreign_refreshes += 1
-            log.info("view %s: somebody else refreshed it", name)
 
     async def _publish_left_over(self, connection: Connection) -> None:
         """Of all mapped views: one that cannot be served now may have left old rows, too."""
