@@ -222,7 +222,7 @@ cdef class Lane:
 
 
 def _way(command):
-    if command.may_block or command.numkeys_at:
+    if command.may_block or command.numkeys_at or command.specs or command.acl_keys:
         return PYTHON
     if command.kind is Kind.CACHED:
         return CACHED if command.name != "MGET" else PYTHON

@@ -40,15 +40,23 @@ class KeySpec:
     last: int = 0  # relative to the first key; below zero: from the end of the arguments
     step: int = 1
 
+    @property
+    def fixed_range(self) -> tuple[int, int, int] | None:
+        """First, last and step as COMMAND shows them, where their places are fixed."""
+        if self.counted:
+            return None
+        return self.index, self.last + (self.index if self.last >= 0 else 0), self.step
+
     def find(self, args: Sequence[bytes]) -> list[KeyUse] | None:
         """None when the arguments don't have the form that the specification expects."""
         count, first = len(args), self.index
         if self.counted:
             number = _COUNT.match(args[first]) if first < count else None
             keys = int(number[0]) if number else 0
-            if keys < 1 or first + keys >= count:
+            last = first + 1 + (keys - 1) * self.step
+            if keys < 1 or last >= count:
                 return None
-            first, last = first + 1, first + keys
+            first += 1
         else:
             last = first + self.last if self.last >= 0 else count + self.last
         return [KeyUse(at, self.access) for at in range(first, min(last + 1, count), self.step)]

@@ -20,7 +20,8 @@ def _lines() -> Iterator[str]:
     yield (
         "Every command of Redis works. This page says which way each one goes, and so what it "
         "costs and what it may answer from. A command that is not listed (a module's, or one of a "
-        "newer Redis) runs alone on a private connection and is answered by Redis itself."
+        "newer Redis) runs alone on a private connection and is answered by Redis itself, unless "
+        "COMMAND says enough of it to share one. On stored keys it is refused if it may write."
     )
     for kind in Kind:
         rows = [row for row in ROWS if row.kind is kind]

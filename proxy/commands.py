@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 from tiers import Fields
 
+from .command_access import COMMANDS, KeySpec
+
 
 class Kind(enum.Enum):
     """How a command travels. The text is what docs/COMMANDS.md says."""
@@ -39,8 +41,12 @@ class Command:
     max_args    cacheable only up to so many arguments (0: any number).
     resp2       how its RESP3 reply becomes the RESP2 one (see `to_resp2`).
     portable    its RESP3 reply can be rewritten for a RESP2 client; always so for CACHED.
+    specs       further places of keys, as the server describes them.
+    acl_keys    its keys are found as for access control, and only so (SORT ... STORE).
+    any_key     any argument may be a key: nobody says where they are. See `may_touch`.
+    reads_only  of PRIVATE: it writes nothing.
     overwrites  does not look at the old value: a mapped key need not be loaded before it;
-                unless one of the options in `unless` is given.
+                where it has `options`, only if all are of those, each with its one value.
     may_block   blocks when given a BLOCK argument.
     fields      where a read names the hash fields that it looks at (see `tiers.hash_fields`):
                 they may expire before the key does.
@@ -55,8 +61,12 @@ class Command:
     max_args: int = 0
     resp2: str = "plain"
     portable: bool = False
+    specs: tuple[KeySpec, ...] = ()
+    acl_keys: bool = False
+    any_key: bool = False
+    reads_only: bool = False
     overwrites: bool = False
-    unless: tuple[bytes, ...] = ()
+    options: tuple[bytes, ...] = ()
     may_block: bool = False
     fields: Fields = Fields.NONE
     summary: str = ""
@@ -67,6 +77,9 @@ class Command:
 
     def keys_of(self, args: Sequence[bytes]) -> list[bytes]:
         """The keys among `args`; never raises, whatever the arguments are."""
+        if self.acl_keys:
+            uses = COMMANDS[self.name.lower()].keys(args)
+            return [args[use.position] for use in uses if use.position < len(args)]
         found: list[bytes] = []
         if self.keys is not None:
             first, last, step = self.keys
@@ -76,19 +89,28 @@ class Command:
             at = self.numkeys_at
             count = int(args[at]) if args[at].isdigit() and len(args[at]) < 8 else 0
             found += args[at + 1 : at + 1 + count]
+        for spec in self.specs:
+            found += [
+                args[use.position] for use in spec.find(args) or () if use.position < len(args)
+            ]
         return found
+
+    def may_touch(self, args: Sequence[bytes]) -> Sequence[bytes]:
+        """All that may be keys among `args`: for who owns some keys and must miss no command."""
+        return args[1:] if self.any_key else self.keys_of(args)
 
     def overwrites_blindly(self, args: Sequence[bytes]) -> bool:
         """Whether the old values of the keys cannot matter for this request."""
-        if not self.overwrites or not self.unless:
+        if not self.overwrites or not self.options:
             return self.overwrites
-        return not any(arg.upper() in self.unless for arg in args[3:])
+        # An option that is not known (SET ... IFEQ) may look at them.
+        return all(arg.upper() in self.options for arg in args[3::2])
 
     def is_blocking(self, args: Sequence[bytes]) -> bool:
         return self.may_block and any(arg.upper() == b"BLOCK" for arg in args[1:])
 
 
-UNKNOWN = Command("(unknown)", -1, Kind.PRIVATE)
+UNKNOWN = Command("(unknown)", -1, Kind.PRIVATE, any_key=True)
 
 
 class CommandTable:

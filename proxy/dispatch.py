@@ -173,10 +173,10 @@ def mget(session: Session, command: Command, request: Request, now: float) -> No
 
 
 def plain_read(session: Session, command: Command, request: Request, now: float) -> None:
+    if load_first(session, command, request):
+        return
     if command.is_blocking(request[0]):
         pinning.run_private(session, command, request, now)
-        return
-    if load_first(session, command, request):
         return
     via = route(session, command, request)
     if via is None:
@@ -198,6 +198,9 @@ def write(session: Session, command: Command, request: Request, now: float) -> N
     if durable := session.stack.durable(keys, session.db):
         store_writes.write(session, command, request, keys, durable)
         return
+    if session.db and store_writes.reaches_in(session, command, request[0]):
+        session.reply(errors.STORE_FROM_AFAR)
+        return
     via = route(session, command, request, tracked=True)
     if via is None:
         return
@@ -213,12 +216,12 @@ def write(session: Session, command: Command, request: Request, now: float) -> N
 
 def opaque(session: Session, command: Command, request: Request, now: float) -> None:
     if command.is_blocking(request[0]):
-        pinning.run_private(session, command, request, now)
+        private(session, command, request, now)
         return
     if _must_wait(session, request) or load_first(session, command, request):
         return
     keys = command.keys_of(request[0])
-    if durable := session.stack.durable(keys, session.db):
+    if durable := session.stack.durable(command.may_touch(request[0]), session.db):
         store_writes.write(session, command, request, keys, durable)
         return
     via = route(session, command, request)
@@ -269,8 +272,11 @@ def own(session: Session, command: Command, request: Request, now: float) -> Non
 
 
 def private(session: Session, command: Command, request: Request, now: float) -> None:
-    if session.stack.durable(command.keys_of(request[0]), session.db):
-        session.reply(errors.not_storable(command.name))
+    args = request[0]
+    if not command.reads_only and session.stack.durable(command.may_touch(args), session.db):
+        session.reply(errors.not_storable(args))
+        return
+    if load_first(session, command, request):
         return
     pinning.run_private(session, command, request, now)
 

@@ -51,6 +51,11 @@ STORE_AFTER_SELECT = error(
 )
 
 
+STORE_FROM_AFAR = error(
+    "ERR terrace: keys of [[l3.store]] cannot be written from another database; SELECT 0 first"
+)
+
+
 def exec_refused(refusal: bytes) -> bytes:
     """Redis speaks of the transaction whatever EXEC is refused for, and without MULTI too."""
     return b"-EXECABORT Transaction discarded because of: " + refusal[1:]
@@ -120,9 +125,10 @@ def store_failed(reason: str) -> bytes:
     return error(f"ERR terrace: L3 (postgres) cannot store: {reason}; the command was not sent")
 
 
-def not_storable(name: str) -> bytes:
+def not_storable(args: Sequence[bytes]) -> bytes:
     return error(
-        f"ERR terrace: {name} cannot be made durable; use it on keys outside of [[l3.store]]"
+        f"ERR terrace: {shown(args[0].upper(), 128)} cannot be made durable; use it on keys "
+        "outside of [[l3.store]]"
     )
 
 

@@ -20,7 +20,7 @@ def load_first(session: Session, command: Command, request: Request) -> bool:
     stack = session.stack
     if stack.l3 is None or session.db or session.loaded_request is request:
         return False
-    keys = command.keys_of(request[0])
+    keys = list(command.may_touch(request[0]))
     if command.overwrites_blindly(request[0]):
         in_multi = session.pin is not None and session.pin.in_multi
         if command.name not in DELETES and not in_multi:

@@ -61,8 +61,13 @@ def queue(pin: Pinned, command: Command, request: Request) -> None:
     elif command.name != "WATCH" and load_first(session, command, request):
         return
     keys = command.keys_of(args)
-    if (durable := session.stack.durable(keys, session.db)) and command.kind in _WRITES:
-        if refusal := store_writes.refusal_in_multi(pin, command, durable):
+    db = 0 if transaction.selects else session.db  # behind SELECT it may be any
+    durable = session.stack.durable(command.may_touch(args), db)
+    if session.db and store_writes.reaches_in(session, command, args):
+        abort(pin, errors.STORE_FROM_AFAR)
+        return
+    if durable and command.kind in _WRITES and not command.reads_only:
+        if refusal := store_writes.refusal_in_multi(pin, command, args, durable):
             abort(pin, refusal)
             return
         transaction.durable += durable

@@ -6,11 +6,13 @@ The command travels inside a transaction of its own that captures what its keys 
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tiers import BLIND, DISCARD, Footing, KeptUpstream, Outcome, TierUnavailable, Upstream
 from tiers import Kind as OutcomeKind
-from tiers.resp import Request, pack, to_resp2
+from tiers.resp import Request, pack, parse_integer, to_resp2
 
 from . import errors
 from .commands import Command, Kind
@@ -157,15 +159,29 @@ def write(
     via.send(raw, slot, session.db, WRAPPED_REPLIES)
 
 
+def reaches_in(session: Session, command: Command, args: Sequence[bytes]) -> bool:
+    """Whether it writes stored keys from another database: MOVE key 0, COPY a b DB 0."""
+    durable = session.stack.durable
+    if command.name == "MOVE":
+        return parse_integer(args[-1]) == 0 and bool(durable(args[1:2]))
+    if command.name == "COPY":
+        options = itertools.pairwise(args[3:])
+        into = any(word.upper() == b"DB" and parse_integer(db) == 0 for word, db in options)
+        return into and bool(durable(args[2:3]))
+    return False
+
+
 # In transactions of the client's own
 
 
-def refusal_in_multi(pin: Pinned, command: Command, durable: list[bytes]) -> bytes:
+def refusal_in_multi(
+    pin: Pinned, command: Command, args: Sequence[bytes], durable: list[bytes]
+) -> bytes:
     """The error for a command that writes these keys and may not be queued; b"" if it may."""
     store = pin.session.stack.store
     assert store is not None
     if command.kind is Kind.PRIVATE:
-        return errors.not_storable(command.name)
+        return errors.not_storable(args)
     if pin.transaction.selects:
         return errors.STORE_AFTER_SELECT
     reason = store.refusal(durable)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shlex
 from collections.abc import Iterator
 
 import pytest
@@ -203,3 +204,33 @@ def test_a_view_is_warmed_on_demand_and_counted(
     )
     assert (rows, stored) == (20, 20)
     assert "view w: warmed, 20 rows in" in terrace.log()
+
+
+NEWER = {
+    "SET w:1 mine IFEQ 'old 1'": OK,
+    "SET w:2 mine IFEQ mine": NIL,
+    "DELIFEQ w:3 'old 3'": b":1\r\n",
+    "MSETEX 2 w:4 a w:99 b NX": b":0\r\n",
+    "MSETEX 2 w:5 a w:6 b XX": b":1\r\n",
+    "HGETDEL h:1 FIELDS 1 word": b"*1\r\n" + bulk("old 1"),
+    "HGETEX h:2 FIELDS 1 word": b"*1\r\n" + bulk("old 2"),
+    "HSETEX h:3 FXX FIELDS 1 word x": b":1\r\n",
+    "HPERSIST h:4 FIELDS 1 word": b"*1\r\n:-1\r\n",
+}
+
+
+@pytest.mark.parametrize("in_multi", [False, True], ids=["alone", "in MULTI"])
+@pytest.mark.parametrize("line", NEWER)
+def test_writes_of_newer_servers_look_at_the_row(
+    wire: Wire, redis: RedisProcess, line: str, in_multi: bool
+) -> None:
+    words = shlex.split(line)
+    with Wire(redis.port) as direct:
+        told = direct.ask(*(word.replace(":", "-probe:") for word in words))
+        if told.startswith((b"-ERR unknown command", b"-ERR syntax error")):
+            pytest.skip(f"this server knows no {words[0]} like this")
+    if in_multi:
+        reply = wire.ask_all(("MULTI",), tuple(words), ("EXEC",))[-1]
+        assert reply == b"*1\r\n" + NEWER[line]
+    else:
+        assert wire.ask(*words) == NEWER[line]

@@ -100,20 +100,59 @@ HISTORIES |= {
     ],
     "script in MULTI": ["MULTI", "EVAL redis.call('RPUSH',KEYS[1],'a') 1 s:{n}", "EXEC"],
 }  # fmt: skip
+HISTORIES |= {
+    "SORT": ["RPUSH s:{n} 2 1", "SORT s:{n} STORE s:{n}b", "SORT other:{n} STORE s:{n}c"],
+    "GEORADIUS": [
+        "GEOADD other:{n} 13 38 a", "GEORADIUS other:{n} 13 38 9 km STORE s:{n}",
+        "GEORADIUSBYMEMBER other:{n} a 9 km STOREDIST s:{n}b",
+    ],
+}  # fmt: skip
+# Of servers that know them: the first command of each tells.
+NEWER = {
+    "SET IFEQ": [
+        "SET s:{n} v IFEQ w", "SET s:{n} v", "SET s:{n} w IFEQ v GET", "SET s:{n} x IFEQ v",
+    ],
+    "DELIFEQ": ["DELIFEQ s:{n} v", "SET s:{n} v", "DELIFEQ s:{n} w", "DELIFEQ s:{n} v"],
+    "MSETEX": [
+        "MSETEX 2 s:{n} 1 s:{n}b 2 NX", "MSETEX 2 s:{n}b 3 s:{n}c 4 NX",
+        "MSETEX 2 s:{n} 5 s:{n}b 6 XX EX 1000", "MSETEX 2 other:{n} 7 s:{n}c 8",
+    ],
+    "MSETEX in MULTI": [
+        "MSETEX 1 s:{n} 1 NX", "MULTI", "MSETEX 2 s:{n} 2 s:{n}b 3 NX", "SET s:{n}c 4", "EXEC",
+        "MULTI", "MSETEX 2 s:{n} 5 s:{n}c 6 XX", "EXEC",
+    ],
+    "MSETEX in a script": [
+        "MSETEX 1 s:{n} 1 NX",
+        "EVAL return(redis.call('MSETEX',2,KEYS[1],'7',KEYS[2],'8','NX')) 2 s:{n} s:{n}b",
+    ],
+    "SET IFEQ in MULTI": [
+        "SET s:{n} v IFEQ w", "SET s:{n} v", "MULTI", "SET s:{n} w IFEQ v", "EXEC",
+    ],
+    "HSETEX": ["HSETEX s:{n} EXAT 4000000000 FIELDS 1 f v", "HSETEX s:{n} FNX FIELDS 2 f w g x"],
+    "HGETDEL": ["HGETDEL s:{n} FIELDS 1 f", "HSET s:{n} f v g w", "HGETDEL s:{n} FIELDS 1 f"],
+    "HGETEX": [
+        "HGETEX s:{n} FIELDS 1 f", "HSET s:{n} f v", "HGETEX s:{n} EXAT 4000000000 FIELDS 1 f",
+    ],
+    "HPERSIST": ["HPERSIST s:{n} FIELDS 1 f", "HSET s:{n} f v", "HEXPIREAT s:{n} 1 FIELDS 1 f"],
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("proto", [2, 3])
 @pytest.mark.parametrize("redis_is_emptied", ["between", "at the end"])
-@pytest.mark.parametrize("history", HISTORIES)
+@pytest.mark.parametrize("history", [*HISTORIES, *NEWER])
 def test_what_was_acknowledged_outlives_redis(
     terrace: TerraceProcess, redis: RedisProcess, history: str, redis_is_emptied: str, proto: int
 ) -> None:
     """As a Redis without a store, and without losses, answers the same commands."""
     name = f"{history}-{redis_is_emptied}-{proto}".replace(" ", "-")
     with Wire(redis.port, proto) as direct, Wire(terrace.port, proto) as wire:
+        if history in NEWER:
+            reply = direct.ask(*NEWER[history][0].format(n="probe").split())
+            if reply.startswith((b"-ERR unknown command", b"-ERR syntax error")):
+                pytest.skip(f"this server knows no {history}")
         direct.ask("FLUSHALL")
         in_state = False
-        for line in HISTORIES[history]:
+        for line in (HISTORIES | NEWER)[history]:
             words = line.format(n=name).split()
             twin = [TWIN.sub("twin-", word) for word in words]
             assert wire.ask(*words) == direct.ask(*twin)
@@ -150,6 +189,45 @@ def test_what_cannot_be_durable_is_refused(wire: Wire, terrace: TerraceProcess) 
     assert int(terrace.figure("store_commits")) > 0
     assert terrace.figure("store_failures") == terrace.figure("store_unsettled") == "0"
     assert terrace.metrics()["terrace_store_commits_total"] > 0
+
+
+def test_what_is_not_known_is_refused_on_stored_keys_only(wire: Wire, redis: RedisProcess) -> None:
+    """Another server may carry it out, and the table would not know."""
+    assert b"NEWWRITE cannot be made durable" in wire.ask("newwrite", "s:1", "v")
+    assert wire.ask("NEWWRITE", "k", "v").startswith(b"-ERR unknown command")
+    assert (
+        b"NEWWRITE cannot be made durable" in wire.ask_all(("MULTI",), ("NEWWRITE", "a", "s:1"))[1]
+    )
+    assert wire.ask("EXEC").startswith(b"-EXECABORT")
+    wire.ask("XADD", "s:stream", "*", "f", "v")
+    wire.ask("XGROUP", "CREATE", "s:stream", "g", "0")
+    group = ("XREADGROUP", "GROUP", "g", "c", "COUNT", "1")
+    blocking = wire.ask(*group, "BLOCK", "10", "STREAMS", "s:stream", ">")
+    assert b"XREADGROUP cannot be made durable" in blocking
+    assert wire.ask(*group, "STREAMS", "s:stream", ">").startswith(b"*1")
+    with Wire(redis.port) as direct:
+        remove(direct, "s:stream")
+    pending = wire.ask("XPENDING", "s:stream", "g")
+    assert pending.startswith(b"*4\r\n:1\r\n")  # what was delivered is known to the table
+    assert wire.ask("XREAD", "BLOCK", "10", "STREAMS", "s:stream", "0").startswith(b"*1")
+    for migrated in (("s:1", "0", "10"), ("", "0", "10", "KEYS", "k", "s:1")):
+        assert b"MIGRATE cannot be" in wire.ask("MIGRATE", "127.0.0.1", "1", *migrated)
+
+
+def test_writes_from_another_database_are_refused(wire: Wire) -> None:
+    afar = b"from another database; SELECT 0 first"
+    wire.ask("SELECT", 1)
+    try:
+        wire.ask("SET", "s:here", "v")
+        assert afar in wire.ask("MOVE", "s:here", "0")
+        assert afar in wire.ask("COPY", "s:here", "s:there", "REPLACE", "DB", "0")
+        assert wire.ask("COPY", "s:here", "s:two", "DB", "2") == b":1\r\n"
+        assert wire.ask("COPY", "s:here", "k:there", "DB", "0") == b":1\r\n"
+        assert afar in wire.ask_all(("MULTI",), ("MOVE", "s:here", "0"), ("DISCARD",))[1]
+        replies = wire.ask_all(("MULTI",), ("SELECT", 0), ("SET", "s:1", "v"), ("EXEC",))
+        assert b"behind SELECT" in replies[2]
+    finally:
+        wire.ask("SELECT", 0)
 
 
 def remove(direct: Wire, pattern: str) -> None:

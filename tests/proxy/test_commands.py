@@ -83,6 +83,13 @@ def test_arity() -> None:
         ("ZUNIONSTORE dest 2 a b", "dest a b"),
         ("LMPOP 1 a LEFT", "a"),
         ("OBJECT ENCODING k", "k"),
+        ("SORT a LIMIT 0 1 STORE b", "a b"),
+        ("SORT a", "a"),
+        ("SORT", ""),
+        ("GEORADIUS a 1 2 3 m STOREDIST b", "a b"),
+        ("XREADGROUP GROUP g c COUNT 1 STREAMS a b > >", "a b"),
+        ("XREAD BLOCK 0 STREAMS a b 0 0", "a b"),
+        ("MIGRATE h 1 k 0 9", "k"),
         ("PING", ""),
         ("GET", ""),
         ("ZUNIONSTORE", ""),
@@ -91,6 +98,32 @@ def test_arity() -> None:
 def test_keys(request_text: str, keys: str) -> None:
     args = request_text.encode().split()
     assert TABLE.find(args[0]).keys_of(args) == keys.encode().split()
+
+
+def test_the_keys_of_many_that_migrate() -> None:
+    args = [b"MIGRATE", b"h", b"1", b"", b"0", b"9", b"KEYS", b"a", b"b"]
+    assert TABLE.find(b"MIGRATE").keys_of(args) == [b"a", b"b"]
+
+
+def test_any_argument_of_an_unknown_command_may_be_a_key() -> None:
+    assert UNKNOWN.keys_of([b"FRESH", b"a", b"b"]) == []
+    assert UNKNOWN.may_touch([b"FRESH", b"a", b"b"]) == [b"a", b"b"]
+    assert TABLE.find(b"GET").may_touch([b"GET", b"a", b"b"]) == [b"a"]
+
+
+@pytest.mark.parametrize(
+    ("options", "is_blind"),
+    [
+        ("", True), ("EX 10", True), ("px 10", True), ("EXAT 1 PXAT 2", True), ("EX", True),
+        ("NX", False), ("EX 10 XX", False), ("GET", False), ("KEEPTTL", False),
+        ("IFEQ v", False), ("EX 10 IFNE v", False), ("IFDEQ d", False), ("TO-COME", False),
+    ],
+)  # fmt: skip
+def test_set_overwrites_blindly_only_with_options_that_are_known(
+    options: str, is_blind: bool
+) -> None:
+    args = [b"SET", b"k", b"v", *options.encode().split()]
+    assert TABLE.find(b"SET").overwrites_blindly(args) is is_blind
 
 
 @given(st.sampled_from(ROWS), st.lists(st.binary(max_size=6) | st.just(b"3"), max_size=6))

@@ -33,6 +33,9 @@ def play(monkeypatch: pytest.MonkeyPatch) -> Iterator[L3Play]:
         "SET m:1 v xx EX 10",
         "SET m:1 v GET",
         "SET m:1 v KeepTTL",
+        "SET m:1 v IFEQ row",
+        "SET m:1 v PX 100 ifne row",
+        "SET m:1 v ANY-OPTION-TO-COME",
     ],
 )
 async def test_what_looks_at_the_old_value_loads_it_first(play: L3Play, line: str) -> None:
