@@ -32,8 +32,8 @@ cdef class ClientPipe(InFlight):
     cdef public bint unfinished
     cdef public bint rests
     cdef public Py_ssize_t taken_bytes
+    cdef public bint full
 
-    cdef Py_ssize_t _released  # bytes of hits since the last flush
     cdef unsigned long long _hits
     cdef bint _fresh  # the lane was refreshed for these bytes
     cdef Buffer _variant
@@ -41,6 +41,8 @@ cdef class ClientPipe(InFlight):
     cdef int _feed(self, bytes data) except -1
     cdef bint _express(self) except -1
     cdef int _run(self) except -1
+    cdef bint _may_go_on(self) except -1
+    cdef bint _is_full(self) noexcept
     cdef _count_hits(self, double began)
     cdef _want_l1(self, double now)
     cdef _look(self)

@@ -12,7 +12,7 @@ them is slow only where it has to be.
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.ref cimport Py_INCREF
 from libc.stdint cimport uint32_t, uint64_t
-from libc.stdlib cimport free, malloc
+from libc.stdlib cimport free
 from libc.string cimport memcpy
 
 from tiers._arena cimport Arena
@@ -22,9 +22,10 @@ from tiers._requests cimport COMMAND, NEED_MORE, RequestScanner
 
 from proxy._in_flight cimport FILL, FORWARDED, HOT, MAPPED, PTTL, UNFILLED, WRITTEN, InFlight
 from proxy._lane cimport CACHED, READ, WRITE, Lane, Row
-from proxy._reply_ring cimport KEEP_BYTES, Slot
+from proxy._reply_ring cimport KEEP_BYTES
 
 from ._client_pipe_py import (
+    FLOOD_FACTOR,
     FULL_READ_BYTES,
     LOOK_EVERY,
     MANY_ARGUMENTS,
@@ -39,6 +40,7 @@ cdef enum:
     VARIANT_MAX_BYTES = 4096  # reads with longer arguments go through Python
 
 cdef Py_ssize_t _SPILL = SPILL_BYTES
+cdef Py_ssize_t _FLOOD = FLOOD_FACTOR
 cdef Py_ssize_t _ARGUMENT_BYTES = ARGUMENT_BYTES
 cdef Py_ssize_t _MANY_ARGUMENTS = MANY_ARGUMENTS
 cdef Py_ssize_t _FULL_READ = FULL_READ_BYTES
@@ -62,6 +64,7 @@ cdef class ClientPipe(InFlight):
         self.backlog = Backlog()
         self.blocked = ""
         self.flush, self.on_bug = _nothing, raise_again
+        self._flood_bytes = _FLOOD * lane.output_max_bytes
 
     def __dealloc__(self):
         free(self._variant.data)
@@ -99,11 +102,11 @@ cdef class ClientPipe(InFlight):
         """Send what is released; False when something else is to be looked after."""
         if (
             not self.express or self.closing or self.pin is not None or self.blocked
-            or self.backlog or self.unfinished or self.rests
+            or self.backlog or self.full or self.unfinished or self.rests
         ):
             return False
         self._release()
-        if self._chunks or self._out.size > EXPRESS_MAX_BYTES:
+        if self._chunks or self._out.size + self._slot_bytes > EXPRESS_MAX_BYTES:
             return False
         if self._out.size:
             self.lane.bytes_out += self._out.size
@@ -128,7 +131,7 @@ cdef class ClientPipe(InFlight):
         if self.closing:
             scanner.feed(data)
             return 0
-        if self.blocked or self.backlog:
+        if self.blocked or self.full or self.backlog:
             self.backlog.extend(scanner.feed(data))
             self.wake()
         else:
@@ -152,17 +155,14 @@ cdef class ClientPipe(InFlight):
         self.active_at = now
         self._fresh = False
         self._hits = 0
-        self._released = 0
+        self._flood_bytes = _FLOOD * self.lane.output_max_bytes
         while True:
+            if (self._count or self._released_bytes() > _SPILL) and not self._may_go_on():
+                break  # what follows stays in the scanner
             kind = scanner.next()
             if kind == NEED_MORE:
                 break
             if fast and kind == COMMAND and self._try(now, may_hit):
-                if self._released > _SPILL:
-                    self._released = 0
-                    self.flush()
-                    if self.closing:
-                        break
                 looks -= 1
                 if not looks:
                     looks = _LOOK_EVERY
@@ -176,7 +176,7 @@ cdef class ClientPipe(InFlight):
                 self.taken_bytes += _ARGUMENT_BYTES * arguments
             self.run_one(request, now)
             if self.blocked or self.closing:
-                while scanner.next() != NEED_MORE:
+                while not self.closing and scanner.next() != NEED_MORE:
                     self.backlog.append(scanner.request())
                 break
             if <double>self.clock() > until:
@@ -188,6 +188,26 @@ cdef class ClientPipe(InFlight):
         if self._hits:
             self._count_hits(now)
         return 0
+
+    cdef bint _may_go_on(self) except -1:
+        """Whether one more command may run, after what was released is sent."""
+        if self._released_bytes() > _SPILL:
+            self.flush()
+        return not (self.closing or self._is_full())
+
+    cdef bint _is_full(self) noexcept:
+        cdef Py_ssize_t max_bytes = self.lane.output_max_bytes
+        cdef Py_ssize_t expected_bytes = (
+            self._slot_bytes + self._released_bytes() + self.unread_bytes
+            + self.in_flight * self._reply_bytes
+        )
+        self.full = expected_bytes > (max_bytes >> 1 if self.full else max_bytes)
+        return self.full
+
+    def is_full(self):
+        """Whether so much is owed, or will be when what is in flight is answered, that no
+        more commands may run; `full` keeps it."""
+        return self._is_full()
 
     cdef _count_hits(self, double began):
         cdef unsigned long long hits = self._hits
@@ -341,7 +361,6 @@ cdef class ClientPipe(InFlight):
     ) except -1:
         cdef Buffer* out = &self._out
         cdef Py_ssize_t room, size
-        cdef Slot* slot
         reserve(out, 512)
         while True:
             room = out.capacity - out.size
@@ -356,16 +375,10 @@ cdef class ClientPipe(InFlight):
         if size == 3 and self.proto == 2 and out.data[out.size] == b"_":
             memcpy(out.data + out.size, b"$-1\r\n", 5)
             size = 5
-        self._released += size
         if not self._count:
             out.size += size
         else:  # in its turn
-            slot = self._push()
-            slot.data = <char*>malloc(size)
-            if slot.data == NULL:
-                raise MemoryError
-            memcpy(slot.data, out.data + out.size, size)
-            slot.size = size
+            self._fill(self._push(), out.data + out.size, size)
         return True
 
     cdef int _read(self, Row* row, double now) except -1:

@@ -24,7 +24,10 @@ if TYPE_CHECKING:
     from .stats import Stats
 
 MANY_ARGUMENTS = 128  # of a request that may be kept until it is answered (MGET)
-SPILL_BYTES = 1024 * 1024  # hits of one batch are sent in portions, so that limits can act
+SPILL_BYTES = 1024 * 1024  # replies of one batch are sent in portions, so that limits can act
+FIRST_REPLY_BYTES = 1024 * 1024  # what a reply is taken for before the first one came
+REPLY_SHIFT = 4  # each reply brings that guess nearer to itself, by a sixteenth
+FLOOD_FACTOR = 4  # times limits.output_buffer_bytes: who is owed more is closed at once
 # One client's share of a turn of the loop; what it asked for beyond goes on in the next turn.
 SHARE_S = 0.005
 LOOK_EVERY = 64  # hits, and what else needs no Python, between two looks at the clock
@@ -65,6 +68,10 @@ class Muted:
     def reply(self) -> bytes | None:
         return None if self._slot.reply is None else b""
 
+    @property
+    def muted_bytes(self) -> int:
+        return len(self._slot.reply or b"")
+
 
 class Lane:
     """What all clients of one worker share on the way that every command passes through.
@@ -86,12 +93,14 @@ class Lane:
         self.stats = stats
         self.clock = clock
         self.open = True
+        self.adopt(limits)
 
     def follow(self, rows: Sequence[Command]) -> None:
         """The table changed: commands whose row is another one are left to `run_one`."""
 
     def adopt(self, limits: LimitOptions) -> None:
         """Other limits from now on, and perhaps other bounds of L1."""
+        self.output_max_bytes = limits.output_buffer_bytes
 
     def fold(self) -> None:
         """Add to the statistics what was counted here since the last time."""
@@ -103,7 +112,12 @@ class ClientPipe:
     The subclass runs what is not a hit (`run_one`) and answers protocol errors
     (`on_protocol_error`). The connection gives it `wake`, called when replies became
     available outside `receive`; `flush`, which sends what is released and looks after
-    flow control and ending; and `on_bug`, for whatever went wrong with this client alone.
+    flow control and ending; `on_flood`, called when far too much is owed; and `on_bug`, for
+    whatever went wrong with this client alone.
+
+    What the client is owed is counted in bytes, wherever it waits: in slots behind one that
+    has no reply yet, released, or unread in the socket's buffer (`owed_bytes`). At the bound
+    the client is `full`: no more of its commands are run until half of that was read.
     """
 
     def __init__(self, lane: Lane, scanner: RequestScanner, user: User) -> None:
@@ -139,11 +153,16 @@ class ClientPipe:
         self.send: Callable[[bytes], Any] = lambda data: None
         self.unsent_bytes: Callable[[], int] = lambda: 0
         self.taken_bytes = 0  # received since nothing was owed to the client
+        self.unread_bytes = 0  # sent and not taken by its socket, when last looked at
+        self.full = False
         self.wake: Callable[[], Any] = lambda: None
         self.flush: Callable[[], Any] = lambda: None
+        self.on_flood: Callable[[], Any] = lambda: None
         self.on_bug: Callable[[], Any] = raise_again
         self._slots: deque[ReplySlot] = deque()
         self._out: list[bytes] = []
+        self._slot_bytes = self._out_bytes = 0  # of replies that are ready, and released
+        self._reply_bytes = FIRST_REPLY_BYTES  # what the next one is taken for
 
     # What the subclass does
 
@@ -188,7 +207,7 @@ class ClientPipe:
         requests = self.scanner.feed(data)
         if self.closing:
             return
-        if self.blocked or self.backlog:
+        if self.blocked or self.full or self.backlog:
             self.backlog.extend(requests)
             self.wake()
         else:
@@ -204,11 +223,15 @@ class ClientPipe:
         self.active_at = now = self.clock()
         hit = self.stack.l1.arena.get if self.stack.l1 is not None else None
         fast = self.can_hit(now) and self.user.unrestricted
-        out, slots, variant = self._out, self._slots, self.get_variant
+        slots, variant = self._slots, self.get_variant
         look_at = LOOK_EVERY
-        hits = size = 0
+        hits = 0
         first = b"", b""  # key and variant of the first hit: a sample
         for index, request in enumerate(requests):
+            if (slots or self._out_bytes > SPILL_BYTES) and not self._may_go_on():
+                if not self.closing:
+                    self.backlog.extend(requests[index:])
+                break
             args = request[0]
             if fast and hit is not None and len(args) == 2 and args[0] in _GET:
                 reply = hit(args[1], variant, now)
@@ -218,16 +241,7 @@ class ClientPipe:
                     hits += 1
                     if reply == NULL3 and self.proto == 2:
                         reply = NULL2
-                    if slots:
-                        slots.append(Done(reply))
-                    else:
-                        out.append(reply)
-                    size += len(reply)
-                    if size > SPILL_BYTES:
-                        size = 0
-                        self.flush()
-                        if self.closing:
-                            break
+                    self._put(reply)
                     if hits >= look_at:
                         look_at = hits + LOOK_EVERY
                         if self.clock() > until:
@@ -238,7 +252,8 @@ class ClientPipe:
                 self.taken_bytes += ARGUMENT_BYTES * len(args)
             self.run_one(request, now)
             if self.blocked or self.closing:
-                self.backlog.extend(requests[index + 1 :])
+                if not self.closing:
+                    self.backlog.extend(requests[index + 1 :])
                 break
             if self.clock() > until:
                 self._leave(requests[index + 1 :])
@@ -251,6 +266,12 @@ class ClientPipe:
         """For the next turn."""
         self.backlog.extend(requests)
         self.unfinished = True
+
+    def _may_go_on(self) -> bool:
+        """Whether one more command may run, after what was released is sent."""
+        if self._out_bytes > SPILL_BYTES:
+            self.flush()
+        return not (self.closing or self.is_full())
 
     def _count_hits(self, hits: int, first: tuple[bytes, bytes], began: float) -> None:
         self.stack.l2.want_l1(began)
@@ -283,17 +304,22 @@ class ClientPipe:
 
     def reply(self, reply: bytes) -> None:
         """Answer the current command at once (in its turn)."""
-        if self.is_muted:
-            return
+        if not self.is_muted:
+            self._put(reply)
+
+    def _put(self, reply: bytes) -> None:
         if self._slots:
             self._slots.append(Done(reply))
+            self._slot_bytes += len(reply)
         else:
             self._out.append(reply)
+            self._out_bytes += len(reply)
 
     def push(self, frame: bytes) -> None:
         """An out-of-band message: after everything already released, before what is not."""
         self.release()
         self._out.append(frame)
+        self._out_bytes += len(frame)
         self.wake()
 
     def add_slot(self, slot: ReplySlot) -> None:
@@ -301,10 +327,31 @@ class ClientPipe:
         self._slots.append(Muted(slot) if self.is_muted else slot)
         self.in_flight += 1
 
-    def finished(self) -> None:
+    def finished(self, reply_bytes: int) -> None:
         """A slot got its reply."""
         self.in_flight -= 1
+        self._note(reply_bytes)
+        if self._slots:  # else they were forgotten
+            self._slot_bytes += reply_bytes
+            if self._slot_bytes > FLOOD_FACTOR * self.lane.output_max_bytes:
+                self.on_flood()
         self.wake()
+
+    def _note(self, reply_bytes: int) -> None:
+        self._reply_bytes += (reply_bytes - self._reply_bytes) >> REPLY_SHIFT
+
+    @property
+    def owed_bytes(self) -> int:
+        """Of replies that are there and that the client has not read."""
+        return self._slot_bytes + self._out_bytes + self.unread_bytes
+
+    def is_full(self) -> bool:
+        """Whether so much is owed, or will be when what is in flight is answered, that no
+        more commands may run; `full` keeps it."""
+        expected_bytes = self.owed_bytes + self.in_flight * self._reply_bytes
+        max_bytes = self.lane.output_max_bytes
+        self.full = expected_bytes > (max_bytes >> 1 if self.full else max_bytes)
+        return self.full
 
     @property
     def is_muted(self) -> bool:
@@ -319,15 +366,22 @@ class ClientPipe:
     def forget_slots(self) -> None:
         """Nothing that is in flight will be answered any more."""
         self._slots.clear()
+        self._slot_bytes = 0
 
     def release(self) -> None:
         slots, out = self._slots, self._out
         while slots:
-            reply = slots[0].reply
+            slot = slots[0]
+            reply = slot.reply
             if reply is None:
                 return
             slots.popleft()
+            if isinstance(slot, Muted):
+                self._slot_bytes -= slot.muted_bytes
+                continue
+            self._slot_bytes -= len(reply)
             out.append(reply)
+            self._out_bytes += len(reply)
 
     @property
     def has_output(self) -> bool:
@@ -340,4 +394,5 @@ class ClientPipe:
             return b""
         data = self._out[0] if len(self._out) == 1 else b"".join(self._out)
         self._out.clear()
+        self._out_bytes = 0
         return data

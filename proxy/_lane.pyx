@@ -82,6 +82,7 @@ cdef class Lane:
         """Other limits from now on, and perhaps other bounds of L1."""
         self.taken_max_bytes = limits.query_buffer_bytes
         self.pipeline_max = limits.pipeline
+        self.output_max_bytes = limits.output_buffer_bytes
         self._stale = True
         if self._l1 is not None:
             self.max_value_bytes = self._l1.options.max_value_bytes

@@ -17,6 +17,10 @@ from posix.unistd cimport write
 from tiers._buffer cimport Buffer, append, clear
 from tiers._pipe cimport FastWaiter
 
+from ._client_pipe_py import FIRST_REPLY_BYTES, REPLY_SHIFT as _PY_REPLY_SHIFT
+
+assert REPLY_SHIFT == _PY_REPLY_SHIFT
+
 cdef enum:
     TO_COME = -1
     BIG_BYTES = 16 * 1024  # from here on a reply is passed on as an object of its own
@@ -30,9 +34,10 @@ cdef class ReplyRing(FastWaiter):
 
     def __cinit__(self, *_, **__):
         self.reply_mode = "on"
-        self.wake = self.send = self.unsent_bytes = _nothing
+        self.wake = self.send = self.unsent_bytes = self.on_flood = _nothing
         self.fd = -1
         self._chunks = []
+        self._reply_bytes = FIRST_REPLY_BYTES
 
     def __dealloc__(self):
         cdef Py_ssize_t i
@@ -46,8 +51,8 @@ cdef class ReplyRing(FastWaiter):
     cdef int _finish(self, uint64_t seq, const char* reply, Py_ssize_t size) except -1:
         """A reply for the slot of this number, if it is still wanted."""
         cdef uint64_t place = seq - self._head_seq
-        cdef Slot* slot
         self.in_flight -= 1
+        self._note(size)
         if place >= <uint64_t>self._count:
             return 0  # forgotten
         if place == 0:
@@ -55,12 +60,18 @@ cdef class ReplyRing(FastWaiter):
             self._emit(reply, size)
             self._release()
             return 0
-        slot = &self._ring[(self._head + place) & (self._capacity - 1)]
+        self._fill(&self._ring[(self._head + place) & (self._capacity - 1)], reply, size)
+        if self._slot_bytes > self._flood_bytes:
+            self.on_flood()
+        return 0
+
+    cdef int _fill(self, Slot* slot, const char* reply, Py_ssize_t size) except -1:
         slot.data = <char*>malloc(size)
         if slot.data == NULL:
             raise MemoryError
         memcpy(slot.data, reply, size)
         slot.size = size
+        self._slot_bytes += size
         return 0
 
     cdef bint _fill_place(self, uint64_t seq, object waiter) except -1:
@@ -74,18 +85,12 @@ cdef class ReplyRing(FastWaiter):
 
     def reply(self, bytes reply):
         """Answer the current command at once (in its turn)."""
-        cdef Slot* slot
         if self.is_muted:
             return
         if not self._count:
             self._emit_object(reply)
             return
-        slot = self._push()
-        slot.data = <char*>malloc(PyBytes_GET_SIZE(reply))
-        if slot.data == NULL:
-            raise MemoryError
-        memcpy(slot.data, PyBytes_AS_STRING(reply), PyBytes_GET_SIZE(reply))
-        slot.size = PyBytes_GET_SIZE(reply)
+        self._fill(self._push(), PyBytes_AS_STRING(reply), PyBytes_GET_SIZE(reply))
 
     def push(self, bytes frame):
         """An out-of-band message: after everything already released, before what is not."""
@@ -101,10 +106,20 @@ cdef class ReplyRing(FastWaiter):
         Py_INCREF(slot)
         self.in_flight += 1
 
-    def finished(self):
+    def finished(self, Py_ssize_t reply_bytes):
         """A slot got its reply."""
         self.in_flight -= 1
+        self._note(reply_bytes)
+        if self._count:  # else they were forgotten
+            self._slot_bytes += reply_bytes
+            if self._slot_bytes > self._flood_bytes:
+                self.on_flood()
         self.wake()
+
+    @property
+    def owed_bytes(self):
+        """Of replies that are there and that the client has not read."""
+        return self._slot_bytes + self._released_bytes() + self.unread_bytes
 
     @property
     def is_muted(self):
@@ -118,6 +133,7 @@ cdef class ReplyRing(FastWaiter):
         """Nothing that is in flight will be answered any more."""
         while self._count:
             self._pop()
+        self._slot_bytes = 0
 
     def release(self):
         self._release()
@@ -151,19 +167,21 @@ cdef class ReplyRing(FastWaiter):
         else:
             self._cut()
             data = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
-            self._chunks = []
+            self._chunks, self._chunk_bytes = [], 0
         clear(&self._out, KEEP_BYTES)
         return data
 
     cdef _cut(self):
         if self._out.size:
             self._chunks.append(PyBytes_FromStringAndSize(self._out.data, self._out.size))
+            self._chunk_bytes += self._out.size
             self._out.size = 0
 
     cdef int _emit(self, const char* data, Py_ssize_t size) except -1:
         if size >= BIG_BYTES:
             self._cut()
             self._chunks.append(PyBytes_FromStringAndSize(data, size))
+            self._chunk_bytes += size
         else:
             append(&self._out, data, size)
         return 0
@@ -172,6 +190,7 @@ cdef class ReplyRing(FastWaiter):
         if PyBytes_GET_SIZE(reply) >= BIG_BYTES:
             self._cut()
             self._chunks.append(reply)
+            self._chunk_bytes += PyBytes_GET_SIZE(reply)
         else:
             append(&self._out, PyBytes_AS_STRING(reply), PyBytes_GET_SIZE(reply))
         return 0
@@ -215,11 +234,13 @@ cdef class ReplyRing(FastWaiter):
                 reply = (<object>slot.waiter).reply
                 if reply is None:
                     return 0
+                self._slot_bytes -= PyBytes_GET_SIZE(<bytes>reply)
                 if not slot.muted:
                     self._emit_object(reply)
             elif slot.size == TO_COME:
                 return 0
             else:
+                self._slot_bytes -= slot.size
                 self._emit(slot.data, slot.size)
             self._pop()
         return 0

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from tiers import CORE
 
-from ._client_pipe_py import FULL_READ_BYTES, LOOK_EVERY, SHARE_S, SPILL_BYTES
+from ._client_pipe_py import FLOOD_FACTOR, FULL_READ_BYTES, LOOK_EVERY, SHARE_S, SPILL_BYTES
 
 if TYPE_CHECKING or CORE == "py":
     from ._client_pipe_py import ClientPipe, Lane
@@ -14,4 +14,6 @@ else:
     from ._client_pipe import ClientPipe
     from ._lane import Lane
 
-__all__ = ["FULL_READ_BYTES", "LOOK_EVERY", "SHARE_S", "SPILL_BYTES", "ClientPipe", "Lane"]
+__all__ = [
+    "FLOOD_FACTOR", "FULL_READ_BYTES", "LOOK_EVERY", "SHARE_S", "SPILL_BYTES", "ClientPipe", "Lane",
+]  # fmt: skip

@@ -130,7 +130,9 @@ class LimitOptions(Options):
     multibulk: Annotated[int, Field(ge=16, le=2**31 - 1)] = 1_048_576
     """Most arguments of one command."""
     output_buffer_bytes: Annotated[Bytes, Field(ge=1 * MiB)] = 256 * MiB
-    """A client that leaves more replies than this unread is dropped."""
+    """A client that leaves more replies than this unread is answered no more until it reads."""
+    unread_timeout_s: Seconds = 60.0
+    """A client beyond output_buffer_bytes that reads nothing for so long is dropped. 0: never."""
     subscriber_buffer_bytes: Annotated[Bytes, Field(ge=64 * 1024)] = 32 * MiB
     """A subscriber that leaves more messages than this unread is dropped."""
     output_total_bytes: Annotated[Bytes, Field(ge=1 * MiB)] = 1024 * MiB

@@ -1,9 +1,11 @@
 """The asyncio adapter of one client: bytes to the session, replies to the socket.
 
 No policy about commands; but the bounds on what a client may make us hold are kept
-here: reading pauses while too much of what it sent waits for replies (these come
-whether or not it reads), and a client that does not read what it asked for is
-dropped when too much of it has piled up, here or at all clients together.
+here. Reading pauses while too much of what it sent waits. A client that is owed too many
+bytes runs no more commands until it has read (`Session.full`), and is read from meanwhile:
+it may write all it has to ask before it reads. Dropped is who reads nothing for too long
+beyond the bound, who is owed far more (a stream cannot be paused, nor what is in flight),
+and who holds most when all clients together are owed too much.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 from tiers import set_keepalive
 
+from .client_pipe import FLOOD_FACTOR
 from .session import Session
 
 if TYPE_CHECKING:
@@ -38,8 +41,8 @@ class Connection(asyncio.Protocol):
     """One client socket."""
 
     __slots__ = (
-        "_goes_on", "_input_ended", "_reading", "_stats", "_terrace", "_transport", "_writable",
-        "data_received", "limits", "session",
+        "_counted_bytes", "_goes_on", "_input_ended", "_read_at", "_reading", "_stats", "_terrace",
+        "_transport", "_unread_bytes", "_writable", "data_received", "limits", "session",
     )  # fmt: skip
     data_received: Receiver
 
@@ -51,6 +54,8 @@ class Connection(asyncio.Protocol):
         self._writable = True
         self._input_ended = False
         self._goes_on = False  # in the next turn
+        self._counted_bytes = 0  # what this client is owed, as far as all clients' sum knows
+        self._unread_bytes, self._read_at = 0, 0.0  # and when that was less than before
         self.limits = terrace.config.limits
         self.session: Session | None = None
         self.data_received = _ignore
@@ -84,6 +89,7 @@ class Connection(asyncio.Protocol):
         session.wake = self._wake
         session.flush = self._flush
         session.on_bug = self._on_bug
+        session.on_flood = self._on_flood
         session.on_close_request = self.abort
         self.session = session
         self._set_express()
@@ -131,13 +137,18 @@ class Connection(asyncio.Protocol):
         if data:
             self._stats.bytes_out += len(data)
             transport.write(data)
-            if not self._writable:
-                self._bound_unread(len(data))
-                if self._transport is None:
-                    return
+        session.unread_bytes = 0 if self._writable else transport.get_write_buffer_size()
+        if session.owed_bytes > WRITE_HIGH_WATER_BYTES or not self._writable:
+            self._bound_owed(session)
+            if self._transport is None:
+                return
+        elif self._counted_bytes:
+            self._forget_owed()
         if (session.closing and not session.slot_count) or (self._input_ended and session.is_done):
             transport.close()
             return
+        if session.full and not session.is_full():
+            session.unfinished = True
         if (session.rests or session.unfinished) and not self._goes_on:
             self._goes_on = session.rests = True
             self._terrace.in_next_turn(self._go_on)
@@ -164,7 +175,9 @@ class Connection(asyncio.Protocol):
             session.taken_bytes = 0
         kept_bytes = session.backlog.held_bytes
         too_many_bytes = max(session.taken_bytes, kept_bytes) > limits.query_buffer_bytes
-        too_much = too_many_bytes or waiting > limits.pipeline
+        # One that is full is read from all the same: it may not read before it has written all.
+        too_many = waiting > limits.pipeline and not session.full
+        too_much = too_many_bytes or too_many
         # A blocking command may wait forever, and with reading paused we would not see the
         # client go: an element popped for it would be lost.
         must_read = session.pin is not None and session.pin.blocking_id is not None
@@ -178,7 +191,10 @@ class Connection(asyncio.Protocol):
         elif (
             not self._reading
             and not session.rests
-            and (must_read or (waiting <= limits.pipeline // 2 and not too_many_bytes))
+            and (
+                must_read
+                or ((session.full or waiting <= limits.pipeline // 2) and not too_many_bytes)
+            )
         ):
             self._reading = True
             self._set_express()
@@ -188,7 +204,11 @@ class Connection(asyncio.Protocol):
 
     @property
     def unread_bytes(self) -> int:
-        return 0 if self._transport is None else self._transport.get_write_buffer_size()
+        """Replies that are there and that the client has not read."""
+        session, transport = self.session, self._transport
+        if session is None or transport is None:
+            return 0
+        return session.owed_bytes - session.unread_bytes + transport.get_write_buffer_size()
 
     @property
     def held_bytes(self) -> int:
@@ -199,32 +219,70 @@ class Connection(asyncio.Protocol):
         sent_bytes = max(session.taken_bytes, session.backlog.held_bytes)
         return max(session.scanner.buffered_bytes, sent_bytes) + self.unread_bytes
 
-    def _bound_unread(self, added_bytes: int) -> None:
-        """This client is behind, and was just sent more: is that still bearable?"""
-        assert self.session is not None
-        stats, limits = self._stats, self.limits
-        unread_bytes = self.unread_bytes
-        pin = self.session.pin
-        if pin is not None and pin.subscribed and unread_bytes > limits.subscriber_buffer_bytes:
+    def _bound_owed(self, session: Session) -> None:
+        """This client is behind: is that still bearable?"""
+        stats, limits, pin = self._stats, self.limits, session.pin
+        owed_bytes = session.owed_bytes
+        streams = session.invalidations is not None or (pin is not None and pin.streams)
+        subscribed = pin is not None and pin.subscribed
+        if subscribed and session.unread_bytes > limits.subscriber_buffer_bytes:
             stats.slow_subscribers_closed += 1
             self.abort("its unread messages passed limits.subscriber_buffer_bytes")
-        elif unread_bytes > limits.output_buffer_bytes or not self.session.authenticated:
-            stats.output_limit_closed += 1
-            bound = "limits.output_buffer_bytes" if self.session.authenticated else "the socket's"
-            self.abort(f"its unread replies passed {bound}")
-        elif (victim := self._terrace.output.largest_over(added_bytes)) is not None:
+            return
+        if not session.authenticated and not self._writable:
+            self._too_slow("its unread replies passed the socket's")
+            return
+        max_bytes = limits.output_buffer_bytes
+        if owed_bytes > (max_bytes if streams else FLOOD_FACTOR * max_bytes):
+            self._on_flood()
+            return
+        if not self._counted_bytes:
+            self._terrace.output.begin(self)
+        added_bytes = max(0, owed_bytes - self._counted_bytes) if self._counted_bytes else 0
+        self._counted_bytes = owed_bytes
+        victim = self._terrace.output.largest_over(added_bytes)
+        if victim is not None:
             stats.output_total_closed += 1
             victim.abort("the unread replies of all clients passed limits.output_total_bytes")
+
+    def _too_slow(self, reason: str) -> None:
+        if self._transport is None:
+            return
+        self._stats.output_limit_closed += 1
+        self.abort(reason)
+
+    def _on_flood(self) -> None:
+        self._too_slow("its unread replies passed limits.output_buffer_bytes")
+
+    def _forget_owed(self) -> None:
+        self._counted_bytes = 0
+        self._terrace.output.end(self)
+
+    def close_if_stuck(self, now: float) -> None:
+        """Close if it read nothing for long although more of its commands wait for that."""
+        session, unread_bytes = self.session, self.unread_bytes
+        if session is None or self._writable or not session.full:
+            self._read_at = 0.0
+        elif not self._read_at or unread_bytes < self._unread_bytes:
+            self._read_at = now
+        elif now - self._read_at > self.limits.unread_timeout_s > 0:
+            self._too_slow(
+                "its unread replies passed limits.output_buffer_bytes, and it read nothing "
+                "for limits.unread_timeout"
+            )
+        self._unread_bytes = unread_bytes
 
     def pause_writing(self) -> None:
         self._writable = False
         self._set_express()
-        self._terrace.output.begin(self)
 
     def resume_writing(self) -> None:
         self._writable = True
         self._set_express()
-        self._terrace.output.end(self)
+        if self.session is not None:
+            self.session.unread_bytes = 0
+            if self._counted_bytes or self.session.full:
+                self._wake()
 
     # Ending
 
@@ -244,8 +302,9 @@ class Connection(asyncio.Protocol):
         transport, self._transport = self._transport, None
         self._set_express()
         if transport is not None and self.session is not None:
-            self._terrace.output.end(self)
+            self._forget_owed()
             self._terrace.log_closed(self.session, reason)
+            self.session.stop()
             transport.abort()
 
     def close_if_idle(self, since: float) -> None:
@@ -264,7 +323,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
         self._set_express()
-        self._terrace.output.end(self)
+        self._forget_owed()
         self._terrace.detach(self)
         if self.session is not None:
             self.session.fd = -1

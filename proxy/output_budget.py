@@ -1,8 +1,9 @@
 """The bound on what all clients together leave unread (`limits.output_total_bytes`).
 
-Only clients whose socket takes no more are counted: what is written to the others is
-with the kernel at once. Between exact counts, which ask every such client, an upper
-bound is kept, so that a write costs an addition.
+Only clients are counted whose socket takes no more, or for whom many bytes wait behind a
+reply that has not come: what is written to the others is with the kernel at once. Between
+exact counts, which ask every such client, an upper bound is kept, so that a write costs an
+addition.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class OutputBudget(Generic[Client]):
         return f"<OutputBudget {len(self._behind)} clients behind, {self._upper_bytes} bytes>"
 
     def begin(self, client: Client) -> None:
-        """The socket of this client is full."""
+        """This client falls behind."""
         self._behind.add(client)
         self._upper_bytes += client.unread_bytes
 
@@ -48,6 +49,9 @@ class OutputBudget(Generic[Client]):
         if self._upper_bytes <= self.total_bytes or self.count_bytes() <= self.total_bytes:
             return None
         return max(self._behind, key=lambda client: client.unread_bytes)
+
+    def behind(self) -> list[Client]:
+        return list(self._behind)
 
     def count_bytes(self) -> int:
         """Exactly, now."""

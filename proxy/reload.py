@@ -46,6 +46,7 @@ def _at_use(terrace: Terrace, config: Config) -> None:
 
 def _limits(terrace: Terrace, config: Config) -> None:
     terrace.output.total_bytes = terrace.output_share(config)
+    terrace.lane.adopt(config.limits)
     for connection in terrace.connections:
         connection.limits = config.limits
 
@@ -81,6 +82,7 @@ LIVE: Mapping[str, Apply] = {
     "limits.bulk_bytes": _limits,
     "limits.multibulk": _limits,
     "limits.output_buffer_bytes": _limits,
+    "limits.unread_timeout": _limits,
     "limits.subscriber_buffer_bytes": _limits,
     "limits.output_total_bytes": _limits,
     "limits.memory_bytes": _memory,

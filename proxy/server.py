@@ -202,6 +202,9 @@ class Terrace:
     async def _sweep_idle(self) -> None:
         while True:
             await asyncio.sleep(IDLE_SWEEP_S)
+            now = self.clock()
+            for connection in self.output.behind():
+                connection.close_if_stuck(now)
             if not self.config.listen.idle_timeout_s:
                 continue
             since = self.clock() - self.config.listen.idle_timeout_s

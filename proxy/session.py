@@ -16,6 +16,8 @@ Rules of this file
   "idle"    the head must not run beside those in flight   in_flight is 0
   "task"    a handler is awaiting something                its task finished
   "pause"   CLIENT PAUSE holds this client                 the pause is over
+
+Beside it the session is `full` while too many bytes of replies wait for the client.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from tiers import BLIND, RequestScanner, db_of, get_variant, request_of
 from tiers.resp import NULL2, NULL3, Request, decode
 
 from . import errors
-from .client_pipe import SHARE_S, ClientPipe
+from .client_pipe import SHARE_S, SPILL_BYTES, ClientPipe
 from .field_fills import Fill, commit
 from .reads import ReadSlot
 
@@ -81,7 +83,7 @@ class Session(ClientPipe):
         state = self.blocked or "running"
         return (
             f"<Session {self.ident} {self.address} {state} slots={self.slot_count} "
-            f"in_flight={self.in_flight} backlog={len(self.backlog)}>"
+            f"in_flight={self.in_flight} backlog={len(self.backlog)} owed={self.owed_bytes}>"
         )
 
     # Input
@@ -107,8 +109,7 @@ class Session(ClientPipe):
             if not self.blocked:
                 self.proceed()
         else:
-            self.closing = True
-            self.forget_slots()
+            self.stop()
 
     # Blocking
 
@@ -139,11 +140,19 @@ class Session(ClientPipe):
         self.wake()
 
     def proceed(self) -> None:
-        """Release what can be released; run the backlog as far as it may, in this turn."""
+        """Release what can be released; run the backlog as far as it may, in this turn.
+
+        After some output it stops, to be called again when that was sent.
+        """
         self.release()
         self._settle()
         until = self.clock() + SHARE_S
         while self.backlog and not self.blocked and not self.closing:
+            if self.is_full():
+                return
+            if self.owed_bytes - self.unread_bytes > SPILL_BYTES:
+                self.wake()
+                return
             if (now := self.clock()) > until:
                 self.unfinished = True
                 return
@@ -176,6 +185,12 @@ class Session(ClientPipe):
 
     # Ending
 
+    def stop(self) -> None:
+        """Nobody is to be answered any more: run nothing, keep no reply."""
+        self.closing = True
+        self.backlog.clear()
+        self.forget_slots()
+
     def close_after_output(self) -> None:
         self.closing = True
         self.backlog.clear()
@@ -185,7 +200,7 @@ class Session(ClientPipe):
     def is_drained(self) -> bool:
         """Nothing owed to the client any more; a task under way still owes its reply."""
         return not (
-            self.slot_count or self.backlog or self.unfinished
+            self.slot_count or self.backlog or self.unfinished or self.full
             or self.has_output or self.blocked == "task"
         )  # fmt: skip
 
@@ -286,10 +301,8 @@ class Session(ClientPipe):
 
     def close(self) -> None:
         """The client is gone: nothing may be left waiting for it."""
-        self.closing = True
+        self.stop()
         self.wake = lambda: None
-        self.backlog.clear()
-        self.forget_slots()
         self.terrace.cancel_task_of(self)
         if self.pin is not None:
             self.pin.abandon()

@@ -38,7 +38,7 @@ class Slot:
 
     def finish(self, reply: bytes) -> None:
         self.reply = reply
-        self.session.finished()
+        self.session.finished(len(reply))
 
 
 class WriteSlot(Slot):

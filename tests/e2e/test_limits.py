@@ -231,12 +231,12 @@ def test_nobody_new_while_memory_is_short(redis: RedisProcess) -> None:
 
 @pytest.mark.usefixtures("big_value")
 def test_a_client_that_does_not_read_its_replies(redis: RedisProcess) -> None:
-    output = {"limits__output_buffer_bytes": "1MiB"}
+    output = {"limits__output_buffer_bytes": "1MiB", "limits__unread_timeout": "200ms"}
     with limited(redis, **output) as (terrace, _), Wire(terrace.port) as wire:
         wire.send_raw(encode("GET", "big") * 100)
         wait_until(lambda: count(terrace, "output_limit_closed") == 1, "it is closed")
         assert is_closed(wire)
-        assert terrace.log().count("its unread replies passed limits.output_buffer_bytes") == 1
+        assert terrace.log().count("it read nothing for limits.unread_timeout") == 1
         assert terrace.metrics()["terrace_output_unread_bytes"] == 0
 
 
@@ -246,7 +246,7 @@ def test_a_tls_client_that_does_not_read_its_replies(redis: RedisProcess, tmp_pa
     cert, key = authority.issue("server")
     port = free_port()
     options = {
-        "limits__output_buffer_bytes": "1MiB",
+        "limits__output_buffer_bytes": "1MiB", "limits__unread_timeout": "200ms",
         "tls__port": port, "tls__cert_file": cert, "tls__key_file": key,
     }  # fmt: skip
     with (

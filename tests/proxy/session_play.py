@@ -70,6 +70,12 @@ class Wire(asyncio.Transport):
     def get_write_buffer_size(self) -> int:
         return 0
 
+    def pause_reading(self) -> None:
+        """What is to be read is given all the same."""
+
+    def resume_reading(self) -> None:
+        pass
+
 
 class Loop:
     """Runs what was scheduled when told to."""
@@ -272,6 +278,7 @@ class Play:
             assert not session.in_flight, f"{session!r} waits for a reply"
             assert session.is_drained or session.closing, f"{session!r} owes a reply"
             assert not session.opaque_in_flight
+            assert session.closing or not session.owed_bytes, "bytes that nobody is owed"
             assert not session.mapped_in_flight
         assert not self.writes_in_flight, "a write was never ended"
         if self.l1 is not None:

@@ -154,9 +154,8 @@ def test_many_hits_of_one_request_batch_leave_in_portions() -> None:
         wire.connection = attach(play, wire)
         wire.connection.data_received(command("GET", "big") * 1500)
         assert max(wire.sizes) <= SPILL_BYTES + len(value)
-        assert wire.closed, "limits.output_buffer_bytes was passed"
+        assert not wire.closed
         assert wire.get_write_buffer_size() <= 4 * MiB + SPILL_BYTES + len(value)
-        assert play.terrace.stats.output_limit_closed == 1
 
 
 def test_hits_in_portions_arrive_whole_and_in_order(play: Play) -> None:

@@ -1,0 +1,248 @@
+"""What one client is owed is bounded, wherever it waits: it is paused, and served when it reads."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from proxy.client_pipe import FLOOD_FACTOR, SPILL_BYTES
+from proxy.connection import WRITE_HIGH_WATER_BYTES, Connection
+from proxy.slots import Slot
+from tests.proxy.session_play import Play, Wire, command
+from tests.proxy.test_connection import attach
+from tiers.resp import OK, PONG, bulk, integer
+
+KiB, MiB = 1024, 1024**2
+BOUND_BYTES = 4 * MiB
+VALUE = bulk(b"x" * 64 * KiB)
+GETS = 400  # 9 KiB that ask for 25 MiB
+SLACK_BYTES = SPILL_BYTES + len(VALUE)
+
+
+class SlowWire(Wire):
+    """A transport whose peer reads when told to."""
+
+    def __init__(self, play: Play) -> None:
+        super().__init__()
+        self.play = play
+        self.unread: list[bytes] = []
+        self.read = b""
+        self.most_bytes = 0
+        self.reading = True
+        self.connection: Connection = attach(play, self)
+
+    def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
+        was_bytes = self.get_write_buffer_size()
+        self.unread.append(bytes(data))
+        self.most_bytes = max(self.most_bytes, self.get_write_buffer_size())
+        if was_bytes <= WRITE_HIGH_WATER_BYTES < self.get_write_buffer_size():
+            self.connection.pause_writing()
+
+    def pause_reading(self) -> None:
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        self.reading = True
+
+    def get_write_buffer_size(self) -> int:
+        return sum(map(len, self.unread))
+
+    def take_some(self) -> bool:
+        """The peer reads one write; whether there was one."""
+        was_bytes = self.get_write_buffer_size()
+        if not self.unread:
+            return False
+        self.read += self.unread.pop(0)
+        if self.get_write_buffer_size() <= WRITE_HIGH_WATER_BYTES // 4 < was_bytes:
+            self.connection.resume_writing()
+        self.play.tick()
+        return True
+
+    def take_all(self) -> bytes:
+        self.play.tick()
+        while self.take_some():
+            pass
+        read, self.read = self.read, b""
+        return read
+
+    @property
+    def owed_bytes(self) -> int:
+        assert self.connection.session is not None
+        return self.connection.session.owed_bytes
+
+
+def ask_for_small_replies(play: Play, wire: SlowWire) -> list[int]:
+    """A thousand of them; how many of the commands were sent upstream at a time."""
+    wire.connection.data_received(command("TTL", "k") * 1000)
+    turns: list[int] = []
+    while sum(turns) < 1000:
+        play.tick()
+        asked = play.plain2.wire.written.count(b"TTL")
+        assert asked
+        play.plain2 << command("TTL", "k") * asked
+        play.plain2 >> integer(1) * asked
+        turns.append(asked)
+    assert wire.take_all() == integer(1) * 1000
+    return turns
+
+
+@pytest.fixture
+def play() -> Any:
+    limits = {"output_buffer_bytes": BOUND_BYTES, "bulk_bytes": MiB, "unread_timeout_s": 60.0}
+    with Play(limits=limits) as play:
+        play.cache("big", VALUE)
+        yield play
+
+
+def test_hits_that_nobody_reads_are_not_served_on_and_on(play: Play) -> None:
+    wire = SlowWire(play)
+    wire.connection.data_received(command("GET", "big") * GETS + command("PING"))
+    play.tick()
+    assert wire.most_bytes <= BOUND_BYTES + SLACK_BYTES
+    assert wire.take_all() == VALUE * GETS + PONG
+    assert wire.most_bytes <= BOUND_BYTES + SLACK_BYTES
+    assert not wire.closed
+
+
+def test_hits_behind_one_reply_that_is_long_in_coming(play: Play) -> None:
+    wire = SlowWire(play)
+    wire.connection.data_received(command("TTL", "k") + command("GET", "big") * GETS)
+    play.plain2 << command("TTL", "k")
+    assert wire.owed_bytes <= BOUND_BYTES + SLACK_BYTES
+    wire.connection.data_received(command("GET", "big"))  # it is still read from
+    assert wire.owed_bytes <= BOUND_BYTES + SLACK_BYTES
+    play.plain2 >> integer(1)
+    assert wire.take_all() == integer(1) + VALUE * (GETS + 1)
+
+
+def test_many_large_arrays_of_hits(play: Play) -> None:
+    wire = SlowWire(play)
+    wire.connection.data_received(command("MGET", *["big"] * 20) * 40)
+    play.tick()
+    assert wire.most_bytes <= BOUND_BYTES + SPILL_BYTES + 20 * len(VALUE)
+    assert wire.take_all() == (b"*20\r\n" + VALUE * 20) * 40
+
+
+def test_reads_in_flight_count_as_what_their_replies_are_likely_to_take(play: Play) -> None:
+    wire = SlowWire(play)
+    turns = ask_for_small_replies(play, wire)
+    assert turns[0] <= BOUND_BYTES // MiB + 1, "nothing is known of the replies yet"
+    assert len(turns) < 10
+    assert ask_for_small_replies(play, wire) == [1000], "small replies are known"
+
+
+def test_large_replies_are_asked_for_as_they_are_read(play: Play) -> None:
+    wire = SlowWire(play)
+    value = bulk(b"x" * MiB)
+    wire.connection.data_received(command("DUMP", "k") * 60)
+    served = 0
+    while served < 60 and not wire.closed:
+        play.tick()
+        asked = play.plain2.wire.written.count(b"DUMP")
+        assert asked
+        play.plain2 << command("DUMP", "k") * asked
+        play.plain2 >> value * asked
+        assert wire.owed_bytes <= BOUND_BYTES + 2 * MiB
+        got = wire.take_all()
+        assert got == value * asked
+        served += asked
+    assert not wire.closed
+
+
+def test_who_is_owed_far_too_much_is_closed(play: Play) -> None:
+    """What is in flight cannot be stopped; its replies need not be kept."""
+    wire = SlowWire(play)
+    ask_for_small_replies(play, wire)
+    wire.connection.data_received(command("DUMP", "k") * 100)
+    play.plain2 << command("DUMP", "k") * 100
+    for _ in range(100):
+        play.plain2 >> bulk(b"x" * MiB)
+    assert wire.closed
+    assert wire.most_bytes <= (FLOOD_FACTOR + 1) * BOUND_BYTES
+    assert play.terrace.stats.output_limit_closed == 1
+
+
+def test_far_too_much_behind_one_reply_is_not_kept(play: Play) -> None:
+    """Not even until the end of the turn in which it comes."""
+    wire = SlowWire(play)
+    ask_for_small_replies(play, wire)
+    session = wire.connection.session
+    assert session is not None
+    slow = Slot(session)  # a row from PostgreSQL, say
+    session.add_slot(slow)
+    wire.connection.data_received(command("DUMP", "k") * 100)
+    play.plain2 << command("DUMP", "k") * 100
+    play.plain2 >> bulk(b"x" * MiB) * 100
+    assert wire.closed
+    assert wire.owed_bytes == 0
+    assert play.terrace.stats.output_limit_closed == 1
+    slow.finish(integer(1))
+    play.tick()
+    assert wire.unread == []
+
+
+def test_a_dropped_client_is_served_no_more(play: Play) -> None:
+    wire = SlowWire(play)
+    pipeline = command("TTL", "k") + command("GET", "big") * GETS + command("SET", "k", "v")
+    wire.connection.data_received(pipeline)
+    play.plain2 << command("TTL", "k")
+    wire.connection.abort("a test drops it")
+    assert wire.owed_bytes == 0
+    play.plain2 >> integer(1)
+    wire.connection.data_received(command("SET", "k", "w"))
+    play.tick()
+    wire.connection.resume_writing()
+    play.tick()
+    play.tracked << b""
+    play.plain2 << b""
+    assert wire.unread == []
+
+
+def test_who_reads_nothing_for_long_while_commands_wait_is_closed(play: Play) -> None:
+    wire, patient = SlowWire(play), SlowWire(play)
+    wire.connection.data_received(command("GET", "big") * GETS)
+    patient.connection.data_received(command("GET", "big") * 20)  # all of it is there to read
+    play.tick()
+    for _ in range(70):
+        play.now += 1.0
+        for connection in play.terrace.output.behind():
+            connection.close_if_stuck(play.now)
+        if play.now == 1050.0:
+            wire.take_some()  # a little is enough, once
+    assert not wire.closed
+    play.now += 50.0
+    for connection in play.terrace.output.behind():
+        connection.close_if_stuck(play.now)
+    assert wire.closed
+    assert not patient.closed
+    assert play.terrace.stats.output_limit_closed == 1
+    wire.connection.connection_lost(None)
+    assert play.terrace.output.behind() == [patient.connection]
+
+
+def test_a_client_may_write_all_it_has_before_it_reads() -> None:
+    """It is read from while it is full (rule 10), whatever limits.pipeline says."""
+    limits = {"output_buffer_bytes": BOUND_BYTES, "bulk_bytes": MiB, "pipeline": 100}
+    with Play(limits=limits) as play:
+        play.cache("big", VALUE)
+        wire = SlowWire(play)
+        for _ in range(10):
+            wire.connection.data_received(command("GET", "big") * 100)
+            play.tick()
+            assert wire.reading
+        assert wire.take_all() == VALUE * 1000
+        assert wire.reading
+
+
+def test_muted_replies_are_owed_to_nobody(play: Play) -> None:
+    wire = SlowWire(play)
+    wire.connection.data_received(
+        command("CLIENT", "REPLY", "SKIP") + command("TTL", "k") + command("TTL", "k")
+    )
+    play.plain2 << command("TTL", "k") * 2
+    play.plain2 >> integer(1) * 2
+    assert wire.take_all() == integer(1)
+    assert wire.owed_bytes == 0
+    wire.connection.data_received(command("CLIENT", "REPLY", "ON"))
+    assert wire.take_all() == OK
