@@ -188,13 +188,8 @@ class Connection(asyncio.Protocol):
             self._reading = False
             self._set_express()
             transport.pause_reading()
-        elif (
-            not self._reading
-            and not session.rests
-            and (
-                must_read
-                or ((session.full or waiting <= limits.pipeline // 2) and not too_many_bytes)
-            )
+        elif not (self._reading or session.rests) and (
+            must_read or ((session.full or waiting <= limits.pipeline // 2) and not too_many_bytes)
         ):
             self._reading = True
             self._set_express()
@@ -340,7 +335,8 @@ class Connection(asyncio.Protocol):
         session, transport = self.session, self._transport
         if session is None or transport is None:
             return True
-        if session.in_flight or session.backlog or session.unfinished or session.blocked == "task":
+        left = session.backlog or session.unfinished or session.full
+        if session.in_flight or left or session.blocked == "task":
             return False
         if patient:
             now, active_at = session.clock(), session.active_at

@@ -127,7 +127,7 @@ MUTANTS = (
          "if subscribed and session.unread_bytes", "if False and session.unread_bytes"),
     ], "test_a_slow_subscriber_is_dropped"),
     mutant(10, "reading is paused for good", [
-        ("proxy/connection.py", "            not self._reading\n", "            False\n"),
+        ("proxy/connection.py", "elif not (self._reading or", "elif False and (self._reading or"),
     ], "test_much_more_than_the_query_buffer_in_flight_is_only_slowed_down"),
     mutant(10, "a blocked client may send without end", [
         ("proxy/connection.py", "if must_read and too_much:", "if False:"),
@@ -286,7 +286,7 @@ MUTANTS = (
     ], "test_labels_do_not_grow_with_what_clients_send"),
     mutant(26, "what is in flight is cut off", [
         ("proxy/connection.py",
-         "if session.in_flight or session.backlog or session.unfinished or", "if"),
+         'if session.in_flight or left or session.blocked == "task":', "if False:"),
     ], "test_sigterm_answers_what_is_in_flight"),
     mutant(26, "draining takes as long as it takes", [
         ("proxy/server.py",
