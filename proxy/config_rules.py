@@ -289,14 +289,24 @@ def _l3(config: Config) -> Iterator[Broken]:
             ("l3.view", "l3.dsn"),
             "views are mapped but l3.dsn is empty; set l3.dsn or remove the [[l3.view]] tables",
         )
-    scheme, is_url, _ = l3.dsn.partition("://")
+    if l3.direct_dsn and not l3.dsn:
+        yield Broken(
+            ("l3.direct_dsn", "l3.dsn"),
+            "the way past a pooler is given but l3.dsn is empty; set l3.dsn",
+        )
+    yield from _dsn("l3.dsn", l3.dsn)
+    yield from _dsn("l3.direct_dsn", l3.direct_dsn)
+
+
+def _dsn(path: str, dsn: str) -> Iterator[Broken]:
+    scheme, is_url, _ = dsn.partition("://")
     if is_url and "=" not in scheme and scheme not in ("postgresql", "postgres"):
         yield Broken(
-            ("l3.dsn",), "the scheme is not postgresql; write postgresql://user@host:port/database"
+            (path,), "the scheme is not postgresql; write postgresql://user@host:port/database"
         )
-    elif l3.dsn and not is_url and "=" not in l3.dsn:
+    elif dsn and not is_url and "=" not in dsn:
         yield Broken(
-            ("l3.dsn",),
+            (path,),
             "is neither a URL nor key=value pairs; write postgresql://user@host:port/database "
             'or "host=… dbname=…"',
         )

@@ -20,7 +20,9 @@ def main(argv: Sequence[str], config_of: Callable[[Sequence[str]], Config | None
     config = config_of(rest)
     if config is None:
         return EXIT_PROBLEM
-    options = config.l3.model_copy(update={"dsn": args.dsn}) if args.dsn else config.l3
+    options = config.l3
+    if args.dsn:
+        options = options.model_copy(update={"dsn": args.dsn, "direct_dsn": ""})
     try:
         triggers = Triggers(options.schema_name, args.table, args.key)
     except TierError as problem:

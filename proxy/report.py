@@ -107,12 +107,16 @@ def figures(terrace: Terrace) -> dict[str, Any]:
         "l2_write_errors": stats.write_errors,
     }
     if l3 is not None:
-        counts, queues, admission = l3.statistics(), stack.queues(), l3.admission.statistics()
+        counts, queues, lanes = l3.statistics(), stack.queues(), l3.lanes()
         found |= {
             "l3_state": l3.state,
             **_breaker("l3", l3.breaker),
-            "l3_limit": admission.limit,
-            "l3_limit_decreases": admission.decreases,
+            "l3_limit_decreases": sum(lane.admission.decreases for lane in lanes.values()),
+            "l3_views_failing": ", ".join(
+                name
+                for name, lane in lanes.items()
+                if lane.breaker.state is not BreakerState.CLOSED
+            ),
             "l3_queued": queues.queued,
             "l3_rejected": queues.rejected,
             "l3_expired": queues.expired,

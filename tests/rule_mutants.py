@@ -238,8 +238,8 @@ MUTANTS = (
     ], "test_a_stranger_is_not_trusted"),
     mutant(22, "settings of TLS for PostgreSQL are lost", [
         ("tiers/l3_connection.py",
-         '**given, "client_encoding": "UTF8"}',
-         '**given, "client_encoding": "UTF8", "sslmode": "require", "sslrootcert": None}'),
+         "{**defaults, **given}",
+         '{**defaults, **given, "sslmode": "require", "sslrootcert": None}'),
     ], "test_a_server_with_a_strange_certificate_is_not_used"),
     mutant(23, "ACL LOG tells what a failed login tried", [
         ("proxy/acl.py",

@@ -62,6 +62,7 @@ from .upstream import Upstream, set_keepalive
 from .views import Mappings, ViewMapping
 
 if TYPE_CHECKING:
+    from .l3_lane import LaneStatistics
     from .l3_postgres import L3Postgres
     from .l3_triggers import Triggers, run_triggers
     from .view_status import ViewStatus
@@ -91,6 +92,7 @@ __all__ = [
     "L2Redis",
     "L3Options",
     "L3Postgres",
+    "LaneStatistics",
     "Mapped",
     "MappingProblem",
     "Mappings",
@@ -144,6 +146,7 @@ __all__ = [
 # They need psycopg, which takes a tenth of the time to start: imported when first asked for.
 _WITH_PSYCOPG = {
     "L3Postgres": "l3_postgres",
+    "LaneStatistics": "l3_lane",
     "Triggers": "l3_triggers",
     "ViewStatus": "view_status",
     "run_triggers": "l3_triggers",

@@ -57,9 +57,20 @@ class Admission:
     def limit(self) -> int:
         return int(self._limit)
 
-    def begin(self, resume: Callable[[], None]) -> bool:
-        """Whether a batch may leave; if not, `resume` is called once when one may."""
-        if self._in_flight >= self.limit:
+    @property
+    def in_flight(self) -> int:
+        return self._in_flight
+
+    @property
+    def is_full(self) -> bool:
+        return self._in_flight >= self.limit
+
+    def begin(self, resume: Callable[[], None], *, kept: int = 0) -> bool:
+        """Whether a batch may leave; if not, `resume` is called once when one may.
+
+        `kept` is how much of the limit this batch has to leave to others.
+        """
+        if self._in_flight + kept >= self.limit:
             self._waiting[resume] = None
             return False
         self._in_flight += 1
@@ -68,10 +79,12 @@ class Admission:
     def end(self) -> None:
         """A batch is done with: let the next in line go."""
         self._in_flight -= 1
-        while self._waiting and self._in_flight < self.limit:
-            resume = next(iter(self._waiting))
-            del self._waiting[resume]
-            resume()
+        for resume in tuple(self._waiting):  # who has to wait again is last in line
+            if self.is_full:
+                break
+            if resume in self._waiting:
+                del self._waiting[resume]
+                resume()
 
     def observe(self, took_s: float, *, failed: bool) -> None:
         """How long Postgres took for a batch, or gave none."""

@@ -20,9 +20,8 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from itertools import islice, takewhile
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
-from .admission import Admission
 from .base import Kind, Outcome
 from .errors import TierUnavailable
 from .tasks import TaskSet
@@ -30,6 +29,14 @@ from .tasks import TaskSet
 log = logging.getLogger("terrace.coalesce")
 
 OnDone: TypeAlias = Callable[[Outcome], None]
+
+
+class Admits(Protocol):
+    """Says when a batch may leave (`Admission`, or a `Lane`)."""
+
+    def begin(self, resume: Callable[[], None], /) -> bool: ...
+    def end(self) -> None: ...
+    def wait_s(self, batches: int, /) -> float: ...
 
 
 class _Waiting:
@@ -58,8 +65,8 @@ class Coalescer:
 
     `run` answers every key of its batch; when it raises, only the keys of that batch
     fail. At most `queue_max` distinct keys wait; more are refused at once, so losing
-    the tier above does not become a stampede on the one below. `admission` is shared
-    by all who load from the same tier.
+    the tier above does not become a stampede on the one below. `admission` says when
+    a batch may leave.
     """
 
     def __init__(
@@ -71,7 +78,7 @@ class Coalescer:
         queue_max: int,
         concurrency: int = 2,
         tasks: TaskSet,
-        admission: Admission | None = None,
+        admission: Admits | None = None,
         deadline_s: float = float("inf"),
     ) -> None:
         self._run = run

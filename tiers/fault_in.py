@@ -13,9 +13,8 @@ from dataclasses import astuple, fields
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
-from .admission import Admission
 from .base import Kind, Outcome
-from .coalesce import Coalescer, CoalescerStatistics
+from .coalesce import Admits, Coalescer, CoalescerStatistics
 from .errors import ServerError, TierUnavailable
 from .l2_commands import Script
 from .l2_redis import L2Redis
@@ -56,12 +55,12 @@ class FaultIn:
         self._fill = Script("fill.lua")
         self._coalescers: dict[str, Coalescer] = {}
         for mapping in l3.mappings:
-            self._add(mapping, partial(self.load_batch, mapping), l3.admission, tasks)
+            self._add(mapping, partial(self.load_batch, mapping), l3.lane(mapping), tasks)
         if store is not None and l3.store_table is not None:
             for durable in l3.stores:
-                self._add(durable, store.load, l3.store_table.pool.admission, tasks)
+                self._add(durable, store.load, l3.store_table.lane, tasks)
 
-    def _add(self, mapping: Mapped, run: Load, admission: Admission, tasks: TaskSet) -> None:
+    def _add(self, mapping: Mapped, run: Load, admission: Admits, tasks: TaskSet) -> None:
         self._coalescers[mapping.name] = Coalescer(
             run,
             name=mapping.name,

@@ -107,12 +107,13 @@ class Binder:
             if not is_missing:
                 inspection = judge(mapping, relation, connection.info.user)
                 problems += [str(problem) for problem in inspection.problems]
-            if is_missing or await self._is_outdated(connection, mapping):
+            refused = None
+            if mapping.options.query:
                 refused = await query_problem(connection, mapping, self._options)
-                if refused is not None:
-                    problems.append(str(refused))
-                else:
-                    notes.append(f"view {mapping.name}: {_TO_CREATE if is_missing else _TO_SWAP}")
+            if refused is not None:
+                problems.append(str(refused))
+            elif is_missing or await self._is_outdated(connection, mapping):
+                notes.append(f"view {mapping.name}: {_TO_CREATE if is_missing else _TO_SWAP}")
         return Examination(problems, notes)
 
     async def create_missing(self) -> None:
@@ -185,10 +186,14 @@ class Binder:
     async def _compare_query(self, connection: Connection, mapping: ViewMapping) -> None:
         """Once per process: two proxies with different queries must not take turns."""
         name = mapping.name
-        if name in self._compared_query:
+        if name in self._compared_query or name not in self.relations:
             return
         self._compared_query.add(name)
-        if await self._is_outdated(connection, mapping):
+        if not mapping.options.query:
+            return
+        if refused := await query_problem(connection, mapping, self._options):
+            log.error("%s", refused)  # the view itself stays in service
+        elif await self._is_outdated(connection, mapping):
             self.outdated[name] = mapping
 
     async def _is_outdated(self, connection: Connection, mapping: ViewMapping) -> bool:

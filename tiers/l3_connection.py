@@ -16,28 +16,31 @@ import os
 import socket
 from collections.abc import AsyncIterator
 from types import TracebackType
-from typing import Any, TypeAlias
+from typing import Any
 
 import psycopg
-from psycopg import AsyncConnection
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.pq import TransactionStatus
-from psycopg.types.string import ByteaBinaryLoader
 
 from .errors import TierUnavailable
+from .l3_pooler import demand_session
+from .l3_session import NAME as NAME
+from .l3_session import Connection as Connection
+from .l3_session import take_over
 from .options import L3Options
 from .tasks import TaskSet
 
-NAME = "L3 (postgres)"
 CLOSE_TIMEOUT_S = 1.0
 HEDGE_S = 0.5
 CLOSING = "it is shutting down"
 
-Connection: TypeAlias = AsyncConnection[tuple[Any, ...]]
-
-# Text forms must not depend on the role or the database, or two proxies would cache
-# different bytes for one row.
-_TEXT_FORMS = "SET datestyle = 'ISO, YMD'; SET timezone = 'UTC'; SET intervalstyle = 'iso_8601'"
+_POOLER_SAYS = {
+    "unsupported startup parameter": (
+        "a connection pooler refuses what the connection string asks of the server (options and "
+        "the like): take it out"
+    ),
+    "statement pooling mode": "set the pooler's pool_mode to transaction for this database",
+}
 
 
 class Deadline:
@@ -83,49 +86,70 @@ def describe(error: BaseException, options: L3Options) -> str:
     primary = error.diag.message_primary if isinstance(error, psycopg.Error) else None
     text = primary or str(error).strip() or type(error).__name__
     line = text.splitlines()[0].strip()
-    with contextlib.suppress(psycopg.Error):
-        if password := conninfo_to_dict(options.dsn).get("password"):
-            line = line.replace(str(password), "***")
-    return line
+    for dsn in (options.dsn, options.direct_dsn):
+        with contextlib.suppress(psycopg.Error):
+            if password := conninfo_to_dict(dsn).get("password"):
+                line = line.replace(str(password), "***")
+    mends = (mend for words, mend in _POOLER_SAYS.items() if words in text)
+    return "; ".join([line, *mends])
 
 
-def conninfo_of(options: L3Options, purpose: str) -> str:
-    """The user's connection string, completed where the user said nothing."""
+def conninfo_of(options: L3Options, option: str) -> str:
+    """The user's connection string, completed where the user said nothing.
+
+    Only with what concerns this end: a pooler keeps what is asked of the server.
+    """
     try:
-        given = conninfo_to_dict(options.dsn)
+        given = conninfo_to_dict(getattr(options, option))
     except psycopg.Error:
         # libpq's message would quote the string, password included.
-        reason = "l3.dsn is not a valid connection string; write postgresql://user@host:port/db"
+        reason = (
+            f"l3.{option} is not a valid connection string; write postgresql://user@host:port/db"
+        )
         raise TierUnavailable(NAME, reason) from None
     defaults = {
-        "application_name": f"terrace {purpose}",
         "connect_timeout": str(max(2, math.ceil(options.connect_timeout_s))),
         "keepalives_idle": "10",
         "keepalives_interval": "3",
         "keepalives_count": "3",
     }
-    settings: dict[str, Any] = {**defaults, **given, "client_encoding": "UTF8"}
+    settings: dict[str, Any] = {**defaults, **given}
     return make_conninfo(**settings)
 
 
+def session_option(options: L3Options) -> str:
+    """Which connection string leads to a session of one's own."""
+    return "direct_dsn" if options.direct_dsn else "dsn"
+
+
 async def connect(options: L3Options, purpose: str) -> Connection:
-    """A connection of one's own, in autocommit mode. Raises TierUnavailable."""
-    conninfo = conninfo_of(options, purpose)
+    """A connection with a session of one's own, in autocommit mode. Raises TierUnavailable."""
+    option = session_option(options)
+    connection = await opened(options, option)
+    try:
+        with Deadline(connection, options.connect_timeout_s):
+            await demand_session(connection, f"l3.{option}", lambda: opened(options, option))
+            await take_over(connection, {}, purpose)
+    except psycopg.Error as error:
+        await close(connection)
+        raise TierUnavailable(NAME, describe(error, options)) from None
+    except BaseException:
+        await close(connection)
+        raise
+    return connection
+
+
+async def opened(options: L3Options, option: str) -> Connection:
+    """A connection of which nothing is known yet. Raises TierUnavailable."""
+    conninfo = conninfo_of(options, option)
     try:
         async with asyncio.timeout(options.connect_timeout_s):
-            connection: Connection = await AsyncConnection.connect(conninfo, autocommit=True)
+            return await Connection.connect(conninfo, autocommit=True, prepare_threshold=None)
     except TimeoutError:
         reason = f"no connection within {options.connect_timeout_s:g} s"
         raise TierUnavailable(NAME, reason) from None
     except (psycopg.Error, OSError) as error:
         raise TierUnavailable(NAME, describe(error, options)) from None
-    try:
-        with Deadline(connection, options.connect_timeout_s):
-            await configure(connection)
-    except BaseException:
-        await close(connection)
-        raise
-    return connection
 
 
 async def connect_hedged(
@@ -216,9 +240,3 @@ class Connector:
     def _any_active(self) -> bool:
         statuses = (connection.info.transaction_status for connection in self._open)
         return TransactionStatus.ACTIVE in statuses
-
-
-async def configure(connection: Connection) -> None:
-    # Every value is selected as ::text in binary format, and wanted as bytes.
-    connection.adapters.register_loader("text", ByteaBinaryLoader)
-    await connection.execute(_TEXT_FORMS)

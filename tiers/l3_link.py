@@ -14,8 +14,10 @@ import psycopg
 
 from .errors import TierUnavailable
 from .l3_binding import Binder
+from .l3_check import examine_pooler
 from .l3_connection import NAME, Connection, Connector, Deadline, describe
 from .l3_listener import Listener
+from .l3_pooler import demand_unchanged
 from .l3_schema import prepare_schema
 from .options import L3Options
 from .refresher import Refresher
@@ -83,6 +85,8 @@ class Link:
             backoff_s = min(backoff_s * 2, BACKOFF_S[1])
 
     async def _establish(self, connection: Connection) -> None:
+        if self._options.direct_dsn:
+            await examine_pooler(self._options, connection)
         obstacles = await prepare_schema(connection, self._options)
         if obstacles:
             raise TierUnavailable(NAME, "; ".join(obstacles))
@@ -101,6 +105,7 @@ class Link:
 
     async def _revisit(self, connection: Connection) -> None:
         with Deadline(connection, LOOK_DEADLINE_S):
+            await demand_unchanged(connection)
             await self._binder.look(connection)
         self._on_bound()
 

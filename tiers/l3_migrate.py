@@ -21,6 +21,7 @@ from .errors import MappingProblem
 from .l3_connection import Connection, describe
 from .l3_relation import regclass, relation_named
 from .l3_schema import lock, query_of, stored_query
+from .l3_session import once
 from .l3_sql import identifier, joined, render, verbatim
 from .options import L3Options
 from .refresh_log import RefreshLog
@@ -99,7 +100,7 @@ class _Migration:
             "CREATE MATERIALIZED VIEW {view} AS {query}",
             view=self._new, query=query_of(self._mapping),
         )  # fmt: skip
-        await self._connection.execute(create, ())
+        await once(self._connection, create)
         await self._copy_indexes()
         relation = sql.Identifier(self._schema, self._new_name).as_string(None)
         built = await relation_named(self._connection, self._schema, self._new_name)
@@ -154,7 +155,7 @@ class _Migration:
 
     async def _run(self, template: LiteralString, **parts: sql.Composable) -> None:
         statement = render(template, old=self._old, view=self._new, **parts)
-        await self._connection.execute(statement, ())
+        await once(self._connection, statement)
 
 
 async def _record(connection: Connection, mapping: ViewMapping, options: L3Options) -> None:

@@ -1,9 +1,10 @@
 """The connections that load rows: a bounded pool, with a deadline and a breaker.
 
 Connections are opened on demand and given up on early: when to try again is for the
-breaker to say, and for the link (`l3_postgres`) that watches the server. A query that
-the server itself ended at its deadline is a soft failure, a silent or unreachable
-server a hard one. A load runs
+breaker to say, and for the link (`l3_link`) that watches the server. Each view has a
+lane of its own (`l3_lane`). Whatever the server says of a statement, a timeout
+included, is the lane's matter: a server that answers is there. Only one that is silent
+or cannot be reached moves the breaker of the pool. A load runs
 in a task that a cancelled caller leaves behind, since psycopg would answer the
 cancellation by waiting for the server (`l3_connection` says more).
 """
@@ -13,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any, LiteralString, TypeVar
+from typing import Any, TypeVar
 
 import psycopg
 from psycopg import OperationalError
@@ -29,11 +30,12 @@ from .l3_connection import (
     Connection,
     Deadline,
     close,
-    configure,
     conninfo_of,
     describe,
     sever,
 )
+from .l3_lane import Crowded, Lane, TookTooLong
+from .l3_session import LOADS, Settings, adopt
 from .options import L3Options
 from .tasks import TaskSet
 
@@ -47,20 +49,15 @@ T = TypeVar("T")
 # Said by a server process that is about to end, on a connection not yet closed.
 _BACKEND_ENDED = (psycopg.errors.AdminShutdown, psycopg.errors.CrashShutdown)
 
-# Load connections only fetch rows by their unique key. Statistics of a view are often
-# missing or outdated right after a refresh, and a cached plan that scans would be kept:
-# so the planner is told what is known beforehand, and plans once per statement.
-_LOAD_PLANS = (
-    "SET plan_cache_mode = force_generic_plan; SET jit = off; SET enable_seqscan = off; "
-    "SET enable_hashjoin = off; SET enable_mergejoin = off; "
-    "SET default_transaction_read_only = on"
-)
+# What a statement of a view that is locked or too slow ends with.
+_TOOK_TOO_LONG = (psycopg.errors.QueryCanceled, psycopg.errors.LockNotAvailable)
+_ONE_PROBE_IN = 4  # of so many connections, one may try views that did not answer
 
 
 class LoadPool:
     """The pool of connections that load rows: bounded, with a deadline and a breaker.
 
-    `session` is the SQL that prepares a connection for its work, `purpose` names it.
+    `settings` prepare a connection for its work, `purpose` names it.
     """
 
     def __init__(
@@ -68,11 +65,11 @@ class LoadPool:
         options: L3Options,
         clock: Callable[[], float],
         *,
-        session: LiteralString = _LOAD_PLANS,
+        settings: Settings = LOADS,
         purpose: str = "loads",
     ) -> None:
         self._options = options
-        self._session = session
+        self._settings = settings
         self._purpose = purpose
         self._clock = clock
         self._breaker = Breaker(
@@ -81,7 +78,11 @@ class LoadPool:
             pause_max_s=PROBE_PAUSES_S[1],
             on_transition=self._on_transition,
         )
-        self.admission = Admission(options.pool_max, clock)
+        self._gate = Admission(options.pool_max, clock)
+        self._lanes: dict[str, Lane] = {}
+        self._trying: set[Lane] = set()  # lanes with a probe under way
+        self._is_pooled = False
+        self._trouble = ""  # of the last connection that could not be made ready
         self._pool: AsyncConnectionPool[Connection] | None = None
         self._busy: set[Connection] = set()
         self._tasks = TaskSet("l3.pool")
@@ -90,6 +91,16 @@ class LoadPool:
 
     def __repr__(self) -> str:
         return f"<LoadPool {len(self._busy)} busy, {self._breaker!r}>"
+
+    def lane(self, name: str, *, is_only: bool = False) -> Lane:
+        """The lane of a view, made when it is first asked for."""
+        lane = self._lanes.get(name)
+        if lane is None:
+            most = self._options.pool_max
+            share = most if is_only else max(1, most // 2)
+            lane = Lane(name, self._gate, share, self._options.deadline_s, self._clock)
+            self._lanes[name] = lane
+        return lane
 
     @property
     def breaker(self) -> BreakerStatistics:
@@ -111,8 +122,9 @@ class LoadPool:
 
     def _made(self) -> AsyncConnectionPool[Connection]:
         return AsyncConnectionPool(
-            conninfo_of(self._options, "loads"),
-            kwargs={"autocommit": True},
+            conninfo_of(self._options, "dsn"),
+            connection_class=Connection,
+            kwargs={"autocommit": True, "prepare_threshold": None},
             min_size=0,
             max_size=self._options.pool_max,
             configure=self._configure_load,
@@ -142,17 +154,18 @@ class LoadPool:
             await asyncio.wait(tuple(self._running), timeout=CLOSE_TIMEOUT_S)
         await self._tasks.close()
 
-    async def run(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+    async def run(self, work: Callable[[Connection], Awaitable[T]], lane: Lane) -> T:
         """`await work(connection)` within the deadline.
 
-        Raises TierUnavailable for trouble with the server and psycopg.Error for trouble
-        with the statement. Must be repeatable: a connection that turns out to have died
-        while idle is replaced, and the work done again on another.
+        Raises TierUnavailable for trouble with the server, or for a lane that does not
+        answer in time, and psycopg.Error for other trouble with the statement. Must be
+        repeatable: a connection that turns out to have died while idle is replaced, and
+        the work done again on another.
         """
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._waiting.add(future)
         future.add_done_callback(self._waiting.discard)
-        task = self._tasks.start("run", self._run_into(future, work))
+        task = self._tasks.start("run", self._run_into(future, work, lane))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         return await future
@@ -164,10 +177,10 @@ class LoadPool:
                 future.set_exception(TierUnavailable(NAME, reason))
 
     async def _run_into(
-        self, future: asyncio.Future[T], work: Callable[[Connection], Awaitable[T]]
+        self, future: asyncio.Future[T], work: Callable[[Connection], Awaitable[T]], lane: Lane
     ) -> None:
         try:
-            result = await self._run(work)
+            result = await self._run(work, lane)
         except Exception as error:
             if not future.done():
                 future.set_exception(error)
@@ -175,14 +188,21 @@ class LoadPool:
             if not future.done():
                 future.set_result(result)
 
-    async def _run(self, work: Callable[[Connection], Awaitable[T]]) -> T:
-        if not self._breaker.admits():
-            raise TierUnavailable(NAME, self._breaker.reason or "it is being probed")
+    async def _run(self, work: Callable[[Connection], Awaitable[T]], lane: Lane) -> T:
+        is_probe = self._admit(lane)
+        if is_probe:
+            self._trying.add(lane)
         began = self._clock()
         failed = True
         try:
-            result = await self._attempt(work)
+            result = await self._attempt(work, lane)
             failed = False
+        except Crowded:
+            raise
+        except TookTooLong as error:
+            self._breaker.on_success()
+            lane.breaker.on_soft_failure(error.reason)
+            raise
         except TierUnavailable as error:
             if error.reason == CLOSING:
                 pass
@@ -194,18 +214,39 @@ class LoadPool:
         except psycopg.Error:
             failed = False
             self._breaker.on_success()  # the server is there: it answered
+            lane.breaker.on_success()
             raise
         except BaseException:
             self._breaker.on_soft_failure("the load was abandoned")
             raise
         finally:
-            self.admission.observe(self._clock() - began, failed=failed)
+            if is_probe:
+                self._trying.discard(lane)
+            lane.admission.observe(self._clock() - began, failed=failed)
         self._breaker.on_success()
+        lane.breaker.on_success()
         return result
 
-    async def _attempt(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+    def _admit(self, lane: Lane) -> bool:
+        """Whether this load tries a lane that did not answer. Raises TierUnavailable."""
+        is_probe = not lane.breaker.is_closed
+        most = max(1, self._options.pool_max // _ONE_PROBE_IN)
+        if is_probe and (lane.breaker.wait_s() > 0 or len(self._trying) >= most):
+            raise Crowded(NAME, lane.breaker.reason)
+        if not self._breaker.admits():
+            raise TierUnavailable(NAME, self._breaker.reason or "it is being probed")
+        lane.breaker.admits()
+        return is_probe
+
+    async def _attempt(self, work: Callable[[Connection], Awaitable[T]], lane: Lane) -> T:
+        end_s = asyncio.get_running_loop().time() + self._options.deadline_s + GRACE_S
+        async with lane.slot(self._options.deadline_s):
+            return await self._within(end_s, work, lane)
+
+    async def _within(
+        self, end_s: float, work: Callable[[Connection], Awaitable[T]], lane: Lane
+    ) -> T:
         loop = asyncio.get_running_loop()
-        end_s = loop.time() + self._options.deadline_s + GRACE_S
         reason = ""
         # After a restart of the server every idle connection may be dead.
         for _ in range(self._options.pool_max + 1):
@@ -215,8 +256,7 @@ class LoadPool:
             try:
                 connection = await pool.getconn(timeout=end_s - loop.time())
             except PoolTimeout:
-                reason = f"no free connection within {self._options.deadline_s:g} s"
-                raise TierUnavailable(NAME, reason, timed_out=True) from None
+                raise self._no_connection() from None
             except PoolClosed:
                 if self._pool is pool:
                     raise TierUnavailable(NAME, CLOSING) from None
@@ -225,22 +265,33 @@ class LoadPool:
             try:
                 with Deadline(connection, end_s - loop.time()):
                     return await work(connection)
-            except psycopg.errors.QueryCanceled:
-                reason = f"no answer within {self._options.deadline_s:g} s"
-                raise TierUnavailable(NAME, reason, timed_out=True) from None
+            except _TOOK_TOO_LONG:
+                reason = f"{lane.name}: no answer within {self._options.deadline_s:g} s"
+                raise TookTooLong(NAME, reason, timed_out=True) from None
             except OperationalError as error:
-                reason = describe(error, self._options)
                 if not connection.closed and not isinstance(error, _BACKEND_ENDED):
-                    raise TierUnavailable(NAME, reason) from None
+                    raise  # said by a server that goes on
+                reason = describe(error, self._options)
                 await close(connection)
             finally:
                 self._busy.discard(connection)
                 await pool.putconn(connection)
         raise TierUnavailable(NAME, reason)
 
+    def _no_connection(self) -> TierUnavailable:
+        reason = self._trouble or f"no free connection within {self._options.deadline_s:g} s"
+        kind = Crowded if self._busy else TierUnavailable
+        return kind(NAME, reason, timed_out=True)
+
     async def _configure_load(self, connection: Connection) -> None:
-        timeout_ms = max(1, int(self._options.deadline_s * 1000))
-        with Deadline(connection, self._options.connect_timeout_s):
-            await configure(connection)
-            await connection.execute(f"SET statement_timeout = {timeout_ms}")
-            await connection.execute(self._session)
+        deadline_s = self._options.deadline_s
+        try:
+            with Deadline(connection, self._options.connect_timeout_s):
+                await adopt(connection, self._settings, "loads", timeout_s=deadline_s)
+        except TierUnavailable as failure:
+            self._trouble = failure.reason
+            raise
+        self._trouble = ""
+        if connection.scope and not self._is_pooled:
+            self._is_pooled = True
+            log.info("%s: %s go through a connection pooler", NAME, self._purpose)

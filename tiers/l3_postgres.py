@@ -20,25 +20,31 @@ import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 
 import psycopg
 
 from . import glob
-from .admission import Admission
 from .base import Kind, Outcome, Size
 from .breaker import BreakerStatistics
 from .errors import MappingProblem, TierUnavailable
 from .glob import matcher
 from .l3_binding import Binder, Examination
-from .l3_connection import CLOSE_TIMEOUT_S, NAME, Connection, Connector, describe
+from .l3_check import examine
+from .l3_connection import (
+    CLOSE_TIMEOUT_S,
+    NAME,
+    Connector,
+    describe,
+)
+from .l3_figures import LANE, Figures, L3Statistics
+from .l3_lane import Lane, LaneStatistics
 from .l3_link import CLOSED, CONNECTING, DOWN, READY, Link
 from .l3_listener import Listener
 from .l3_pool import LoadPool
 from .l3_rows import TIER, BoundView
 from .l3_scan import ScanPage, scan_page
-from .l3_schema import prepare_schema
+from .l3_session import together
 from .l3_store import StoreTable
 from .negatives import NegativeCache
 from .options import L3Options
@@ -47,36 +53,10 @@ from .refresh_log import RefreshLog
 from .refresher import Publish, Refresher
 from .store_keys import StoreMappings
 from .tasks import TaskSet
-from .view_status import ViewStatus, ViewStatuses
+from .view_status import ViewStatus
 from .views import Mappings, ViewMapping
 
 log = logging.getLogger("terrace.l3")
-
-
-# reltuples is -1 for a view that was never analysed
-_SIZE = """
-    SELECT coalesce(sum(pg_total_relation_size(oid)), 0)::int8,
-           coalesce(sum(greatest(reltuples, 0)), 0)::int8
-    FROM pg_class WHERE oid = ANY(%s::oid[])"""
-
-
-@dataclass(frozen=True, slots=True)
-class L3Statistics:
-    queries: int
-    keys: int  # asked for in queries
-    rows: int  # found
-    negatives: int  # not found
-    errors: int  # queries that failed
-    negative_entries: int
-    refreshes: int
-    refresh_failures: int
-    foreign_refreshes: int  # by somebody else, noticed
-    foreign_looks: int  # how often it was looked for them
-    replaced: int  # relations that another one took the name of, noticed
-    is_leader: bool
-    pool_size: int
-    pool_idle: int
-    pool_waiting: int
 
 
 class L3Postgres:
@@ -123,7 +103,7 @@ class L3Postgres:
             on_key=self._on_key,
             on_push=self._on_push,
         )
-        self._statuses = ViewStatuses(options.schema_name)
+        self._figures = Figures(options, self._pool, self._binder, self._log, self.mappings)
         self._link = Link(
             options, self._connector, self._binder, self._listener, self._refresher, self._tasks,
             on_listening=self._on_listening,
@@ -187,16 +167,7 @@ class L3Postgres:
 
     async def check(self) -> Examination:
         """Connect once and list every problem there is; changes nothing."""
-        try:
-            async with self._connector.connected("check") as connection:
-                obstacles = await prepare_schema(connection, self.options, create=False)
-                found = await self._binder.check(connection)
-                return Examination([*obstacles, *found.problems], found.notes)
-        except (TierUnavailable, psycopg.Error) as error:
-            reason = describe(error, self.options)
-            return Examination(
-                [f"l3.dsn: {reason}; see that PostgreSQL runs and the dsn is right"], []
-            )
+        return await examine(self._connector, self._binder)
 
     # Reading
 
@@ -232,15 +203,15 @@ class L3Postgres:
 
     async def _load_rows(self, mapping: ViewMapping, keys: Sequence[bytes]) -> dict[bytes, Outcome]:
         """Look again at what was dropped or replaced, and load from what is there now."""
-        view = self._served(mapping)
+        view, lane = self._served(mapping), self.lane(mapping)
         try:
-            return await self._pool.run(partial(view.load, keys=keys))
+            return await self._pool.run(partial(view.load, keys=keys), lane)
         except (psycopg.ProgrammingError, psycopg.NotSupportedError):
-            await self._pool.run(self._binder.look)
+            await self._pool.run(together(self._binder.look), lane)
             now = self._served(mapping)
             if now is view:
                 raise
-            return await self._pool.run(partial(now.load, keys=keys))
+            return await self._pool.run(partial(now.load, keys=keys), lane)
 
     async def scan_page(self, index: int, epoch: int, block: int, count: int) -> ScanPage:
         """One page of the keys of the `index`th mapping. Raises TierUnavailable."""
@@ -250,7 +221,7 @@ class L3Postgres:
             scan_page, view=view, refresh_log=self._log, epoch=epoch, block=block, count=count
         )
         try:
-            page = await self._pool.run(work)
+            page = await self._pool.run(work, self.lane(mapping))
         except psycopg.Error as error:
             self._look_again()
             reason = f"view {mapping.name}: {describe(error, self.options)}"
@@ -261,11 +232,7 @@ class L3Postgres:
 
     async def changed_since(self, mapping: ViewMapping, epoch: int) -> list[bytes] | None:
         """The keys changed after an epoch; None: any. Raises TierUnavailable."""
-        try:
-            changes = await self._pool.run(partial(self._log.since, seen={mapping.name: epoch}))
-        except psycopg.Error as error:
-            raise TierUnavailable(NAME, describe(error, self.options)) from None
-        return changes[0].keys if changes else []
+        return await self._figures.changed_since(mapping, epoch)
 
     async def stream(
         self, mapping: ViewMapping, pattern: bytes | None = None
@@ -305,10 +272,13 @@ class L3Postgres:
             raise TierUnavailable(NAME, self._link.state)
         return await self._refresher.refresh(mapping)
 
-    @property
-    def admission(self) -> Admission:
-        """What loads have to pass, of all views together."""
-        return self._pool.admission
+    def lane(self, mapping: ViewMapping) -> Lane:
+        """What the loads of a view have to pass."""
+        return self._pool.lane(f"view {mapping.name}")
+
+    def lanes(self) -> dict[str, LaneStatistics]:
+        """Of each view, by its name."""
+        return {mapping.name: self.lane(mapping).statistics() for mapping in self.mappings}
 
     @property
     def breaker(self) -> BreakerStatistics:
@@ -336,18 +306,7 @@ class L3Postgres:
 
     async def size(self) -> Size:
         """Bytes and estimated rows of the mapped views. Raises TierUnavailable."""
-        oids = [bound.oid for bound in self._binder.refreshable.values()]
-
-        async def measure(connection: Connection) -> Size:
-            cursor = await connection.execute(_SIZE, (oids,))
-            row = await cursor.fetchone()
-            assert row is not None
-            return Size(used_bytes=row[0], entries=row[1])
-
-        try:
-            return await self._pool.run(measure)
-        except psycopg.Error as error:
-            raise TierUnavailable(NAME, describe(error, self.options)) from None
+        return await self._figures.size()
 
     def served(self) -> dict[str, bool]:
         """Whether rows of each mapped view can be read, as far as this process knows."""
@@ -358,20 +317,7 @@ class L3Postgres:
         """How the mapped views stand with their refreshes. Raises TierUnavailable."""
         if not self.ready:
             raise TierUnavailable(NAME, self._link.state)
-
-        async def read(connection: Connection) -> list[ViewStatus]:
-            return await self._statuses.read(
-                connection,
-                tuple(self.mappings),
-                self._binder.refreshable,
-                self._binder.problems,
-                self.current_epoch,
-            )
-
-        try:
-            return await self._pool.run(read)
-        except psycopg.Error as error:
-            raise TierUnavailable(NAME, describe(error, self.options)) from None
+        return await self._figures.views(self.current_epoch)
 
     def statistics(self) -> L3Statistics:
         pool = self._pool.statistics()
@@ -435,7 +381,7 @@ class L3Postgres:
 
     async def _look(self) -> None:
         with contextlib.suppress(TierUnavailable, psycopg.Error):
-            await self._pool.run(self._binder.look)
+            await self._pool.run(together(self._binder.look), self._pool.lane(LANE))
 
     def _on_key(self, mapping: ViewMapping, epoch: int, key: bytes) -> None:
         self._on_change(mapping, epoch, [key])

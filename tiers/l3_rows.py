@@ -16,6 +16,7 @@ from psycopg import sql
 
 from .base import Kind, Outcome, Value
 from .l3_connection import Connection
+from .l3_session import execute_one
 from .l3_sql import identifier, joined, render
 from .l3_types import SEPARATOR, KeyType
 from .views import MAX_KEY_BYTES, ViewMapping
@@ -92,8 +93,7 @@ class BoundView:
         key_by_text, arrays = self._wanted(outcomes)
         if not key_by_text:
             return outcomes
-        cursor = connection.cursor(binary=True)
-        await cursor.execute(self._rows_by_key, arrays, prepare=True)
+        cursor = await execute_one(connection, self._rows_by_key, arrays, binary=True)
         is_single = self._n_keys == 1
         rows = await cursor.fetchall()
         self._check_relation(rows)

@@ -20,6 +20,7 @@ from typing import Any
 
 from .l3_connection import Connection
 from .l3_rows import BoundView
+from .l3_session import execute_one, in_transaction
 from .l3_sql import identifier, joined, render
 from .refresh_log import RefreshLog
 
@@ -48,8 +49,7 @@ async def scan_page(
 
     Raises psycopg.Error.
     """
-    async with connection.transaction():
-        await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+    async with in_transaction(connection, snapshot=True):
         name = view.mapping.name
         current = (await refresh_log.epochs(connection, [name]))[name]
         blocks, rows_per_block = await _extent(connection, view)
@@ -91,7 +91,7 @@ async def _keys_between(
         keys=keys,
         view=view.relation,
     )
-    cursor = connection.cursor(binary=True)
-    await cursor.execute(query, (f"({first},0)", f"({end},0)"), prepare=True)
+    between = (f"({first},0)", f"({end},0)")
+    cursor = await execute_one(connection, query, between, binary=True)
     found = (view.key_of(row) for row in await cursor.fetchall())
     return [key for key in found if key is not None]

@@ -16,6 +16,7 @@ from .errors import MappingProblem
 from .l3_connection import Connection, describe
 from .l3_pushed import TABLE as PUSHED_TABLE
 from .l3_relation import regclass
+from .l3_session import columns_of, once
 from .l3_sql import identifier, joined, literal, render, verbatim
 from .l3_store import TABLES as STORE_TABLES
 from .options import L3Options
@@ -26,6 +27,7 @@ from .views import ViewMapping
 log = logging.getLogger("terrace.l3")
 
 MIN_SERVER_VERSION = 140000  # scans by ranges of row addresses
+PARSE_LOCK_TIMEOUT_MS = 500  # parsing waits for tables that somebody alters
 
 # One statement per table, run only where it is missing: CREATE ... IF NOT EXISTS would
 # ask for the right to create even when there is nothing to do.
@@ -108,13 +110,15 @@ async def create_view(connection: Connection, mapping: ViewMapping, options: L3O
         " ON CONFLICT (view) DO UPDATE SET refreshed_at = now(), query = excluded.query",
         schema=identifier(options.schema_name),
     )
+    if refused := await query_problem(connection, mapping, options):
+        raise refused
     try:
         async with connection.transaction():
             await lock(connection, f"terrace view {mapping.name}")
             if await one(connection, "SELECT to_regclass(%s) IS NOT NULL", regclass(mapping)):
                 return
             log.info("view %s is missing: creating it from its query", mapping.name)
-            await connection.execute(create, ())
+            await once(connection, create)
             await connection.execute(index, ())
             await connection.execute(render("ANALYZE {view}", view=view), ())
             await connection.execute(record, (mapping.name, mapping.options.query))
@@ -130,22 +134,32 @@ async def create_view(connection: Connection, mapping: ViewMapping, options: L3O
 async def query_problem(
     connection: Connection, mapping: ViewMapping, options: L3Options
 ) -> MappingProblem | None:
-    """What is wrong with the query of a view that does not exist yet, found without running it."""
-    probe = render(
-        "SELECT {columns} FROM ({query}\n) AS v LIMIT 0",  # the query may end with a comment
-        query=query_of(mapping),
-        columns=joined(", ", [identifier(column) for column in mapping.columns]),
-    )
+    """What is wrong with the query of a view, found without running it.
+
+    The server parses it twice, as it stands and as the definition of a view; whoever
+    gets past one by closing a bracket does not get past the other.
+    """
+    query = mapping.options.query.encode()
+    define = render("CREATE MATERIALIZED VIEW terrace_probe AS {query}", query=query_of(mapping))
     try:
         async with connection.transaction(force_rollback=True):
             await connection.execute("SET TRANSACTION READ ONLY")
-            await connection.execute(probe, ())
+            await connection.execute(f"SET LOCAL lock_timeout = {PARSE_LOCK_TIMEOUT_MS}")
+            columns = await columns_of(connection, query)
+            await columns_of(connection, define.replace(b"%%", b"%"))
     except psycopg.OperationalError:
-        raise
+        if connection.closed:
+            raise
+        return None  # a table is locked just now; that says nothing about the query
     except psycopg.Error as error:
         problem = f"its query is refused: {describe(error, options)}"
-        return MappingProblem(mapping.name, problem, "correct query, key or the grants")
-    return None
+    else:
+        lacking = [column for column in mapping.columns if column not in columns]
+        if not lacking:
+            return None
+        problem = f'its query is refused: column "{lacking[0]}" does not exist in its result'
+    mend = "query has to be one SELECT: correct it, key or the grants"
+    return MappingProblem(mapping.name, problem, mend)
 
 
 async def stored_query(
@@ -160,7 +174,7 @@ async def stored_query(
 
 
 def query_of(mapping: ViewMapping) -> sql.Composable:
-    return verbatim(mapping.options.query.strip().rstrip(";"))
+    return verbatim(mapping.options.query)
 
 
 async def lock(connection: Connection, name: str) -> None:

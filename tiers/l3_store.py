@@ -17,6 +17,7 @@ import psycopg
 from .errors import TierUnavailable
 from .l3_connection import NAME, Connection, describe
 from .l3_pool import LoadPool
+from .l3_session import STORE, execute_one
 from .l3_sql import identifier, render
 from .options import L3Options
 from .store_entry import Entry
@@ -29,13 +30,6 @@ CLEANUP_INTERVAL_S = 30.0
 CLEANUP_ROWS = 1000  # per statement: no lock is held for long
 KEPT_S = 3600.0  # expired and deleted entries: far above any delay of a write, and any clock skew
 LATEST_MS = 253_402_300_799_000  # the year 9999; Redis knows later expiries, PostgreSQL does not
-
-# Turning synchronous_commit off is fine for a cache, and no durability at all.
-SESSION = (
-    "SET plan_cache_mode = force_generic_plan; SET jit = off; "
-    "SELECT set_config('synchronous_commit', 'on', false) "
-    "WHERE current_setting('synchronous_commit') = 'off'"
-)
 
 TABLES: Mapping[str, tuple[LiteralString, ...]] = {
     "entries": (
@@ -93,7 +87,8 @@ class StoreTable:
 
     def __init__(self, options: L3Options, clock: Callable[[], float]) -> None:
         self._options = options
-        self.pool = LoadPool(options, clock, session=SESSION, purpose="store queries")
+        self.pool = LoadPool(options, clock, settings=STORE, purpose="store queries")
+        self.lane = self.pool.lane(f"{options.schema_name}.entries", is_only=True)
         schema = identifier(options.schema_name)
         self._upsert = render(_UPSERT, schema=schema)
         self._versions = render(_VERSIONS, schema=schema)
@@ -116,10 +111,10 @@ class StoreTable:
         ]
 
         async def work(connection: Connection) -> dict[bytes, int]:
-            written = await connection.execute(self._upsert, columns, prepare=True)
+            written = await execute_one(connection, self._upsert, columns)
             if written.rowcount == len(rows):
                 return {entry.key: entry.version for entry in rows}
-            found = await connection.execute(self._versions, [keys], prepare=True)
+            found = await execute_one(connection, self._versions, [keys])
             return dict(await found.fetchall())
 
         return await self._run(work)
@@ -128,8 +123,7 @@ class StoreTable:
         """The entries that have a row, those of deleted and of expired keys included."""
 
         async def work(connection: Connection) -> dict[bytes, Entry]:
-            cursor = connection.cursor(binary=True)
-            await cursor.execute(self._select, [list(keys)], prepare=True)
+            cursor = await execute_one(connection, self._select, [list(keys)], binary=True)
             return {
                 key: Entry(key, version, kind.decode() if kind else "none", value or b"", ms or 0)
                 for key, kind, value, ms, version in await cursor.fetchall()
@@ -143,7 +137,7 @@ class StoreTable:
         for statement in self._deletes:
 
             async def work(connection: Connection, statement: bytes = statement) -> int:
-                return (await connection.execute(statement, (kept_s, CLEANUP_ROWS))).rowcount
+                return (await execute_one(connection, statement, (kept_s, CLEANUP_ROWS))).rowcount
 
             while (count := await self._run(work)) > 0:
                 removed += count
@@ -160,7 +154,7 @@ class StoreTable:
 
     async def _run(self, work: Callable[[Connection], Awaitable[T]]) -> T:
         try:
-            return await self.pool.run(work)
+            return await self.pool.run(work, self.lane)
         except psycopg.Error as error:
             reason = f"{self._options.schema_name}.entries: {describe(error, self._options)}"
             raise TierUnavailable(NAME, reason) from None

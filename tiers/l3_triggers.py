@@ -17,6 +17,7 @@ from .errors import MappingProblem, TierUnavailable
 from .l3_connection import Connector, describe
 from .l3_pushed import MAX_KEYS
 from .l3_schema import prepare_schema
+from .l3_session import once
 from .options import L3Options, ViewOptions
 from .views import ViewMapping
 
@@ -117,7 +118,7 @@ async def run_triggers(options: L3Options, statements: list[str]) -> None:
         try:
             async with connection.transaction():
                 for statement in statements:
-                    await connection.execute(statement.encode())
+                    await once(connection, statement.replace("%", "%%").encode())
         except psycopg.OperationalError as error:
             raise TierUnavailable("L3 (postgres)", describe(error, options)) from None
         except psycopg.Error as error:

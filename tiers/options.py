@@ -202,8 +202,12 @@ class L3Options(Options):
 
     dsn: str = ""
     """libpq connection string or postgresql:// URL. Empty: no L3."""
-    pool_max: Annotated[int, Field(ge=1)] = 4
-    """Most connections to PostgreSQL for loading rows."""
+    direct_dsn: str = ""
+    """The same database past a connection pooler, where l3.dsn leads through one in transaction
+    mode: for refreshes, LISTEN, Terrace's own tables and warming. Empty: l3.dsn."""
+    pool_max: Annotated[int, Field(ge=2)] = 4
+    """Most connections to PostgreSQL for loading rows. One view gets half of them at most, so that
+    a locked one leaves some to the others."""
     connect_timeout_s: Annotated[Seconds, Field(gt=0)] = 3.0
     """Time to connect."""
     deadline_s: Annotated[Seconds, Field(gt=0)] = 2.0

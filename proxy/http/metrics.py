@@ -20,10 +20,10 @@ from prometheus_client.core import (
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from tiers import CORE, BreakerState, Size, TierUnavailable
+from tiers import CORE, Size, TierUnavailable
 
 from ..stats import BUCKETS_S, Histogram
-from .view_metrics import view_metrics
+from .view_metrics import BREAKER_STATES, lane_metrics, view_metrics
 from .worker_metrics import Packed, added, is_total, packed
 
 if TYPE_CHECKING:
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from ..server import Terrace
 
 
-_BREAKER_STATES = (BreakerState.CLOSED, BreakerState.HALF_OPEN, BreakerState.OPEN)
 MEASURE_TIMEOUT_S = 0.5  # a scrape does not wait longer for a tier that is down
 
 
@@ -242,7 +241,7 @@ class TerraceCollector(Collector):
             "terrace_breaker_opened", "Times a breaker left closed", labels=["level"]
         )
         for name, breaker in breakers.items():
-            state.add_metric([name], _BREAKER_STATES.index(breaker.state))
+            state.add_metric([name], BREAKER_STATES.index(breaker.state))
             opened.add_metric([name], breaker.opened)
         yield from (state, opened)
         yield GaugeMetricFamily(
@@ -250,10 +249,7 @@ class TerraceCollector(Collector):
         )
         if stack.l3 is not None:
             queues = stack.queues()
-            yield GaugeMetricFamily(
-                "terrace_l3_limit", "Batches that L3 may be asked at once",
-                stack.l3.admission.limit,
-            )  # fmt: skip
+            yield from lane_metrics(stack.l3.lanes())
             yield GaugeMetricFamily("terrace_l3_queued", "Keys waiting to be loaded", queues.queued)
             for name, text, value in (
                 ("l3_rejected", "Loads refused at once for overload", queues.rejected),

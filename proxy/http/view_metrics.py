@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
+from tiers import BreakerState
+
 if TYPE_CHECKING:
-    from tiers import ViewStatus
+    from tiers import LaneStatistics, ViewStatus
+
+BREAKER_STATES = (BreakerState.CLOSED, BreakerState.HALF_OPEN, BreakerState.OPEN)
 
 _ROWS = (
     ("view_rows", "Estimated rows", "rows"),
@@ -39,3 +43,21 @@ def view_metrics(served: Mapping[str, bool], statuses: Sequence[ViewStatus]) -> 
             if value is not None:
                 family.add_metric([status.view], value)
         yield family
+
+
+def lane_metrics(lanes: Mapping[str, LaneStatistics]) -> Iterator[Metric]:
+    """How each view's loads fare, in this process."""
+    limit = GaugeMetricFamily(
+        "terrace_view_limit", "Batches of the view that L3 may be asked at once", labels=["view"]
+    )
+    state = GaugeMetricFamily(
+        "terrace_view_breaker_state", "0 closed, 1 half-open, 2 open", labels=["view"]
+    )
+    opened = CounterMetricFamily(
+        "terrace_view_breaker_opened", "Times the view did not answer in time", labels=["view"]
+    )
+    for name, lane in lanes.items():
+        limit.add_metric([name], lane.admission.limit)
+        state.add_metric([name], BREAKER_STATES.index(lane.breaker.state))
+        opened.add_metric([name], lane.breaker.opened)
+    yield from (limit, state, opened)

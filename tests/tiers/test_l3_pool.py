@@ -29,9 +29,9 @@ async def test_an_error_of_the_data_is_none_of_the_server(database: Database) ->
     try:
         for _ in range(20):
             with pytest.raises(psycopg.DataError):
-                await pool.run(divide)
+                await pool.run(divide, pool.lane("view v"))
             assert pool.breaker.state is State.CLOSED
-        assert await pool.run(ask) is not None
+        assert await pool.run(ask, pool.lane("view v")) is not None
     finally:
         await pool.close()
 
@@ -48,7 +48,7 @@ async def test_a_server_that_is_not_there_opens_it() -> None:
     try:
         for _ in range(3):  # a timeout may be the fault of one request, three are not
             with pytest.raises(TierUnavailable):
-                await pool.run(never)
+                await pool.run(never, pool.lane("view v"))
         assert pool.breaker.state is State.OPEN
     finally:
         await pool.close()

@@ -121,7 +121,7 @@ async def plan_of(harness: Harness, view: str, columns: list[list[str]]) -> str:
         cursor = await connection.execute(b"EXPLAIN " + bound._rows_by_key, arrays)
         return "\n".join(line for (line,) in await cursor.fetchall())
 
-    return await harness.l3._pool.run(explain)
+    return await harness.l3._pool.run(explain, harness.l3._pool.lane("view v"))
 
 
 async def test_composite_keys_of_several_types(database: Database) -> None:
@@ -242,6 +242,75 @@ async def test_misfit_is_reported_with_its_mend_and_the_others_are_served(
         assert outcome.kind is Kind.UNAVAILABLE
         assert outcome.reason.startswith("view v: ")
         assert [o.kind for o in await harness.load(b"person:1")] == [Kind.HIT]
+
+
+DROP = "DROP TABLE precious"
+SEVERAL_STATEMENTS = [
+    f"SELECT 1 AS id; {DROP}",
+    f"SELECT 1 AS id; {DROP}; SELECT 1 AS id",
+    f"SELECT 1 AS id/*;*/;/*;*/ {DROP} --",
+    f"SELECT ';--' AS s, 1 AS id; {DROP} -- ;",
+    f"SELECT 1 AS id) AS v LIMIT 0; COMMIT; {DROP}; SELECT id FROM (SELECT 1 AS id",
+    f"SELECT 1 AS id WITH NO DATA; {DROP}",
+    f"; {DROP}",
+    DROP,
+    "WITH gone AS (DELETE FROM precious RETURNING 1 AS id) SELECT id FROM gone",
+    "DELETE FROM precious RETURNING 1 AS id",
+    "SELECT 1 AS id WITH NO DATA",
+    "SELECT 1 AS id INTO spoils",
+    "SELECT $1::int AS id",
+]
+
+
+@pytest.mark.parametrize("query", SEVERAL_STATEMENTS)
+async def test_a_query_is_one_select_or_nothing_is_run(database: Database, query: str) -> None:
+    """By `check`, for a view that is missing, and for one whose query is to be applied."""
+    database.run("CREATE TABLE precious (n int)", "INSERT INTO precious VALUES (1)")
+    view = {"keys": "v:{id}", "view": "v", "query": query}
+
+    async def refused() -> None:
+        harness = Harness(database.dsn, [view])
+        (problem,), _ = await harness.l3.check()
+        assert problem.startswith("view v: its query is refused: ")
+        assert database.rows("SELECT n FROM precious") == [(1,)]
+        await harness.l3.close()
+
+    await refused()
+    async with running(database, view) as harness:
+        assert "view v: its query is refused: " in harness.l3.state
+    assert database.rows("SELECT n FROM precious") == [(1,)]
+    assert database.rows("SELECT to_regclass('v'), to_regclass('spoils')") == [(None, None)]
+    async with running(database, {**view, "query": "SELECT 1 AS id"}):
+        pass
+    await refused()
+    async with running(database, view) as harness:
+        assert [o.kind for o in await harness.load(b"v:1")] == [Kind.HIT]  # from the old view
+    assert database.rows("SELECT n FROM precious") == [(1,)]
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "SELECT 1 AS id;",
+        " SELECT 1 AS id ;; \n",
+        "SELECT 1 AS id; -- as ever;",
+        "/* ; */ SELECT 1 AS id -- ;",
+        "SELECT 1 AS id WHERE 7 % 2 = 1 AND 'a%' LIKE '%%'",
+        "TABLE one",
+        "VALUES (1)",
+        "WITH a AS (SELECT 1 AS id) SELECT id FROM a",
+    ],
+)
+async def test_a_query_may_end_as_people_end_theirs(database: Database, query: str) -> None:
+    database.run("CREATE TABLE one (id int)", "INSERT INTO one VALUES (1)")
+    key = {"id": "column1"} if query.startswith("VALUES") else {}
+    view = {"keys": "v:{id}", "view": "v", "query": query, "key": key}
+    harness = Harness(database.dsn, [view])
+    assert (await harness.l3.check()).problems == []
+    await harness.l3.close()
+    async with running(database, view) as harness:
+        assert [o.kind for o in await harness.load(b"v:1")] == [Kind.HIT]
+        assert harness.l3.state == "ready"
 
 
 async def test_mended_view_is_served_without_a_restart(
@@ -517,7 +586,10 @@ async def test_slow_query_ends_at_the_deadline_and_says_so(database: Database) -
         database.run("BEGIN", "REFRESH MATERIALIZED VIEW people")  # blocks readers
         (outcome,) = await harness.load(b"person:2")
         database.run("ROLLBACK")
-        assert (outcome.kind, outcome.reason) == (Kind.UNAVAILABLE, "no answer within 0.2 s")
+        assert (outcome.kind, outcome.reason) == (
+            Kind.UNAVAILABLE,
+            "view people: no answer within 0.2 s",
+        )
 
 
 async def test_killed_connections_are_replaced_unnoticed(database: Database) -> None:
@@ -557,7 +629,7 @@ async def test_no_password_in_any_message(dsn: str, caplog: pytest.LogCaptureFix
 
 
 def test_users_connection_settings_win() -> None:
-    conninfo = conninfo_of(L3Options(dsn="host=h application_name=mine keepalives_idle=3"), "loads")
+    conninfo = conninfo_of(L3Options(dsn="host=h application_name=mine keepalives_idle=3"), "dsn")
     assert "application_name=mine" in conninfo
     assert "keepalives_idle=3" in conninfo
 
@@ -566,7 +638,7 @@ async def test_requests_for_what_is_not_there(database: Database) -> None:
     async with running(database, PEOPLE, {"keys": "v:{id}", "view": "v"}) as harness:
         with pytest.raises(MappingProblem, match="the mapped views are: people, v"):
             await harness.l3.refresh("nonsense")
-        with pytest.raises(TierUnavailable, match="does not exist"):
+        with pytest.raises(MappingProblem, match="does not exist"):
             await harness.l3.refresh("v")
         with pytest.raises(TierUnavailable, match="does not exist"):
             await harness.l3.scan_page(1, 0, 0, 10)

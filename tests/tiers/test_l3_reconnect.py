@@ -82,7 +82,7 @@ async def test_a_renewed_pool_does_not_wait_for_what_was_begun(
         proxy.drop()
         for _ in range(3):
             with pytest.raises(TierUnavailable):
-                await pool.run(ask)
+                await pool.run(ask, pool.lane("view v"))
         assert pool.breaker.state is State.OPEN
         proxy.heal()
         await pool.renew()
@@ -97,6 +97,6 @@ async def test_a_renewed_pool_does_not_wait_for_what_was_begun(
 
 async def answers(pool: LoadPool, ask: object) -> bool:
     try:
-        return await pool.run(ask) == (1,)  # type: ignore[arg-type]
+        return await pool.run(ask, pool.lane("view v")) == (1,)  # type: ignore[arg-type]
     except TierUnavailable:
         return False  # 200 ms were not enough to connect on a busy machine

@@ -47,7 +47,7 @@ async def is_encrypted(dsn: str) -> object:
 
     await pool.open()
     try:
-        return await pool.run(ask)
+        return await pool.run(ask, pool.lane("view v"))
     finally:
         await pool.close()
 
