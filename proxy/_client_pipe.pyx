@@ -24,6 +24,8 @@ from proxy._in_flight cimport FILL, FORWARDED, HOT, MAPPED, PTTL, UNFILLED, WRIT
 from proxy._lane cimport CACHED, READ, WRITE, Lane, Row
 from proxy._reply_ring cimport KEEP_BYTES
 
+from tiers.server_limits import LARGE_COMMAND_BYTES
+
 from ._client_pipe_py import (
     FLOOD_FACTOR,
     FULL_READ_BYTES,
@@ -41,6 +43,7 @@ cdef enum:
 
 cdef Py_ssize_t _SPILL = SPILL_BYTES
 cdef Py_ssize_t _FLOOD = FLOOD_FACTOR
+cdef Py_ssize_t _LARGE = LARGE_COMMAND_BYTES
 cdef Py_ssize_t _ARGUMENT_BYTES = ARGUMENT_BYTES
 cdef Py_ssize_t _MANY_ARGUMENTS = MANY_ARGUMENTS
 cdef Py_ssize_t _FULL_READ = FULL_READ_BYTES
@@ -269,7 +272,7 @@ cdef class ClientPipe(InFlight):
         cdef RequestScanner scanner = self.scanner
         cdef Row* row = self.lane.find(scanner.base + scanner.at[0], scanner.length[0])
         cdef Py_ssize_t argc = scanner.argc
-        if row == NULL:
+        if row == NULL or scanner.size > _LARGE:
             return False
         if row.way == CACHED:
             if (argc != row.arity if row.arity >= 0 else argc < -row.arity) or (

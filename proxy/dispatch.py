@@ -16,6 +16,7 @@ from tiers.resp import NULL2, NULL3, Request, array
 from . import errors, pinning, store_writes, tracked_reads
 from .commands import UNKNOWN, Command, Kind
 from .handlers import LOCAL_HANDLERS, OWN_HANDLERS
+from .large import isolate
 from .load_first import load_first, refuse
 from .reads import MGET_FILL_MAX, MgetSlot, ReadSlot, pttl
 from .routing import barrier, route, rule_for, send, send_tombstones, strict_s
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from .session import Session
 
 _BEFORE_AUTH = frozenset(("AUTH", "HELLO", "QUIT", "RESET"))
+_ANSWERED_HERE = frozenset((Kind.LOCAL, Kind.OWN, Kind.REFUSED))
 _CROSS_PROTOCOL = frozenset((b"post", b"host:"))
 
 
@@ -52,6 +54,8 @@ def dispatch(session: Session, request: Request, now: float) -> None:
     pause = session.terrace.pause
     if pause.mode and pause.holds(session, name, args):
         session.block_pause(request)
+        return
+    if command.kind not in _ANSWERED_HERE and isolate(session, request):
         return
     if session.pin is not None and session.pin.takes_over(command):
         session.pin.dispatch(command, request, now)

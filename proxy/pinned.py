@@ -41,6 +41,7 @@ SUBSCRIPTIONS = {
 _CONFIRMATIONS = frozenset(name.lower().encode() for name in SUBSCRIPTIONS)
 _IN_MULTI = frozenset(("EXEC", "DISCARD"))  # not merely queued there
 _ALWAYS_LOCAL = frozenset(("QUIT", "RESET"))
+_PROTOCOL_ERROR = b"-ERR Protocol error: "
 _MONITOR_LINE = re.compile(rb"\+\d+\.\d+ \[")
 
 
@@ -66,6 +67,7 @@ class Pinned:
             "patterns": set(),
             "shards": set(),
         }
+        self.carries_large = False  # a command that Redis may close it for
         self.joining = 0  # subscriptions asked for and not yet confirmed
         self.transaction = Transaction()
 
@@ -85,6 +87,11 @@ class Pinned:
     def streams(self) -> bool:
         """Frames may come that answer no request."""
         return bool(self.subscribed) or self.monitoring or self.tracking
+
+    @property
+    def is_for_size(self) -> bool:
+        """No state needs it: only a command is too large for a shared one."""
+        return self.carries_large and not (self.in_multi or self.watching or self.streams)
 
     @property
     def waits_for_others(self) -> bool:
@@ -127,6 +134,11 @@ class Pinned:
 
     def _tap(self, frame: bytes) -> bool:
         """Whether a frame answers nothing; if so, it is passed on here."""
+        if self.carries_large and frame.startswith(_PROTOCOL_ERROR):
+            self._on_protocol_error(frame)
+            return True
+        if not (frame.startswith(b">") or self._hears_all):
+            return False
         match = _FRAME_KIND.match(frame)
         kind = match[1] if match is not None else b""
         if kind in _CONFIRMATIONS:
@@ -151,11 +163,26 @@ class Pinned:
         if channel is not None:
             (names.discard if b"unsub" in kind else names.add)(channel)
 
-    def tap_all(self) -> None:
-        """RESP2 has no pushes: look at every frame while subscribed or monitoring."""
-        self.upstream.pipe.tap_all = self.monitoring or (
+    def _on_protocol_error(self, frame: bytes) -> None:
+        """Redis closes the connection; so does Terrace that of the client, as Redis would."""
+        session = self.session
+        text = frame[len(_PROTOCOL_ERROR) : -2].decode("latin-1")
+        session.terrace.log_protocol_error(session, text)
+        session.terrace.learn_limits()
+        session.push(frame)
+        session.forget_slots()
+        session.close_after_output()
+
+    @property
+    def _hears_all(self) -> bool:
+        """RESP2 has no pushes: any frame may be one while subscribed or monitoring."""
+        return self.monitoring or (
             self.upstream.proto == 2 and bool(self.subscribed or self.joining)
         )
+
+    def tap_all(self) -> None:
+        """What the connection carries has changed: whether every frame is looked at."""
+        self.upstream.pipe.tap_all = self._hears_all or self.carries_large
 
     # Commands
 

@@ -98,6 +98,8 @@ class Terrace:
         self._dirty: list[Connection] = []
         self._task_of: dict[Session, asyncio.Task[Any]] = {}
         self._tasks = TaskSet("proxy")
+        self._learning: asyncio.Task[Any] | None = None
+        self.stack.l2.limits.on_change = self._follow_limits
         self.clients = SharedNumbers(worker.arena) if worker is not None else OwnNumbers()
         number = worker.number if worker is not None else 0
         self.siblings = Siblings(self, number, ANSWERS)
@@ -264,6 +266,16 @@ class Terrace:
         dirty, self._dirty = self._dirty, []
         for connection in dict.fromkeys(dirty):
             connection.proceed()
+
+    def learn_limits(self) -> None:
+        """A client was refused for a size: the server may take another one by now."""
+        if self._loop is not None and (self._learning is None or self._learning.done()):
+            self._learning = self._tasks.start("limits of L2", self.stack.l2.learn_limits())
+
+    def _follow_limits(self) -> None:
+        limits = self.stack.l2.limits
+        for session in self.sessions.values():
+            session.scanner.bulk_max_bytes = limits.bulk_max_bytes(session.config.limits.bulk_bytes)
 
     def pause_clients(self, until: float, mode: str) -> None:
         """CLIENT PAUSE: hold the clients until `until`, unless it is ended before."""

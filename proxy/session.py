@@ -51,7 +51,7 @@ class Session(ClientPipe):
     def __init__(self, terrace: Terrace, ident: int, address: str, local_address: str) -> None:
         limits = terrace.config.limits
         scanner = RequestScanner(
-            bulk_max_bytes=limits.bulk_bytes,
+            bulk_max_bytes=terrace.stack.l2.limits.bulk_max_bytes(limits.bulk_bytes),
             multibulk_max=limits.multibulk,
             buffer_max_bytes=limits.query_buffer_bytes,
         )
@@ -104,6 +104,10 @@ class Session(ClientPipe):
         text = self.scanner.error
         self.stats.protocol_errors += 1
         self.terrace.log_protocol_error(self, text or "query buffer limit exceeded")
+        if text == "invalid bulk length" and self.stack.l2.limits.binds(
+            self.config.limits.bulk_bytes
+        ):
+            self.terrace.learn_limits()  # it may have been raised
         if text:
             self.backlog.append(([b"", text.encode("latin-1")], b"", 0, 0))
             if not self.blocked:

@@ -125,7 +125,7 @@ def write(
         session.stats.write_errors += 1
         session.reply(errors.store_failed(reason))
         return
-    if session.pin is not None:
+    if session.pin is not None and not session.pin.is_for_size:
         # Not on the private connection: the transaction around the command would end a WATCH.
         if session.in_flight:
             session.block_idle(request)
@@ -149,7 +149,7 @@ def write(
     if command.kind is Kind.OPAQUE:
         slot.strict_s = strict_s(session, command, args)
     session.add_slot(slot)
-    if session.pin is not None:
+    if session.pin is not None and not session.pin.is_for_size:
         session.block_idle()
     if not via.ready:
         slot.on_lost(via.reason, False)

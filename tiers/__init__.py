@@ -52,6 +52,7 @@ from .options import (
 from .pin_queue import NoPlace
 from .pipe import DISCARD
 from .resp import Request, RequestScanner
+from .server_limits import LARGE_COMMAND_BYTES
 from .shared_arena import SharedArena, share_arena
 from .stack import TieredCache
 from .store_keys import Mapped, StoreMapping, StoreMappings
@@ -72,6 +73,7 @@ __all__ = [
     "CORE",
     "CORE_TEXT",
     "DISCARD",
+    "LARGE_COMMAND_BYTES",
     "TOMBSTONE",
     "Audit",
     "AuditFigures",

@@ -12,7 +12,9 @@ import hiredis
 
 from .errors import ProtocolError, ServerError, TierUnavailable
 from .kept_upstream import KeptUpstream
+from .pins import PinPool
 from .resp import decode, pack
+from .server_limits import LARGE_COMMAND_BYTES, ServerLimits
 
 NAME = "L2 (redis)"
 
@@ -70,12 +72,12 @@ class L2Commands:
 
     plain: Mapping[int, KeptUpstream]  # by protocol version
     tracked: KeptUpstream | None
+    pins: PinPool
+    limits: ServerLimits
 
     async def call(self, *args: bytes | int | float | str, db: int = 0) -> Any:
         """One command, its reply decoded. Raises TierUnavailable or ServerError."""
-        future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-        self._send_internal(pack(_encode(args)), _FutureWaiter(future), db)
-        return _checked(_read(await future))
+        return _checked(_read(await self.ask_raw(pack(_encode(args)), proto=3, db=db)))
 
     async def ask(self, args: Sequence[bytes], *, proto: int, db: int = 0) -> bytes:
         """One command in a protocol version, its raw reply. Raises TierUnavailable."""
@@ -96,6 +98,8 @@ class L2Commands:
 
     async def ask_raw(self, raw: bytes, *, proto: int, db: int = 0) -> bytes:
         """One encoded command in a protocol version, its raw reply. Raises TierUnavailable."""
+        if self._is_risky(raw):
+            return (await self._alone(raw, proto, db, 1))[0]
         future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         kept, waiter = self.plain[proto], _FutureWaiter(future)
         if kept.ready:
@@ -104,8 +108,24 @@ class L2Commands:
             waiter.on_lost(kept.reason, False)
         return await future
 
+    def _is_risky(self, raw: bytes) -> bool:
+        """Whether the server might close the connection for it (see `server_limits`)."""
+        if len(raw) <= LARGE_COMMAND_BYTES:
+            return False
+        return not (self.pins.is_exhausted and self.limits.surely_takes(len(raw)))
+
+    async def _alone(self, raw: bytes, proto: int, db: int, replies: int) -> list[bytes]:
+        """On a private connection; the raw replies. Raises TierUnavailable."""
+        pin = await self.pins.connect(proto)
+        try:
+            future: asyncio.Future[list[bytes]] = asyncio.get_running_loop().create_future()
+            pin.send(raw, _CollectWaiter(future, replies), db, replies)
+            return await future
+        finally:
+            self.pins.give_back(pin)
+
     async def pipeline(self, commands: Sequence[Sequence[bytes | int]], db: int = 0) -> list[Any]:
-        """Several commands in one go; error replies come back as exceptions in the list."""
+        """Several small commands in one go; error replies come back as exceptions in the list."""
         loop = asyncio.get_running_loop()
         futures: list[asyncio.Future[bytes]] = []
         for command in commands:
@@ -120,6 +140,8 @@ class L2Commands:
 
     async def collect(self, raw: bytes, replies: int) -> list[bytes]:
         """Encoded commands that must not be parted; their raw replies. Raises TierUnavailable."""
+        if self._is_risky(raw):
+            return await self._alone(raw, 3, 0, replies)
         future: asyncio.Future[list[bytes]] = asyncio.get_running_loop().create_future()
         waiter = _CollectWaiter(future, replies)
         kept = self.plain[3]

@@ -28,6 +28,7 @@ from .namespaces import Namespace
 from .options import L2Options
 from .pins import PinPool
 from .resp import decode
+from .server_limits import QUESTIONS, ServerLimits
 from .tasks import TaskSet
 from .upstream import Endpoint
 
@@ -70,6 +71,7 @@ class L2Redis(L2Commands):
         self.known_dbs = {0}  # databases that SELECT was seen to accept
         self.on_connect: list[Callable[[], None]] = []  # called when Redis answers (again)
         self.stalled = False  # a shared connection owes a reply for longer than STALL_S
+        self.limits = ServerLimits()
         self.gate = ConnectGate(str(self.endpoint), options, clock)
 
         def kept(name: str, proto: int, **more: Any) -> KeptUpstream:
@@ -81,7 +83,13 @@ class L2Redis(L2Commands):
 
         self.plain = {
             2: kept("L2 plain RESP2", 2),
-            3: kept("L2 plain RESP3", 3, on_ready=self._on_plain_ready),
+            3: kept(
+                "L2 plain RESP3",
+                3,
+                handshake=QUESTIONS,
+                accept=self._accept_limits,
+                on_ready=self._on_plain_ready,
+            ),
         }
         self.tracked: KeptUpstream | None = None
         if coherence is not None:
@@ -219,6 +227,15 @@ class L2Redis(L2Commands):
         pipe = tracked.upstream.pipe
         if pipe.last_sent_at <= since and not pipe.has_output:
             tracked.ping()
+
+    def _accept_limits(self, replies: list[Any]) -> str:
+        self.limits.note(replies[-len(QUESTIONS) :])
+        return ""
+
+    async def learn_limits(self) -> None:
+        """What the server takes may have changed. A server that is down is asked at its return."""
+        with contextlib.suppress(TierUnavailable):
+            self.limits.note(await self.pipeline(QUESTIONS))
 
     def _on_plain_ready(self, sent_at: float) -> None:
         for told in self.on_connect:

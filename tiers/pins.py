@@ -95,6 +95,11 @@ class PinPool:
         return self.options.deadline_s + self.options.max_pinned / self.options.connect_rate
 
     @property
+    def is_exhausted(self) -> bool:
+        """Whether a client would have to wait until one comes back."""
+        return not self._idle and not self._has_room
+
+    @property
     def _has_room(self) -> bool:
         return len(self._all) < self.options.max_pinned
 

@@ -48,7 +48,10 @@ async def _ask(session: Session, args: list[bytes]) -> None:
     """Redis answers; GET gets Terrace's options added where a pattern covers both."""
     proto = session.proto
     if args[1].upper() != b"GET" or len(args) == 2:
-        session.reply(await session.stack.l2.ask(args, proto=proto))
+        reply = await session.stack.l2.ask(args, proto=proto)
+        if args[1].upper() == b"SET":
+            await session.stack.l2.learn_limits()
+        session.reply(reply)
         return
     patterns = args[2:]
     others = [pattern for pattern in patterns if not is_own(pattern)]

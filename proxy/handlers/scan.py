@@ -24,6 +24,7 @@ from tiers.resp import Request, array, bulk, decode, parse_integer
 
 from .. import errors
 from ..commands import Command
+from ..large import isolate
 from ..slots import Slot
 
 if TYPE_CHECKING:
@@ -51,6 +52,8 @@ class _Options:
 
 
 def scan(session: Session, command: Command, request: Request) -> None:
+    if isolate(session, request):
+        return
     l3 = session.stack.l3
     if l3 is None or session.db or not any(m.options.scan for m in l3.mappings):
         via = session.pin.upstream if session.pin is not None else None
