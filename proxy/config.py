@@ -7,7 +7,6 @@ flags, and reports everything that is wrong at once.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -25,6 +24,7 @@ from tiers import (
     Options,
     Seconds,
     ViewOptions,
+    host_cores,
 )
 
 from .config_check import Checker
@@ -45,8 +45,7 @@ def _one_per_core(value: Any) -> Any:
         return value
     if CORE != "c":
         return 1
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return min(cores or 1, WORKERS_MAX)
+    return min(host_cores(), WORKERS_MAX)
 
 
 class ListenOptions(Options):

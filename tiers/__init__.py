@@ -32,6 +32,7 @@ from .fault_in import TOMBSTONE
 from .glob import literal_prefix
 from .glob import matcher as glob_matcher
 from .hash_fields import FieldFill, FieldNames, Fields, absent_in, ask_fields, fields_of
+from .host_cores import host_cores
 from .host_memory import host_memory_bytes
 from .kept_upstream import KeptUpstream
 from .l1_memory import L1Memory, db_of, get_variant, read_variant, request_of
@@ -134,6 +135,7 @@ __all__ = [
     "fields_of",
     "get_variant",
     "glob_matcher",
+    "host_cores",
     "host_memory_bytes",
     "key_pair_problems",
     "literal_prefix",

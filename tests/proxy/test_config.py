@@ -315,7 +315,7 @@ class TestRules:
     def test_one_worker_per_core(
         self, monkeypatch: pytest.MonkeyPatch, core: str, cores: int, workers: int
     ) -> None:
-        monkeypatch.setattr("os.sched_getaffinity", lambda _: range(cores), raising=False)
+        monkeypatch.setattr(config, "host_cores", lambda: cores)
         for module in (config, config_rules):
             monkeypatch.setattr(module, "CORE", core)
         assert load(None, {}, ["workers=auto"]).workers == workers
