@@ -41,7 +41,7 @@ def test_a_select_that_fails_in_a_transaction_changes_nothing(
 def test_a_select_counts_wherever_it_stands_in_a_transaction(
     terrace: TerraceProcess, redis: RedisProcess, before: tuple[str, ...]
 ) -> None:
-    """A server refuses some commands at once; whether that ends the transaction goes by its version."""
+    """Some commands are refused at once; whether that ends the transaction is up to the server."""
     dialogue = (("FLUSHALL",), ("MULTI",), before, ("SELECT", 1), ("EXEC",))
     with Wire(terrace.port) as wire, Wire(redis.port) as direct:
         assert wire.ask_all(*dialogue) == direct.ask_all(*dialogue)
