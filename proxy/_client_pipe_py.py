@@ -100,6 +100,7 @@ class Lane:
 
     def adopt(self, limits: LimitOptions) -> None:
         """Other limits from now on, and perhaps other bounds of L1."""
+        self.limits = limits
         self.output_max_bytes = limits.output_buffer_bytes
 
     def fold(self) -> None:

@@ -41,7 +41,7 @@ cdef struct Level:
 
 
 cdef class Lane:
-    cdef readonly object stack, stats, clock
+    cdef readonly object stack, stats, clock, limits
     cdef public bint open  # False: every command goes through Python
     cdef object _l1, _l2
     cdef Arena arena

@@ -80,6 +80,7 @@ cdef class Lane:
 
     def adopt(self, limits):
         """Other limits from now on, and perhaps other bounds of L1."""
+        self.limits = limits
         self.taken_max_bytes = limits.query_buffer_bytes
         self.pipeline_max = limits.pipeline
         self.output_max_bytes = limits.output_buffer_bytes

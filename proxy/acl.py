@@ -11,6 +11,7 @@ be judged, or refused, here.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -168,6 +169,14 @@ class Acl:
         return None
 
     # Changes
+
+    async def read_file(self) -> Users:
+        """The users of acl.file, as it is named when the reading ends. Raises UsersFileError."""
+        while True:
+            file = self.options.file
+            users = await asyncio.to_thread(read_users, file)
+            if file == self.options.file:
+                return users
 
     def adopt(self, users: Users, *, current: Session | None = None) -> None:
         """Put users into force. `current` is the client that asked for it."""

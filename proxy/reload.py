@@ -1,24 +1,24 @@
 """The configuration read again while serving (SIGHUP, TIER.RELOAD): all of it, or nothing.
 
 Everything is read and validated first: the options, the users' file, the certificates.
-Then what is in LIVE is swapped, in one go without an await; any other option that
-changed keeps its value and is named as needing a restart. An option that nobody
-changed is not touched, so a reload without changes does nothing.
+Then the new configuration is handed to `Terrace.adopt`, in one go without an await. It has
+the new value of the options in LIVE; any other option that changed keeps its value and is
+named as needing a restart. A file whose option is the same but whose content differs counts
+as changed.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tiers import CertificateError, Options
 
-from . import log as log_setup
 from .acl_source import UsersFileError, read_users
 from .config import Config, ConfigError
-from .tls import server_context
+from .tls import FILES, content, server_context
 
 if TYPE_CHECKING:
     from .server import Terrace
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("terrace")
 
 SHOWN_PROBLEMS = 5
-
-Apply = Callable[["Terrace", Config], None]
 
 
 class NotReloaded(Exception):
@@ -40,68 +38,44 @@ class Reloaded:
     needs_restart: tuple[str, ...]  # options that changed and keep their old value
 
 
-def _at_use(terrace: Terrace, config: Config) -> None:
-    """Whoever needs it looks it up in `terrace.config`."""
-
-
-def _limits(terrace: Terrace, config: Config) -> None:
-    terrace.output.total_bytes = terrace.output_share(config)
-    terrace.lane.adopt(config.limits)
-    for connection in terrace.connections:
-        connection.limits = config.limits
-
-
-def _memory(terrace: Terrace, config: Config) -> None:
-    terrace.memory.max_bytes = terrace.memory_share(config)
-
-
-def _log(terrace: Terrace, config: Config) -> None:
-    log_setup.set_up(config.log)
-
-
-def _l1(terrace: Terrace, config: Config) -> None:
-    terrace.stack.adopt_l1(config.l1)
-
-
-def _l2(terrace: Terrace, config: Config) -> None:
-    terrace.stack.l2.adopt(config.l2)
-
-
-LIVE: Mapping[str, Apply] = {
-    "listen.max_clients": _at_use,
-    "listen.protected_mode": _at_use,
-    "listen.tcp_keepalive": _at_use,  # of new clients
-    "listen.idle_timeout": _at_use,
-    "tls.cert_file": _at_use,  # the certificates are read again anyway
-    "tls.key_file": _at_use,
-    "tls.client_ca_file": _at_use,
-    "tls.client_auth": _at_use,
-    "tls.min_version": _at_use,
-    "acl.file": _at_use,  # as are the users
-    "limits.query_buffer_bytes": _limits,  # lengths of commands: of new clients
-    "limits.bulk_bytes": _limits,
-    "limits.multibulk": _limits,
-    "limits.output_buffer_bytes": _limits,
-    "limits.unread_timeout": _limits,
-    "limits.subscriber_buffer_bytes": _limits,
-    "limits.output_total_bytes": _limits,
-    "limits.memory_bytes": _memory,
-    "limits.pipeline": _limits,
-    "log.level": _log,
-    "log.format": _log,
-    "shutdown.deadline": _at_use,
-    "l1.max_bytes": _l1,
-    "l1.max_staleness": _l1,
-    "l1.max_age": _l1,
-    "l1.stale_on_error": _l1,
-    "l2.connect_timeout": _l2,
-    "l2.deadline": _l2,
-    "l2.ping_interval": _l2,
-    "l2.max_pinned": _l2,
-    "l2.max_idle_pinned": _l2,
-    "l2.on_error": _at_use,
-    "l3.on_error": _at_use,
-}
+LIVE = frozenset(
+    (
+        "listen.max_clients",
+        "listen.protected_mode",
+        "listen.tcp_keepalive",  # of new clients
+        "listen.idle_timeout",
+        "tls.cert_file",  # the certificates are read again anyway
+        "tls.key_file",
+        "tls.client_ca_file",
+        "tls.client_auth",
+        "tls.min_version",
+        "acl.file",  # as are the users
+        "limits.query_buffer_bytes",  # lengths of commands: of new clients
+        "limits.bulk_bytes",
+        "limits.multibulk",
+        "limits.output_buffer_bytes",
+        "limits.unread_timeout",
+        "limits.subscriber_buffer_bytes",
+        "limits.output_total_bytes",
+        "limits.memory_bytes",
+        "limits.pipeline",
+        "log.level",
+        "log.format",
+        "shutdown.deadline",
+        "l1.max_bytes",
+        "l1.max_staleness",
+        "l1.max_age",
+        "l1.stale_on_error",
+        "l2.connect_timeout",
+        "l2.deadline",
+        "l2.ping_interval",
+        "l2.max_pinned",
+        "l2.max_idle_pinned",
+        "l2.on_error",
+        "l3.on_error",
+    )
+)
+"""Options that `Terrace.adopt` puts into force."""
 
 _OF_NAMESPACES = frozenset(("l1.max_staleness", "l1.max_age", "l1.stale_on_error"))
 """Defaults of [[namespace]] tables, which are fixed from the start."""
@@ -110,9 +84,10 @@ _OF_NAMESPACES = frozenset(("l1.max_staleness", "l1.max_age", "l1.stale_on_error
 class Reloader:
     """`read` makes the configuration from its sources again. Raises ConfigError."""
 
-    def __init__(self, terrace: Terrace, read: Callable[[], Config]) -> None:
+    def __init__(self, terrace: Terrace, config: Config, read: Callable[[], Config]) -> None:
         self._terrace = terrace
         self._read = read
+        self._certificates = content(config.tls)
 
     async def reload(self) -> Reloaded:
         """Raises NotReloaded; then nothing was changed."""
@@ -121,6 +96,7 @@ class Reloader:
             wanted = self._read()
             result, config = self._plan(wanted)
             users = read_users(config.acl.file) if config.acl.source == "file" else None
+            renewed = self._renewed(config)
             if config.tls.port:
                 server_context(config.tls)
                 await terrace.reload_certificates(config.tls)
@@ -132,14 +108,21 @@ class Reloader:
             raise NotReloaded(_told(str(error).splitlines())) from None
         except OSError as error:
             raise NotReloaded(error.strerror or str(error)) from None
-        terrace.config = config
-        for session in terrace.sessions.values():
-            session.config = config
-        for apply in dict.fromkeys(LIVE[path] for path in result.changed):
-            apply(terrace, config)
+        terrace.adopt(config)
+        self._certificates |= renewed
         if users is not None:
+            if users != terrace.acl.users:
+                renewed["acl.file"] = b""
             terrace.acl.adopt(users)
-        return result
+        changed = dict.fromkeys((*result.changed, *renewed))
+        return Reloaded(tuple(changed), result.needs_restart)
+
+    def _renewed(self, config: Config) -> dict[str, bytes]:
+        """The files of [tls] that hold something else than before, and what."""
+        if not config.tls.port:
+            return {}
+        now = content(config.tls)
+        return {path: now[path] for path in FILES if now[path] != self._certificates[path]}
 
     def _plan(self, wanted: Config) -> tuple[Reloaded, Config]:
         """What will change, and the configuration that will then be in force."""

@@ -22,6 +22,7 @@ from tiers import (
 from tiers.resp import error
 
 from . import errors
+from . import log as log_setup
 from .acl import Acl
 from .client_pipe import Lane
 from .command_source import ServerCommands
@@ -70,7 +71,7 @@ class Terrace:
         """`read` makes the configuration again from where it came from."""
         self.config = config
         self._worker = worker
-        self.reloader = Reloader(self, read or (lambda: config))
+        self.reloader = Reloader(self, config, read or (lambda: config))
         self.clock = clock
         self.version = terrace_version()
         self._stats = Stats()
@@ -121,6 +122,32 @@ class Terrace:
         l1_bytes = config.l1.max_bytes if config.l1.enabled and CORE == "c" else 0
         return share_bytes(config.limits.memory_bytes, host_memory_bytes(), l1_bytes, workers)
 
+    def adopt(self, config: Config) -> None:
+        """Put another configuration into force; all that outlives one command and keeps something
+        of the old one is told here. It differs from the old one in LIVE options only (`reload`)."""
+        old, self.config = self.config, config
+        for session in self.sessions.values():
+            session.config = config
+        for connection in self.connections:
+            connection.limits = config.limits
+        self.output.total_bytes = self.output_share(config)
+        self.memory.max_bytes = self.memory_share(config)
+        self.acl.options = config.acl
+        self.stack.adopt_l1(config.l1)
+        self.stack.l2.adopt(config.l2)
+        self.lane.adopt(config.limits)
+        if config.log != old.log:
+            log_setup.set_up(config.log)
+        if (config.listen.max_clients, config.l2.max_pinned) != (
+            old.listen.max_clients, old.l2.max_pinned,
+        ):  # fmt: skip
+            self._fit_descriptors()
+
+    def _fit_descriptors(self) -> None:
+        """As many clients as there are files for."""
+        listen, l2, l3 = self.config.listen, self.config.l2, self.config.l3
+        self.descriptor_clients = raise_limit(listen.max_clients, l2.max_pinned + l3.pool_max)
+
     @property
     def stats(self) -> Stats:
         """What was counted until now."""
@@ -136,8 +163,7 @@ class Terrace:
         Raises CertificateError, or OSError when an address cannot be bound.
         """
         self._loop = asyncio.get_running_loop()
-        listen, l2, l3 = self.config.listen, self.config.l2, self.config.l3
-        self.descriptor_clients = raise_limit(listen.max_clients, l2.max_pinned + l3.pool_max)
+        self._fit_descriptors()
         if self._worker is not None:
             await self.siblings.open(self._worker)
         await self.stack.start()

@@ -5,11 +5,10 @@ Arguments and answers are JSON; bytes travel as Latin-1 text.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from .acl_source import UsersFileError, read_users
+from .acl_source import UsersFileError
 from .handlers import client_list
 from .redirection import attach, attach_nowait
 from .reload import NotReloaded
@@ -102,7 +101,7 @@ async def _load_users(terrace: Terrace, asked: dict[str, Any]) -> Any:
         await acl.redis.refresh()
     elif acl.options.source == "file":
         try:
-            acl.adopt(await asyncio.to_thread(read_users, acl.options.file))
+            acl.adopt(await acl.read_file())
         except UsersFileError as failure:
             return str(failure)
     return ""

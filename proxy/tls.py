@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import ssl
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tiers import CertificateError, authorities_problem, key_pair_problems
@@ -14,6 +17,18 @@ _VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 _CLIENT_AUTH = {
     "off": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "required": ssl.CERT_REQUIRED,
 }  # fmt: skip
+FILES = ("tls.cert_file", "tls.key_file", "tls.client_ca_file")
+
+
+def content(options: TlsOptions) -> dict[str, bytes]:
+    """A digest of what each of FILES holds now; empty where it cannot be read."""
+    digests = dict.fromkeys(FILES, b"")
+    names = (options.cert_file, options.key_file, options.client_ca_file)
+    for path, name in zip(FILES, names, strict=True):
+        with contextlib.suppress(OSError):
+            if name:
+                digests[path] = hashlib.sha256(Path(name).read_bytes()).digest()
+    return digests
 
 
 def server_context(options: TlsOptions) -> ssl.SSLContext:

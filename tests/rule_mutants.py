@@ -262,9 +262,6 @@ MUTANTS = (
     ], "test_users_and_certificates_come_or_go_together"),
     mutant(24, "a reload swaps what needs a restart", [
         ("proxy/reload.py", "        return path in LIVE\n", "        return True\n"),
-        ("proxy/reload.py",
-         "dict.fromkeys(LIVE[path] for path in result.changed)",
-         "dict.fromkeys(LIVE.get(path, _at_use) for path in result.changed)"),
     ], "test_what_can_be_swapped_is_and_the_rest_is_named"),
     mutant(24, "a configuration that cannot be read is none", [
         ("proxy/reload.py",

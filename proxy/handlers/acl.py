@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 from collections.abc import Callable, Iterable
 from itertools import chain
@@ -24,7 +23,7 @@ from tiers.resp import (
 from .. import errors
 from ..acl_log import LogEntry, unpacked
 from ..acl_selector import Selector
-from ..acl_source import UsersFileError, read_users
+from ..acl_source import UsersFileError
 from ..command_access import CATEGORY_NAMES, COMMANDS, lookup
 from ..command_categories import CATEGORIES
 from ..commands import Command
@@ -264,7 +263,7 @@ def _load(session: Session, request: Request) -> None:
 async def _load_file(session: Session) -> None:
     acl = session.terrace.acl
     try:
-        users = await asyncio.to_thread(read_users, acl.options.file)
+        users = await acl.read_file()
     except UsersFileError as failure:
         session.reply(error(f"ERR terrace: {failure}; the users stay as they were"))
         return

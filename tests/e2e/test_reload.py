@@ -203,6 +203,76 @@ def test_users_and_certificates_come_or_go_together(redis: RedisProcess, tmp_pat
         terrace.stop()
 
 
+def test_what_a_file_holds_is_what_may_have_changed(redis: RedisProcess, tmp_path: Path) -> None:
+    """The options are the same; the certificate was renewed, and then a user's rights."""
+    authority = Authority(tmp_path)
+    cert, key = authority.issue("server")
+    users = tmp_path / "users.acl"
+    users.write_text("user default on nopass ~* &* +@all\n")
+    terrace = TerraceProcess(
+        redis.url, acl__source="file", acl__file=users,
+        tls__port=free_port(), tls__cert_file=cert, tls__key_file=key,
+    )  # fmt: skip
+    with contextlib.closing(terrace):
+        terrace.wait_answering()
+        with Wire(terrace.port) as wire:
+
+            def changed() -> list[bytes]:
+                return list(decode(wire.ask("TIER.RELOAD"))[1])
+
+            assert changed() == []
+            renewed = authority.issue("renewed")
+            Path(cert).write_bytes(Path(renewed[0]).read_bytes())
+            Path(key).write_bytes(Path(renewed[1]).read_bytes())
+            assert changed() == [b"tls.cert_file", b"tls.key_file"]
+            assert changed() == []
+            users.write_text("user default on nopass ~* &* +@all\nuser guest on >secret ~* +get\n")
+            assert changed() == [b"acl.file"]
+            assert changed() == []
+        terrace.stop()
+
+
+def test_acl_load_reads_the_file_that_a_reload_named(redis: RedisProcess, tmp_path: Path) -> None:
+    """Else it gave revoked rights back."""
+    old, new = tmp_path / "old.acl", tmp_path / "new.acl"
+    owner = "user default on nopass ~* &* +@all\n"
+    old.write_text(f"{owner}user guest on >secret ~* +@all\n")
+    new.write_text(f"{owner}user guest on >secret ~* +get\n")
+    file = tmp_path / "terrace.toml"
+    file.write_text(f'[acl]\nsource = "file"\nfile = "{old}"\n')
+    terrace = TerraceProcess(redis.url, "--config", str(file))
+    with contextlib.closing(terrace):
+        terrace.wait_answering()
+        with Wire(terrace.port) as admin, Wire(terrace.port) as guest:
+            assert guest.ask("AUTH", "guest", "secret") == b"+OK\r\n"
+            assert guest.ask("SET", "k", "v") == b"+OK\r\n"
+            file.write_text(f'[acl]\nsource = "file"\nfile = "{new}"\n')
+            assert not admin.ask("TIER.RELOAD").startswith(b"-")
+            assert guest.ask("SET", "k", "v").startswith(b"-NOPERM")
+            assert admin.ask("ACL", "LOAD") == b"+OK\r\n"
+            assert guest.ask("SET", "k", "v").startswith(b"-NOPERM")
+        terrace.stop()
+
+
+def test_hits_end_with_a_bound_that_was_lowered(
+    configured: Configured, redis: RedisProcess
+) -> None:
+    configured.write('[l1]\nmax_staleness = "20s"\n')
+    with Wire(configured.terrace.port) as wire:
+        configured.reload(wire)
+        wire.ask("SET", "k", "v")
+        wait_until(lambda: wire.ask_all(("GET", "k"), ("GET", "k")), "it is read")
+        configured.write(
+            '[l1]\nmax_staleness = "50ms"\nstale_on_error = "0s"\n[l2]\ndeadline = "1s"\n'
+        )
+        configured.reload(wire)
+        redis.freeze()
+        try:
+            wait_until(lambda: wire.ask("GET", "k").startswith(b"-"), "no more hits", 8)
+        finally:
+            redis.thaw()
+
+
 def test_a_budget_that_l1_cannot_be_given_needs_a_restart(configured: Configured) -> None:
     with Wire(configured.terrace.port) as wire:
         configured.write('[l1]\nmax_bytes = "1MiB"\n')
