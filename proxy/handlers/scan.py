@@ -1,6 +1,7 @@
 """SCAN over L2 and then over the keys of the mapped views, with stateless cursors.
 
-A cursor below 2**52 is Redis' own. Above, it says where in which view to go on:
+Redis' own cursors pass (`cursors` says how any is told from these). One of a view says where
+in which view to go on:
 
   bit 52          1
   bits 46..51     index of the mapping
@@ -26,11 +27,11 @@ from .. import errors
 from ..commands import Command
 from ..large import isolate
 from ..slots import Slot
+from .cursors import VIEW_FIRST, to_client, to_server, view_cursor
 
 if TYPE_CHECKING:
     from ..session import Session
 
-VIEW_CURSOR = 1 << 52
 _INDEX_SHIFT, _EPOCH_SHIFT = 46, 32
 _INDEX_MASK, _EPOCH_MASK, _BLOCK_MASK = 0x3F, 0x3FFF, 0xFFFFFFFF
 COUNT_DEFAULT = 10
@@ -77,18 +78,24 @@ def scan(session: Session, command: Command, request: Request) -> None:
 
 
 async def _scan(session: Session, args: list[bytes]) -> None:
-    cursor = int(args[1]) if args[1].isdigit() and len(args[1]) < 20 else 0
+    cursor = view_cursor(args[1])
     options = parse_options(args[2:])
-    if cursor & VIEW_CURSOR and options is not None:
+    if cursor is not None and options is not None:
         await _scan_view(session, cursor, options)
         return
-    reply = await session.stack.l2.ask(args, proto=session.proto, db=session.db)
+    asked = [args[0], to_server(args[1]), *args[2:]]
+    reply = await session.stack.l2.ask(asked, proto=session.proto, db=session.db)
     page = decode(reply)
-    if isinstance(page, list) and page[0] == b"0":
-        following = _first_cursor(session, 0, options)
-        session.reply(array([bulk(b"%d" % following), array(bulk(key) for key in page[1])]))
-    else:
+    if not isinstance(page, list):
         session.reply(reply)
+        return
+    following = to_client(page[0])
+    if following == b"0":
+        following = b"%d" % _first_cursor(session, 0, options)
+    if following == page[0]:
+        session.reply(reply)
+    else:
+        session.reply(array([bulk(following), array(bulk(key) for key in page[1])]))
 
 
 def parse_options(args: list[bytes]) -> _Options | None:
@@ -125,7 +132,7 @@ def _first_cursor(session: Session, least_index: int, options: _Options | None) 
 
 
 def _encode(index: int, epoch: int, block: int) -> int:
-    return VIEW_CURSOR | index << _INDEX_SHIFT | (epoch & _EPOCH_MASK) << _EPOCH_SHIFT | block
+    return VIEW_FIRST | index << _INDEX_SHIFT | (epoch & _EPOCH_MASK) << _EPOCH_SHIFT | block
 
 
 async def _scan_view(session: Session, cursor: int, options: _Options) -> None:
