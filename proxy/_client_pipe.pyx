@@ -455,17 +455,28 @@ cdef class ClientPipe(InFlight):
         """The connection for this command, as `dispatch.route`; None leaves it to Python."""
         cdef Lane lane = self.lane
         cdef object via = self.via
+        cdef UpstreamPipe pipe
         if via is None or not self.in_flight:
-            via = lane.plain3 if self.proto == 3 else lane.plain2
-            if tracked and row.portable and lane.tracked_pipe is not None and lane.tracked_pipe.ready:
+            if self.db:
+                via = lane._l2.at(self.db, self.proto)
+            else:
+                via = lane.plain3 if self.proto == 3 else lane.plain2
+            pipe = lane.tracked_pipe
+            if tracked and row.portable and pipe is not None and pipe.ready and (
+                row.way == CACHED or pipe.fits_c(self.db)
+            ):
                 via = lane.tracked
             self.via = via
-        elif via is lane.plain2:
+            return lane.pipe_of(via)
+        pipe = lane.pipe_of(via)
+        if pipe is None:
+            return None
+        if pipe.proto == 2:
             if self.proto == 3:
                 return None
         elif self.proto == 2 and not row.portable:
             return None
-        return lane.pipe_of(via)
+        return pipe if row.way == CACHED or pipe.fits_c(self.db) else None
 
     cdef Pending* _send(self, UpstreamPipe pipe, Row* row, int op) except NULL:
         """Queue the command as it came; its slot is the next among the replies."""

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from tiers import KeptUpstream, RequestScanner, TieredCache, Upstream
+from tiers import RequestScanner, TieredCache, Via
 from tiers.resp import NULL2, NULL3, Request
 
 from .backlog import ARGUMENT_BYTES, Backlog
@@ -144,7 +144,7 @@ class ClientPipe:
         self.in_flight = 0
         self.opaque_in_flight = 0
         self.mapped_in_flight = 0
-        self.via: KeptUpstream | Upstream | None = None
+        self.via: Via | None = None
         self.pin: Pinned | None = None
         # output
         # While `express` the compiled twin sends without `flush`: through the descriptor of a

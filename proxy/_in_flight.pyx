@@ -93,7 +93,7 @@ cdef class InFlight(ReplyRing):
         """Point to the reply as this client's protocol writes it; the object that holds it."""
         cdef bytes converted
         cdef char kind = frame[0][0]
-        if request.proto == 3 or pipe is self.lane.plain2_pipe:
+        if request.proto == 3 or pipe.proto == 2:
             return None
         if kind == b"+" or kind == b"-" or kind == b":" or kind == b"$":
             return None

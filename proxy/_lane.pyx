@@ -177,7 +177,8 @@ cdef class Lane:
             return self.plain2_pipe
         if via is self.plain3:
             return self.plain3_pipe
-        return None
+        upstream = via.upstream  # in another database
+        return upstream.pipe if upstream.ready else None
 
     cdef void settle(self, Level* level) noexcept nogil:
         """Count in their bucket what was observed and took the same time."""

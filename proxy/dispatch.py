@@ -117,7 +117,7 @@ def cached_read(session: Session, command: Command, request: Request, now: float
             return
         if fills:
             slot.begin_fill()
-        via.send(pttl(key, buffer[start:end]), slot, session.db, 2)
+        via.read(pttl(key, buffer[start:end]), slot, session.db, 2)
         return
     plain = ReadSlot(session, rule, command, request, variant, None, now)
     session.add_slot(plain)
@@ -125,7 +125,7 @@ def cached_read(session: Session, command: Command, request: Request, now: float
         plain.degrade(via.reason)
     else:
         plain.pttl_ms = -1  # not asked
-        via.send(buffer[start:end], plain, session.db)
+        via.read(buffer[start:end], plain, session.db)
 
 
 def mget(session: Session, command: Command, request: Request, now: float) -> None:
@@ -169,8 +169,8 @@ def mget(session: Session, command: Command, request: Request, now: float) -> No
                 token, epoch = l1.coherence.begin_fill(key), l1.arena.epoch
             slot.asked.append(position)
             slot.tokens.append((token, epoch))
-            via.send(pttl(key), slot, session.db)
-    via.send(buffer[start:end], slot, session.db)
+            via.read(pttl(key), slot, session.db)
+    via.read(buffer[start:end], slot, session.db)
 
 
 # Everything that goes to L2 as it is

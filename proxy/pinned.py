@@ -20,8 +20,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from tiers import NoPlace, TierUnavailable, Upstream
-from tiers.resp import OK, Request, decode
+from tiers import NoPlace, ServerError, TierUnavailable, Upstream
+from tiers.resp import OK, Request, decode, error
 
 from . import errors
 from .commands import Command
@@ -208,10 +208,13 @@ class Pinned:
         else:
             self.forward(request, Slot(session))
 
-    def forward(self, request: Request, slot: Slot, replies: int = 1) -> None:
+    def forward(
+        self, request: Request, slot: Slot, replies: int = 1, db: int | None = None
+    ) -> None:
         _, buffer, start, end = request
         self.session.add_slot(slot)
-        self.upstream.send(buffer[start:end], slot, self.session.db, replies)
+        db = self.session.db if db is None else db
+        self.upstream.send(buffer[start:end], slot, db, replies)
 
     def _dispatch_lost(self, command: Command) -> None:
         """The state is gone; the client has to hear of it at the command that ends it."""
@@ -275,34 +278,38 @@ class MonitorSlot(Slot):
         self.finish(reply)
 
 
-def acquire(session: Session, request: Request) -> Pinned | None:
-    """The session's pin; None when the session was blocked until it has one."""
+def acquire(session: Session, request: Request, db: int | None = None) -> Pinned | None:
+    """The session's pin, in its database or `db`; None when it was blocked until it has one."""
     if session.pin is not None:
         return session.pin
     if session.in_flight:
         session.block_idle(request)
         return None
-    upstream = session.stack.l2.pins.lease_nowait(session.proto)
+    db = session.db if db is None else db
+    upstream = session.stack.l2.pins.lease_nowait(session.proto, db)
     if upstream is None:
-        session.terrace.run_task(session, _connect(session, request))
+        session.terrace.run_task(session, _connect(session, request, db))
         return None
     session.pin = Pinned(session, upstream)
     return session.pin
 
 
-async def _connect(session: Session, request: Request) -> None:
+async def _connect(session: Session, request: Request, db: int) -> None:
     pins = session.stack.l2.pins
     session.queued = True
     session.wake()  # it may have ended its input before
     try:
-        pin = await pins.turn(session.proto)
+        pin = await pins.turn(session.proto, db)
         session.queued = False
-        upstream = await pins.open(pin, session.proto)
-    except TierUnavailable as failure:
+        upstream = await pins.open(pin, session.proto, db)
+    except (TierUnavailable, ServerError) as failure:
         session.queued = False
-        reply = errors.tier_failed(failure)
-        if not isinstance(failure, NoPlace):
-            session.l2_failed(reply)
+        if isinstance(failure, ServerError):  # Redis refuses the database
+            reply = error(str(failure))
+        else:
+            reply = errors.tier_failed(failure)
+            if not isinstance(failure, NoPlace):
+                session.l2_failed(reply)
         name = request[0][0].upper()
         if name == b"MULTI":
             doom(session)

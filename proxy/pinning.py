@@ -27,12 +27,15 @@ _BLOCKING = frozenset(
 )
 
 
-def run_private(session: Session, command: Command, request: Request, now: float) -> None:
-    """One command alone on a private connection; the session waits for its reply."""
+def run_private(
+    session: Session, command: Command, request: Request, now: float, db: int | None = None
+) -> None:
+    """One command alone on a private connection; the session waits for its reply. It runs in
+    the client's database, or `db` (ANY_DB: whichever)."""
     if waits.is_wait(request) and (refusal := waits.refusal(session)):
         session.reply(refusal)
         return
-    pin = acquire(session, request)
+    pin = acquire(session, request, db)
     if pin is None:
         return
     pin.waits_alone = pin.upstream.patient = True
@@ -43,7 +46,7 @@ def run_private(session: Session, command: Command, request: Request, now: float
     else:
         slot = barrier(session, command, pin.upstream, [])
         slot.strict_s = strict_s(session, command, request[0])
-        pin.forward(request, slot)
+        pin.forward(request, slot, db=db)
     if pin.upstream.ready:
         session.block_idle()
 

@@ -181,7 +181,7 @@ class ReadSlot(Slot):
 
     def rerun(self) -> None:
         """L2 has the key now: let it answer."""
-        upstream = self.session.stack.l2.plain[self.proto]
+        upstream = self.session.stack.l2.at(self.db, self.proto)
         if not self.reruns or not upstream.ready:
             reason = upstream.reason if self.reruns else "the key is contended"
             self.finish(self.session.read_failed(reason))
@@ -325,7 +325,7 @@ class MgetSlot(Slot):
         self.asked, self.tokens, self.pttls = [], [], []
         _, raw, start, end = self.request
         session = self.session
-        session.stack.l2.plain[self.proto].send(raw[start:end], self, self.db)
+        session.stack.l2.at(self.db, self.proto).send(raw[start:end], self, self.db)
 
     def answer_early(self) -> bool:
         """As that of a ReadSlot, where L1 knows all keys."""

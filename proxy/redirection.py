@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tiers import Upstream
+from tiers import ANY_DB, Upstream
 from tiers.resp import NULL2, NULL3, array, bulk
 
 if TYPE_CHECKING:
@@ -64,13 +64,13 @@ class InvalidationFeed:
 
 def attach_nowait(target: Session) -> bool:
     """Make invalidations reach this client if an idle connection can be had for it."""
-    upstream = target.stack.l2.pins.lease_nowait(3)
+    upstream = target.stack.l2.pins.lease_nowait(3, ANY_DB)
     return upstream is not None and _attach(target, upstream)
 
 
 async def attach(target: Session) -> bool:
     """With a new connection. False if the client has left. Raises TierUnavailable."""
-    return _attach(target, await target.stack.l2.pins.connect(3))
+    return _attach(target, await target.stack.l2.pins.connect(3, ANY_DB))
 
 
 def _attach(target: Session, upstream: Upstream) -> bool:

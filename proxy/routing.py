@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from tiers import DISCARD, TOMBSTONE, KeptUpstream, Upstream
+from tiers import DISCARD, TOMBSTONE, Via
 from tiers.resp import Request, pack
 
 from .commands import Command, Kind
@@ -20,7 +20,7 @@ _WRITES_NOTHING = frozenset(("WAIT", "READONLY", "READWRITE", "ASKING", "CLUSTER
 
 def route(
     session: Session, command: Command, request: Request, *, tracked: bool = False
-) -> KeptUpstream | Upstream | None:
+) -> Via | None:
     """The connection for this command; None when the session was blocked until it is idle.
 
     `tracked` prefers the tracked connection (where L1 is live): its reply may have to
@@ -29,24 +29,30 @@ def route(
     if session.pin is not None:
         return session.pin.upstream
     portable = command.portable or command.kind is Kind.CACHED
-    via = session.via
+    l2, via = session.stack.l2, session.via
+    # Its database is switched between reads only: what writes must not depend on a SELECT.
+    roams = tracked and command.kind is Kind.CACHED
     if via is None or not session.in_flight:
-        l2 = session.stack.l2
-        via = l2.plain[session.proto]
-        if tracked and portable and l2.tracked is not None and l2.tracked.ready:
+        via = l2.at(session.db, session.proto)
+        if (
+            tracked and portable and l2.tracked is not None and l2.tracked.ready
+            and (roams or l2.tracked.fits(session.db))
+        ):  # fmt: skip
             via = l2.tracked
         session.via = via
-    elif via.proto != session.proto and (session.proto == 3 or not portable):
+    elif (via.proto != session.proto and (session.proto == 3 or not portable)) or not (
+        roams or via.fits(session.db)
+    ):
         session.block_idle(request)
         return None
     return via
 
 
-def rule_for(session: Session, command: Command, via: KeptUpstream | Upstream) -> str:
+def rule_for(session: Session, command: Command, via: Via) -> str:
     return command.resp2 if via.proto != session.proto else ""
 
 
-def send(session: Session, via: KeptUpstream | Upstream, request: Request, slot: Slot) -> None:
+def send(session: Session, via: Via, request: Request, slot: Slot) -> None:
     if via.ready:
         _, buffer, start, end = request
         via.send(buffer[start:end], slot, session.db)
@@ -57,7 +63,7 @@ def send(session: Session, via: KeptUpstream | Upstream, request: Request, slot:
 def barrier(
     session: Session,
     command: Command,
-    via: KeptUpstream | Upstream,
+    via: Via,
     keys: list[bytes],
     *,
     flushes: bool = False,
@@ -82,9 +88,7 @@ def strict_s(session: Session, command: Command, args: Sequence[bytes]) -> float
     return namespaces.strict_s(keys) if keys else namespaces.largest_strict_s
 
 
-def send_tombstones(
-    session: Session, command: Command, via: KeptUpstream | Upstream, keys: list[bytes]
-) -> None:
+def send_tombstones(session: Session, command: Command, via: Via, keys: list[bytes]) -> None:
     """Before a DEL, on the same connection: keys that must not be loaded again."""
     if command.name not in DELETES or session.stack.l3 is None:
         return

@@ -17,8 +17,6 @@ from tiers.resp import to_resp2
 if TYPE_CHECKING:
     from .session import Session
 
-_PING = b"*1\r\n$4\r\nPING\r\n"
-
 
 class Slot:
     """A reply to come: forwarded as it arrives, rewritten when `rule` says how."""
@@ -127,7 +125,7 @@ class BarrierSlot(WriteSlot):
         if self.tracked is None:  # no other keys than those that are known
             self._release(self._held)
         elif self.tracked.ready:
-            self.tracked.send(_PING, self, max(0, self.tracked.upstream.pipe.db))
+            self.tracked.ping(self)
         else:
             # Not tracking: nothing can be hit before a new epoch, but suspects could be served.
             if self.coherence is not None:

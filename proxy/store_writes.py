@@ -10,9 +10,9 @@ import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from tiers import BLIND, DISCARD, Footing, KeptUpstream, Outcome, TierUnavailable, Upstream
+from tiers import BLIND, DISCARD, Footing, KeptUpstream, Outcome, TierUnavailable, Via
 from tiers import Kind as OutcomeKind
-from tiers.resp import Request, pack, parse_integer, to_resp2
+from tiers.resp import Request, parse_integer, to_resp2
 
 from . import errors
 from .commands import Command, Kind
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from .pinned import Pinned
     from .session import Session
 
-_PING = pack([b"PING"])
 WRAPPED_REPLIES = 4  # MULTI, the command, the capture, EXEC
 
 
@@ -71,7 +70,7 @@ class StoreSlot(WriteSlot):
                 self.coherence.end_opaque_write(self.session.clock())
         if self._tracked is not None and self._tracked.ready:
             self._left += 1
-            self._tracked.send(_PING, self, 0)
+            self._tracked.ping(self)
         store = self.session.stack.store
         assert store is not None
         store.unwrap(self.durable, self._frames, self._on_committed, relied_on=self._relied_on)
@@ -130,7 +129,7 @@ def write(
         if session.in_flight:
             session.block_idle(request)
             return
-        via: KeptUpstream | Upstream = stack.l2.plain[session.proto]
+        via: Via = stack.l2.at(session.db, session.proto)
     else:
         routed = route(session, command, request, tracked=command.kind is Kind.WRITE)
         if routed is None:

@@ -20,7 +20,7 @@ from .redirection import invalidation
 from .slots import Slot
 
 if TYPE_CHECKING:
-    from tiers import KeptUpstream, Upstream
+    from tiers import Via
 
     from .session import Session
 
@@ -40,7 +40,7 @@ def send(
     request: Request,
     rule: str,
     keys: list[bytes],
-    via: KeptUpstream | Upstream,
+    via: Via,
 ) -> None:
     """Run a read whose mapped keys were just loaded, where Redis tracks its client."""
     slot: _Tracked
@@ -103,7 +103,7 @@ class _TrackedMget(_Tracked, MgetSlot):
 
     def answer_absent(self, held: bytes) -> None:
         session = self.session
-        plain = session.stack.l2.plain[self.proto]
+        plain = session.stack.l2.at(self.db, self.proto)
         for position, key in enumerate(self.request[0][1:]):
             if session.stack.mapping_of(key, self.db) is not None:
                 self.asked.append(position)

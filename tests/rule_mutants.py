@@ -34,7 +34,7 @@ via.send(buffer[start:end], _Again(slot, via, buffer[start:end], session.db), se
 
 
 class _Again:
-    def __init__(self, slot: Slot, via: KeptUpstream | Upstream, raw: bytes, db: int) -> None:
+    def __init__(self, slot: Slot, via: Via, raw: bytes, db: int) -> None:
         self.on_reply, self.again = slot.on_reply, (slot, via, raw, db)
 
     def on_lost(self, reason: str, sent: bool) -> None:
@@ -56,7 +56,7 @@ MUTANTS = (
     ], "test_replies_leave_in_the_order_of_the_requests"),
     mutant(2, "a connection somebody was blocked on is used again", [
         ("proxy/pinned.py", "if self.streams or len(self.upstream.pipe):", "if self.streams:"),
-        ("tiers/pins.py", "if not pin.ready or len(pin.pipe) or en", "if not pin.ready or en"),
+        ("tiers/pins.py", "if not pin.ready or len(pin.pipe) or self", "if not pin.ready or self"),
     ], "test_a_client_that_leaves_while_blocked_leaves_no_waiter"),
     mutant(2, "after its deadline a request is given up, its connection goes on", [
         ("tiers/kept_upstream.py",
@@ -76,9 +76,18 @@ MUTANTS = (
     mutant(4, "SELECT in a transaction is not followed", [
         ("proxy/queueing.py", "            pin.session.set_db(db)\n", ""),
     ], "test_a_select_counts_wherever_it_stands_in_a_transaction"),
+    mutant(4, "a command that writes follows a SELECT that is not confirmed", [
+        ("proxy/routing.py",
+         "            and (roams or l2.tracked.fits(session.db))\n", ""),
+        ("tiers/upstream.py",
+         "(self._queue if self.roams else self.send)(raw", "self._queue(raw"),
+        ("tiers/upstream.py",
+         '            waiter.on_lost(f"its connection is not in database {db}", False)',
+         "            self._queue(raw, waiter, db, replies)"),
+    ], "test_a_write_never_follows_a_select_that_is_not_confirmed"),
     mutant(5, "blocking commands share a connection", [
         ("proxy/pinning.py",
-         "    pin = acquire(session, request)\n    if pin is None:\n        return\n"
+         "    pin = acquire(session, request, db)\n    if pin is None:\n        return\n"
          "    pin.waits_alone",
          "    from .dispatch import opaque\n    opaque(session, command, request, now)\n"
          "    return\n    pin.waits_alone"),
@@ -95,11 +104,13 @@ MUTANTS = (
     ], "test_a_client_that_leaves_takes_nothing_along"),
     mutant(6, "a connection per transaction", [
         ("tiers/pins.py",
-         "pin.send(_RESET, _Cleaned(self, pin), pin.pipe.db)", "self.discard(pin)"),
+         "pin.send(raw, _Cleaned(self, pin, len(commands), db), ANY_DB, len(commands))",
+         "self.discard(pin)"),
     ], "test_300_transactions_of_eight_clients_open_no_connection"),
     mutant(6, "given back as it is", [
         ("tiers/pins.py",
-         "pin.send(_RESET, _Cleaned(self, pin), pin.pipe.db)", "self._idle.append(pin)"),
+         "pin.send(raw, _Cleaned(self, pin, len(commands), db), ANY_DB, len(commands))",
+         "self._idle.append(pin)"),
     ], "test_nothing_of_a_client_clings_to_its_connection"),
     mutant(7, "L1 answers in WATCH", [
         ("proxy/_client_pipe_py.py", "            and self.pin is None\n", ""),

@@ -60,7 +60,7 @@ from .store_keys import Mapped, StoreMapping, StoreMappings
 from .store_loads import BLIND, Footing
 from .tasks import TaskSet
 from .tls import CertificateError, authorities_problem, key_pair_problems
-from .upstream import Upstream, set_keepalive
+from .upstream import ANY_DB, Upstream, Via, set_keepalive
 from .views import Mappings, ViewMapping
 
 if TYPE_CHECKING:
@@ -70,6 +70,7 @@ if TYPE_CHECKING:
     from .view_status import ViewStatus
 
 __all__ = [
+    "ANY_DB",
     "BLIND",
     "CORE",
     "CORE_TEXT",
@@ -123,6 +124,7 @@ __all__ = [
     "Triggers",
     "Upstream",
     "Value",
+    "Via",
     "ViewMapping",
     "ViewOptions",
     "ViewStatus",

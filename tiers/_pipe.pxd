@@ -53,11 +53,14 @@ cdef class UpstreamPipe:
     cdef public bint ready
     cdef public bint congested
     cdef public int db
+    cdef public int proto
     cdef public double last_sent_at
     cdef public Py_ssize_t max_in_flight
     cdef public object on_output
     cdef public object invalidate  # what an `invalidate` push of plain keys is given to
 
+    cdef Py_ssize_t _selects  # not answered yet
+    cdef bytes _refusal  # of the SELECT that those whose turn it is came behind; None: it was OK
     cdef long long pttl_ms  # the reply to the PTTL before this one, for a fill
     cdef bint pttl_known
 
@@ -79,6 +82,7 @@ cdef class UpstreamPipe:
     cdef int write(self, const char* data, Py_ssize_t size) except -1
     cdef int keep(self, Pending* request, const char* data, Py_ssize_t size) except -1
     cdef int _select(self, int db) except -1
+    cdef int _on_selected(self, const char* frame, Py_ssize_t size) except -1
     cdef Pending* _push(self) except NULL
     cdef int _pop(self) noexcept
     cdef double _answered(self) noexcept
@@ -90,6 +94,10 @@ cdef class UpstreamPipe:
     cdef inline bint has_room(self, Py_ssize_t more) noexcept:
         """Whether it takes so many requests more."""
         return self.ready and not self.congested and self._count + more <= self.max_in_flight
+
+    cdef inline bint fits_c(self, int db) noexcept:
+        """Whether whatever is queued now runs in this database, or not at all."""
+        return db == self.db and not self._selects
 
     cdef inline bint has_unsent(self) noexcept:
         return self._out.size > 0

@@ -15,7 +15,7 @@ from posix.stdlib cimport posix_memalign
 
 from tiers._buffer cimport Buffer, append, clear
 
-from ._pipe_py import DISCARD, MISFIT
+from ._pipe_py import DISCARD, MISFIT, UNKNOWN_DB
 from .errors import ProtocolError
 
 cdef enum:
@@ -24,6 +24,7 @@ cdef enum:
     KEEP_BYTES = 256 * 1024  # buffers up to this size are kept when they are empty
 
 cdef object _DISCARD = DISCARD
+cdef int _UNKNOWN_DB = UNKNOWN_DB
 
 
 cdef class FastWaiter:
@@ -57,6 +58,7 @@ cdef class UpstreamPipe:
     def __cinit__(self, tap=None, Py_ssize_t max_in_flight=200_000):
         self.tap = tap
         self.max_in_flight = max_in_flight
+        self.proto = 2
         self.on_output = _nothing
         self._touched = []
         self.reset()
@@ -74,6 +76,8 @@ cdef class UpstreamPipe:
         """As for a fresh connection. Waiters must have been taken by `fail_all` before."""
         self._generation += 1
         self.db = 0
+        self._selects = 0
+        self._refusal = None
         self.last_sent_at = 0.0
         self._scanner = ReplyScanner()
         self._head = self._count = self._unsent = 0
@@ -99,6 +103,10 @@ cdef class UpstreamPipe:
         """Whether one more request may be queued; requests beyond fail fast."""
         return not self.congested and self._count < self.max_in_flight
 
+    def fits(self, int db):
+        """Whether whatever is queued now runs in this database, or not at all."""
+        return self.fits_c(db)
+
     @property
     def has_output(self):
         return self._out.size > 0
@@ -106,7 +114,10 @@ cdef class UpstreamPipe:
     # Requests
 
     def queue(self, bytes raw, waiter, int db, Py_ssize_t replies=1):
-        """Queue one encoded request to run in database `db`; it is answered by `replies` frames."""
+        """Queue one encoded request for database `db`; it is answered by `replies` frames.
+
+        It must be a read where the pipe does not fit.
+        """
         cdef Pending* request
         cdef Py_ssize_t i
         if db != self.db:
@@ -119,7 +130,8 @@ cdef class UpstreamPipe:
             Py_INCREF(waiter)
 
     cdef Pending* add(self, int kind, int db) except NULL:
-        """A record for one more request, whose bytes and keys the caller then adds."""
+        """A record for one more request, whose bytes and keys the caller then adds. It must be a
+        read where the pipe does not fit."""
         cdef Pending* request
         if db != self.db:
             self._select(db)
@@ -135,7 +147,19 @@ cdef class UpstreamPipe:
         self.write(PyBytes_AS_STRING(raw), PyBytes_GET_SIZE(raw))
         request = self._push()
         request.kind = SELECT
+        self._selects += 1
         self.db = db
+        return 0
+
+    cdef int _on_selected(self, const char* frame, Py_ssize_t size) except -1:
+        """Redis answers a SELECT in the stream."""
+        self._selects -= 1
+        if size == 5 and not memcmp(frame, b"+OK\r\n", 5):
+            self._refusal = None
+            return 0
+        self._refusal = PyBytes_FromStringAndSize(frame, size)
+        if not self._selects:
+            self.db = _UNKNOWN_DB
         return 0
 
     cdef Pending* _push(self) except NULL:
@@ -307,7 +331,13 @@ cdef class UpstreamPipe:
     cdef int _hand_out(self, const char* frame, Py_ssize_t size, double sent_at) except -1:
         cdef Pending request = self._ring[self._head]
         cdef const char* keys = self._keys.data + self._keys_start
+        cdef bytes refusal
         self._pop()
+        if request.kind == SELECT:
+            return self._on_selected(frame, size)
+        if self._refusal is not None:
+            refusal = self._refusal  # what came instead of it ran in another database
+            frame, size = PyBytes_AS_STRING(refusal), PyBytes_GET_SIZE(refusal)
         if request.kind == FAST:
             # Its keys are given up first: it may queue more.
             self._keys_start += request.keys_size
@@ -316,7 +346,7 @@ cdef class UpstreamPipe:
             waiter = <FastWaiter>request.waiter
             Py_DECREF(waiter)
             (<FastWaiter>waiter).on_frame(&request, keys, frame, size, sent_at, self)
-        elif request.kind == WAITER:
+        else:
             other = <object>request.waiter
             Py_DECREF(other)
             if other is not _DISCARD:
@@ -327,9 +357,6 @@ cdef class UpstreamPipe:
                     if isinstance(error, ProtocolError):
                         raise
                     raise ProtocolError(f"{MISFIT} ({type(error).__name__})") from error
-        elif size != 5 or memcmp(frame, b"+OK\r\n", 5):
-            text = PyBytes_FromStringAndSize(frame + 1, max(0, size - 3))
-            raise ProtocolError(f"Redis refused SELECT: {text.decode('utf-8', 'replace')}")
         return 0
 
     cdef int touch(self, FastWaiter waiter) except -1:

@@ -5,7 +5,13 @@ This is the definition of correct; a compiled twin must behave identically.
 Bytes to send come out of `take_output`, bytes received go into `feed`; each reply
 goes to the waiter that queued its request, in order. Many clients share one pipe,
 so the pipe also owns the one piece of connection state that their commands need:
-the selected database, switched by a SELECT in the stream where it differs.
+the selected database.
+
+A SELECT may be refused, and what is behind it in the stream then runs in the database
+selected before. So only reads may follow a SELECT that is not confirmed yet (`queue`
+writes one where the database differs); what comes back for them after a refusal is not
+their reply and is replaced by the refusal. Anything else may be queued only where the
+pipe `fits`: no SELECT is unanswered and the database is the wanted one.
 """
 
 from __future__ import annotations
@@ -44,18 +50,20 @@ class _Discard:
 DISCARD: Waiter = _Discard()
 
 
+UNKNOWN_DB = -1  # after a refused SELECT: the next request selects its own
+
+
 class _Select:
-    """Waits for a SELECT in the stream; without it the requests behind ran elsewhere."""
+    """Waits for a SELECT in the stream."""
+
+    def __init__(self, pipe: UpstreamPipe) -> None:
+        self._pipe = pipe
 
     def on_reply(self, reply: bytes, sent_at: float) -> None:
-        if reply != OK:
-            raise ProtocolError(f"Redis refused SELECT: {reply[1:-2].decode('utf-8', 'replace')}")
+        self._pipe.on_selected(reply)
 
     def on_lost(self, reason: str, sent: bool) -> None:
         pass
-
-
-_SELECT: Waiter = _Select()
 
 
 class UpstreamPipe:
@@ -67,8 +75,9 @@ class UpstreamPipe:
     """
 
     __slots__ = (
-        "_batches", "_out", "_pending", "_scanner", "_unsent", "congested", "db", "last_sent_at",
-        "max_in_flight", "on_output", "ready", "tap", "tap_all",
+        "_batches", "_out", "_pending", "_refusal", "_scanner", "_select", "_selects", "_unsent",
+        "congested", "db", "last_sent_at", "max_in_flight", "on_output", "proto", "ready", "tap",
+        "tap_all",
     )  # fmt: skip
 
     def __init__(
@@ -80,11 +89,15 @@ class UpstreamPipe:
         self.on_output: Callable[[], Any] = lambda: None
         self.ready = False  # the handshake is done
         self.congested = False  # Redis does not read what was written
+        self.proto = 2
+        self._select: Waiter = _Select(self)
         self.reset()
 
     def reset(self) -> None:
         """As for a fresh connection. Waiters must have been taken by `fail_all` before."""
         self.db = 0
+        self._selects = 0  # not answered yet
+        self._refusal = b""  # of the SELECT that those whose turn it is came behind
         self._pending: deque[Waiter] = deque()
         self.last_sent_at = 0.0
         self._scanner = ReplyScanner()
@@ -108,18 +121,26 @@ class UpstreamPipe:
         """Whether one more request may be queued; requests beyond fail fast."""
         return not self.congested and len(self._pending) < self.max_in_flight
 
+    def fits(self, db: int) -> bool:
+        """Whether whatever is queued now runs in this database, or not at all."""
+        return db == self.db and not self._selects
+
     @property
     def has_output(self) -> bool:
         return bool(self._out)
 
     def queue(self, raw: bytes, waiter: Waiter, db: int, replies: int = 1) -> None:
-        """Queue one encoded request to run in database `db`; it is answered by `replies` frames."""
+        """Queue one encoded request for database `db`; it is answered by `replies` frames.
+
+        It must be a read where the pipe does not fit.
+        """
         if not self._out:
             self.on_output()
         if db != self.db:
             self._out.append(b"*2\r\n$6\r\nSELECT\r\n$%d\r\n%d\r\n" % (len(str(db)), db))
-            self._pending.append(_SELECT)
+            self._pending.append(self._select)
             self._unsent += 1
+            self._selects += 1
             self.db = db
         self._out.append(raw)
         self._pending.append(waiter)
@@ -127,6 +148,13 @@ class UpstreamPipe:
         if replies > 1:
             self._pending.extend([waiter] * (replies - 1))
             self._unsent += replies - 1
+
+    def on_selected(self, reply: bytes) -> None:
+        """Redis answers a SELECT in the stream."""
+        self._selects -= 1
+        self._refusal = b"" if reply == OK else reply
+        if self._refusal and not self._selects:
+            self.db = UNKNOWN_DB
 
     def forgo(self, waiter: Waiter) -> None:
         """The frames that `waiter` at the head still expects will not come."""
@@ -180,6 +208,8 @@ class UpstreamPipe:
             if not batch[0]:
                 batches.popleft()
             waiter = pending.popleft()
+            if self._refusal and waiter is not self._select:
+                frame = self._refusal
             try:
                 waiter.on_reply(frame, newest)
             except Exception as error:  # whatever Redis sent, nobody is left waiting

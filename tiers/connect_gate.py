@@ -98,6 +98,10 @@ class ConnectGate:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self.breaker.wait_s()):
                     await self._opened.wait()
+        await self.pace()
+
+    async def pace(self) -> None:
+        """Wait for a token, before private connections."""
         if delay_s := self._bucket.take_s():
             self.delayed += 1
             await asyncio.sleep(delay_s)

@@ -106,8 +106,8 @@ class HotKeys:
         last: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         for n, key in enumerate(keys, 1):
             read = _Fill(self._l1, key, last if n == len(keys) else None)
-            tracked.send(pack([b"PTTL", key]), read)
-            tracked.send(pack([b"GET", key]), read)
+            tracked.read(pack([b"PTTL", key]), read)
+            tracked.read(pack([b"GET", key]), read)
         await last
 
     async def _read_when_connected(self) -> None:

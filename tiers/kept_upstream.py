@@ -16,9 +16,9 @@ from typing import Any
 from .connect_gate import ConnectGate
 from .errors import ProtocolError, TierUnavailable
 from .options import L2Options
-from .pipe import DISCARD
+from .pipe import DISCARD, Waiter
 from .resp import decode
-from .upstream import Endpoint, Upstream
+from .upstream import ANY_DB, Endpoint, Upstream
 
 log = logging.getLogger("terrace.l2")
 
@@ -48,6 +48,7 @@ class KeptUpstream:
         on_down: Callable[[], None] | None = None,
         on_progress: Callable[[float], None] | None = None,
         tap: Callable[[bytes], bool] | None = None,
+        roams: bool = False,
     ) -> None:
         self.name = name
         self.proto = proto
@@ -61,6 +62,7 @@ class KeptUpstream:
         self._on_down = on_down
         self._on_progress = on_progress
         self._tap = tap
+        self._roams = roams
         self._closed = asyncio.Event()
         self._attempt: asyncio.Timeout | None = None  # to connect, under way
         self.connected = asyncio.Event()
@@ -69,7 +71,7 @@ class KeptUpstream:
         self.server: dict[bytes, Any] = {}  # what HELLO 3 said about the server
         self.on_switch: Callable[[], None] = lambda: None  # another `upstream` serves from now on
         self.upstream = self._new()
-        self.send = self.upstream.send
+        self.send, self.read = self.upstream.send, self.upstream.read
 
     def __repr__(self) -> str:
         return f"<KeptUpstream {self.name} {self.upstream!r}>"
@@ -89,6 +91,7 @@ class KeptUpstream:
             on_progress=self._on_progress,
             max_in_flight=self.options.max_in_flight,
         )
+        upstream.proto, upstream.roams = self.proto, self._roams
         # A push that nobody here asked for answers nothing, whoever may have caused it.
         upstream.pipe.tap = self._tap or (lambda frame: True)
         return upstream
@@ -163,7 +166,7 @@ class KeptUpstream:
             self._give_up(upstream, problem)
         else:
             self.upstream = upstream
-            self.send = upstream.send
+            self.send, self.read = upstream.send, upstream.read
             self.on_switch()
             upstream.ready = True
             self.connected.set()
@@ -214,10 +217,8 @@ class KeptUpstream:
         elif now - upstream.pipe.last_sent_at > self.options.ping_interval_s:
             self.ping()
 
-    def ping(self) -> None:
-        self.upstream.send(b"*1\r\n$4\r\nPING\r\n", DISCARD, max(self.upstream.pipe.db, 0))
+    def ping(self, waiter: Waiter = DISCARD) -> None:
+        self.upstream.send(b"*1\r\n$4\r\nPING\r\n", waiter, ANY_DB)
 
-    def is_stalled(self, now: float, patience_s: float) -> bool:
-        """Whether the oldest request has been waiting longer than `patience_s`."""
-        since = self.upstream.pipe.waiting_since()
-        return since is not None and now - since > patience_s
+    def fits(self, db: int) -> bool:
+        return self.upstream.pipe.fits(db)

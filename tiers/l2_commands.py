@@ -10,11 +10,13 @@ from typing import Any
 
 import hiredis
 
+from .databases import Databases
 from .errors import ProtocolError, ServerError, TierUnavailable
 from .kept_upstream import KeptUpstream
 from .pins import PinPool
 from .resp import decode, pack
 from .server_limits import LARGE_COMMAND_BYTES, ServerLimits
+from .upstream import Via
 
 NAME = "L2 (redis)"
 
@@ -74,6 +76,11 @@ class L2Commands:
     tracked: KeptUpstream | None
     pins: PinPool
     limits: ServerLimits
+    databases: Databases
+
+    def at(self, db: int, proto: int) -> Via:
+        """The connection for whatever may change something in this database."""
+        return self.plain[proto] if db == 0 else self.databases.at(db, proto)
 
     async def call(self, *args: bytes | int | float | str, db: int = 0) -> Any:
         """One command, its reply decoded. Raises TierUnavailable or ServerError."""
@@ -91,7 +98,7 @@ class L2Commands:
         future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         tracked, waiter = self.tracked, _FutureWaiter(future)
         if tracked is not None and tracked.ready:
-            tracked.send(pack([b"PING"]), waiter, max(tracked.upstream.pipe.db, 0))
+            tracked.ping(waiter)
         else:
             waiter.on_lost("no tracked connection", False)
         await future
@@ -101,7 +108,7 @@ class L2Commands:
         if self._is_risky(raw):
             return (await self._alone(raw, proto, db, 1))[0]
         future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-        kept, waiter = self.plain[proto], _FutureWaiter(future)
+        kept, waiter = self.at(db, proto), _FutureWaiter(future)
         if kept.ready:
             kept.send(raw, waiter, db)
         else:
@@ -116,7 +123,10 @@ class L2Commands:
 
     async def _alone(self, raw: bytes, proto: int, db: int, replies: int) -> list[bytes]:
         """On a private connection; the raw replies. Raises TierUnavailable."""
-        pin = await self.pins.connect(proto)
+        try:
+            pin = await self.pins.connect(proto, db)
+        except ServerError as refusal:  # of the database
+            return [b"-%b\r\n" % str(refusal).encode()] * replies
         try:
             future: asyncio.Future[list[bytes]] = asyncio.get_running_loop().create_future()
             pin.send(raw, _CollectWaiter(future, replies), db, replies)
@@ -160,7 +170,7 @@ class L2Commands:
         return await self.call(b"EVAL", script.text, len(keys), *keys, *args)
 
     def _send_internal(self, raw: bytes, waiter: _FutureWaiter, db: int) -> None:
-        kept = self.plain[3]
+        kept = self.at(db, 3)
         if not kept.ready:
             waiter.on_lost(kept.reason, False)
         else:

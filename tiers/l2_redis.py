@@ -2,7 +2,8 @@
 
 Shared connections (see `pipe`): one *tracked* (RESP3 with CLIENT TRACKING: fills
 L1 and carries its invalidations), one *plain* per protocol version, whose replies
-are passed on byte for byte. Private (pinned) connections serve what needs a
+are passed on byte for byte, and such plain ones for each other database in use
+(`databases`). Private (pinned) connections serve what needs a
 connection of its own: transactions, pub/sub, blocking commands, MONITOR.
 
 As a tier: get/set/delete of strings in database 0.
@@ -20,6 +21,7 @@ from typing import Any
 from .base import Kind, Outcome, Size
 from .coherence import Coherence
 from .connect_gate import ConnectGate
+from .databases import Databases
 from .errors import TierUnavailable
 from .hash_fields import PROBE, fields_expire
 from .kept_upstream import KeptUpstream
@@ -27,6 +29,7 @@ from .l2_commands import NAME, L2Commands
 from .namespaces import Namespace
 from .options import L2Options
 from .pins import PinPool
+from .pipe import UpstreamPipe
 from .resp import decode
 from .server_limits import QUESTIONS, ServerLimits
 from .tasks import TaskSet
@@ -68,7 +71,7 @@ class L2Redis(L2Commands):
         self.command_counts: object = None  # what INFO said just after CLIENT TRACKING
         self.l1_mode = "off" if coherence is None else "connecting"
         self.fields_expire = True  # hash fields may end before their key, unless known better
-        self.known_dbs = {0}  # databases that SELECT was seen to accept
+        self.known_dbs = {0}  # databases that SELECT was seen to accept: where it cannot be asked
         self.on_connect: list[Callable[[], None]] = []  # called when Redis answers (again)
         self.stalled = False  # a shared connection owes a reply for longer than STALL_S
         self.limits = ServerLimits()
@@ -107,7 +110,12 @@ class L2Redis(L2Commands):
                 on_down=self._on_tracked_down,
                 on_progress=coherence.on_reply,
                 tap=self._on_push,
+                roams=True,
             )
+        self.databases = Databases(
+            self.endpoint, options, self.gate, self.plain,
+            clock=clock, tasks=self._tasks, name=CLIENT_NAME,
+        )  # fmt: skip
         self.pins = PinPool(self.endpoint, options, self.gate, clock)
         self.gate.on_failure = self._on_unreachable
         self.gate.on_open = self._on_reachable
@@ -133,11 +141,12 @@ class L2Redis(L2Commands):
 
     async def close(self) -> None:
         await self._tasks.close()
+        self.databases.close()
         self.pins.close()
 
     def adopt(self, options: L2Options) -> None:
         """Other deadlines and bounds from now on; where Redis is must not differ."""
-        self.options = self.pins.options = options
+        self.options = self.pins.options = self.databases.options = options
         for kept in self.shared:
             kept.options = options
 
@@ -181,15 +190,21 @@ class L2Redis(L2Commands):
             now = self.clock()
             for kept in self.shared:
                 kept.watch(now)
+            self.databases.watch(now)
             self.pins.watch(now)
-            self._note_stall(any(kept.is_stalled(now, STALL_S) for kept in self.shared))
+            waiting = [pipe.waiting_since() for pipe in self._pipes()]
+            self._note_stall(any(since is not None and now - since > STALL_S for since in waiting))
+
+    def _pipes(self) -> list[UpstreamPipe]:
+        """Of all connections that clients share."""
+        return [*(kept.upstream.pipe for kept in self.shared), *self.databases.pipes]
 
     def _note_stall(self, stalled: bool) -> None:
         if stalled != self.stalled:
             self.stalled = stalled
             if stalled:
-                for kept in self.shared:
-                    kept.upstream.pipe.answer_early()
+                for pipe in self._pipes():
+                    pipe.answer_early()
                 log.warning("%s owes replies for more than %g s: reads are answered as if it "
                             "were down where L1 can", NAME, STALL_S)  # fmt: skip
             elif self.ready:

@@ -27,6 +27,7 @@ class Place:
     """`got` ends with the connection: leased, or to be opened by the one who waits."""
 
     proto: int
+    db: int
     since: float
     got: asyncio.Future[Upstream]
 
@@ -44,9 +45,9 @@ class PinQueue:
         return f"<PinQueue of {len(self._places)}>"
 
     @contextmanager
-    def place(self, proto: int, now: float) -> Iterator[Place]:
+    def place(self, proto: int, db: int, now: float) -> Iterator[Place]:
         """At the end of the queue, for as long as it is waited in."""
-        place = Place(proto, now, asyncio.get_running_loop().create_future())
+        place = Place(proto, db, now, asyncio.get_running_loop().create_future())
         self._places[place] = None
         try:
             yield place

@@ -3,11 +3,12 @@
 A lease is for one client (transactions, pub/sub, blocking commands, ...). It comes
 back through `give_back`, which cleans it with RESET before anybody else gets it, or
 through `discard`, which closes it: a connection whose waiter went away is never
-reused, or a BLPOP would eat an element that nobody receives.
+reused, or a BLPOP would eat an element that nobody receives. Login, protocol and
+database are confirmed by Redis before it is leased.
 
 Who cannot have one now waits in a queue: for the bucket of the gate, or, when there are as
 many connections as may be, for one that comes back. The latter only while they do come
-back: where all are held by blocked or subscribed clients, waiting would be in vain.
+back: where blocked or subscribed clients hold them all, it would be in vain.
 """
 
 from __future__ import annotations
@@ -16,25 +17,28 @@ import asyncio
 from collections.abc import Callable
 
 from .connect_gate import ConnectGate
-from .errors import TierUnavailable
+from .errors import ServerError, TierUnavailable
 from .options import L2Options
 from .pin_queue import NoPlace, PinQueue
-from .pipe import DISCARD
-from .resp import pack
-from .upstream import Endpoint, Upstream
+from .resp import OK, pack
+from .upstream import ANY_DB, Endpoint, Upstream
 
 MOVES_S = 0.25  # all are in use, and none was opened or given back for so long: none will be
-_RESET = b"*1\r\n$5\r\nRESET\r\n"
 
 
 class _Cleaned:
-    """Waits for the +RESET of a connection that was given back."""
+    """Waits for the replies to RESET and what follows it, of a connection that was given back."""
 
-    def __init__(self, pool: PinPool, pin: Upstream) -> None:
+    def __init__(self, pool: PinPool, pin: Upstream, replies: int, db: int) -> None:
         self._pool, self._pin = pool, pin
+        self._left, self._db = replies, db
+        self._clean = True
 
     def on_reply(self, reply: bytes, sent_at: float) -> None:
-        self._pool._on_cleaned(self._pin, reply == b"+RESET\r\n")
+        self._left -= 1
+        self._clean = self._clean and not reply.startswith(b"-")
+        if not self._left:
+            self._pool._on_cleaned(self._pin, self._clean, self._db)
 
     def on_lost(self, reason: str, sent: bool) -> None:
         pass  # _on_closed does the accounting
@@ -72,17 +76,23 @@ class PinPool:
     def idle(self) -> int:
         return len(self._idle)
 
-    def lease_nowait(self, proto: int) -> Upstream | None:
-        """A clean idle connection, switched to `proto`, or None."""
-        while self._idle:
-            pin = self._idle.pop()
-            if pin.ready:
+    def lease_nowait(self, proto: int, db: int = 0) -> Upstream | None:
+        """A clean idle connection that speaks `proto` and is in `db` (ANY_DB: in any), or None."""
+        for pin in reversed(self._idle):
+            if pin.ready and pin.proto == proto and (db == ANY_DB or pin.fits(db)):
+                self._idle.remove(pin)
                 self.leases += 1
-                pin.proto = proto
-                for command in self._endpoint.login_commands(proto):
-                    pin.send(pack(command), DISCARD, 0)
                 return pin
         return None
+
+    def _take_idle(self, proto: int, db: int) -> Upstream | None:
+        """The same, or any other idle connection: `open` switches it."""
+        self._idle = [pin for pin in self._idle if pin.ready]
+        pin = self.lease_nowait(proto, db)
+        if pin is None and self._idle:
+            self.leases += 1
+            pin = self._idle.pop()
+        return pin
 
     @property
     def waiting(self) -> int:
@@ -103,11 +113,11 @@ class PinPool:
     def _has_room(self) -> bool:
         return len(self._all) < self.options.max_pinned
 
-    async def connect(self, proto: int) -> Upstream:
+    async def connect(self, proto: int, db: int = 0) -> Upstream:
         """`turn` and `open`. Raises as they do."""
-        return await self.open(await self.turn(proto), proto)
+        return await self.open(await self.turn(proto, db), proto, db)
 
-    async def turn(self, proto: int) -> Upstream:
+    async def turn(self, proto: int, db: int = 0) -> Upstream:
         """Wait until there is a connection for this client; `open` has to follow at once.
 
         Raises TierUnavailable, at once while the node is known to be down; NoPlace when all
@@ -116,14 +126,14 @@ class PinPool:
         self._gate.check()
         now = self._clock()
         if not self._queue:
-            if (pin := self.lease_nowait(proto)) is not None:
+            if (pin := self._take_idle(proto, db)) is not None:
                 return pin
             if self._has_room and self._gate.take_token():
                 return self._reserve()
         if self._is_stuck(now):
             raise self._all_in_use()
         self._gate.delayed += 1
-        with self._queue.place(proto, now) as place:
+        with self._queue.place(proto, db, now) as place:
             self._serve()
             try:
                 return await place.got
@@ -142,7 +152,7 @@ class PinPool:
     def _serve(self) -> None:
         """Give the first ones in the queue what there is."""
         while (place := self._queue.first) is not None:
-            pin = self.lease_nowait(place.proto)
+            pin = self._take_idle(place.proto, place.db)
             if pin is None:
                 if not self._has_room:
                     return
@@ -170,23 +180,41 @@ class PinPool:
             f"all {self.options.max_pinned} private connections (l2.max_pinned) are in use"
         )
 
-    async def open(self, pin: Upstream, proto: int) -> Upstream:
-        """Connect what `turn` returned, unless it is connected. Raises TierUnavailable."""
-        if pin.ready:
-            return pin
+    async def open(self, pin: Upstream, proto: int, db: int = 0) -> Upstream:
+        """Connect what `turn` returned, or switch it. Raises TierUnavailable, and ServerError
+        where Redis refuses the database: then the connection is kept for others."""
+        try:
+            if not pin.ready:
+                await self._connect(pin, proto)
+            elif pin.proto != proto:
+                [reply] = await pin.run([[b"HELLO", b"%d" % proto]])
+                if reply.startswith(b"-"):
+                    raise TierUnavailable("L2 (redis)", f"it refused HELLO {proto}")
+                pin.proto = proto
+            if db == ANY_DB or pin.fits(db):
+                return pin
+            [reply] = await pin.run([[b"SELECT", b"%d" % db]])
+        except BaseException:
+            self.discard(pin)
+            raise
+        if reply != OK:
+            self._keep(pin)
+            raise ServerError(reply[1:-2].decode("utf-8", "replace"))
+        pin.pipe.db = db
+        return pin
+
+    async def _connect(self, pin: Upstream, proto: int) -> None:
         try:
             commands = [*self._endpoint.login_commands(proto), [b"PING"], [b"CLIENT", b"ID"]]
             replies = await pin.open(self._endpoint, commands, self.options.connect_timeout_s)
-        except BaseException as failure:
+        except TierUnavailable as failure:
             self.discard(pin)
-            if isinstance(failure, TierUnavailable):
-                self._gate.failed(failure)
+            self._gate.failed(failure)
             raise
         self._gate.succeeded()
         for reply in replies:
             # -BUSY: a script runs; SCRIPT KILL has to get through just then
             if reply.startswith(b"-") and not reply.startswith(b"-BUSY"):
-                self.discard(pin)
                 text = reply[1:-2].decode("utf-8", "replace")
                 raise TierUnavailable("L2 (redis)", f"{self._endpoint} answered {text}")
         pin.client_id = int(replies[-1][1:-2]) if replies[-1].startswith(b":") else 0
@@ -195,25 +223,42 @@ class PinPool:
         self._moved_at = self._clock()
         pin.ready = True
         pin.proto = proto
-        return pin
 
     def give_back(self, pin: Upstream) -> None:
-        """The client is done with it: clean it, keep it if there is room."""
+        """The client is done with it: clean it, keep it if there is room.
+
+        It is cleaned for the next client of its kind: in the same protocol and database.
+        """
         pin.on_owner_lost = None
         pin.patient = False
         pin.pipe.tap = None
         pin.pipe.tap_all = False
-        enough = len(self._idle) >= self.options.max_idle_pinned and not self._queue
-        if not pin.ready or len(pin.pipe) or enough:
+        if not pin.ready or len(pin.pipe) or self._has_enough:
             self.discard(pin)
             return
-        pin.send(_RESET, _Cleaned(self, pin), pin.pipe.db)
+        db = max(pin.pipe.db, 0)
+        commands = [[b"RESET"], *self._endpoint.login_commands(pin.proto)]
+        if db:
+            commands.append([b"SELECT", b"%d" % db])
+        raw = b"".join(map(pack, commands))
+        pin.send(raw, _Cleaned(self, pin, len(commands), db), ANY_DB, len(commands))
 
-    def _on_cleaned(self, pin: Upstream, clean: bool) -> None:
+    @property
+    def _has_enough(self) -> bool:
+        return len(self._idle) >= self.options.max_idle_pinned and not self._queue
+
+    def _on_cleaned(self, pin: Upstream, clean: bool, db: int) -> None:
         if not clean:
             self.discard(pin)
             return
-        pin.pipe.db = 0
+        pin.pipe.db = db
+        self._keep(pin)
+
+    def _keep(self, pin: Upstream) -> None:
+        """It is clean, and nobody's."""
+        if self._has_enough:
+            self.discard(pin)
+            return
         self._moved_at = self._clock()
         self._idle.append(pin)
         self._serve()

@@ -58,5 +58,5 @@ def _refill(l1: L1Memory, tracked: KeptUpstream, keys: Iterable[bytes], db: int)
         return
     for key in keys:
         read = Refill(l1, key, db)
-        tracked.send(pack([b"PTTL", key]), read, db)
-        tracked.send(pack([b"GET", key]), read, db)
+        tracked.read(pack([b"PTTL", key]), read, db)
+        tracked.read(pack([b"GET", key]), read, db)

@@ -38,12 +38,11 @@ class Toucher:
 
     def touch(self) -> None:
         fresh, self._seen = self._samples.taken - self._seen, self._samples.taken
-        plain = self._l2.plain[3]
-        if not fresh or not plain.ready:
+        if not fresh or not self._l2.ready:
             return
         keys: defaultdict[int, set[bytes]] = defaultdict(set)
         for read in self._samples.newest(min(fresh, KEYS_MAX)):
             keys[read.db].add(read.key)
         for db, names in keys.items():
             self.touched += len(names)
-            plain.send(pack([b"TOUCH", *sorted(names)]), DISCARD, db)
+            self._l2.at(db, 3).send(pack([b"TOUCH", *sorted(names)]), DISCARD, db)

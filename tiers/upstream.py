@@ -12,7 +12,7 @@ import socket
 import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Protocol, cast
 from urllib.parse import unquote, urlsplit
 
 from .errors import ProtocolError, TierUnavailable
@@ -28,6 +28,7 @@ TCP_USER_TIMEOUT_MS = 10_000
 FULL_READ_BYTES = 128 * 1024  # a read of so much: the loop would go on with this socket
 UNSENT_MAX_BYTES = 256 * 1024**2  # written to one connection and not yet taken by the kernel
 _KEEPALIVE_LONGEST_S = 32_767  # what Linux takes
+ANY_DB = -1  # for a command that asks nothing of a database
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,26 @@ class Endpoint:
         return [auth if self.username else [b"AUTH", self.password.encode()]]
 
 
+class Via(Protocol):
+    """What carries the commands of clients: one connection, or a kept place for one."""
+
+    @property
+    def ready(self) -> bool: ...
+
+    @property
+    def reason(self) -> str: ...
+
+    @property
+    def proto(self) -> int: ...
+
+    def fits(self, db: int) -> bool:
+        """Whether a command that may change something can be sent now, to run in `db`."""
+
+    def send(self, raw: bytes, waiter: Waiter, db: int = 0, replies: int = 1) -> None: ...
+
+    def read(self, raw: bytes, waiter: Waiter, db: int = 0, replies: int = 1) -> None: ...
+
+
 class _Collect:
     """Waiter of the handshake: gathers replies into a future."""
 
@@ -117,9 +138,9 @@ class Upstream(asyncio.Protocol):
     ) -> None:
         self.pipe = UpstreamPipe(max_in_flight=max_in_flight)
         self.pipe.on_output = self._on_output
-        self.reason = "not connected yet"
-        self.proto = 2
+        self.reason: str = "not connected yet"
         self.client_id = 0  # Redis' CLIENT ID of a private connection
+        self.roams = False  # between databases
         self.patient = False  # its request may wait in Redis (BLPOP): no deadline
         self.on_owner_lost: Callable[[str], None] | None = None  # whoever leased it
         self._clock = clock
@@ -140,6 +161,15 @@ class Upstream(asyncio.Protocol):
     @ready.setter
     def ready(self, yes: bool) -> None:
         self.pipe.ready = yes
+
+    @property
+    def proto(self) -> int:
+        """The version of RESP that it speaks."""
+        return self.pipe.proto
+
+    @proto.setter
+    def proto(self, proto: int) -> None:
+        self.pipe.proto = proto
 
     async def open(
         self, endpoint: Endpoint, commands: Sequence[list[bytes]], timeout_s: float
@@ -219,15 +249,32 @@ class Upstream(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._fail(_failure_text(exc) if exc else "connection closed by the server")
 
+    def fits(self, db: int) -> bool:
+        return self.pipe.fits(db)
+
     def send(self, raw: bytes, waiter: Waiter, db: int = 0, replies: int = 1) -> None:
-        """Queue one request; fails at once (through the waiter) when down or overfull."""
+        """Queue one request; fails at once (through the waiter) when down or overfull.
+
+        It runs in database `db`: where that is not known to be selected, nothing is sent.
+        """
+        if self._transport is not None and db != ANY_DB and not self.pipe.fits(db):
+            waiter.on_lost(f"its connection is not in database {db}", False)
+        else:
+            self._queue(raw, waiter, db, replies)
+
+    def read(self, raw: bytes, waiter: Waiter, db: int = 0, replies: int = 1) -> None:
+        """As `send`, for what changes nothing: where the connection `roams`, it may follow a
+        SELECT whose reply is not in yet."""
+        (self._queue if self.roams else self.send)(raw, waiter, db, replies)
+
+    def _queue(self, raw: bytes, waiter: Waiter, db: int, replies: int) -> None:
         if self._transport is None:
             waiter.on_lost(self.reason, False)
             return
         if not self.pipe.takes_more:
             waiter.on_lost("too much is waiting to be sent or answered", False)
             return
-        self.pipe.queue(raw, waiter, db, replies)
+        self.pipe.queue(raw, waiter, self.pipe.db if db == ANY_DB else db, replies)
 
     def _on_output(self) -> None:
         assert self._loop is not None
@@ -248,7 +295,7 @@ class Upstream(asyncio.Protocol):
         future: asyncio.Future[list[bytes]] = self._loop.create_future()
         waiter = _Collect(len(commands), future)
         for command in commands:
-            self.send(pack(command), waiter)
+            self.send(pack(command), waiter, ANY_DB)
         return future
 
     def abort(self, reason: str) -> None:

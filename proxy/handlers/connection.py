@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tiers import DISCARD
+from tiers import ANY_DB, DISCARD, Via
 from tiers.resp import (
     OK,
     PONG,
@@ -50,7 +50,11 @@ def echo(session: Session, command: Command, request: Request) -> None:
 
 
 class _SelectSlot(Slot):
-    """Redis decides whether the database exists."""
+    """Redis decides whether the database exists, and may be used.
+
+    Where it cannot be asked, one that it had accepted is accepted: every connection is asked
+    again before a command runs there.
+    """
 
     __slots__ = ("db",)
 
@@ -59,10 +63,21 @@ class _SelectSlot(Slot):
         self.db = db
 
     def on_reply(self, reply: bytes, sent_at: float) -> None:
+        session, known_dbs = self.session, self.session.stack.l2.known_dbs
         if reply == OK:
-            self.session.stack.l2.known_dbs.add(self.db)
-            self.session.set_db(self.db)
+            known_dbs.add(self.db)
+            session.set_db(self.db)
+            if session.pin is not None:
+                session.pin.upstream.pipe.db = self.db
+        elif not reply.startswith(b"-BUSY"):
+            known_dbs.discard(self.db)
         self.finish(reply)
+
+    def on_lost(self, reason: str, sent: bool) -> None:
+        if self.session.pin is None and self.db in self.session.stack.l2.known_dbs:
+            self.on_reply(OK, 0.0)
+        else:
+            super().on_lost(reason, sent)
 
 
 def select(session: Session, command: Command, request: Request) -> None:
@@ -71,22 +86,17 @@ def select(session: Session, command: Command, request: Request) -> None:
     if db is None:
         session.reply(errors.NOT_INTEGER)
         return
-    l2 = session.stack.l2
-    if db in l2.known_dbs:
-        session.set_db(db)
-        session.reply(OK)
-        return
     if session.in_flight:
         session.block_idle(request)
         return
-    via = l2.plain[session.proto]
-    slot = _SelectSlot(session, db)
+    l2, slot = session.stack.l2, _SelectSlot(session, db)
     session.add_slot(slot)
-    if not via.ready:
+    via: Via = session.pin.upstream if session.pin is not None else l2.databases.scout
+    known = session.pin is None and db in l2.known_dbs
+    if not via.ready or (l2.stalled and known):
         slot.on_lost(via.reason, False)
         return
-    via.send(pack([b"SELECT", args[1]]), slot, max(0, via.upstream.pipe.db))
-    via.upstream.pipe.db = -1  # not known before the reply: the next request selects its own
+    via.send(pack(args), slot, ANY_DB)
     session.block_idle()
 
 
@@ -167,7 +177,7 @@ def hello(session: Session, command: Command, request: Request) -> None:
 def _switch(session: Session, proto: int) -> None:
     if session.pin is not None and session.pin.upstream.proto != proto:
         upstream = session.pin.upstream
-        upstream.send(pack([b"HELLO", b"%d" % proto]), DISCARD, session.db)
+        upstream.send(pack([b"HELLO", b"%d" % proto]), DISCARD, ANY_DB)
         upstream.proto = proto
         session.pin.tap_all()
     session.proto = proto

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tiers import TierUnavailable, ViewMapping, glob_matcher, literal_prefix
+from tiers import TierUnavailable, Via, ViewMapping, glob_matcher, literal_prefix
 from tiers.resp import Request, array, bulk, decode, parse_integer
 
 from .. import errors
@@ -57,12 +57,14 @@ def scan(session: Session, command: Command, request: Request) -> None:
         return
     l3 = session.stack.l3
     if l3 is None or session.db or not any(m.options.scan for m in l3.mappings):
-        via = session.pin.upstream if session.pin is not None else None
-        if via is None:
-            if session.in_flight:
-                session.block_idle(request)
-                return
-            via = session.stack.l2.plain[session.proto].upstream
+        via: Via
+        if session.pin is not None:
+            via = session.pin.upstream
+        elif session.in_flight:
+            session.block_idle(request)
+            return
+        else:
+            via = session.stack.l2.at(session.db, session.proto)
         slot = Slot(session)
         session.add_slot(slot)
         _, buffer, start, end = request

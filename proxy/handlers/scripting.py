@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tiers import ANY_DB
 from tiers.resp import Request, error
 
 from .. import pinning
@@ -24,7 +25,8 @@ def script(session: Session, command: Command, request: Request) -> None:
     if command.name == "SCRIPT" and subcommand == b"DEBUG" and len(request[0]) == 3:
         session.reply(_DEBUG_REFUSED)
     elif subcommand == b"KILL":
-        # Behind the script on a shared connection it would wait for what it should end.
-        pinning.run_private(session, command, request, session.clock())
+        # Behind the script on a shared connection it would wait for what it should end. And a
+        # server that is busy may refuse to select a database.
+        pinning.run_private(session, command, request, session.clock(), ANY_DB)
     else:
         opaque(session, command, request, session.clock())

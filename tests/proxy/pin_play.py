@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.proxy.session_play import Peer, Play, command
+from tiers.resp import OK
 
 GET_K = command("GET", "k")
 SET_K = command("SET", "k", "new")
@@ -13,10 +14,13 @@ GONE = "connection closed by the server"
 
 
 def given_back(play: Play, pin: Peer) -> None:
-    """Cleaned, and then ready for somebody else."""
-    pin << RESET
+    """Cleaned, and then ready for somebody else of the same protocol and database."""
+    db = pin.upstream.pipe.db
+    greeting = pin.upstream.proto == 3
+    select = command("SELECT", db) if db else b""
+    pin << RESET + (command("HELLO", 3) if greeting else b"") + select
     assert play.idle_pins == 0
-    pin >> RESET_OK
+    pin >> RESET_OK + (b"%0\r\n" if greeting else b"") + (OK if db else b"")
     assert play.idle_pins == 1
 
 

@@ -138,9 +138,11 @@ class OneRedis:
 class Link:
     """Redis' end of one connection."""
 
-    def __init__(self, redis: OneRedis, peer: Peer, proto: int, *, tracking: bool) -> None:
+    def __init__(
+        self, redis: OneRedis, peer: Peer, proto: int, *, tracking: bool, db: int = 0
+    ) -> None:
         self.redis, self.peer, self.proto, self.tracking = redis, peer, proto, tracking
-        self.db, self.lost = 0, False
+        self.db, self.lost = db, False
         self.scanner = RequestScanner()
         self.inbox: deque[list[bytes]] = deque()
         self.outbox: deque[bytes] = redis.push_to if tracking else deque()
@@ -217,6 +219,11 @@ def dialogue(seed: int) -> list[str]:
             Link(redis, play.plain2, 2, tracking=False),
             Link(redis, play.plain3, 3, tracking=False),
             Link(redis, play.tracked, 3, tracking=True),
+            Link(redis, play.scout, 2, tracking=False),
+            *(
+                Link(redis, play.database(1, proto), proto, tracking=False, db=1)
+                for proto in (2, 3)
+            ),
         ]
         clients = [play.client, play.connect(), play.connect(3)]
         client = play.client
@@ -264,7 +271,7 @@ def dialogue(seed: int) -> list[str]:
         for client, rest in unsent.items():
             client.session.receive(rest)
         if chance.random() < 0.3:
-            lost = chance.choice(links)
+            lost = chance.choice(links[:3])  # others are opened again
             lost.lost = True
             lost.peer.lose()
             lost.read()

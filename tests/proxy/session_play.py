@@ -22,9 +22,10 @@ from typing import Any, Self, cast
 from proxy.config import Config
 from proxy.server import Terrace
 from proxy.session import Session
+from tiers.databases import DatabaseUpstream
 from tiers.kept_upstream import KeptUpstream
 from tiers.pipe import DISCARD
-from tiers.resp import PONG, integer, pack
+from tiers.resp import OK, PONG, integer, pack
 from tiers.upstream import Upstream
 
 NOWHERE = "unix:///nonexistent/redis.sock"
@@ -85,6 +86,9 @@ class Loop:
 
     def call_soon(self, callback: Callable[..., object], *args: object) -> None:
         self._ready.append((callback, args))
+
+    def create_future(self) -> asyncio.Future[Any]:
+        return asyncio.get_running_loop().create_future()
 
     def tick(self) -> None:
         while self._ready:
@@ -196,6 +200,7 @@ class Play:
         self.clients: list[Client] = []
         self.plain2 = self._kept("plain RESP2", stack.l2.plain[2])
         self.plain3 = self._kept("plain RESP3", stack.l2.plain[3])
+        self.scout = self._opened("scout", stack.l2.databases.scout)
         if stack.l2.tracked is not None:
             self.tracked = self._kept("tracked", stack.l2.tracked)
             stack.l2._on_tracked_ready(self.now)
@@ -217,6 +222,24 @@ class Play:
         peer = Peer(self, name, kept.upstream)
         self.peers.append(peer)
         return peer
+
+    def _opened(self, name: str, of_database: DatabaseUpstream) -> Peer:
+        peer = Peer(self, name, of_database.upstream)
+        of_database.upstream.pipe.db = max(of_database.db, 0)
+        self.peers.append(peer)
+        return peer
+
+    def database(self, db: int, proto: int = 2) -> Peer:
+        """The open connection in another database."""
+        return self._opened(f"database {db}", self.terrace.stack.l2.databases.at(db, proto))
+
+    def select(self, db: int, client: Client | None = None) -> None:
+        """A client selects a database, and Redis has it."""
+        client = client or self.client
+        client >> command("SELECT", db)
+        self.scout << command("SELECT", db)
+        self.scout >> OK
+        client << OK
 
     def connect(self, proto: int = 2) -> Client:
         ident = len(self.terrace.sessions) + 1

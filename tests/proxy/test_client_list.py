@@ -113,10 +113,10 @@ def test_a_list_by_type_and_by_id(play: Play) -> None:
 
 
 def test_a_line_says_what_a_client_is_doing(play: Play) -> None:
-    pin, blocked = play.pin(), play.connect(3)
+    pin, blocked = play.pin(3), play.connect(3)
     blocked >> command("CLIENT", "SETNAME", "worker") + command("BLPOP", "l", 0)
     blocked << OK
-    pin << command("HELLO", 3) + command("BLPOP", "l", 0)
+    pin << command("BLPOP", "l", 0)
     play.client >> command("CLIENT", "LIST", "ID", blocked.session.ident)
     line = play.client.take().decode()
     for part in ("name=worker", "flags=b", "cmd=blpop", "resp=3", "redir=-1", "user=default"):

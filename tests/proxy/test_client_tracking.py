@@ -8,11 +8,11 @@ import pytest
 
 from proxy.redirection import invalidation
 from tests.proxy.mapped_play import L3Play
+from tests.proxy.pin_play import given_back
 from tests.proxy.session_play import CLIENT_ID, Client, Peer, Play, command, confirmation, fill
 from tiers import Kind, Outcome
 from tiers.resp import NULL2, NULL3, OK, array, bulk, integer
 
-HELLO_3 = command("HELLO", 3)
 TRACK = command("CLIENT", "TRACKING", "ON")
 CHANGED = invalidation([b"k"])
 CHANNEL = "__redis__:invalidate"
@@ -27,11 +27,9 @@ def play() -> Iterator[Play]:
 
 def redirect(play: Play, target: Client) -> tuple[Peer, Peer]:
     """`play.client` is tracked for `target`; the connection that receives, and its own."""
-    pin, feed = play.pin(), play.pin()
+    pin, feed = play.pin(), play.pin(3)
     ident = target.session.ident
     play.client >> command("CLIENT", "TRACKING", "ON", "REDIRECT", ident)
-    feed << HELLO_3
-    feed >> b"%0\r\n"
     pin << command("CLIENT", "TRACKING", "ON", "REDIRECT", CLIENT_ID)
     pin >> OK
     play.client << OK
@@ -46,15 +44,14 @@ class TestRedirection:
         other << CHANGED
         own = play.pin(3)
         other >> command("MULTI")
-        own << HELLO_3 + command("MULTI")
-        own >> b"%0\r\n" + OK
+        own << command("MULTI")
+        own >> OK
         feed >> CHANGED
         other << OK + CHANGED
         other >> command("DISCARD")
         own << command("DISCARD")
         own >> OK
-        own << command("RESET")
-        own >> b"+RESET\r\n"
+        given_back(play, own)
         feed >> CHANGED
         other << OK + CHANGED
 
@@ -130,8 +127,8 @@ class TestMappedKeys:
     def pin(self, play: L3Play, client: Client) -> Peer:
         pin = play.pin(3)
         client >> TRACK
-        pin << HELLO_3 + TRACK
-        pin >> b"%0\r\n" + OK
+        pin << TRACK
+        pin >> OK
         client << OK
         return pin
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.proxy.session_play import NOWHERE, Peer, Play, command, confirmation, message
+from tests.proxy.pin_play import given_back
+from tests.proxy.session_play import NOWHERE, Play, command, confirmation, message
 from tiers.resp import OK, PONG, integer
 
 MULTI, EXEC, RESET, PING = (command(word) for word in ("MULTI", "EXEC", "RESET", "PING"))
@@ -19,12 +20,6 @@ LINE = b'+1700000000.123456 [0 127.0.0.1:1] "GET" "k"\r\n'
 def play() -> Iterator[Play]:
     with Play() as play:
         yield play
-
-
-def given_back(play: Play, pin: Peer) -> None:
-    pin << RESET
-    pin >> b"+RESET\r\n"
-    assert play.idle_pins == 1
 
 
 # A subscription that Redis denied
@@ -71,8 +66,8 @@ async def test_a_new_connection_is_not_given_back_before_its_command_ran(
         opened, asked = play.pin(), []
         play.terrace.stack.l2.pins._idle.clear()
 
-        async def connect(proto: int) -> object:
-            asked.append(proto)
+        async def connect(proto: int, db: int) -> object:
+            asked.append((proto, db))
             return opened.upstream
 
         monkeypatch.setattr(play.terrace.stack.l2.pins, "turn", connect)
@@ -81,7 +76,7 @@ async def test_a_new_connection_is_not_given_back_before_its_command_ran(
         opened << MULTI
         opened >> OK
         play.client << OK
-        assert asked == [2]
+        assert asked == [(2, 0)]
         play.client >> EXEC
         opened << EXEC
         opened >> b"*0\r\n"
@@ -100,10 +95,9 @@ def test_replies_among_the_lines_of_monitor_are_replies(
     play: Play, proto: int, reply: bytes
 ) -> None:
     pin, client = play.pin(proto), play.connect(proto)
-    hello = command("HELLO", 3) if proto == 3 else b""
     client >> MONITOR
-    pin << hello + MONITOR
-    pin >> (b"%0\r\n" if hello else b"") + OK + LINE
+    pin << MONITOR
+    pin >> OK + LINE
     client << OK + LINE
     client >> command("TTL", "k")
     pin << command("TTL", "k")
@@ -145,8 +139,8 @@ OTHERS = [
 def test_a_push_is_never_the_reply_of_a_request(play: Play, frame: bytes) -> None:
     pin, client = play.pin(3), play.connect(3)
     client >> MULTI
-    pin << command("HELLO", 3) + MULTI
-    pin >> b"%0\r\n" + OK
+    pin << MULTI
+    pin >> OK
     client << OK
     client >> EXEC
     pin << EXEC
@@ -159,8 +153,8 @@ def test_a_push_among_confirmations_is_none_of_them(play: Play) -> None:
     pin, client = play.pin(3), play.connect(3)
     subscribe = command("SUBSCRIBE", "a", "b")
     client >> subscribe
-    pin << command("HELLO", 3) + subscribe
-    pin >> b"%0\r\n" + confirmation("subscribe", "a", 1, 3) + BROKEN
+    pin << subscribe
+    pin >> confirmation("subscribe", "a", 1, 3) + BROKEN
     client << BROKEN
     pin >> confirmation("subscribe", "b", 2, 3)
     client << confirmation("subscribe", "a", 1, 3) + confirmation("subscribe", "b", 2, 3)
@@ -172,8 +166,8 @@ def test_a_subscription_that_redis_ended_is_told_and_forgotten(play: Play) -> No
     """As for a shard channel whose slot moves to another node of a cluster."""
     pin, client = play.pin(3), play.connect(3)
     client >> command("SSUBSCRIBE", "c")
-    pin << command("HELLO", 3) + command("SSUBSCRIBE", "c")
-    pin >> b"%0\r\n" + confirmation("ssubscribe", "c", 1, 3)
+    pin << command("SSUBSCRIBE", "c")
+    pin >> confirmation("ssubscribe", "c", 1, 3)
     client << confirmation("ssubscribe", "c", 1, 3)
     client >> command("TTL", "k")
     pin << command("TTL", "k")
@@ -186,8 +180,8 @@ def test_a_subscription_that_redis_ended_is_told_and_forgotten(play: Play) -> No
 def test_a_monitor_that_subscribes_gets_both(play: Play, proto: int) -> None:
     pin, client = play.pin(proto), play.connect(proto)
     client >> MONITOR
-    pin << (command("HELLO", 3) if proto == 3 else b"") + MONITOR
-    pin >> (b"%0\r\n" if proto == 3 else b"") + OK
+    pin << MONITOR
+    pin >> OK
     client << OK
     client >> command("SUBSCRIBE", "c")
     pin << command("SUBSCRIBE", "c")

@@ -212,11 +212,15 @@ def test_reset_ends_every_state(play: Play) -> None:
     given_back(play, pin)
 
 
-def test_a_pin_that_switches_protocol_is_reused_by_the_next(play: Play) -> None:
+async def test_a_pin_that_switches_protocol_is_reused_by_the_next(play: Play) -> None:
     pin, client = play.pin(), play.connect(proto=3)
     client >> MULTI + DISCARD
-    pin << command("HELLO", 3) + MULTI + DISCARD
-    pin >> b"%0\r\n" + OK + OK
+    await play.settle()
+    pin << command("HELLO", 3)
+    pin >> b"%0\r\n"
+    await play.settle()
+    pin << MULTI + DISCARD
+    pin >> OK + OK
     client << OK + OK
     given_back(play, pin)
 
@@ -228,7 +232,7 @@ async def test_a_connection_is_opened_when_none_is_idle(monkeypatch: pytest.Monk
     with Play() as play:
         pins = play.terrace.stack.l2.pins
 
-        async def connect(proto: int) -> object:
+        async def connect(proto: int, db: int) -> object:
             return opened.upstream
 
         monkeypatch.setattr(pins, "turn", connect)
@@ -246,7 +250,7 @@ async def test_a_connection_lost_as_soon_as_it_is_opened(monkeypatch: pytest.Mon
     with Play() as play:
         pins = play.terrace.stack.l2.pins
 
-        async def connect(proto: int) -> object:
+        async def connect(proto: int, db: int) -> object:
             asyncio.get_running_loop().call_soon(opened.upstream.connection_lost, None)
             return opened.upstream
 

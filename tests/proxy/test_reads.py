@@ -121,7 +121,6 @@ def test_a_key_that_appeared_in_l2_is_asked_there_again(play: L3Play) -> None:
 def test_it_is_asked_again_in_the_database_of_the_request(
     play: L3Play, words: tuple[str, ...]
 ) -> None:
-    play.terrace.stack.l2.known_dbs.add(3)
     play.client >> command(*words) + command("SELECT", 3)
     play.tracked << fill(*words)
     nothing, found = (
@@ -131,6 +130,8 @@ def test_it_is_asked_again_in_the_database_of_the_request(
     play.loads.answer("m:1", Outcome(Kind.MISS, tier="L3"))
     play.plain2 << (fill(*words) if words[0] == "GET" else command(*words))
     play.plain2 >> (integer(-1) if words[0] == "GET" else b"") + found
+    play.scout << command("SELECT", 3)
+    play.scout >> OK
     play.client << found + OK
 
 

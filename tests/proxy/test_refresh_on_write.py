@@ -117,14 +117,12 @@ def test_a_deleted_key_and_a_lost_connection(play: Play) -> None:
 
 
 def test_each_database_has_its_own(play: Play) -> None:
-    play.client >> command("SELECT", 1)
-    play.plain2 << command("SELECT", 1)
-    play.plain2 >> OK
-    play.client << OK
+    play.select(1)
+    one = play.database(1)
     play.cache("k", bulk("zero"))
     play.client >> SET_K
-    play.tracked << command("SELECT", 1) + SET_K
-    play.tracked >> OK + OK
+    one << SET_K
+    one >> OK
     play.client << OK
     play.tracked << b""
 

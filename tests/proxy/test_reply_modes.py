@@ -75,7 +75,7 @@ async def test_skip_is_not_used_up_by_opening_a_connection(
     opened = play.pin()
     play.terrace.stack.l2.pins._idle.clear()
 
-    async def connect(proto: int) -> object:
+    async def connect(proto: int, db: int) -> object:
         return opened.upstream
 
     monkeypatch.setattr(play.terrace.stack.l2.pins, "turn", connect)

@@ -131,12 +131,15 @@ def test_mget_is_answered_from_l1_only_as_a_whole(play: Play) -> None:
 
 def test_databases_are_apart_in_l1(play: Play) -> None:
     play.cache("k", bulk("zero"))
-    play.terrace.stack.l2.known_dbs.add(3)
     play.client >> command("SELECT", 3) + GET_K
+    play.scout << command("SELECT", 3)
+    play.scout >> OK
     play.tracked << command("SELECT", 3) + fill("GET", "k")
     play.tracked >> OK + integer(-1) + bulk("three")
     play.client << OK + bulk("three")
     play.client >> GET_K + command("SELECT", 0) + GET_K
+    play.scout << command("SELECT", 0)
+    play.scout >> OK
     play.client << bulk("three") + OK + bulk("zero")
 
 

@@ -281,26 +281,6 @@ def test_no_suspect_is_served_behind_ones_own_opaque_write() -> None:
 # Requests that Redis, or a bound, refuses in the middle
 
 
-@pytest.mark.parametrize("request_bytes", [GET_K, SET_K, command("TTL", "k")])
-def test_nothing_runs_in_another_database_when_select_is_refused(
-    play: Play, request_bytes: bytes
-) -> None:
-    play.terrace.stack.l2.known_dbs.add(3)
-    play.client >> command("SELECT", 3) + request_bytes
-    peer = play.plain2 if b"TTL" in request_bytes else play.tracked
-    sent = fill("GET", "k") if request_bytes == GET_K else request_bytes
-    play.client << OK
-    peer << command("SELECT", 3) + sent
-    peer >> b"-BUSY Redis is busy running a script.\r\n" + integer(-1) + bulk("zero") + OK
-    reason = "Redis refused SELECT: BUSY Redis is busy running a script."
-    if request_bytes == SET_K:
-        play.client << errors.write_failed(reason, True)
-    else:
-        play.client << errors.read_failed(reason)
-    assert peer.wire.closed
-    assert play.cached("k") is None
-
-
 def test_a_read_there_is_no_room_for_is_refused_as_a_whole() -> None:
     """Its PTTL and itself are one: both are sent, or none."""
     full = errors.read_failed("too much is waiting to be sent or answered")

@@ -9,6 +9,7 @@ import pytest
 
 from proxy import errors
 from tests.proxy.mapped_play import DOWN, L3Play
+from tests.proxy.pin_play import given_back
 from tests.proxy.session_play import Client, Peer, Play, command
 from tiers.resp import NULL2, NULL3, OK, PONG, QUEUED, bulk, integer
 
@@ -23,12 +24,6 @@ DOOMED = errors.PIN_LOST + errors.EXEC_LOST
 def play() -> Iterator[Play]:
     with Play() as play:
         yield play
-
-
-def given_back(play: Play, pin: Peer) -> None:
-    pin << RESET
-    pin >> b"+RESET\r\n"
-    assert play.idle_pins == 1
 
 
 def exchange(
@@ -127,8 +122,8 @@ async def test_a_subscriber_cannot_be_doomed_and_is_closed() -> None:
         pin = play.pin(3)
         confirmed = b">3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:1\r\n"
         client >> command("SUBSCRIBE", "c")
-        pin << command("HELLO", 3) + command("SUBSCRIBE", "c")
-        pin >> b"%0\r\n" + confirmed
+        pin << command("SUBSCRIBE", "c")
+        pin >> confirmed
         client << confirmed
         client >> MULTI
         assert client.closed is not None
@@ -209,15 +204,13 @@ def test_a_select_counts_where_redis_queued_it(
 
 @pytest.mark.parametrize("proto", [2, 3])
 def test_what_is_about_the_client_is_answered_by_terrace(play: Play, proto: int) -> None:
-    pin, client = play.pin(), play.connect(proto)
+    pin, client = play.pin(proto), play.connect(proto)
     lines = [("SETNAME", "me"), ("GETNAME",), ("ID",), ("SETINFO", "LIB-NAME", "lib")]
     lines += [("NO-EVICT", "on"), ("NO-TOUCH", "maybe")]
     own = b"".join(command("CLIENT", *line) for line in lines)
-    hello = command("HELLO", 3) if proto == 3 else b""
-    greeting = b"%0\r\n" if proto == 3 else b""
     client >> MULTI + SET_K + own + GET_K
-    pin << hello + MULTI + SET_K + PING * len(lines) + GET_K
-    pin >> greeting + OK + QUEUED * 8
+    pin << MULTI + SET_K + PING * len(lines) + GET_K
+    pin >> OK + QUEUED * 8
     client << OK + QUEUED * 8
     assert client.session.name == b"", "nothing has run so far"
     client >> EXEC
@@ -290,14 +283,14 @@ def test_what_cannot_be_part_of_a_transaction_aborts_it(play: Play, line: str) -
 
 @pytest.mark.parametrize("proto", [2, 3])
 def test_passwords_of_redis_are_not_told_in_a_transaction(play: Play, proto: int) -> None:
-    pin, client = play.pin(), play.connect(proto)
+    pin, client = play.pin(proto), play.connect(proto)
     ask = command("CONFIG", "GET", "*a*")
     head = b"%3\r\n" if proto == 3 else b"*6\r\n"
     told = (bulk("maxmemory") + bulk("0"), bulk("requirepass"), bulk("hunter2"),
             bulk("masterauth"), bulk("hunter3"))  # fmt: skip
     client >> MULTI + ask + EXEC
-    pin << (command("HELLO", 3) if proto == 3 else b"") + MULTI + ask + EXEC
-    pin >> (b"%0\r\n" if proto == 3 else b"") + OK + QUEUED + b"*1\r\n" + head + b"".join(told)
+    pin << MULTI + ask + EXEC
+    pin >> OK + QUEUED + b"*1\r\n" + head + b"".join(told)
     empty = bulk("")
     client << OK + QUEUED + b"*1\r\n" + head + told[0] + told[1] + empty + told[3] + empty
     given_back(play, pin)

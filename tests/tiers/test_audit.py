@@ -221,7 +221,7 @@ class Plain:
 
 def test_touch_names_each_fresh_key_once_per_database() -> None:
     plain, samples = Plain(), HitSamples()
-    l2 = cast(L2Redis, type("L2", (), {"plain": {3: plain}})())
+    l2 = cast(L2Redis, type("L2", (), {"ready": True, "at": lambda self, db, proto: plain})())
     toucher = Toucher(l2, samples, 1.0)
     for key, variant in (
         (b"a", b""), (b"b", b""), (b"a", b"2:0:x"), (b"a", get_variant(1)), (b"s", b"~"),

@@ -138,8 +138,6 @@ async def test_a_silent_server_is_given_up_at_the_deadline() -> None:
         await server.wait_received(b"GET", b"k")
         now = kept.upstream.upstream.pipe.last_sent_at
         kept.upstream.watch(now + 0.4)
-        assert not kept.upstream.is_stalled(now + 0.1, 0.25)
-        assert kept.upstream.is_stalled(now + 0.3, 0.25)
         assert not waiter.losses
         server.answer = usual
         kept.upstream.watch(now + 0.6)

@@ -12,7 +12,7 @@ import pytest
 from tests.tiers.scripted_redis import Answer, ScriptedRedis, scripted_redis, usual
 from tests.tiers.upstream_play import PING, Waits, options, until
 from tiers.connect_gate import ConnectGate
-from tiers.errors import TierUnavailable
+from tiers.errors import ServerError, TierUnavailable
 from tiers.pin_queue import NoPlace
 from tiers.pins import MOVES_S, PinPool
 from tiers.resp import error, pack
@@ -38,7 +38,7 @@ async def test_a_pin_given_back_is_reset_and_leased_again() -> None:
         assert pool.lease_nowait(2) is None
         pin = await pool.connect(2)
         assert (pin.ready, pin.proto, pin.client_id) == (True, 2, 42)
-        pin.send(pack([b"GET", b"k"]), waiter := Waits(), 3)
+        pin.send(PING, waiter := Waits())
         await waiter.wait()
         pool.give_back(pin)
         assert pool.lease_nowait(2) is None, "leased before it was clean"
@@ -46,12 +46,44 @@ async def test_a_pin_given_back_is_reset_and_leased_again() -> None:
         await until(lambda: not len(pin.pipe))
         again = pool.lease_nowait(2)
         assert again is pin
-        assert pin.pipe.db == 0, "RESET selects database 0"
         again.send(PING, waiter := Waits(), 0)
         await waiter.wait()
         assert waiter.replies[0][0] == b"+PONG\r\n"
-        assert server.received.count([b"SELECT", b"3"]) == 1
         assert server.accepted == pool.opened == 1
+
+
+async def test_a_pin_is_in_its_database_before_it_is_leased() -> None:
+    async with scripted_redis() as server, pool_on(server) as pool:
+        pin = await pool.connect(2, 3)
+        assert server.received[-1] == [b"SELECT", b"3"]
+        pin.send(PING, waiter := Waits(), 0)
+        assert waiter.losses == [("its connection is not in database 0", False)]
+        pool.give_back(pin)
+        await until(lambda: pool.idle == 1)
+        assert server.received[-2:] == [[b"RESET"], [b"SELECT", b"3"]], "and is clean in it"
+        assert pool.lease_nowait(2, 0) is None
+        assert pool.lease_nowait(2, 3) is pin
+        pool.give_back(pin)
+        await until(lambda: pool.idle == 1)
+        assert await pool.connect(3, 0) is pin, "switched"
+        assert server.received[-2:] == [[b"HELLO", b"3"], [b"SELECT", b"0"]]
+        assert server.accepted == 1
+
+
+@pytest.mark.parametrize("is_new", [True, False])
+async def test_a_refused_database_is_told_and_the_pin_is_kept(is_new: bool) -> None:
+    def refuse(args: list[bytes]) -> Answer:
+        return error("ERR DB index is out of range") if args[0] == b"SELECT" else usual(args)
+
+    async with scripted_redis() as server, pool_on(server) as pool:
+        server.answer = refuse
+        if not is_new:
+            pool.give_back(await pool.connect(2))
+            await until(lambda: pool.idle == 1)
+        with pytest.raises(ServerError, match="ERR DB index is out of range"):
+            await pool.connect(2, 3)
+        assert (server.accepted, pool.idle, len(pool)) == (1, 1, 1)
+        assert pool.lease_nowait(2) is not None
 
 
 async def test_the_protocol_is_switched_when_another_is_wanted() -> None:
@@ -59,8 +91,9 @@ async def test_the_protocol_is_switched_when_another_is_wanted() -> None:
         pin = await pool.connect(2)
         pool.give_back(pin)
         await until(lambda: not len(pin.pipe))
-        assert pool.lease_nowait(3) is pin
-        await server.wait_received(b"HELLO", b"3")
+        assert pool.lease_nowait(3) is None
+        assert await pool.connect(3) is pin
+        assert server.received[-1] == [b"HELLO", b"3"]
         assert pin.proto == 3
 
 

@@ -87,17 +87,51 @@ def test_the_database_is_switched_where_it_differs() -> None:
     assert [reply for reply, _ in waiter.replies] == [b"+0\r\n", b"+1\r\n", b"+2\r\n", b"+3\r\n"]
 
 
-def test_a_refused_select_ends_the_stream_before_any_reply_behind_it() -> None:
+BUSY = b"-BUSY a script runs\r\n"
+
+
+def test_what_comes_behind_a_refused_select_is_replaced_by_the_refusal() -> None:
     """Those requests ran in the database that was selected before."""
-    pipe, before, behind = UpstreamPipe(), Recorder(), Recorder()
+    pipe, before, behind, after = UpstreamPipe(), Recorder(), Recorder(), Recorder()
     pipe.queue(PING, before, 0)
-    pipe.queue(PING, behind, 3)
+    pipe.queue(PING * 2, behind, 3, 2)
+    pipe.queue(PING, after, 5)
     pipe.take_output(1.0)
-    with pytest.raises(ProtocolError, match="Redis refused SELECT: BUSY a script runs"):
-        pipe.feed(b"+1\r\n-BUSY a script runs\r\n+2\r\n")
-    pipe.fail_all("gone")
+    pipe.feed(b"+1\r\n" + BUSY + b"+2\r\n+3\r\n" + OK + b"+4\r\n")
     assert before.replies == [(b"+1\r\n", 1.0)]
-    assert (behind.replies, behind.losses) == ([], [("gone", True)])
+    assert behind.replies == [(BUSY, 1.0)] * 2
+    assert after.replies == [(b"+4\r\n", 1.0)]
+    assert pipe.fits(5)
+
+
+def test_after_a_refused_select_the_next_request_selects_its_own() -> None:
+    pipe, waiter = UpstreamPipe(), Recorder()
+    pipe.queue(PING, DISCARD, 3)
+    pipe.take_output(1.0)
+    pipe.feed(BUSY + b"+1\r\n")
+    assert not any(map(pipe.fits, (0, 3)))
+    pipe.queue(PING, waiter, 0)
+    assert pipe.take_output(2.0) == pack([b"SELECT", b"0"]) + PING
+    pipe.feed(OK + b"+2\r\n")
+    assert waiter.replies == [(b"+2\r\n", 2.0)]
+    assert pipe.fits(0)
+
+
+def test_it_fits_where_the_database_is_confirmed() -> None:
+    pipe = UpstreamPipe()
+    assert pipe.fits(0)
+    assert not pipe.fits(3)
+    pipe.queue(PING, DISCARD, 3)
+    assert not any(map(pipe.fits, (0, 3))), "selected, and not confirmed"
+    pipe.queue(PING, DISCARD, 0)
+    pipe.take_output(1.0)
+    pipe.feed(OK + b"+1\r\n")
+    assert not any(map(pipe.fits, (0, 3)))
+    pipe.feed(OK + b"+2\r\n")
+    assert pipe.fits(0)
+    pipe.queue(PING, DISCARD, 3)
+    pipe.fail_all("gone")
+    assert pipe.fits(0), "a fresh connection"
 
 
 def test_pushes_are_nobodys_replies_and_come_in_stream_order() -> None:

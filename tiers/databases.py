@@ -1,0 +1,239 @@
+"""Shared connections in databases other than 0: opened by their first command, closed when idle.
+
+Each stays in the one database that its handshake has selected, and nothing is sent over it
+before Redis has confirmed that. So a command cannot run in another database than its
+client's, whatever Redis says to a SELECT. A refusal is the reply to the commands of that
+database, and of nobody else.
+
+Reads that fill L1 are no business of these: they take the tracked connection (`pipe`).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+
+from .connect_gate import ConnectGate
+from .errors import TierUnavailable
+from .kept_upstream import KeptUpstream
+from .options import L2Options
+from .pipe import UpstreamPipe, Waiter
+from .resp import OK
+from .tasks import TaskSet
+from .upstream import ANY_DB, Endpoint, Upstream
+
+log = logging.getLogger("terrace.l2")
+
+OPEN_MAX = 64  # connections at once; then the one that rested longest makes room
+IDLE_S = 60.0  # without a command: closed
+REFUSAL_REST_S = 0.1  # a database that was refused is not asked for again sooner
+
+
+class DatabaseUpstream:
+    """A connection in one database (ANY_DB: whichever, for SELECTs that are to be tried)."""
+
+    def __init__(self, databases: Databases, db: int, proto: int) -> None:
+        self.db = db
+        self.proto = proto
+        self.used_at = 0.0
+        self.upstream = databases.new(proto)
+        self._databases = databases
+        self._opening = False
+        self._waiting: list[tuple[bytes, Waiter, int]] = []  # until it is open
+        self._refusal = b""
+        self._rests_until = 0.0
+
+    def __repr__(self) -> str:
+        return f"<DatabaseUpstream {self.db} {self.upstream!r}>"
+
+    @property
+    def ready(self) -> bool:
+        """Whether commands are taken: it is open, or Redis is there to open it."""
+        return self.upstream.ready or self._databases.base[self.proto].ready
+
+    @property
+    def reason(self) -> str:
+        return self._databases.base[self.proto].reason
+
+    @property
+    def is_idle(self) -> bool:
+        return not (self._opening or len(self.upstream.pipe))
+
+    @property
+    def rests_since(self) -> float:
+        return max(self.used_at, self.upstream.pipe.last_sent_at)
+
+    def fits(self, db: int) -> bool:
+        return db == self.db
+
+    def send(self, raw: bytes, waiter: Waiter, db: int = 0, replies: int = 1) -> None:
+        """As `Upstream.send`; a refused database is answered with Redis' own words."""
+        self.used_at = now = self._databases.clock()
+        if db != self.db:
+            waiter.on_lost(f"its connection is not in database {db}", False)
+        elif self.upstream.ready:
+            self.upstream.send(raw, waiter, db, replies)
+        elif self._refusal and now < self._rests_until:
+            _refuse(self._refusal, waiter, replies)
+        elif len(self._waiting) >= self._databases.options.max_in_flight:
+            waiter.on_lost("too much is waiting to be sent or answered", False)
+        else:
+            self._waiting.append((raw, waiter, replies))
+            if not self._opening:
+                self._opening = True
+                self._databases.tasks.start(f"L2 database {self.db}", self._open())
+
+    read = send
+
+    async def _open(self) -> None:
+        upstream, refusal, reason = self._databases.new(self.proto), b"", "not needed any more"
+        try:
+            refusal = await self._databases.open(upstream, self.db)
+            reason = ""
+        except TierUnavailable as failure:
+            reason = failure.reason
+        finally:
+            self._opening = False
+            waiting, self._waiting = self._waiting, []
+            self._refusal = refusal
+            if reason or refusal:
+                upstream.abort(reason or "its database was refused")
+            else:
+                self.upstream = upstream
+                upstream.ready = True
+            if refusal:
+                self._rests_until = self._databases.clock() + REFUSAL_REST_S
+            for raw, waiter, replies in waiting:
+                if reason:
+                    waiter.on_lost(reason, False)
+                elif refusal:
+                    _refuse(refusal, waiter, replies)
+                else:
+                    upstream.send(raw, waiter, self.db, replies)
+
+
+def _refuse(refusal: bytes, waiter: Waiter, replies: int) -> None:
+    for _ in range(replies):
+        waiter.on_reply(refusal, 0.0)
+
+
+class Databases:
+    """The connections of one worker in other databases than 0, by database and protocol.
+
+    `base` are those in database 0: while they are down, none of these is opened.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        options: L2Options,
+        gate: ConnectGate,
+        base: Mapping[int, KeptUpstream],
+        *,
+        clock: Callable[[], float],
+        tasks: TaskSet,
+        name: bytes,
+    ) -> None:
+        self.options = options
+        self.base = base
+        self.clock = clock
+        self.tasks = tasks
+        self._endpoint = endpoint
+        self._gate = gate
+        self._name = name
+        self._all: dict[tuple[int, int], DatabaseUpstream] = {}
+        self.refusals = 0
+        self.scout = DatabaseUpstream(self, ANY_DB, 2)  # asks about databases, and runs nothing
+
+    def __repr__(self) -> str:
+        return f"<Databases {len(self)} open of {len(self._all)}>"
+
+    def __len__(self) -> int:
+        """Connections that are open."""
+        return sum(each.upstream.ready for each in self._each())
+
+    def _each(self) -> list[DatabaseUpstream]:
+        return [*self._all.values(), self.scout]
+
+    def at(self, db: int, proto: int) -> DatabaseUpstream:
+        """The connection in this database, open or not."""
+        found = self._all.get((db, proto))
+        if found is None:
+            found = self._all[db, proto] = DatabaseUpstream(self, db, proto)
+            found.used_at = self.clock()
+        return found
+
+    def new(self, proto: int) -> Upstream:
+        upstream = Upstream(self.clock, max_in_flight=self.options.max_in_flight)
+        upstream.proto = proto
+        upstream.pipe.tap = lambda frame: True  # a push answers nothing
+        return upstream
+
+    async def open(self, upstream: Upstream, db: int) -> bytes:
+        """Connect and select; Redis' error where it refuses the database, else b"".
+
+        Raises TierUnavailable.
+        """
+        self._make_room()
+        self._gate.check()
+        login = self._endpoint.login_commands(upstream.proto)
+        name = [b"CLIENT", b"SETNAME", self._name]
+        select = [] if db == ANY_DB else [[b"SELECT", b"%d" % db]]
+        try:
+            await self._gate.pace()
+            replies = await upstream.open(
+                self._endpoint, [*login, name, *select], self.options.connect_timeout_s
+            )
+        except BaseException as failure:
+            upstream.abort("not needed any more")
+            if isinstance(failure, TierUnavailable):
+                self._gate.failed(failure)
+            raise
+        self._gate.succeeded()
+        for reply in replies[: len(login)]:
+            if reply.startswith(b"-"):
+                text = reply[1:-2].decode("utf-8", "replace")
+                raise TierUnavailable("L2 (redis)", f"{self._endpoint} answered {text}")
+        if select and replies[-1] != OK:
+            self.refusals += 1
+            return replies[-1]
+        upstream.pipe.db = max(db, 0)
+        return b""
+
+    def _make_room(self) -> None:
+        """Raises TierUnavailable when all are open and at work."""
+        is_open = [each for each in self._each() if each.upstream.ready]
+        if len(is_open) < OPEN_MAX:
+            return
+        resting = [each for each in is_open if each.is_idle]
+        if not resting:
+            reason = f"all {OPEN_MAX} connections to databases other than 0 are at work"
+            raise TierUnavailable("L2 (redis)", reason)
+        longest = min(resting, key=lambda each: each.rests_since)
+        longest.upstream.abort("made room for another database")
+
+    @property
+    def pipes(self) -> list[UpstreamPipe]:
+        return [each.upstream.pipe for each in self._each()]
+
+    def watch(self, now: float) -> None:
+        """Called every few ms: end those whose oldest request passed its deadline, and the idle."""
+        for key, each in list(self._all.items()):
+            self._watch(each, now)
+            if each.is_idle and now - each.rests_since > IDLE_S:
+                each.upstream.abort("idle")
+                del self._all[key]
+        self._watch(self.scout, now)
+        if self.scout.is_idle and now - self.scout.rests_since > IDLE_S:
+            self.scout.upstream.abort("idle")
+
+    def _watch(self, each: DatabaseUpstream, now: float) -> None:
+        since = each.upstream.pipe.waiting_since()
+        if since is not None and now - since > self.options.deadline_s:
+            reason = f"no reply within {self.options.deadline_s:g} s"
+            self._gate.failed(TierUnavailable("L2 (redis)", reason, timed_out=True))
+            each.upstream.abort(reason)
+
+    def close(self) -> None:
+        for each in self._each():
+            each.upstream.abort("shutting down")
