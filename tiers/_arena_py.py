@@ -51,6 +51,9 @@ Entry = tuple[bytes, float, int, int]
 """Reply, deadline, token, epoch."""
 
 
+_NONE: frozenset[bytes] = frozenset()
+
+
 class Node:
     """One key: its plain GET entry, its other variants, its place in the policy."""
 
@@ -64,7 +67,7 @@ class Node:
         self.size = 0
         self.touches = 0
         self.in_main = False
-        self.unasked: bytes | None = None  # the variant that a refresh filled, if unread
+        self.unasked: frozenset[bytes] = _NONE  # the variants that a refresh filled, if unread
 
 
 class Arena:
@@ -135,8 +138,8 @@ class Arena:
         ):
             if node.touches < MAX_TOUCHES:
                 node.touches += 1
-            if node.unasked == variant:
-                node.unasked = None
+            if node.unasked:
+                node.unasked -= {variant}
             return entry[0]
         return None
 
@@ -147,7 +150,7 @@ class Arena:
             entry is not None
             and now < entry[1]
             and entry[3] == self.epoch
-            and self._index[key].unasked != variant
+            and variant not in self._index[key].unasked
         )
 
     def peek(self, key: bytes, variant: bytes) -> Entry | None:
@@ -212,9 +215,9 @@ class Arena:
             node = self._insert(key, slot)
         entry = (reply, deadline, token, epoch)
         if unasked:
-            node.unasked = variant
-        elif node.unasked == variant:
-            node.unasked = None
+            node.unasked |= {variant}
+        elif node.unasked:
+            node.unasked -= {variant}
         if not variant:
             if node.entry is not None:
                 size -= len(node.entry[0]) + VARIANT_BYTES
@@ -229,6 +232,7 @@ class Arena:
             elif len(node.variants) >= self.max_variants:
                 oldest = next(iter(node.variants))
                 size -= len(node.variants.pop(oldest)[0]) + VARIANT_BYTES + len(oldest)
+                node.unasked -= {oldest}
             node.variants[variant] = entry
             size += len(variant)
         self._grow(node, size)

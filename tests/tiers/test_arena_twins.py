@@ -89,6 +89,19 @@ def apart(arena: Arena) -> bool:
     return True
 
 
+def test_each_variant_that_a_refresh_filled_waits_for_its_own_reader() -> None:
+    for core in ("py", "c"):
+        run = Run(new_arena(core, ROOMY_BYTES, max_variants=2))
+        for variant in (b"", b"1"):
+            run.answer("begin", b"k")
+            assert run.answer("commit", b"k", variant, b"v", 9, True)
+        assert not run.answer("is_hot", b"k", b"", 1), core
+        assert not run.answer("is_hot", b"k", b"1", 1), core
+        run.answer("get", b"k", b"1", 1)
+        assert not run.answer("is_hot", b"k", b"", 1), core
+        assert run.answer("is_hot", b"k", b"1", 1), core
+
+
 @pytest.mark.parametrize("sharing", [False, True], ids=["a slot each", "one slot"])
 @settings(max_examples=150)
 @given(st.lists(operation, max_size=60))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
+import inspect
 import os
 import re
 import subprocess
@@ -54,3 +57,27 @@ def test_every_compiled_module_has_a_stub_or_a_twin_that_types_it() -> None:
         named = re.search(r"`(_\w+_py)\b", source.read_text())  # the twin of several modules
         twin = f"{named[1] if named else source.stem + '_py'}.py"
         assert source.with_suffix(".pyi").exists() or source.with_name(twin).exists(), source.name
+
+
+def test_every_compiled_module_is_asked_for() -> None:
+    """Else a build of which a part failed would choose the core that cannot run."""
+    sources = [*ROOT.glob("tiers/_*.pyx"), *ROOT.glob("proxy/_*.pyx")]
+    assert set(core.COMPILED) == {f"{path.parent.name}.{path.stem}" for path in sources}
+
+
+@pytest.mark.skipif(CArena is None, reason="no compiled core here")
+def test_the_stub_of_the_arena_names_what_it_has() -> None:
+    declared = ast.parse((ROOT / "tiers/_arena.pyi").read_text()).body[-1]
+    assert isinstance(declared, ast.ClassDef)
+    named: dict[str, list[str]] = {}
+    for node in declared.body:
+        if isinstance(node, ast.FunctionDef):
+            named[node.name] = [arg.arg for arg in (*node.args.args, *node.args.kwonlyargs)]
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            named[node.target.id] = []
+    arena = importlib.import_module("tiers._arena").Arena
+    public = {name for name in vars(arena) if not name.startswith("_")}
+    assert public == {name for name in named if not name.startswith("_")}
+    for name in public:
+        if callable(getattr(arena, name)):
+            assert list(inspect.signature(getattr(arena, name)).parameters) == named[name], name
