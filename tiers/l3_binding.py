@@ -189,11 +189,7 @@ class Binder:
         if name in self._compared_query or name not in self.relations:
             return
         self._compared_query.add(name)
-        if not mapping.options.query:
-            return
-        if refused := await query_problem(connection, mapping, self._options):
-            log.error("%s", refused)  # the view itself stays in service
-        elif await self._is_outdated(connection, mapping):
+        if await self._is_outdated(connection, mapping):
             self.outdated[name] = mapping
 
     async def _is_outdated(self, connection: Connection, mapping: ViewMapping) -> bool:

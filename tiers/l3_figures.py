@@ -15,9 +15,10 @@ from .l3_binding import Binder
 from .l3_connection import NAME, Connection, describe
 from .l3_pool import LoadPool
 from .l3_session import together
+from .l3_sql import render, verbatim
 from .options import L3Options
 from .refresh_log import RefreshLog
-from .view_status import ViewStatus, ViewStatuses
+from .view_status import RELATION_BYTES, ViewStatus, ViewStatuses
 from .views import Mappings, ViewMapping
 
 T = TypeVar("T")
@@ -25,10 +26,11 @@ T = TypeVar("T")
 LANE = "the tables of Terrace"
 
 # reltuples is -1 for a view that was never analysed
-_SIZE = """
-    SELECT coalesce(sum(pg_total_relation_size(oid)), 0)::int8,
-           coalesce(sum(greatest(reltuples, 0)), 0)::int8
-    FROM pg_class WHERE oid = ANY(%s::oid[])"""
+_SIZE = render(
+    "SELECT coalesce(sum({bytes}), 0)::int8, coalesce(sum(greatest(reltuples, 0)), 0)::int8"
+    " FROM pg_class c WHERE c.oid = ANY(%s::oid[])",
+    bytes=verbatim(RELATION_BYTES),
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,7 +83,7 @@ class Lane:
     async def slot(self, timeout_s: float) -> AsyncIterator[None]:
         """One of the connections that this lane may have at once. Raises TierUnavailable."""
         try:
-            async with asyncio.timeout(timeout_s):
+            async with asyncio.timeout(timeout_s if self._slots.locked() else None):
                 await self._slots.acquire()
         except TimeoutError:
             reason = f"{self.name}: no free connection within {self._deadline_s:g} s"

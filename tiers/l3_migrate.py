@@ -20,7 +20,7 @@ from . import notices
 from .errors import MappingProblem
 from .l3_connection import Connection, describe
 from .l3_relation import regclass, relation_named
-from .l3_schema import lock, query_of, stored_query
+from .l3_schema import lock, query_of, query_problem, stored_query
 from .l3_session import once
 from .l3_sql import identifier, joined, render, verbatim
 from .options import L3Options
@@ -58,6 +58,8 @@ async def migrate_view(connection: Connection, mapping: ViewMapping, options: L3
 
     Raises MappingProblem when that fails: the old view then stays as it was.
     """
+    if refused := await query_problem(connection, mapping, options):
+        raise refused
     try:
         async with connection.transaction():
             await lock(connection, f"terrace view {mapping.name}")

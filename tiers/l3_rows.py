@@ -25,6 +25,7 @@ TIER = "L3"
 _HIT = Kind.HIT  # a member of an enum is found by some steps
 _KeyByText: TypeAlias = dict[bytes | tuple[bytes, ...], bytes]  # a tuple of several columns
 STREAM_ROWS = 500  # per round trip; bounds memory
+STREAM_LOCK_TIMEOUT_MS = 10_000  # views are warmed in turn: a locked one must not hold up the next
 
 
 class RelationReplaced(psycopg.ProgrammingError):
@@ -135,6 +136,7 @@ class BoundView:
     ) -> AsyncIterator[list[tuple[bytes, Outcome]]]:
         """All rows with a wanted key, some hundred at a time, from one snapshot."""
         async with connection.transaction(), connection.cursor("terrace", binary=True) as cursor:
+            await connection.execute(f"SET LOCAL lock_timeout = {STREAM_LOCK_TIMEOUT_MS}")
             await cursor.execute(self._all_rows, ())
             while rows := await cursor.fetchmany(STREAM_ROWS):
                 self._check_relation(rows)

@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from functools import partial
 from typing import Any, LiteralString, TypeAlias, TypeVar
 
+import psycopg
 from psycopg import AsyncConnection, AsyncCursor
 from psycopg.errors import error_from_result
 from psycopg.generators import execute
@@ -36,10 +37,12 @@ class Connection(AsyncConnection[_Row]):
     """Prepares no statement until the session is known to be one's own.
 
     `scope` is what begins each transaction where the session is shared, else b"".
+    `writes` says that such a transaction has something to commit.
     `kept_backend` is the process that a pooler in session mode gave it for good.
     """
 
     scope: bytes = b""
+    writes: bool = False
     kept_backend: int = 0
 
 
@@ -52,6 +55,8 @@ TEXT_FORMS: Settings = {
     "datestyle": "'ISO, YMD'",
     "timezone": "'UTC'",
     "intervalstyle": "'iso_8601'",
+    "bytea_output": "'hex'",
+    "extra_float_digits": "'1'",
 }
 
 # Loads only fetch rows by their unique key. Statistics of a view are often missing or
@@ -113,6 +118,7 @@ async def adopt(
         )
         raise TierUnavailable(NAME, reason)
     _read_texts_as_bytes(connection)
+    connection.writes = "transaction_read_only" not in settings
     connection.scope = _set({**TEXT_FORMS, **settings, **_timeout(timeout_s)}, is_local=True)
 
 
@@ -144,14 +150,24 @@ async def execute_one(
     """Run one statement, in one round trip.
 
     In a shared session the settings are sent with it. What is sent before one Sync is one
-    transaction, so it needs neither BEGIN nor COMMIT, and an error leaves nothing open.
+    transaction, so a read needs neither BEGIN nor COMMIT, and its error leaves nothing
+    open. A write has them, since psycopg does not take a Sync that fails to commit.
     """
     cursor = connection.cursor(binary=binary)
     if not connection.scope:
         return await cursor.execute(query, parameters, prepare=True)
-    async with connection.pipeline():
-        await connection.execute(connection.scope)
-        await cursor.execute(query, parameters)
+    try:
+        async with connection.pipeline():
+            if connection.writes:
+                await connection.execute("BEGIN")
+            await connection.execute(connection.scope)
+            await cursor.execute(query, parameters)
+            if connection.writes:
+                await connection.execute("COMMIT")
+    except psycopg.Error:
+        if connection.writes and not connection.closed:
+            await connection.rollback()
+        raise
     return cursor
 
 

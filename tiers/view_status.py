@@ -10,8 +10,17 @@ from dataclasses import dataclass
 
 from .l3_connection import Connection
 from .l3_rows import BoundView
-from .l3_sql import identifier, render
+from .l3_sql import identifier, render, verbatim
 from .views import ViewMapping
+
+# Of pg_class c, with indexes. Measuring waits for who holds or awaits the exclusive lock (a plain
+# refresh); then the pages at the last ANALYZE have to do, or one view would hold up all figures.
+RELATION_BYTES = """
+    CASE WHEN EXISTS (
+        SELECT FROM pg_locks k WHERE k.relation = c.oid AND k.mode = 'AccessExclusiveLock'
+        AND k.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
+    ) THEN c.relpages * current_setting('block_size')::int8
+    ELSE pg_total_relation_size(c.oid) END"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +49,7 @@ class ViewStatuses:
     def __init__(self, schema_name: str) -> None:
         self._query = render(
             "SELECT m.name, CASE WHEN c.reltuples >= 0 THEN c.reltuples::int8 END,"
-            " pg_total_relation_size(c.oid), coalesce(v.epoch, 0),"
+            " {bytes}, coalesce(v.epoch, 0),"
             " extract(epoch FROM clock_timestamp()"
             " - greatest(r.refreshed_at, v.refreshed_at))::float8,"
             " r.duration_s, r.changed,"
@@ -53,6 +62,7 @@ class ViewStatuses:
             " LEFT JOIN {schema}.refreshes r ON r.view = m.name"
             " LEFT JOIN {schema}.relations x ON x.view = m.name",
             schema=identifier(schema_name),
+            bytes=verbatim(RELATION_BYTES),
         )
 
     async def read(

@@ -14,6 +14,7 @@ import pytest
 from tests.tiers.l3_harness import Harness, running
 from tests.tiers.manual_clock import Clock
 from tests.tiers.postgres_fixture import Database, database, postgres
+from tiers import l3_rows
 from tiers.admission import Admission
 from tiers.base import Kind
 from tiers.breaker import State
@@ -73,6 +74,8 @@ async def test_a_locked_view_leaves_the_others_served(database: Database, pool_m
         assert len(outcomes) > 100
         (locked,) = await harness.load(b"locked:1")
         assert locked.reason == f"view locked: no answer within {DEADLINE_S} s"
+        assert {status.view for status in await harness.l3.views()} == {"locked", "free"}
+        assert (await harness.l3.size()).used_bytes > 0
         assert harness.l3.breaker.state is State.CLOSED
         assert harness.l3.lanes()["locked"].breaker.state is not State.CLOSED
         database.run("ROLLBACK")
@@ -129,6 +132,35 @@ async def test_many_views_that_do_not_answer_are_tried_by_few_connections(
         outcomes = await reads_beside(harness, [*trouble], "free")
         assert {outcome.kind for outcome in outcomes} == {Kind.HIT}
         database.run("ROLLBACK")
+
+
+async def test_warming_does_not_wait_for_a_locked_view_for_ever(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(l3_rows, "STREAM_LOCK_TIMEOUT_MS", 50)
+    async with running(database, view("locked")) as harness:
+        database.run("BEGIN", "REFRESH MATERIALIZED VIEW locked")
+        mapping = harness.l3.mappings.by_view("locked")
+        assert mapping is not None
+        with pytest.raises(TierUnavailable, match="lock timeout"):
+            async for _ in harness.l3.stream(mapping):
+                pass
+        database.run("ROLLBACK")
+
+
+async def test_a_locked_table_behind_a_query_does_not_hold_up_the_start(
+    database: Database,
+) -> None:
+    database.run("CREATE TABLE base (id int)", "INSERT INTO base VALUES (1)")
+    views = [{**view(f"v{n}"), "query": "SELECT id FROM base"} for n in range(8)]
+    async with running(database, *views):
+        pass
+    database.run("BEGIN", "LOCK base")
+    began_s = time.monotonic()
+    async with running(database, *views) as harness:
+        assert [o.kind for o in await harness.load(b"v7:1")] == [Kind.HIT]
+    assert time.monotonic() - began_s < 3.0  # not half a second for each
+    database.run("ROLLBACK")
 
 
 # A lane in the queue
