@@ -52,9 +52,7 @@ async def _check_l3(config: Config) -> Findings:
         return Findings([])
     from tiers import L3Postgres
 
-    async def published(*_: object) -> None: ...
-
-    tier = L3Postgres(config.l3, publish=published, on_change=lambda *_: None)
+    tier = L3Postgres(config.l3, on_change=lambda *_: None)
     try:
         return Findings(*await tier.check())
     finally:

@@ -152,8 +152,10 @@ class ReadSlot(Slot):
             if outcome.kind is _NEGATIVE:
                 self.session.stats.l3.misses += 1
                 converted = to_resp2(reply, self.rule) if self.rule else reply
-                if mapping.negative_ttl_s:
-                    self.commit(reply, converted, sent_at, mapping.negative_ttl_s)
+                # A change that came while the row was looked for took the absence away, and
+                # nobody will tell L1 of it again.
+                if known_s := self.session.stack.absence_s(self.key):
+                    self.commit(reply, converted, sent_at, min(known_s, mapping.negative_ttl_s))
                 self.finish(converted)
             else:
                 self.on_row(outcome)

@@ -35,6 +35,7 @@ _HIT = Kind.HIT  # a member of an enum is found by some steps
 Load: TypeAlias = Callable[[list[bytes]], Awaitable[Mapping[bytes, Outcome]]]
 
 NO_QUEUES = CoalescerStatistics(*(0,) * len(fields(CoalescerStatistics)))
+_DELETED = Outcome(Kind.NEGATIVE, tier="L3", reason="deleted (tombstone)")
 ASK_L2 = Outcome(Kind.MISS, tier="L3", reason="the key exists in L2 by now")
 
 
@@ -121,6 +122,7 @@ class FaultIn:
         Rows that another process reads at this moment are left to it.
         """
         flight = self.leases.begin()
+        generation = self._l3.generation(mapping)
         outcomes: dict[bytes, Outcome] = {}
         left, overtaken = keys, 0
         while left:
@@ -140,6 +142,8 @@ class FaultIn:
                     flight.release(grant.own)
                 else:  # of the rows fill.lua has released
                     flight.release([key for key in grant.own if loaded[key].kind is not _HIT])
+                    deleted = [key for key in grant.own if stored[key] is _DELETED]
+                    self._l3.remember_absence(mapping, deleted, generation)
                 outcomes |= loaded if stored is None else stored
             if left:
                 await flight.pause()
@@ -174,7 +178,7 @@ class FaultIn:
             if verdict == 0:
                 result[key] = ASK_L2
             elif verdict == 2:
-                result[key] = Outcome(Kind.NEGATIVE, tier="L3", reason="deleted (tombstone)")
+                result[key] = _DELETED
         return result
 
     async def store_rows(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
@@ -17,6 +17,7 @@ from .l3_pool import LoadPool
 from .l3_session import together
 from .l3_sql import render, verbatim
 from .options import L3Options
+from .positions import Position
 from .refresh_log import RefreshLog
 from .view_status import RELATION_BYTES, ViewStatus, ViewStatuses
 from .views import Mappings, ViewMapping
@@ -79,8 +80,10 @@ class Figures:
 
         return await self._run(measure)
 
-    async def views(self, heard_epoch: Callable[[str], int]) -> list[ViewStatus]:
-        """How the mapped views stand with their refreshes."""
+    async def views(
+        self, heard_epoch: Callable[[str], int], told: Mapping[str, int]
+    ) -> list[ViewStatus]:
+        """How the mapped views stand with their refreshes; `told` is how far Redis was."""
 
         async def read(connection: Connection) -> list[ViewStatus]:
             return await self._statuses.read(
@@ -89,13 +92,14 @@ class Figures:
                 self._binder.refreshable,
                 self._binder.problems,
                 heard_epoch,
+                told,
             )
 
         return await self._run(read)
 
-    async def changed_since(self, mapping: ViewMapping, epoch: int) -> list[bytes] | None:
-        """The keys changed after an epoch; None: any."""
-        changes = await self._run(partial(self._log.since, seen={mapping.name: epoch}))
+    async def changed_since(self, mapping: ViewMapping, at: Position) -> list[bytes] | None:
+        """The keys changed after a position; None: any."""
+        changes = await self._run(partial(self._log.since, seen={mapping.name: at}))
         return changes[0].keys if changes else []
 
     async def _run(self, work: Callable[[Connection], Awaitable[T]]) -> T:

@@ -166,11 +166,11 @@ async def _record(connection: Connection, mapping: ViewMapping, options: L3Optio
     assert relation is not None
     records = RefreshRecords(options.schema_name)
     await Relations(records, options.schema_name).adopt(connection, mapping.name, relation)
-    epoch = await RefreshLog(options.schema_name).append(connection, mapping.name, None)
+    change = await RefreshLog(options.schema_name).append(connection, mapping.name, None)
     update = render(
         "UPDATE {schema}.views SET query = %s WHERE view = %s",
         schema=identifier(options.schema_name),
     )
     await connection.execute(update, (mapping.options.query, mapping.name))
-    for payload in notices.refresh_payloads(mapping.name, epoch, None):
+    for payload in notices.refresh_payloads(change):
         await connection.execute("SELECT pg_notify(%s, %s)", (options.schema_name, payload))

@@ -48,9 +48,11 @@ from .l3_session import together
 from .l3_store import StoreTable
 from .negatives import NegativeCache
 from .options import L3Options
+from .positions import Position
 from .refresh import RefreshResult
 from .refresh_log import RefreshLog
-from .refresher import Publish, Refresher
+from .refresh_teller import Audience, Nobody
+from .refresher import Refresher
 from .store_keys import StoreMappings
 from .tasks import TaskSet
 from .view_status import ViewStatus
@@ -60,7 +62,7 @@ log = logging.getLogger("terrace.l3")
 
 
 class L3Postgres:
-    """The tier. `publish` tells Redis of a change; `on_change` tells this process of it.
+    """The tier. `audience` is the Redis to tell of changes; `on_change` tells this process.
 
     Raises MappingProblem for a mapping that can never work, whatever the database says.
     """
@@ -72,7 +74,7 @@ class L3Postgres:
         options: L3Options,
         *,
         clock: Callable[[], float] = time.monotonic,
-        publish: Publish,
+        audience: Audience | None = None,
         on_change: Callable[[ViewMapping, int, list[bytes] | None], None],
     ) -> None:
         self.options = options
@@ -92,7 +94,7 @@ class L3Postgres:
             self._log,
             self._binder,
             self.mappings,
-            publish,
+            audience if audience is not None else Nobody(),
             clock=clock,
         )
         self._listener = Listener(
@@ -102,6 +104,7 @@ class L3Postgres:
             on_change=self._on_change,
             on_key=self._on_key,
             on_push=self._on_push,
+            on_pushes_logged=self._refresher.wake,
         )
         self._figures = Figures(options, self._pool, self._binder, self._log, self.mappings)
         self._link = Link(
@@ -175,6 +178,20 @@ class L3Postgres:
         """Whether the key is known to have no row."""
         return self._negatives.remaining_s(key) > 0
 
+    def absence_s(self, key: bytes) -> float:
+        return self._negatives.remaining_s(key)
+
+    def generation(self, mapping: ViewMapping) -> int:
+        """Sampled before rows are looked for, for `remember_absence`."""
+        return self._negatives.generation(mapping.name)
+
+    def remember_absence(
+        self, mapping: ViewMapping, keys: Sequence[bytes], generation: int
+    ) -> None:
+        """These keys were seen to be absent, unless their view has changed since."""
+        ttl_s = mapping.options.negative_ttl_s
+        self._negatives.add(mapping.name, keys, ttl_s, generation)
+
     async def get(self, key: bytes) -> Outcome:
         mapping = self.mappings.match(key)
         if mapping is None:
@@ -185,7 +202,7 @@ class L3Postgres:
 
     async def load(self, mapping: ViewMapping, keys: Sequence[bytes]) -> dict[bytes, Outcome]:
         """All keys by one query."""
-        generation = self._negatives.generation(mapping.name)
+        generation = self.generation(mapping)
         self._queries += 1
         self._keys += len(keys)
         try:
@@ -198,7 +215,7 @@ class L3Postgres:
         absent = [key for key, outcome in outcomes.items() if outcome.kind is Kind.NEGATIVE]
         self._absences += len(absent)
         self._rows += len(outcomes) - len(absent)
-        self._negatives.add(mapping.name, absent, mapping.options.negative_ttl_s, generation)
+        self.remember_absence(mapping, absent, generation)
         return outcomes
 
     async def _load_rows(self, mapping: ViewMapping, keys: Sequence[bytes]) -> dict[bytes, Outcome]:
@@ -230,9 +247,9 @@ class L3Postgres:
         keys = [key for key in page.keys if self.mappings.match(key) is mapping]
         return ScanPage(keys, page.epoch, page.next_block, page.restarted)
 
-    async def changed_since(self, mapping: ViewMapping, epoch: int) -> list[bytes] | None:
-        """The keys changed after an epoch; None: any. Raises TierUnavailable."""
-        return await self._figures.changed_since(mapping, epoch)
+    async def changed_since(self, mapping: ViewMapping, at: Position) -> list[bytes] | None:
+        """The keys changed after a position; None: any. Raises TierUnavailable."""
+        return await self._figures.changed_since(mapping, at)
 
     async def stream(
         self, mapping: ViewMapping, pattern: bytes | None = None
@@ -317,7 +334,7 @@ class L3Postgres:
         """How the mapped views stand with their refreshes. Raises TierUnavailable."""
         if not self.ready:
             raise TierUnavailable(NAME, self._link.state)
-        return await self._figures.views(self.current_epoch)
+        return await self._figures.views(self.current_epoch, await self._refresher.told_epochs())
 
     def statistics(self) -> L3Statistics:
         pool = self._pool.statistics()
@@ -368,6 +385,7 @@ class L3Postgres:
         self._negatives.on_change(mapping.name, keys)
         if keys is None:
             self._look_again()  # it may be another relation, or have rows for the first time
+        self._refresher.heard(mapping, epoch)
         self._notify(mapping, epoch, keys)
 
     def _on_replaced(self, mapping: ViewMapping) -> None:
@@ -385,7 +403,7 @@ class L3Postgres:
 
     def _on_key(self, mapping: ViewMapping, epoch: int, key: bytes) -> None:
         self._on_change(mapping, epoch, [key])
-        self._refresher.push(mapping, epoch, key)
+        self._refresher.push(mapping, key)
 
     def _on_push(self, pushed: Mapping[ViewMapping, list[bytes] | None]) -> None:
         for mapping, keys in pushed.items():

@@ -22,6 +22,7 @@ from .l3_connection import Connection
 from .l3_rows import BoundView
 from .l3_session import execute_one, in_transaction
 from .l3_sql import identifier, joined, render
+from .positions import Position
 from .refresh_log import RefreshLog
 
 ROWS_PER_BLOCK = 40  # until the view has been analyzed
@@ -51,12 +52,12 @@ async def scan_page(
     """
     async with in_transaction(connection, snapshot=True):
         name = view.mapping.name
-        current = (await refresh_log.epochs(connection, [name]))[name]
+        current = (await refresh_log.positions(connection, [name]))[name].epoch
         blocks, rows_per_block = await _extent(connection, view)
         keys: list[bytes] = []
         restarted = False
         if block > 0 and epoch != current:
-            missed = await refresh_log.since(connection, {name: epoch})
+            missed = await refresh_log.since(connection, {name: Position(epoch, None)})
             changed = missed[0].keys if missed else []
             if changed is None:
                 block, restarted = 0, True

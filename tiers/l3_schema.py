@@ -20,6 +20,7 @@ from .l3_session import columns_of, once
 from .l3_sql import identifier, joined, literal, render, verbatim
 from .l3_store import TABLES as STORE_TABLES
 from .options import L3Options
+from .refresh_log import ADDED_COLUMNS, LOG_TABLE, VIEWS_TABLE
 from .refresh_records import TABLE as REFRESHES_TABLE
 from .relations import TABLE as RELATIONS_TABLE
 from .views import ViewMapping
@@ -32,33 +33,20 @@ PARSE_LOCK_TIMEOUT_MS = 500  # parsing waits for tables that somebody alters
 # One statement per table, run only where it is missing: CREATE ... IF NOT EXISTS would
 # ask for the right to create even when there is nothing to do.
 _TABLES: Mapping[str, tuple[LiteralString, ...]] = {
-    "views": (
-        """
-        CREATE TABLE {schema}.views (
-            view text PRIMARY KEY,
-            epoch bigint NOT NULL DEFAULT 0,  -- moves with every refresh that changed rows
-            refreshed_at timestamptz,
-            query text  -- what Terrace created the view from; NULL if it did not
-        )""",
-    ),
+    "views": VIEWS_TABLE,
     "refreshes": REFRESHES_TABLE,
     "relations": RELATIONS_TABLE,
     "pushed": PUSHED_TABLE,
-    "refresh_log": (
-        """
-        CREATE TABLE {schema}.refresh_log (
-            view text,
-            epoch bigint,
-            keys text[],  -- the changed Redis keys; NULL: any key of the view
-            applied boolean NOT NULL DEFAULT false,  -- published to Redis
-            created_at timestamptz NOT NULL DEFAULT now(),
-            PRIMARY KEY (view, epoch)
-        )""",
-    ),
+    "refresh_log": LOG_TABLE,
 }
 
 _HAS_SCHEMA = "SELECT to_regnamespace(quote_ident(%s)) IS NOT NULL"
 _HAS_TABLE = "SELECT to_regclass(quote_ident(%s) || '.' || quote_ident(%s)) IS NOT NULL"
+_HAS_COLUMN = (
+    "SELECT EXISTS (SELECT FROM pg_attribute WHERE attrelid ="
+    " to_regclass(quote_ident(%s) || '.' || quote_ident(%s)) AND attname = %s"
+    " AND NOT attisdropped)"
+)
 
 
 async def prepare_schema(
@@ -87,6 +75,10 @@ async def prepare_schema(
                     for ddl in statements:
                         statement = render(ddl, schema=identifier(name), channel=literal(name))
                         await connection.execute(statement, ())
+            for table, columns in ADDED_COLUMNS.items():
+                for column, ddl in columns.items():
+                    if not await one(connection, _HAS_COLUMN, name, table, column):
+                        await connection.execute(render(ddl, schema=identifier(name)), ())
     except psycopg.errors.InsufficientPrivilege as error:
         user = connection.info.user
         mend = f'CREATE SCHEMA IF NOT EXISTS "{name}" AUTHORIZATION "{user}"'

@@ -1,13 +1,13 @@
 """The text of NOTIFY payloads: how a refresh, or a user's trigger, tells all proxies.
 
-    refresh {"view": ..., "epoch": ..., "keys": [...], "more": true}
-    flush <view> <epoch>
+    refresh {"view": ..., "epoch": ..., "mark": ..., "before": ..., "keys": [...], "more": true}
     key <redis key>
     push [...]
     push-all <pattern>
 
 PostgreSQL refuses payloads of 8000 bytes and more, so the changed keys of one refresh
-may take several; all but the last say "more". A flush concerns every key of the view.
+may take several; all but the last say "more". Where "keys" is null it is any key of the
+view. "before" is the mark of the change before this one.
 "key" is for users' own triggers; "push" comes from the function of `l3_pushed`. Sans IO.
 """
 
@@ -18,13 +18,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from .positions import PUSHES, Change, Position
+
 MAX_PAYLOAD_BYTES = 7_900
 
 
 @dataclass(frozen=True, slots=True)
 class RefreshNotice:
     view: str
-    epoch: int
+    after: Position
+    before_mark: str
     keys: tuple[bytes, ...] | None  # None: any key of the view
     more: bool = False
 
@@ -42,28 +45,35 @@ class PushNotice:
     pattern: str | None = None  # with no keys: any key of this pattern
 
 
-Notice: TypeAlias = RefreshNotice | KeyNotice | PushNotice
+@dataclass(frozen=True, slots=True)
+class LogNotice:
+    """There is something in the log, says an older Terrace."""
 
 
-def refresh_payloads(view: str, epoch: int, keys: Sequence[str] | None) -> list[str]:
-    """What to NOTIFY for one refresh; a flush if a single key is too long for a payload."""
-    flush = [f"flush {view} {epoch}"]
-    if keys is None:
-        return flush
-    overhead_bytes = len(_refresh(view, epoch, [], more=True).encode())
+Notice: TypeAlias = RefreshNotice | KeyNotice | PushNotice | LogNotice
+
+
+def refresh_payloads(change: Change) -> list[str]:
+    """What to NOTIFY for one change; of any key if a single key is too long for a payload."""
+    any_key = [_refresh(change, None, more=False)]
+    if change.view == PUSHES:  # the keys had their own notices
+        return [_refresh(change, [], more=False)]
+    if change.keys is None:
+        return any_key
+    overhead_bytes = len(_refresh(change, [], more=True).encode())
     chunks: list[list[str]] = [[]]
     used_bytes = overhead_bytes
-    for key in keys:
+    for key in map(bytes.decode, change.keys):
         key_bytes = len(_json(key).encode()) + 1
         if overhead_bytes + key_bytes > MAX_PAYLOAD_BYTES:
-            return flush
+            return any_key
         if used_bytes + key_bytes > MAX_PAYLOAD_BYTES:
             chunks.append([])
             used_bytes = overhead_bytes
         chunks[-1].append(key)
         used_bytes += key_bytes
     last = len(chunks) - 1
-    return [_refresh(view, epoch, chunk, more=i < last) for i, chunk in enumerate(chunks)]
+    return [_refresh(change, chunk, more=i < last) for i, chunk in enumerate(chunks)]
 
 
 def parse(payload: str) -> Notice | None:
@@ -74,7 +84,7 @@ def parse(payload: str) -> Notice | None:
     if verb == "flush":
         view, _, epoch = rest.rpartition(" ")
         if view and epoch.isascii() and epoch.isdigit():
-            return RefreshNotice(view, int(epoch), None)
+            return LogNotice()
     if verb == "refresh":
         return _parse_refresh(rest)
     if verb == "push-all" and rest:
@@ -84,11 +94,21 @@ def parse(payload: str) -> Notice | None:
     return None
 
 
-def _parse_refresh(text: str) -> RefreshNotice | None:
+def _parse_refresh(text: str) -> Notice | None:
     try:
         match json.loads(text):
-            case {"view": str(view), "epoch": int(epoch), "keys": list(keys), "more": bool(more)}:
-                return RefreshNotice(view, epoch, tuple(key.encode() for key in keys), more)
+            case {
+                "view": str(view),
+                "epoch": int(epoch),
+                "mark": str(mark),
+                "before": str(before),
+                "keys": list() | None as keys,
+                "more": bool(more),
+            }:
+                encoded = None if keys is None else tuple(key.encode() for key in keys)
+                return RefreshNotice(view, Position(epoch, mark), before, encoded, more)
+            case {"view": str(), "epoch": int(), "keys": list(keys)}:
+                return LogNotice() if all(isinstance(key, str) for key in keys) else None
     except (ValueError, AttributeError):  # not JSON, or a key that is not text
         pass
     return None
@@ -104,8 +124,10 @@ def _parse_push(text: str) -> Notice | None:
     return None
 
 
-def _refresh(view: str, epoch: int, keys: Sequence[str], *, more: bool) -> str:
-    return "refresh " + _json({"view": view, "epoch": epoch, "keys": keys, "more": more})
+def _refresh(change: Change, keys: Sequence[str] | None, *, more: bool) -> str:
+    (epoch, mark), before = change.after, change.before.mark
+    facts = {"view": change.view, "epoch": epoch, "mark": mark, "before": before}
+    return "refresh " + _json({**facts, "keys": keys, "more": more})
 
 
 def _json(value: object) -> str:

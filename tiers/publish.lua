@@ -1,11 +1,14 @@
--- Make a refresh of a view visible: its epoch first, so that older loads can no longer be
+-- Make a change of a view visible: its guard first, so that older loads can no longer be
 -- stored, then the changed keys go.
 --
--- KEYS[1] hash of view epochs, KEYS[2..] changed keys and their tombstones
--- ARGV[1..2] view name, new epoch
--- Returns the number of keys removed.
-local epoch = tonumber(redis.call('HGET', KEYS[1], ARGV[1]) or '0')
-if tonumber(ARGV[2]) > epoch then redis.call('HSET', KEYS[1], ARGV[1], ARGV[2]) end
-local removed = 0
-for i = 2, #KEYS do removed = removed + redis.call('UNLINK', KEYS[i]) end
-return removed
+-- KEYS[1] hash of guards, KEYS[2..] changed keys and their tombstones
+-- ARGV[1] view, ARGV[2] a guard that never was before ('': it stays, for pushed keys)
+-- ARGV[3] the guard that the call before left ('' in the first): if it still stands, it stays
+-- Returns the guard that stands now.
+local guard = redis.call('HGET', KEYS[1], ARGV[1]) or ''
+if ARGV[2] ~= '' and (ARGV[3] == '' or guard ~= ARGV[3]) then
+  guard = ARGV[2]
+  redis.call('HSET', KEYS[1], ARGV[1], guard)
+end
+for i = 2, #KEYS do redis.call('UNLINK', KEYS[i]) end
+return guard

@@ -22,6 +22,7 @@ from .l3_connection import Connection
 from .l3_relation import look_up
 from .l3_rows import BoundView
 from .l3_sql import identifier, joined, render
+from .positions import Change
 from .refresh_diagnosis import Poison, PoisonProbe
 from .refresh_log import RefreshLog
 from .refresh_records import RefreshRecords
@@ -37,12 +38,16 @@ FIRST_ELAPSED_S = 60.0  # the time in which the first refresh's changes are take
 @dataclass(frozen=True, slots=True)
 class RefreshResult:
     view: str
-    epoch: int
+    change: Change
     changed: tuple[bytes, ...] | None  # None: too many to name, or the first population
     duration_s: float
     published: bool = True  # False: Redis was not told yet; the refresher will
     pace: Pace | None = None
     poison: Poison | None = None  # when it was looked for
+
+    @property
+    def epoch(self) -> int:
+        return self.change.epoch
 
 
 async def lock_view(connection: Connection, view: str) -> None:
@@ -58,15 +63,15 @@ async def announce(
     channel: str,
     view: str,
     keys: list[bytes] | None,
-) -> int:
-    """Log a change and notify all proxies when the transaction commits; the view's epoch."""
+) -> Change:
+    """Log a change, and notify all proxies when the transaction commits."""
     texts = None if keys is None else [key.decode() for key in keys]
-    epoch = await refresh_log.append(connection, view, texts)
-    if texts is None or texts:
-        payloads = notices.refresh_payloads(view, epoch, texts)
+    change = await refresh_log.append(connection, view, texts)
+    if change.after != change.before:
+        payloads = notices.refresh_payloads(change)
         notify = "SELECT pg_notify(%s, payload) FROM unnest(%s::text[]) AS payload"
         await connection.execute(notify, (channel, payloads))
-    return epoch
+    return change
 
 
 async def try_lock_view(connection: Connection, view: str) -> bool:
@@ -139,7 +144,7 @@ class ViewRefresh:
         await self._check_relation(connection)
         if is_replaced:
             keys = None
-        epoch = await announce(connection, self._log, self._channel, name, keys)
+        change = await announce(connection, self._log, self._channel, name, keys)
         n_changed = MAX_CHANGED_KEYS if keys is None else len(keys)
         duration_s = clock() - started_at
         pace, elapsed_s = past or (Pace(duration_s, n_changed / FIRST_ELAPSED_S), None)
@@ -152,7 +157,7 @@ class ViewRefresh:
             changes_per_s=pace.changes_per_s,
         )  # fmt: skip
         changed = None if keys is None else tuple(keys)
-        return RefreshResult(name, epoch, changed, duration_s, pace=pace, poison=poison)
+        return RefreshResult(name, change, changed, duration_s, pace=pace, poison=poison)
 
     async def _check_relation(self, connection: Connection) -> None:
         """That it was this relation which was refreshed: only now its name is locked."""

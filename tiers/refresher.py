@@ -1,17 +1,19 @@
-"""The one refresher of a fleet: who it is, when it refreshes, and telling Redis.
+"""The refresher: who leads, when it refreshes, and that Redis is told.
 
-Every proxy runs a `Refresher`; the one whose connection holds the advisory lock leads.
-Scheduled refreshes run on that very connection, so a refresh cannot outlive the lock:
-when the connection dies, the server aborts the refresh and gives the lock to another.
+Every proxy runs a `Refresher`. For each Redis, one of them leads: it holds an advisory
+lock that is named after the server that Redis is, and tells it what changed (`Teller`).
+One of the leaders holds a second lock and schedules: it refreshes the views, notices
+refreshes by others and takes pushed keys out of the outbox. Scheduled refreshes run on
+the connection of the locks, so a refresh cannot outlive them: when the connection dies,
+the server aborts the refresh and gives the locks to others.
 
-A refresh is published to Redis after its commit and only then marked as applied. The
-leader publishes what anybody left unapplied before it refreshes again. If Redis cannot
-be told, it resigns: perhaps another proxy can reach it.
+A leader tells Redis what is left over before it refreshes again. If Redis cannot be told,
+it resigns: perhaps another proxy can reach it. It does as well when the Redis is another
+server than the one it was elected for.
 
-Pushed keys (`l3_pushed`) reach every proxy, but only the leader removes them from Redis,
-working off their outbox, and brings the refresh of their views forward: that is when
-what the trigger saw gets into the view. A bare "key ..." notice is in no outbox: between
-two leaders, some seconds after one died, nobody removes it from Redis.
+Where another relation has the name of a view, the first to find it logs a change of all
+keys. Pushed keys bring the refresh of their views forward: that is when what the trigger
+saw gets into the view.
 
 All proxies on one schema are taken to have the same mappings.
 """
@@ -22,9 +24,8 @@ import asyncio
 import logging
 import math
 import random
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import TypeAlias
 
 import psycopg
 
@@ -32,19 +33,17 @@ from .errors import MappingProblem, TierUnavailable
 from .foreign_refresh import ForeignRefreshes
 from .l3_binding import Binder
 from .l3_connection import NAME, Connection, Connector, Deadline, describe
-from .l3_pushed import ROWS_AT_ONCE, PushOutbox
 from .l3_rows import BoundView
 from .refresh import RefreshResult, ViewRefresh, announce, lock_view, try_lock_view
-from .refresh_log import Change, RefreshLog
+from .refresh_log import RefreshLog
 from .refresh_records import RefreshRecords
 from .refresh_schedule import SHORTEST_S, Pace, Schedule
+from .refresh_teller import REDIS, Audience, Teller
 from .refresh_warnings import RefreshWarnings
 from .relations import Relations
 from .views import Mappings, ViewMapping
 
 log = logging.getLogger("terrace.refresh")
-
-Publish: TypeAlias = Callable[[ViewMapping, int, list[bytes] | None], Awaitable[None]]
 
 CAMPAIGN_INTERVAL_S = 1.5  # a dead leader is replaced within about two of these
 HEARTBEAT_S = 2.0  # how often the leader looks for rows that others left unapplied
@@ -58,11 +57,10 @@ _NOTICE_A_DEAD_LEADER = (
     "SET client_connection_check_interval = 1000; SET tcp_keepalives_idle = 1; "
     "SET tcp_keepalives_interval = 1; SET tcp_keepalives_count = 2"
 )
-MAX_PUSHED_KEYS = 10_000  # waiting to be removed from Redis; above it, all keys of their views
 
 
 class Refresher:
-    """Campaigns for the lock, refreshes on schedule while it leads, and on demand always."""
+    """Campaigns for the locks, refreshes on schedule while it has them, and on demand always."""
 
     def __init__(
         self,
@@ -70,7 +68,7 @@ class Refresher:
         refresh_log: RefreshLog,
         binder: Binder,
         mappings: Mappings,
-        publish: Publish,
+        audience: Audience,
         *,
         clock: Callable[[], float],
         chance: Callable[[], float] = random.random,
@@ -86,12 +84,11 @@ class Refresher:
         self._log = refresh_log
         self._binder = binder
         self._mappings = mappings
-        self._outbox = PushOutbox(self._options.schema_name)
-        self._publish = publish
+        self._teller = Teller(audience, refresh_log, mappings, self._options.schema_name)
         self._clock = clock
         self._chance = chance
         self._wake = asyncio.Event()
-        self._pushed: dict[str, tuple[ViewMapping, int, set[bytes] | None]] = {}
+        self._schedules = False
         self._trimmed_at = clock()
         self._looked_at = self._watched_at = -math.inf
         self._records = RefreshRecords(self._options.schema_name)
@@ -100,7 +97,6 @@ class Refresher:
         self._warnings = RefreshWarnings()
         self._schedule = Schedule(clock, chance)
         self._paces: dict[str, Pace] = {}
-        self._outdated: set[str] = set()  # views that keys were pushed of
         self._refreshed_at: dict[str, float] = {}  # by this process, on schedule
         self._last_trouble = ""
 
@@ -124,23 +120,26 @@ class Refresher:
         async with self._connector.connected("refresh") as connection:
             result = await self._refresh(connection, mapping)
             try:
-                await self._publish_result(connection, mapping, result)
+                await self._teller.tell(result.change)
             except TierUnavailable as error:
                 log.warning("view %s: refreshed, but %s; will be told later", result.view, error)
                 return replace(result, published=False)
         return result
 
-    def push(self, mapping: ViewMapping, epoch: int, key: bytes) -> None:
+    def push(self, mapping: ViewMapping, key: bytes) -> None:
         """A key to be removed from Redis, if this is the leader."""
-        if not self.is_leader:
-            return
-        _, _, keys = self._pushed.get(mapping.name, (mapping, epoch, set()))
-        if keys is not None:
-            keys.add(key)
-            if len(keys) > MAX_PUSHED_KEYS:
-                keys = None
-        self._pushed[mapping.name] = (mapping, epoch, keys)
-        self._wake.set()
+        if self.is_leader:
+            self._teller.push(mapping, key)
+            self._wake.set()
+
+    def heard(self, mapping: ViewMapping, epoch: int) -> None:
+        """Of a change: Redis may not have been told of it."""
+        if self.is_leader and not self._teller.has_told(mapping.name, epoch):
+            self._wake.set()
+
+    async def told_epochs(self) -> dict[str, int]:
+        """How far Redis was told of each view."""
+        return await self._teller.epochs()
 
     def wake(self) -> None:
         """Look again: a view has been bound that was not before, or keys were pushed."""
@@ -151,17 +150,17 @@ class Refresher:
         led = False
         try:
             async with self._connector.connected("refresher") as connection:
-                await self._campaign(connection)
+                server = await self._campaign(connection)
                 self.is_leader = led = True
-                log.info("this proxy refreshes the views from now on")
-                await self._lead(connection)
+                log.info("this proxy tells Redis what changes in the views from now on")
+                await self._lead(connection, server)
         except (TierUnavailable, psycopg.Error) as error:
             self._report(describe(error, self._options))
         except Exception:
             log.exception("the refresher failed and starts again")
         finally:
-            self.is_leader = False
-            self._pushed.clear()
+            self.is_leader = self._schedules = False
+            self._teller.forget()
         return led
 
     def _report(self, trouble: str) -> None:
@@ -170,30 +169,40 @@ class Refresher:
             log.warning("the refresher stands still: %s", trouble)
             self._last_trouble = trouble
 
-    async def _campaign(self, connection: Connection) -> None:
-        query = "SELECT pg_try_advisory_lock(hashtextextended(%s, 0))"
-        name = f"terrace refresher {self._options.schema_name}"
+    async def _campaign(self, connection: Connection) -> str:
+        """Until nobody else leads for the server that Redis is; which one it is."""
         while True:
-            with Deadline(connection, HEARTBEAT_DEADLINE_S):
-                row = await (await connection.execute(query, (name,))).fetchone()
-            if row and row[0]:
-                return
+            server = await self._teller.look()
+            if await self._locked(
+                connection, f"terrace leader {server} {self._options.schema_name}"
+            ):
+                return server
             await asyncio.sleep(CAMPAIGN_INTERVAL_S * (0.5 + self._chance()))
 
-    async def _lead(self, connection: Connection) -> None:
+    async def _locked(self, connection: Connection, name: str) -> bool:
+        """To the end of the connection, if nobody else has that lock."""
+        query = "SELECT pg_try_advisory_lock(hashtextextended(%s, 0))"
+        with Deadline(connection, HEARTBEAT_DEADLINE_S):
+            row = await (await connection.execute(query, (name,))).fetchone()
+        return bool(row and row[0])
+
+    async def _lead(self, connection: Connection, server: str) -> None:
         self._schedule = schedule = Schedule(self._clock, self._chance)
         self._looked_at = -math.inf
         await connection.execute(_NOTICE_A_DEAD_LEADER)
         while True:
             self._wake.clear()
-            await self._look(connection)
+            await self._look(connection, server)
             views = self._binder.refreshable
-            await self._watch(connection, views)
-            await self._publish_left_over(connection)
-            await self._publish_pushed()
-            await self._publish_outbox(connection)
-            await self._plan(connection, views)
-            self._bring_forward()
+            if self._schedules:
+                await self._watch(connection, views)
+            await self._teller.tell_left_over(connection)
+            if self._schedules and await self._teller.take_pushed(connection):
+                await self._teller.tell_left_over(connection)
+            await self._teller.tell_keys()
+            if self._schedules:
+                await self._plan(connection, views)
+                self._bring_forward()
             self._last_trouble = ""
             due = schedule.next_due()
             if due is not None:
@@ -218,12 +227,20 @@ class Refresher:
         watch_s = self._options.watch_s
         return min(HEARTBEAT_S, watch_s) if watch_s else HEARTBEAT_S
 
-    async def _look(self, connection: Connection) -> None:
-        """See what stands behind the names; where it is another relation, all keys changed."""
+    async def _look(self, connection: Connection, server: str) -> None:
+        """See which Redis it is, and what stands behind the names: where that is another
+        relation, all keys changed."""
         now = self._clock()
         if now - self._looked_at < self._heartbeat_s:
             return
         self._looked_at = now
+        if await self._teller.look() != server:
+            raise TierUnavailable(REDIS, "it is another server now")
+        if not self._schedules:
+            name = f"terrace refresher {self._options.schema_name}"
+            self._schedules = await self._locked(connection, name)
+            if self._schedules:
+                log.info("this proxy refreshes the views from now on")
         with Deadline(connection, HEARTBEAT_DEADLINE_S):
             await self._binder.look(connection)
             relations = dict(self._binder.relations)
@@ -261,36 +278,11 @@ class Refresher:
                     log.info("view %s: somebody else refreshed it", name)
         self.foreign_looks += 1
 
-    async def _publish_left_over(self, connection: Connection) -> None:
-        """Of all mapped views: one that cannot be served now may have left old rows, too."""
-        mappings = {mapping.name: mapping for mapping in self._mappings}
-        with Deadline(connection, HEARTBEAT_DEADLINE_S):
-            changes = await self._log.unapplied(connection, mappings)
-        for change in changes:
-            await self._publish_change(connection, mappings[change.view], change)
-
-    async def _publish_pushed(self) -> None:
-        while self._pushed:
-            name, (mapping, epoch, keys) = next(iter(self._pushed.items()))
-            del self._pushed[name]
-            await self._publish(mapping, epoch, None if keys is None else sorted(keys))
-
-    async def _publish_outbox(self, connection: Connection) -> None:
-        """What is not published stays in the outbox, for the next leader too."""
-        rows = ROWS_AT_ONCE
-        while rows == ROWS_AT_ONCE:
-            async with self._outbox.taken(connection) as pushed:
-                rows = len(pushed)
-                encoded = [(p, None if k is None else [t.encode() for t in k]) for p, k in pushed]
-                for mapping, keys in self._mappings.pushed(encoded).items():
-                    many = keys is not None and len(keys) > MAX_PUSHED_KEYS
-                    await self._publish(mapping, 0, None if many else keys)
-                    self._outdated.add(mapping.name)
-
     def _bring_forward(self) -> None:
         """Refresh the views that keys were pushed of as soon as their cost allows."""
-        for name in [name for name in self._outdated if self._schedule.is_planned(name)]:
-            self._outdated.remove(name)
+        outdated = self._teller.outdated
+        for name in [name for name in outdated if self._schedule.is_planned(name)]:
+            outdated.remove(name)
             pace = self._paces.get(name)
             shortest_s = SHORTEST_S if pace is None else pace.shortest_s
             since_s = self._clock() - self._refreshed_at.get(name, -math.inf)
@@ -341,7 +333,7 @@ class Refresher:
             return None
         self._refreshed_at[name] = self._clock()
         self._warnings.after(name, result.poison)
-        await self._publish_result(connection, mapping, result)
+        await self._teller.tell(result.change)
         changed = "many" if result.changed is None else len(result.changed)
         log.debug("view %s: %s keys changed in %.3f s", name, changed, result.duration_s)
         return result.pace
@@ -390,16 +382,3 @@ class Refresher:
             connection, self._clock, diagnose=diagnose, is_replaced=is_replaced
         )
         return result, is_replaced
-
-    async def _publish_result(
-        self, connection: Connection, mapping: ViewMapping, result: RefreshResult
-    ) -> None:
-        if result.changed is None or result.changed:
-            keys = None if result.changed is None else list(result.changed)
-            await self._publish_change(connection, mapping, Change(result.view, result.epoch, keys))
-
-    async def _publish_change(
-        self, connection: Connection, mapping: ViewMapping, change: Change
-    ) -> None:
-        await self._publish(mapping, change.epoch, change.keys)
-        await self._log.mark_applied(connection, change)

@@ -102,7 +102,7 @@ class TieredCache:
             from .l3_postgres import L3Postgres
 
             self.l3 = L3Postgres(
-                l3, clock=clock, publish=self.changes.publish, on_change=self.changes.on_change
+                l3, clock=clock, audience=self.changes, on_change=self.changes.on_change
             )
         self.store: Store | None = None
         if self.l3 is not None and self.l3.store_table is not None:
@@ -213,6 +213,10 @@ class TieredCache:
     def queues(self) -> CoalescerStatistics:
         """What waits to be loaded from L3, of all views and stores together."""
         return NO_QUEUES if self.fault_in is None else self.fault_in.queues()
+
+    def absence_s(self, key: bytes) -> float:
+        """How long L3 is still known to lack the row of a mapped key."""
+        return 0.0 if self.l3 is None else self.l3.absence_s(key)
 
     def load(self, mapping: Mapped, key: bytes, on_done: Callable[[Outcome], None]) -> None:
         """Load a mapped key that L2 was seen to lack; see `FaultIn.load`."""

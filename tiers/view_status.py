@@ -54,9 +54,9 @@ class ViewStatuses:
             " - greatest(r.refreshed_at, v.refreshed_at))::float8,"
             " r.duration_s, r.changed,"
             " coalesce((SELECT extract(epoch FROM clock_timestamp() - min(l.created_at))::float8"
-            " FROM {schema}.refresh_log l WHERE l.view = m.name AND NOT l.applied), 0),"
+            " FROM {schema}.refresh_log l WHERE l.view = m.name AND l.epoch > m.told), 0),"
             " extract(epoch FROM r.due_at - clock_timestamp())::float8, coalesce(x.replaced, 0)"
-            " FROM unnest(%s::text[], %s::oid[]) AS m(name, oid)"
+            " FROM unnest(%s::text[], %s::oid[], %s::int8[]) AS m(name, oid, told)"
             " LEFT JOIN pg_class c ON c.oid = m.oid"
             " LEFT JOIN {schema}.views v ON v.view = m.name"
             " LEFT JOIN {schema}.refreshes r ON r.view = m.name"
@@ -72,10 +72,12 @@ class ViewStatuses:
         bound: Mapping[str, BoundView],
         problems: Mapping[str, str],
         heard_epoch: Callable[[str], int],
+        told: Mapping[str, int],
     ) -> list[ViewStatus]:
         names = [mapping.name for mapping in mappings]
         oids = [bound[name].oid if name in bound else 0 for name in names]
-        rows = await (await connection.execute(self._query, (names, oids))).fetchall()
+        epochs = [told.get(name, 0) for name in names]
+        rows = await (await connection.execute(self._query, (names, oids, epochs))).fetchall()
         found = {row[0]: row[1:] for row in rows}
         statuses = []
         for mapping in mappings:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 from .base import Outcome
 from .errors import ServerError, TierError, TierUnavailable
 from .l2_redis import L2Redis
+from .positions import START, parse_position
 from .tasks import TaskSet
 from .views import ViewMapping
 
@@ -213,7 +214,8 @@ class Warmer:
         if not snapshot.epoch and epoch:
             raise _Outdated  # Redis had no epoch: since when to look is unknown
         # The outbox is read after the new epoch, so it has at least what led there.
-        changed = await self._l3.changed_since(snapshot.mapping, int(snapshot.epoch or 0))
+        since = START if not snapshot.epoch else parse_position(snapshot.epoch)
+        changed = None if since is None else await self._l3.changed_since(snapshot.mapping, since)
         if changed is None or not epoch:
             raise _Outdated
         snapshot.outdated.update(changed)

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from tests.e2e.redis_process import RedisProcess
+from tests.e2e.redis_process import RedisProcess, running_redis
 from tests.e2e.terrace_process import TerraceProcess, running_terrace
 from tests.e2e.wire import Wire
 from tests.tiers.postgres_fixture import Database, Postgres, eventually, postgres
@@ -87,3 +87,32 @@ def test_leader_killed_in_the_middle_of_a_refresh(redis: RedisProcess, database:
         killed_at = kill(leader)
         eventually(lambda: is_leader(other), timeout_s=2 * TAKES_OVER_S)
         assert time.monotonic() - killed_at < TAKES_OVER_S
+
+
+def test_two_regions_on_one_schema(redis: RedisProcess, database: Database) -> None:
+    """Each Redis has a leader of its own, and is told of refreshes and pushes alike."""
+    views = view("SELECT id, body FROM base", "100ms")
+    with ExitStack() as stack:
+        other = stack.enter_context(running_redis())
+        both = [
+            stack.enter_context(running_terrace(each.url, l3__dsn=database.dsn, l3__view=views))
+            for each in (redis, other)
+        ]
+        for terrace in both:
+            eventually(lambda one=terrace: is_leader(one))
+        wires = [stack.enter_context(Wire(terrace.port)) for terrace in both]
+        for wire in wires:
+            assert b"first" in wire.ask("GET", "item:3")
+            assert b"first" in wire.ask("GET", "item:4")
+        database.run("UPDATE base SET body = 'second' WHERE id = 3")
+        for wire in wires:
+            eventually(lambda one=wire: b"second" in one.ask("GET", "item:3"))
+        assert sum(float(terrace.figure("l3_refreshes")) > 0 for terrace in both) == 1
+        database.run("SELECT terrace.push('item:{id}', ARRAY['item:4'])")
+        for server in (redis, other):
+            eventually(lambda one=server: not holds(one, "item:4"))
+
+
+def holds(redis: RedisProcess, key: str) -> bool:
+    with Wire(redis.port) as wire:
+        return wire.ask("EXISTS", key) == b":1\r\n"

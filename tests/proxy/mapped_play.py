@@ -19,17 +19,23 @@ class Loads:
 
     def __init__(self) -> None:
         self.waiting: list[tuple[bytes, Callable[[Outcome], None]]] = []
+        self.absent: set[bytes] = set()  # known to be, until the test says that it changed
 
     def load(self, mapping: ViewMapping, key: bytes, on_done: Callable[[Outcome], None]) -> None:
         self.waiting.append((key, on_done))
 
-    def answer(self, key: str, outcome: Outcome | Value | None) -> None:
-        """A row, None for no row, or any other outcome."""
+    def absence_s(self, key: bytes) -> float:
+        return 5.0 if key in self.absent else 0.0
+
+    def answer(self, key: str, outcome: Outcome | Value | None, *, overtaken: bool = False) -> None:
+        """A row, None for no row, or any other outcome; `overtaken` by a change of the view."""
         if not isinstance(outcome, Outcome):
             kind = Kind.NEGATIVE if outcome is None else Kind.HIT
             outcome = Outcome(kind, value=outcome, tier="L3")
         (name, on_done), *self.waiting = self.waiting
         assert name == key.encode()
+        if outcome.kind is Kind.NEGATIVE and not overtaken:
+            self.absent.add(name)
         on_done(outcome)
 
 
@@ -45,6 +51,7 @@ class L3Play(Play):
         super().__init__(l2={"url": NOWHERE}, l3={"dsn": "host=/nonexistent", "view": views, **l3})
         self.loads = Loads()
         monkeypatch.setattr(self.terrace.stack.fault_in, "load", self.loads.load)
+        monkeypatch.setattr(self.terrace.stack, "absence_s", self.loads.absence_s)
 
     async def fault_in(self, key: str, outcome: Outcome | Value | None) -> None:
         """A command that needs this key in L2: asked for there, missing, then loaded."""

@@ -69,6 +69,16 @@ def test_an_invalidation_during_the_load_refuses_the_absence(play: L3Play) -> No
     assert play.cached("m:1") is None
 
 
+def test_a_change_of_the_view_during_the_load_refuses_the_absence(play: L3Play) -> None:
+    """L1 does not hold the key yet, so no notice of the change could take it out."""
+    play.client >> GET_M
+    play.tracked << fill("GET", "m:1")
+    play.tracked >> ABSENT3
+    play.loads.answer("m:1", None, overtaken=True)
+    play.client << NULL2
+    assert play.cached("m:1") is None
+
+
 @pytest.mark.parametrize("proto", [2, 3])
 def test_hashes_in_both_protocols(play: L3Play, proto: int) -> None:
     client = play.connect(proto)

@@ -12,29 +12,65 @@ from tiers.base import Outcome
 from tiers.errors import TierUnavailable
 from tiers.l3_postgres import L3Postgres
 from tiers.options import L3Options
+from tiers.positions import START, Position, Told
 from tiers.views import ViewMapping
 
-Told: TypeAlias = tuple[str, int, list[bytes] | None]
+ToldOf: TypeAlias = tuple[str, int, list[bytes] | None]
 
 WAIT_S = 10.0
+
+
+class Redis:
+    """Which server it is, and how far it was told: several tiers may tell one, as proxies do."""
+
+    def __init__(self, server: str = "a redis") -> None:
+        self.server = server
+        self.told: dict[str, Position] = {}
+        self.is_down = False
 
 
 class Harness:
     """A tier, what it told this process (`changes`) and what it told Redis (`published`)."""
 
-    def __init__(self, dsn: str, views: Sequence[dict[str, Any]], **options: Any) -> None:
-        self.changes: asyncio.Queue[Told] = asyncio.Queue()
-        self.published: asyncio.Queue[Told] = asyncio.Queue()
-        self.redis_is_down = False
+    def __init__(
+        self, dsn: str, views: Sequence[dict[str, Any]], redis: Redis | None = None, **options: Any
+    ) -> None:
+        self.changes: asyncio.Queue[ToldOf] = asyncio.Queue()
+        self.published: asyncio.Queue[ToldOf] = asyncio.Queue()
+        self.redis = Redis() if redis is None else redis
         settings = {"dsn": dsn, "view": tuple(views), "deadline": 1.0, **options}
         self.l3 = L3Postgres(
-            L3Options.model_validate(settings), publish=self._publish, on_change=self._on_change
+            L3Options.model_validate(settings), audience=self, on_change=self._on_change
         )
 
-    async def _publish(self, mapping: ViewMapping, epoch: int, keys: list[bytes] | None) -> None:
-        if self.redis_is_down:
+    # The audience
+
+    async def told(self) -> tuple[str, dict[str, Told]]:
+        self._ask_redis()
+        return self.redis.server, {view: Told(at, at) for view, at in self.redis.told.items()}
+
+    async def publish(
+        self, mapping: ViewMapping, at: Position | None, keys: Sequence[bytes] | None
+    ) -> None:
+        self._ask_redis()
+        if at is not None and self.redis.told.get(mapping.name) == at:
+            return  # whoever refreshed and the leader may both tell of it
+        epoch = 0 if at is None else at.epoch
+        self.published.put_nowait((mapping.name, epoch, None if keys is None else list(keys)))
+
+    async def note_told(self, view: str, before: Position, at: Position) -> bool:
+        self._ask_redis()
+        if self.redis.told.get(view, START) != before:
+            return False
+        self.redis.told[view] = at
+        return True
+
+    def told_epoch(self, view: str = "items") -> int:
+        return self.redis.told.get(view, START).epoch
+
+    def _ask_redis(self) -> None:
+        if self.redis.is_down:
             raise TierUnavailable("L2", "connection refused")
-        self.published.put_nowait((mapping.name, epoch, keys))
 
     def _on_change(self, mapping: ViewMapping, epoch: int, keys: list[bytes] | None) -> None:
         self.changes.put_nowait((mapping.name, epoch, keys))
@@ -43,10 +79,10 @@ class Harness:
         await self.l3.start()
         assert await self.l3.wait_ready(WAIT_S), self.l3.state
 
-    async def next_change(self) -> Told:
+    async def next_change(self) -> ToldOf:
         return await asyncio.wait_for(self.changes.get(), WAIT_S)
 
-    async def next_published(self) -> Told:
+    async def next_published(self) -> ToldOf:
         return await asyncio.wait_for(self.published.get(), WAIT_S)
 
     async def load(self, *keys: bytes) -> list[Outcome]:
@@ -68,10 +104,10 @@ class Harness:
 
 @contextlib.asynccontextmanager
 async def running(
-    database: Database | str, *views: dict[str, Any], **options: Any
+    database: Database | str, *views: dict[str, Any], redis: Redis | None = None, **options: Any
 ) -> AsyncIterator[Harness]:
     dsn = database if isinstance(database, str) else database.dsn
-    harness = Harness(dsn, views, **options)
+    harness = Harness(dsn, views, redis, **options)
     try:
         await harness.start()
         yield harness

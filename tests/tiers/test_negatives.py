@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from tests.tiers.manual_clock import Clock
 from tiers import notices
 from tiers.negatives import MAX_KEY_BYTES, NegativeCache
+from tiers.positions import Change, Position
 
 
 def test_absence_is_remembered_for_its_ttl() -> None:
@@ -48,6 +49,11 @@ def test_bounded_in_entries_and_key_length() -> None:
     assert [cache.remaining_s(key) > 0 for key in (b"1", b"2", b"3")] == [True, False, True]
 
 
+def change(view: str, keys: list[str] | None) -> Change:
+    encoded = None if keys is None else [key.encode() for key in keys]
+    return Change(view, Position(6, "m6"), Position(7, "m7"), encoded)
+
+
 keys_of_a_refresh = st.lists(
     st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=300),
     min_size=1,
@@ -57,13 +63,14 @@ keys_of_a_refresh = st.lists(
 
 @given(keys_of_a_refresh)
 def test_notices_of_a_refresh_carry_all_keys_in_bounded_payloads(keys: list[str]) -> None:
-    payloads = notices.refresh_payloads("my view", 7, keys)
+    payloads = notices.refresh_payloads(change("my view", keys))
     assert all(len(payload.encode()) < 8000 for payload in payloads)
     parsed = [notices.parse(payload) for payload in payloads]
     found: list[bytes] = []
     for i, notice in enumerate(parsed):
         assert isinstance(notice, notices.RefreshNotice)
-        assert (notice.view, notice.epoch, notice.more) == ("my view", 7, i < len(parsed) - 1)
+        assert (notice.view, notice.more) == ("my view", i < len(parsed) - 1)
+        assert (notice.after, notice.before_mark) == (Position(7, "m7"), "m6")
         assert notice.keys is not None
         found += notice.keys
     assert found == [key.encode() for key in keys]
@@ -71,9 +78,13 @@ def test_notices_of_a_refresh_carry_all_keys_in_bounded_payloads(keys: list[str]
 
 def test_keys_too_many_or_too_long_become_a_flush() -> None:
     for keys in (None, ["x" * 9000]):
-        (payload,) = notices.refresh_payloads("a b", 7, keys)
-        assert payload == "flush a b 7"
-        assert notices.parse(payload) == notices.RefreshNotice("a b", 7, None)
+        (payload,) = notices.refresh_payloads(change("a b", keys))
+        assert notices.parse(payload) == notices.RefreshNotice("a b", Position(7, "m7"), "m6", None)
+
+
+def test_notices_of_an_older_terrace_point_to_the_log() -> None:
+    old = 'refresh {"view":"v","epoch":1,"keys":["k"],"more":false}'
+    assert notices.parse(old) == notices.parse("flush a b 7") == notices.LogNotice()
 
 
 def test_users_key_notice_and_foreign_text() -> None:

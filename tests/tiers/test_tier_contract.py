@@ -81,12 +81,8 @@ def truth(redis_server: RedisServer, postgres_server: PostgresServer) -> Iterato
         connection.execute("DROP SCHEMA IF EXISTS contract CASCADE")
 
 
-async def _published_nothing(*args: object) -> None:
-    pass
-
-
 def _l3(options: L3Options) -> L3Postgres:
-    return L3Postgres(options, publish=_published_nothing, on_change=lambda *args: None)
+    return L3Postgres(options, on_change=lambda *args: None)
 
 
 @asynccontextmanager
