@@ -39,6 +39,7 @@ COMMANDS_MAX = 5000  # rows of a server that are looked at
 NAME_MAX_BYTES = 64
 NAMES_TOLD = 12  # in the log line and in INFO
 _POSITION_MAX = 64
+_SUBCOMMANDS = 9  # their column
 _SPECS_AT, _SUBCOMMANDS_AT = 8, 9  # columns of COMMAND
 _NOT_COMMANDS = frozenset(("POST", "HOST:"))  # Redis lists them to recognise HTTP
 _DOUBTS = frozenset(
@@ -230,6 +231,18 @@ def _pairs(item: Any) -> dict[Any, Any]:
         if all(isinstance(name, bytes) for name in names):
             return dict(zip(names, item[1::2], strict=True))
     return item if isinstance(item, dict) else {}
+
+
+def subcommands(reply: object, container: bytes) -> frozenset[bytes]:
+    """Those that a server has of one command, in upper case; Redis 6.2 tells none."""
+    found: set[bytes] = set()
+    for element in reply[:COMMANDS_MAX] if isinstance(reply, list) else ():
+        if isinstance(element, list) and len(element) > _SUBCOMMANDS and element[0] == container:
+            column = element[_SUBCOMMANDS]
+            for row in column if isinstance(column, list) else ():
+                if isinstance(row, list) and row and isinstance(row[0], bytes):
+                    found.add(row[0].rpartition(b"|")[2].upper())
+    return frozenset(found)
 
 
 def _words(column: Any) -> set[str]:

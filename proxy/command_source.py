@@ -7,7 +7,7 @@ import logging
 
 from tiers import L2Redis, ServerError, TierUnavailable
 
-from .command_check import CommandCheck, check
+from .command_check import CommandCheck, check, subcommands
 from .command_table import ROWS
 from .commands import CommandTable
 
@@ -27,6 +27,7 @@ class ServerCommands:
         self.table = CommandTable(ROWS)
         self.state = "not compared yet"
         self.result = CommandCheck(ROWS)
+        self.client_subcommands: frozenset[bytes] = frozenset()  # in upper case
 
     def __repr__(self) -> str:
         return f"<ServerCommands {self.state}>"
@@ -49,6 +50,7 @@ class ServerCommands:
             self._note(f"not compared: COMMAND: {refusal}", warning=True)
             return
         self.result = found = check(ROWS, reply)
+        self.client_subcommands = subcommands(reply, b"client")
         self.table.replace(found.rows)
         version = self._l2.server_version
         self._note(f"redis {version}: {found.text() or 'as in the table'}")

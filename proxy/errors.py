@@ -65,6 +65,13 @@ def not_in_multi(name: str) -> bytes:
     return error(f"ERR terrace: {name} inside MULTI is not supported")
 
 
+def needs_own_connection(name: str) -> bytes:
+    return error(
+        f"ERR terrace: {name} concerns a connection to Redis, and clients share those; "
+        "connect to Redis directly"
+    )
+
+
 def wrong_arity(name: str) -> bytes:
     return error(f"ERR wrong number of arguments for '{name.lower()}' command")
 

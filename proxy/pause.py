@@ -12,6 +12,7 @@ clients share, so reads, invalidations and probes would be stuck behind the firs
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -20,10 +21,12 @@ from .commands import Kind
 
 if TYPE_CHECKING:
     from .client_pipe import Lane
+    from .commands import CommandTable
     from .session import Session
 
 MODES = ("", "write", "all")
 _REPLICATED = frozenset(("EVAL", "EVALSHA", "FCALL", "PFCOUNT", "PUBLISH", "SPUBLISH"))
+_NO_WRITES = re.compile(rb"#![^\n]*?[ \t]flags=(?:[^\s,]+,)*no-writes(?:[\s,]|\Z)")
 _OWN_WRITES = frozenset(("TIER.INVALIDATE", "TIER.REFRESH", "TIER.WARM"))
 
 
@@ -63,12 +66,22 @@ class Pause:
         """Whether a command has to wait for the end of the pause."""
         if self.mode == "all":
             return True
-        pin = session.pin
         if name == "EXEC":
-            return pin is not None and pin.in_multi and pin.transaction.writes
-        if name in _REPLICATED or name in _OWN_WRITES:
-            return True
-        facts, _ = lookup(args)
-        if facts is not None:
-            return "write" in facts.categories
-        return session.commands.find(args[0]).kind is not Kind.READ
+            pin = session.pin
+            return pin is not None and pin.in_multi and pin.transaction.is_held_by_pause
+        return may_write(session.commands, name, args)
+
+
+def may_write(commands: CommandTable, name: str, args: Sequence[bytes]) -> bool:
+    """Whether a command writes or may be replicated, as far as can be seen of it here.
+
+    A script that says in its first line that it does not write is believed, as Redis does.
+    """
+    if name == "EVAL" and len(args) > 1 and _NO_WRITES.match(args[1]):
+        return False
+    if name in _REPLICATED or name in _OWN_WRITES:
+        return True
+    facts, _ = lookup(args)
+    if facts is not None:
+        return "write" in facts.categories
+    return commands.find(args[0]).kind is not Kind.READ

@@ -19,6 +19,7 @@ from .handlers.client import is_passed_on, stand_in
 from .handlers.client_tracking import with_own_id
 from .handlers.config import hide_secrets
 from .load_first import load_first
+from .pause import may_write
 from .pinned import SUBSCRIPTIONS
 from .routing import strict_s
 from .transactions import Edit, QueuedSlot, abort
@@ -38,6 +39,9 @@ def queue(pin: Pinned, command: Command, request: Request) -> None:
     sub = args[1].upper() if len(args) > 1 else b""
     if command.name in _REFUSED or (command.name == "SCRIPT" and sub == b"DEBUG"):
         abort(pin, errors.not_in_multi(command.name))
+        return
+    if command.kind is Kind.REFUSED:
+        abort(pin, errors.REPLICATION_REFUSED)
         return
     transaction = pin.transaction
     edit: Edit | None = None
@@ -81,6 +85,8 @@ def queue(pin: Pinned, command: Command, request: Request) -> None:
         transaction.opaque = True
     if edit is None and command.kind is not Kind.CACHED and command.kind is not Kind.READ:
         transaction.strict_s = max(transaction.strict_s, strict_s(session, command, args))
+    if not transaction.is_held_by_pause:
+        transaction.is_held_by_pause = may_write(session.commands, command.name, args)
     if raw:
         request = (args, raw, 0, len(raw))
     pin.forward(request, QueuedSlot(pin, edit))

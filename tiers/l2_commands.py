@@ -90,6 +90,10 @@ class L2Commands:
         """One command in a protocol version, its raw reply. Raises TierUnavailable."""
         return await self.ask_raw(pack(list(args)), proto=proto, db=db)
 
+    async def ask_alone(self, args: Sequence[bytes], *, proto: int) -> bytes:
+        """`ask` on a connection that is clean again afterwards. Raises TierUnavailable."""
+        return (await self._alone(pack(list(args)), proto, 0, 1))[0]
+
     async def barrier(self) -> None:
         """Wait until everything is parsed that Redis has sent on the tracked connection by now.
 

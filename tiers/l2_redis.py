@@ -180,8 +180,12 @@ class L2Redis(L2Commands):
     @property
     def server_version(self) -> str:
         """Version of the Redis behind; a plausible one before it was ever reached."""
-        version = self.plain[3].server.get(b"version", b"7.0.0")
-        return _text(version)
+        return _text(self.server.get(b"version", b"7.0.0"))
+
+    @property
+    def server(self) -> Mapping[bytes, Any]:
+        """What the Redis behind says of itself in HELLO; empty before it was ever reached."""
+        return self.plain[3].server
 
     async def _tick(self) -> None:
         """Watch the connections."""

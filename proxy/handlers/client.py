@@ -43,7 +43,9 @@ def client(session: Session, command: Command, request: Request) -> None:
     args = request[0]
     name = args[1].upper()
     row = _ANSWERS.get(name) or _HANDLERS.get(name)
-    if row is None:
+    if row is None and name in session.terrace.commands.client_subcommands:
+        session.terrace.run_task(session, _ask(session, args))
+    elif row is None:
         session.reply(errors.unknown_subcommand("CLIENT", args[1]))
     elif not row[0] <= len(args) <= row[1]:
         session.reply(errors.wrong_arity(f"client|{name.decode().lower()}"))
@@ -143,6 +145,21 @@ def _reply(session: Session, request: Request) -> None:
             session.reply_mode = "skip"
     else:
         session.reply(errors.SYNTAX)
+
+
+async def _ask(session: Session, args: list[bytes]) -> None:
+    """A subcommand that only the server knows: errors are its own.
+
+    What it would do concerns a connection of the client, which it has not. CAPA alone
+    only says what a client understands, and changes nothing that Terrace sends.
+    """
+    name = args[1].upper()
+    reply = await session.stack.l2.ask_alone(args, proto=session.proto)
+    is_harmless = name == b"CAPA" or (name, args[-1].upper()) == (b"IMPORT-SOURCE", b"OFF")
+    if reply.startswith(b"-") or is_harmless:
+        session.reply(reply)
+    else:
+        session.reply(errors.needs_own_connection(f"CLIENT {errors.shown(name, 128)}"))
 
 
 def _unblock(session: Session, request: Request) -> None:

@@ -7,6 +7,7 @@ come from the configuration; everything else CONFIG can do is done by Redis.
 from __future__ import annotations
 
 import json
+import re
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -24,8 +25,11 @@ if TYPE_CHECKING:
     from ..session import Session
 
 PREFIX = b"terrace."
-_SECRETS = frozenset(
-    map(bulk, ("requirepass", "masterauth", "tls-key-file-pass", "tls-client-key-file-pass"))
+# Redis does not say which of its parameters it takes for secrets: masterauth, primaryauth,
+# requirepass, tls-key-file-pass, and whatever modules and later servers have of that kind.
+_SECRET = re.compile(
+    rb"(?i)(?:pass|auth|token|credentials?|private[-_.]?key|api[-_.]?key)\r\n\Z"
+    rb"|passw(?:or)?d|passphrase|secret"
 )
 
 
@@ -69,7 +73,7 @@ def hide_secrets(reply: bytes) -> bytes:
     body = reply.index(b"\n") + 1
     words = ReplyScanner().feed(reply[body:])
     for at in range(0, len(words) - 1, 2):
-        if words[at].lower() in _SECRETS:
+        if _SECRET.search(words[at]):
             words[at + 1] = bulk(b"")
     return reply[:body] + b"".join(words)
 

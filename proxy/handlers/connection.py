@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from tiers import ANY_DB, DISCARD, Via
 from tiers.resp import (
@@ -158,20 +159,32 @@ def hello(session: Session, command: Command, request: Request) -> None:
     if name is not None:
         session.name = name
     _switch(session, proto)
+    said = session.stack.l2.server
     session.reply(
         mapping(
             {
-                b"server": bulk("redis"),
+                b"server": bulk(said.get(b"server") or "redis"),
                 b"version": bulk(session.stack.l2.server_version),
                 b"proto": integer(proto),
                 b"id": integer(session.ident),
                 b"mode": bulk("standalone"),
-                b"role": bulk("master"),
-                b"modules": array([]),
+                b"role": bulk(said.get(b"role") or "master"),
+                b"modules": array(_module(m, proto) for m in said.get(b"modules") or ()),
             },
             proto,
         )
     )
+
+
+def _module(module: Mapping[bytes, Any], proto: int) -> bytes:
+    """One element of `modules`, as Redis told it."""
+    return mapping({name: _encoded(value) for name, value in module.items()}, proto)
+
+
+def _encoded(value: Any) -> bytes:
+    if isinstance(value, list):
+        return array(map(_encoded, value))
+    return integer(value) if isinstance(value, int) else bulk(value)
 
 
 def _switch(session: Session, proto: int) -> None:

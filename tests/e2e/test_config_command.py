@@ -88,6 +88,7 @@ def test_no_secret_of_redis_is_told(own_redis: RedisProcess, proto: int) -> None
     """The password that Redis expects is Terrace's business, not that of Terrace's clients."""
     with Wire(own_redis.port) as direct:
         direct.ask("CONFIG", "SET", "masterauth", "s3master")
+        has_primary = b"primaryauth" in direct.ask("CONFIG", "GET", "primaryauth")
         direct.ask("CONFIG", "SET", "requirepass", "s3cret")
     url = own_redis.url.replace("://", "://default:s3cret@")
     with running_terrace(url) as terrace, Wire(terrace.port, proto) as wire:
@@ -97,6 +98,7 @@ def test_no_secret_of_redis_is_told(own_redis: RedisProcess, proto: int) -> None
     assert not [reply for reply in replies if b"s3cret" in reply or b"s3master" in reply]
     assert pairs(replies[1]) == {"requirepass": ""}
     assert pairs(replies[2])["masterauth"] == ""
+    assert not has_primary or pairs(replies[0])["primaryauth"] == ""
     assert int(pairs(replies[0])["maxclients"]) > 0
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.command_check import COMMANDS_MAX, CommandCheck, check, describe
+from proxy.command_check import COMMANDS_MAX, CommandCheck, check, describe, subcommands
 from proxy.command_source import ServerCommands
 from proxy.command_table import ROWS
 from proxy.commands import CommandTable, Kind
@@ -427,3 +427,13 @@ def test_a_command_that_got_stricter_travels_so_until_another_server_comes() -> 
         assert play.writes_in_flight == 0
         play.plain2 >> integer(3)
         play.client << integer(3)
+
+
+def test_subcommands_of_a_server() -> None:
+    reply = [
+        [b"get", 2, [], 1, 1, 1, [], [], [], []],
+        [b"client", -2, [], 0, 0, 0, [], [], [], [[b"client|capa", -3], [b"client|id", 2], 7, []]],
+    ]
+    assert subcommands(reply, b"client") == {b"CAPA", b"ID"}
+    for odd in (None, [], [None], [[b"client"]], [[b"client", *range(9)]], [[b"client"] * 12]):
+        assert subcommands(odd, b"client") == frozenset()

@@ -206,3 +206,77 @@ def test_kinds_that_write_are_all_held() -> None:
             if row.kind in (Kind.WRITE, Kind.FLUSH) and row.name != "XGROUP":
                 args = [row.name.encode(), *[b"x"] * 6]
                 assert play.terrace.pause.holds(play.client.session, row.name, args), row.name
+
+
+NO_WRITES = "#!lua name=x flags=allow-stale,no-writes\nreturn 1"
+EVAL = command("EVAL", NO_WRITES, 0)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "return '#!lua flags=no-writes'",
+        "#!lua flags=allow-oom\n-- flags=no-writes",
+        "#!lua flags=no-writes-at-all",
+        "#!lua noflags=no-writes",
+        "#!lua",
+    ],
+)
+async def test_a_script_that_may_write_is_held(text: str) -> None:
+    with Play() as play:
+        play.client >> pause(60_000, "WRITE") + command("EVAL", text, 0)
+        play.client << OK
+        play.plain2 << b""
+        play.client.leave()
+
+
+async def test_a_script_that_says_it_does_not_write_is_not_held() -> None:
+    with Play() as play:
+        play.client >> pause(60_000, "WRITE") + EVAL
+        play.plain2 << EVAL
+        play.plain2 >> integer(1)
+        play.tracked << PING
+        play.tracked >> PONG
+        play.client << OK + integer(1)
+
+
+@pytest.mark.parametrize("read", [GET_K, PING, command("EVAL_RO", "return 1", 0), EVAL])
+async def test_a_transaction_of_reads_is_not_held(read: bytes) -> None:
+    with Play() as play:
+        pin = play.pin()
+        play.client >> pause(60_000, "WRITE") + MULTI + read + EXEC
+        pin << MULTI + read + EXEC
+        pin >> OK + QUEUED + b"*1\r\n" + integer(1)
+        play.tick()
+        if play.tracked.wire.written:
+            play.tracked << PING
+            play.tracked >> PONG
+        play.client << OK * 2 + QUEUED + b"*1\r\n" + integer(1)
+        pin << RESET
+        pin >> b"+RESET\r\n"
+
+
+@pytest.mark.parametrize("write", [SET_K, command("PUBLISH", "c", "m"), command("PFCOUNT", "h")])
+async def test_exec_of_what_was_queued_before_is_held(write: bytes) -> None:
+    with Play() as play:
+        pin = play.pin()
+        other = play.connect()
+        play.client >> MULTI + write
+        pin << MULTI + write
+        pin >> OK + QUEUED
+        play.client << OK + QUEUED
+        other >> pause(60_000, "WRITE")
+        other << OK
+        play.client >> EXEC
+        pin << b""
+        other >> UNPAUSE
+        other << OK
+        pin << EXEC
+        pin >> b"*1\r\n" + integer(1)
+        play.tick()
+        if play.tracked.wire.written:
+            play.tracked << PING
+            play.tracked >> PONG
+        play.client << b"*1\r\n" + integer(1)
+        pin << RESET
+        pin >> b"+RESET\r\n"
