@@ -80,6 +80,11 @@ cdef class ClientPipe(InFlight):
     def user(self, user):
         self._user, self._unrestricted = user, user.unrestricted
 
+    @property
+    def reply_max_bytes(self):
+        """Of replies to what passed without Python, as `slots.Slot`."""
+        return self.lane.output_max_bytes
+
     def run_one(self, request, now):
         raise NotImplementedError
 

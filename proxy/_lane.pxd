@@ -59,7 +59,8 @@ cdef class Lane:
     cdef Py_ssize_t _bound_count
     cdef Level l1, l2
     cdef unsigned long long fills, fills_refused, bytes_in, bytes_out
-    cdef Py_ssize_t taken_max_bytes, pipeline_max, output_max_bytes
+    cdef Py_ssize_t taken_max_bytes, pipeline_max
+    cdef readonly Py_ssize_t output_max_bytes
     cdef bint _stale  # the connections may have been replaced
     cdef Py_ssize_t max_value_bytes
     cdef double max_age_s, max_staleness_s, ping_after_s

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from tiers import read_variant
+from tiers import TOO_LARGE, read_variant
 from tiers.resp import NULL2, NULL3, Request, array
 
 from . import errors, pinning, store_writes, tracked_reads
@@ -142,7 +142,13 @@ def mget(session: Session, command: Command, request: Request, now: float) -> No
         stack.l2.want_l1(now)
         if session.can_hit(now):
             # All of them or none: entries that are valid together are one state of Redis.
-            found = [hit(key, session.get_variant, now) for key in keys]
+            room_bytes = session.lane.output_max_bytes
+            for position, key in enumerate(keys):
+                reply = found[position] = hit(key, session.get_variant, now)
+                room_bytes -= 0 if reply is None else len(reply)
+                if room_bytes < 0:
+                    session.reply(TOO_LARGE)
+                    return
             if None not in found:
                 session.stats.l1.hits += len(keys)
                 elements = [reply for reply in found if reply is not None]

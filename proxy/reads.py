@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tiers import TOO_LARGE, Mapped, Outcome, request_of
 from tiers import Kind as OutcomeKind
-from tiers import Mapped, Outcome, request_of
 from tiers.resp import NIL, NULL2, NULL3, Request, array, bulk, decode, pack, to_resp2
 
 from . import errors
@@ -243,7 +243,7 @@ class MgetSlot(Slot):
 
     __slots__ = (
         "again", "asked", "db", "failure", "keys", "loading", "lost", "proto", "pttls", "request",
-        "tokens", "variant",
+        "room_bytes", "tokens", "variant",
     )  # fmt: skip
 
     def __init__(self, session: Session, rule: str, request: Request) -> None:
@@ -260,6 +260,7 @@ class MgetSlot(Slot):
         self.loading = 0
         self.failure: Outcome | None = None
         self.lost = False
+        self.room_bytes = session.lane.output_max_bytes  # for what L1 or L3 may add
         session.mapped_in_flight += 1
 
     def on_reply(self, reply: bytes, sent_at: float) -> None:
@@ -299,7 +300,9 @@ class MgetSlot(Slot):
             if outcome.is_failure and self.session.config.l3.on_error == "error":
                 self.failure = outcome
             elif isinstance(outcome.value, bytes):
-                elements[position] = bulk(outcome.value)
+                self.room_bytes -= len(outcome.value)
+                if self.room_bytes >= 0:
+                    elements[position] = bulk(outcome.value)
             elif outcome.kind is _MISS:
                 self.again = True
             self.complete(elements)
@@ -308,6 +311,9 @@ class MgetSlot(Slot):
 
     def complete(self, elements: list[bytes]) -> None:
         if self.loading or self.reply is not None:
+            return
+        if self.room_bytes < 0:
+            self.finish(TOO_LARGE)
             return
         if self.again and self.failure is None:
             self.rerun()
@@ -332,10 +338,16 @@ class MgetSlot(Slot):
     def answer_early(self) -> bool:
         """As that of a ReadSlot, where L1 knows all keys."""
         session = self.session
-        stale = [session.get_suspect(key, self.variant) for key in self.keys]
-        elements = [element for element in stale if element is not None]
-        if self.reply is not None or self.lost or self.loading or len(elements) < len(stale):
+        if self.reply is not None or self.lost or self.loading:
             return False
+        elements: list[bytes] = []
+        room_bytes = self.room_bytes
+        for key in self.keys:
+            stale = session.get_suspect(key, self.variant)
+            room_bytes -= 0 if stale is None else len(stale)
+            if stale is None or room_bytes < 0:
+                return False
+            elements.append(stale)
         session.stats.stale_served += len(elements)
         self.complete(elements)
         return True
@@ -351,6 +363,10 @@ class MgetSlot(Slot):
             stale = session.get_suspect(key, self.variant)
             mapping = session.stack.mapping_of(key, self.db)
             if stale is not None:
+                self.room_bytes -= len(stale)
+                if self.room_bytes < 0:
+                    self.finish(TOO_LARGE)
+                    return
                 elements[position] = stale
             elif mapping is not None:
                 missing.append((mapping, position))

@@ -168,6 +168,9 @@ class Session(ClientPipe):
                 self.close_after_output()
                 return
             self.run_one(request, now)
+            put_off = self.blocked or (self.backlog and self.backlog[0] is request)
+            if self.loaded_request is request and not put_off:
+                self.loaded_request = None  # it has run: nothing is kept of it
             self._settle()
 
     def go_on(self) -> None:

@@ -28,6 +28,11 @@ class Slot:
         self.reply: bytes | None = None
         self.rule = rule  # "": as it is; else how to_resp2 rewrites it
 
+    @property
+    def reply_max_bytes(self) -> int:
+        """A larger one is not kept: the client is told so instead (`tiers.pipe`)."""
+        return self.session.lane.output_max_bytes
+
     def on_reply(self, reply: bytes, sent_at: float) -> None:
         self.finish(to_resp2(reply, self.rule) if self.rule else reply)
 

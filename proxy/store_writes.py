@@ -35,6 +35,8 @@ class StoreSlot(WriteSlot):
 
     __slots__ = ("_answer", "_frames", "_left", "_lost", "_relied_on", "_tracked", "durable")
 
+    reply_max_bytes = 0  # it holds what the table is to be told
+
     def __init__(
         self,
         session: Session,

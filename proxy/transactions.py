@@ -118,6 +118,11 @@ class ExecSlot(BarrierSlot):
         self.strict_s = transaction.strict_s
         self.pin = pin
 
+    @property
+    def reply_max_bytes(self) -> int:
+        # What keys of the store hold is not dropped: the table is to be told.
+        return 0 if self.pin.transaction.durable else super().reply_max_bytes
+
     def on_reply(self, reply: bytes, sent_at: float) -> None:
         if self.pin.transaction.durable and self._held is None and _has_results(reply):
             *results, self._captured = ReplyScanner().feed(reply[reply.index(b"\n") + 1 :])

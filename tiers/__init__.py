@@ -51,7 +51,7 @@ from .options import (
     parse_duration_s,
 )
 from .pin_queue import NoPlace
-from .pipe import DISCARD
+from .pipe import DISCARD, TOO_LARGE
 from .resp import Request, RequestScanner
 from .server_limits import LARGE_COMMAND_BYTES
 from .shared_arena import SharedArena, share_arena
@@ -77,6 +77,7 @@ __all__ = [
     "DISCARD",
     "LARGE_COMMAND_BYTES",
     "TOMBSTONE",
+    "TOO_LARGE",
     "Audit",
     "AuditFigures",
     "BreakerState",

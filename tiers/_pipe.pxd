@@ -87,6 +87,7 @@ cdef class UpstreamPipe:
     cdef int _pop(self) noexcept
     cdef double _answered(self) noexcept
     cdef int _deliver(self) except -1
+    cdef int _bound(self, ReplyScanner scanner) except -1
     cdef bint _is_invalidation(self, const char* frame, Py_ssize_t size) except -1
     cdef int _hand_out(self, const char* frame, Py_ssize_t size, double sent_at) except -1
     cdef int touch(self, FastWaiter waiter) except -1

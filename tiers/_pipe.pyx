@@ -15,7 +15,7 @@ from posix.stdlib cimport posix_memalign
 
 from tiers._buffer cimport Buffer, append, clear
 
-from ._pipe_py import DISCARD, MISFIT, UNKNOWN_DB
+from ._pipe_py import DISCARD, LARGE_BYTES, MISFIT, TOO_LARGE, UNKNOWN_DB
 from .errors import ProtocolError
 
 cdef enum:
@@ -23,6 +23,7 @@ cdef enum:
     SELECT = 1  # switches the database for those behind it; FAST = 2: `waiter` is a FastWaiter
     KEEP_BYTES = 256 * 1024  # buffers up to this size are kept when they are empty
 
+cdef Py_ssize_t _LARGE_BYTES = LARGE_BYTES
 cdef object _DISCARD = DISCARD
 cdef int _UNKNOWN_DB = UNKNOWN_DB
 
@@ -323,10 +324,21 @@ cdef class UpstreamPipe:
                 self._hand_out(scanner.frame, scanner.size, newest)
                 if generation != self._generation:
                     return newest
+            if scanner.pending() > _LARGE_BYTES and not self.tap_all:
+                self._bound(scanner)
             scanner.finish()
         finally:
             self._deliver()
         return newest
+
+    cdef int _bound(self, ReplyScanner scanner) except -1:
+        """Give up a reply that is larger than its waiter wants to be given."""
+        cdef Py_ssize_t max_bytes
+        if self._count and self._ring[self._head].waiter != NULL:
+            max_bytes = getattr(<object>self._ring[self._head].waiter, "reply_max_bytes", 0)
+            if 0 < max_bytes < scanner.pending():
+                scanner.replace(TOO_LARGE)
+        return 0
 
     cdef int _hand_out(self, const char* frame, Py_ssize_t size, double sent_at) except -1:
         cdef Pending request = self._ring[self._head]
@@ -346,6 +358,8 @@ cdef class UpstreamPipe:
             waiter = <FastWaiter>request.waiter
             Py_DECREF(waiter)
             (<FastWaiter>waiter).on_frame(&request, keys, frame, size, sent_at, self)
+            if not self._keys.size:
+                clear(&self._keys, KEEP_BYTES)
         else:
             other = <object>request.waiter
             Py_DECREF(other)

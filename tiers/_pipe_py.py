@@ -25,10 +25,19 @@ from .resp import OK, ReplyScanner
 
 _PUSH = ord(">")
 MISFIT = "a reply from Redis that does not fit its request"
+LARGE_BYTES = 1024 * 1024  # from here on it is looked at how much a waiter wants to be given
+TOO_LARGE = (
+    b"-ERR terrace: the reply is larger than limits.output_buffer_bytes and was dropped; "
+    b"the command has run\r\n"
+)
 
 
 class Waiter(Protocol):
-    """Who waits for a reply. Exactly one of the two is called, once per queued request."""
+    """Who waits for a reply. Exactly one of the two is called, once per queued request.
+
+    One with `reply_max_bytes` that is not 0 is given TOO_LARGE instead of a larger reply,
+    which is not even kept while it comes.
+    """
 
     def on_reply(self, reply: bytes, sent_at: float) -> None:
         """`reply` is the raw frame; `sent_at` is not later than when its request was sent."""
@@ -217,6 +226,10 @@ class UpstreamPipe:
                 if isinstance(error, ProtocolError):
                     raise
                 raise ProtocolError(f"{MISFIT} ({type(error).__name__})") from error
+        if self._scanner.pending_bytes > LARGE_BYTES and not self.tap_all and self._pending:
+            max_bytes = getattr(self._pending[0], "reply_max_bytes", 0)
+            if 0 < max_bytes < self._scanner.pending_bytes:
+                self._scanner.replace(TOO_LARGE)
         return newest
 
     def fail_all(self, reason: str) -> None:

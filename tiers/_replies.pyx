@@ -53,6 +53,15 @@ cdef class ReplyScanner(Window):
             self._current = self._queued.pop(0)
             self.frame, self.size = PyBytes_AS_STRING(self._current), PyBytes_GET_SIZE(self._current)
             return True
+        if self._skip:
+            count = min(self._skip, <long long>(size - pos))
+            self._skip -= count
+            pos += count
+            self._pos = self._start = pos
+            if self._skip:
+                return False
+            if outstanding == 0:
+                return self._end_replaced()
         if outstanding == 0:
             self._start = pos
         elif size - self._start < self._need:
@@ -90,6 +99,8 @@ cdef class ReplyScanner(Window):
                     count = max(0, _header(data, pos, eol))
                 if kind == b"%" or kind == b"|":
                     count *= 2
+                if kind == b">" and self._instead is not None:
+                    raise ProtocolError("a push inside a reply from Redis that is too large")
                 if kind == b">" and pos != self._start:
                     if self._outer:
                         raise ProtocolError("a push inside a push from Redis")
@@ -110,13 +121,56 @@ cdef class ReplyScanner(Window):
                     outstanding, self._outer = self._outer, 0
                     continue
                 self._pos, self._outstanding, self._need = pos, 0, 0
+                if self._instead is not None:
+                    return self._end_replaced()
                 self.frame, self.size = data + self._start, pos - self._start
                 if self._pushes:
                     self._cut()
                     return self.next()
                 return True
         self._pos, self._outstanding = pos, outstanding
+        if self._instead is not None:
+            self.forget_scanned()
         return False
+
+    @property
+    def pending_bytes(self):
+        return self.pending()
+
+    cdef Py_ssize_t pending(self) noexcept:
+        """What the reply under way takes, as far as is known; 0 if it cannot be replaced."""
+        if not self._outstanding or self._outer or self._pushes or self._instead is not None:
+            return 0
+        if self._data == NULL:  # between two feeds
+            if not self._kept.size or self._kept.data[0] == b">":
+                return 0
+            return max(self._kept.size, self._need)
+        if self._data[self._start] == b">":
+            return 0
+        return max(self._data_size - self._start, self._need)
+
+    def replace(self, bytes frame):
+        """Keep nothing of the reply under way; `frame` is handed out when it ends."""
+        self._instead = frame
+        if self._data == NULL:
+            self.open(b"")
+            self.forget_scanned()
+            self.close()
+        else:
+            self.forget_scanned()
+
+    cdef int forget_scanned(self) except -1:
+        if self._start + self._need > self._data_size:
+            self._skip = self._start + self._need - self._data_size
+            self._outstanding -= 1
+            self._pos = self._data_size
+        self._start, self._need = self._pos, 0
+        return 0
+
+    cdef bint _end_replaced(self) except -1:
+        self._current, self._instead = self._instead, None
+        self.frame, self.size = PyBytes_AS_STRING(self._current), PyBytes_GET_SIZE(self._current)
+        return True
 
     cdef int _cut(self) except -1:
         """Pushes out of the reply that `frame` holds; they are delivered before it."""

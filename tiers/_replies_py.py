@@ -33,10 +33,15 @@ class ReplyScanner:
     Nesting needs no stack: an aggregate of n elements adds n to what is
     outstanding. A push that Redis 6 puts *inside* an array reply (it may, for
     keys that expire during the command) is cut out and delivered before it.
+    A reply that takes too much while it comes can be given up (`replace`): what is still
+    to come of it is skipped, and another frame handed out when it ends.
     Raises ProtocolError for bytes that are not RESP: the stream is then lost.
     """
 
-    __slots__ = ("_buffer", "_inner_start", "_need", "_outer", "_outstanding", "_pos", "_pushes")
+    __slots__ = (
+        "_buffer", "_inner_start", "_instead", "_need", "_outer", "_outstanding", "_pos",
+        "_pushes", "_skip",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self._buffer: bytearray | None = None  # only while a frame is incomplete
@@ -46,15 +51,51 @@ class ReplyScanner:
         self._outer = 0  # outstanding of the reply around an embedded push
         self._inner_start = 0
         self._pushes: list[tuple[int, int]] = []
+        self._instead: bytes | None = None  # of the reply that was given up
+        self._skip = 0  # bytes to come of one of its elements
+
+    @property
+    def pending_bytes(self) -> int:
+        """What the reply under way takes, as far as is known; 0 if it cannot be replaced."""
+        if not self._outstanding or self._outer or self._pushes or self._instead is not None:
+            return 0
+        if self._buffer is None or self._buffer[0] == _PUSH:
+            return 0
+        return max(len(self._buffer), self._need)
+
+    def replace(self, frame: bytes) -> None:
+        """Keep nothing of the reply under way; `frame` is handed out when it ends."""
+        self._instead = frame
+        self._forget()
+
+    def _forget(self) -> None:
+        buffer = self._buffer or b""
+        if self._need > len(buffer):
+            self._skip, self._outstanding = self._need - len(buffer), self._outstanding - 1
+            self._buffer = None
+        else:
+            self._buffer = bytearray(buffer[self._pos :]) or None
+        self._pos = self._need = 0
 
     def feed(self, data: bytes) -> list[bytes]:
+        frames: list[bytes] = []
+        if self._skip:
+            skipped = min(self._skip, len(data))
+            self._skip -= skipped
+            data = data[skipped:]
+            if not self._skip and not self._outstanding:
+                frames.append(self._ended())
+        if data:
+            self._feed(data, frames)
+        return frames
+
+    def _feed(self, data: bytes, frames: list[bytes]) -> None:
         buffer: bytes | bytearray = data
         if self._buffer is not None:
             self._buffer += data
             if len(self._buffer) < self._need:
-                return []
+                return
             buffer = self._buffer
-        frames: list[bytes] = []
         start = self._scan(buffer, frames)
         if start == len(buffer):
             self._buffer = None
@@ -69,7 +110,13 @@ class ReplyScanner:
             if start:
                 self._inner_start -= start
                 self._pushes = [(a - start, b - start) for a, b in self._pushes]
-        return frames
+        if self._instead is not None:
+            self._forget()
+
+    def _ended(self) -> bytes:
+        frame, self._instead = self._instead, None
+        assert frame is not None
+        return frame
 
     def _scan(self, buffer: bytes | bytearray, frames: list[bytes]) -> int:
         """Append complete frames; return where the incomplete one starts."""
@@ -105,6 +152,8 @@ class ReplyScanner:
                 outstanding -= 1
             elif kind in _ELEMENTS_PER_COUNT:
                 count = max(0, _header(buffer, pos, eol)) * _ELEMENTS_PER_COUNT[kind]
+                if kind == _PUSH and self._instead is not None:
+                    raise ProtocolError("a push inside a reply from Redis that is too large")
                 if kind == _PUSH and pos != start:
                     if self._outer:
                         raise ProtocolError("a push inside a push from Redis")
@@ -124,7 +173,10 @@ class ReplyScanner:
                     self._pushes.append((self._inner_start, pos))
                     outstanding, self._outer = self._outer, 0
                 else:
-                    frames.extend(self._cut(buffer, start, pos))
+                    if self._instead is not None:
+                        frames.append(self._ended())
+                    else:
+                        frames.extend(self._cut(buffer, start, pos))
                     start = pos
         self._pos, self._outstanding = pos, outstanding
         return start

@@ -18,6 +18,7 @@ BOUND_BYTES = 16 * MiB
 SMALL: dict[str, object] = {
     "limits__output_buffer_bytes": BOUND_BYTES, "limits__bulk_bytes": 4 * MiB,
 }  # fmt: skip
+SAME = "local v, t = redis.call('GET', KEYS[1]), {} for i = 1, 100 do t[i] = v end return t"
 GETS = 1000  # of 900 kB, in 30 kB
 
 
@@ -61,5 +62,11 @@ def test_large_values_behind_one_miss(redis: RedisProcess, big: bytes, cached: b
                     time.sleep(0.02)
                 assert slow.read()[0] == big
             assert slow.read() == [b"$3\r\nend\r\n"]
+            for words in (["MGET", *["big"] * 450], ["EVAL", SAME, 1, "big"]):
+                before_bytes = used_bytes(terrace)
+                slow.send(*words)
+                assert grown_bytes(terrace, before_bytes, 0.3) < 4 * BOUND_BYTES
+                assert b"larger than limits.output_buffer_bytes" in slow.read()[0]
+            assert slow.ask("GET", "big") == big
             assert used_bytes(terrace) - before_bytes < 4 * BOUND_BYTES
         assert terrace.metrics()["terrace_output_limit_closed_total"] == 0

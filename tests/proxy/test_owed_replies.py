@@ -11,6 +11,7 @@ from proxy.connection import WRITE_HIGH_WATER_BYTES, Connection
 from proxy.slots import Slot
 from tests.proxy.session_play import Play, Wire, command
 from tests.proxy.test_connection import attach
+from tiers import TOO_LARGE
 from tiers.resp import OK, PONG, bulk, integer
 
 KiB, MiB = 1024, 1024**2
@@ -246,3 +247,42 @@ def test_muted_replies_are_owed_to_nobody(play: Play) -> None:
     assert wire.owed_bytes == 0
     wire.connection.data_received(command("CLIENT", "REPLY", "ON"))
     assert wire.take_all() == OK
+
+
+# One reply
+
+
+def test_one_array_of_hits_larger_than_all_that_may_be_owed(play: Play) -> None:
+    wire = SlowWire(play)
+    wire.connection.data_received(command("MGET", *["big"] * 1000) + command("GET", "big"))
+    assert wire.take_all() == TOO_LARGE + VALUE
+    assert wire.most_bytes < 2 * MiB
+
+
+@pytest.mark.parametrize(
+    "words", [("GET", "k"), ("MGET", "a", "b"), ("DUMP", "k"), ("EVAL", "", 0)]
+)
+def test_one_reply_of_redis_larger_than_all_that_may_be_owed(
+    play: Play, words: tuple[str | int, ...]
+) -> None:
+    """It is not kept while it comes, fills nothing, and harms nobody else on that connection."""
+    wire = SlowWire(play)
+    wire.connection.data_received(command(*words))
+    play.client >> command(*words)
+    play.tick()
+    asked = [peer for peer in (play.plain2, play.tracked) if peer.wire.written]
+    asked[0].wire.written = b""
+    head = b"*2\r\n" if words[0] == "MGET" else b""
+    pttls = {"GET": integer(-1), "MGET": integer(-1) * 2}.get(str(words[0]), b"")
+    size = 6 * MiB
+    asked[0] >> pttls + head + b"$%d\r\n" % size
+    for _ in range(6):
+        asked[0] >> b"x" * MiB
+    small = b"*2\r\n$1\r\na\r\n$1\r\nb\r\n" if head else bulk("v")
+    asked[0] >> b"\r\n" + (bulk("b") if head else b"") + pttls + small
+    if words[0] == "EVAL":
+        play.tracked << command("PING") * 2
+        play.tracked >> PONG * 2
+    assert wire.take_all() == TOO_LARGE
+    play.client << small
+    assert play.cached("k") in (None, small)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from tests.tiers.splits import cut
 from tests.tiers.twin_modules import twins
+from tiers._pipe_py import TOO_LARGE
 from tiers.errors import ProtocolError
 from tiers.pipe import DISCARD, UpstreamPipe
 from tiers.resp import OK, pack
@@ -386,3 +387,44 @@ def test_who_was_answered_early_is_not_told_of_the_loss() -> None:
     pipe.fail_all("gone")
     assert knowing.losses == []
     assert patient.losses == [("gone", True)]
+
+
+# Replies that are larger than wanted
+
+
+class Bounded(Recorder):
+    def __init__(self, reply_max_bytes: int) -> None:
+        super().__init__()
+        self.reply_max_bytes = reply_max_bytes
+
+
+LARGE = b"$3000000\r\n" + b"x" * 3_000_000 + b"\r\n"
+
+
+def feed_in_pieces(pipe: UpstreamPipe, data: bytes) -> None:
+    for at in range(0, len(data), 100_000):
+        pipe.feed(data[at : at + 100_000])
+
+
+def test_a_reply_larger_than_its_waiter_wants_is_replaced() -> None:
+    pipe = UpstreamPipe()
+    waiters = [Bounded(2_000_000), Bounded(4_000_000), Bounded(0), Recorder(), Bounded(2_000_000)]
+    for waiter in waiters:
+        pipe.queue(PING, waiter, 0)
+    pipe.take_output(1.0)
+    feed_in_pieces(pipe, LARGE * 4 + OK)
+    assert waiters[0].replies == [(TOO_LARGE, 1.0)]
+    assert [waiter.replies for waiter in waiters[1:4]] == [[(LARGE, 1.0)]] * 3
+    assert waiters[4].replies == [(OK, 1.0)]
+
+
+def test_what_is_no_reply_is_not_replaced() -> None:
+    """Under RESP2 a message is an array, and may come while a reply is awaited."""
+    seen: list[bytes] = []
+    pipe = UpstreamPipe(tap=lambda frame: not seen.append(frame))  # type: ignore[func-returns-value]
+    pipe.tap_all = True
+    waiter = Bounded(2_000_000)
+    pipe.queue(PING, waiter, 0)
+    pipe.take_output(1.0)
+    feed_in_pieces(pipe, LARGE)
+    assert seen == [LARGE]

@@ -17,6 +17,7 @@ from tests.tiers.splits import cut, every_split
 from tests.tiers.twin_modules import twins
 from tiers._replies_py import ReplyScanner, to_resp2
 from tiers.errors import ProtocolError
+from tiers.resp import bulk
 
 
 @pytest.fixture(autouse=True, scope="module", params=twins("tiers._replies_py", "tiers._replies"))
@@ -255,3 +256,62 @@ def _kinds(reply: bytes) -> set[int]:
 )
 def test_to_resp2(rule: str, resp3: bytes, resp2: bytes) -> None:
     assert to_resp2(resp3, rule) == resp2
+
+
+# A reply that is given up while it comes
+
+INSTEAD = b"-ERR too large\r\n"
+LARGE = [
+    bulk(b"x" * 300),
+    b"*4\r\n$3\r\nabc\r\n:5\r\n*2\r\n" + bulk(b"y" * 200) + b"_\r\n" + bulk(b"z" * 150),
+    b"%2\r\n" + bulk(b"k" * 90) + b":1\r\n+k\r\n~3\r\n:1\r\n,2.5\r\n=90\r\n" + b"t" * 90 + b"\r\n",
+    b"*100\r\n" + b":1\r\n" * 100,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("large", LARGE)
+@pytest.mark.parametrize("size", [1, 7, 64, 100])
+def test_of_a_reply_that_is_given_up_nothing_is_kept(large: bytes, size: int) -> None:
+    """Wherever it was given up: the replies before it and behind it are whole."""
+    stream = b"+a\r\n" + large + b":7\r\n" + large + b"$1\r\nb\r\n"
+    for after in (10, 50, 101, 170):
+        scanner, frames, given_up = ReplyScanner(), [], 0
+        for at in range(0, len(stream), size):
+            frames += scanner.feed(stream[at : at + size])
+            if scanner.pending_bytes > after:
+                scanner.replace(INSTEAD)
+                given_up += 1
+                assert scanner.pending_bytes == 0
+        shown = INSTEAD if given_up else large
+        assert given_up in (0, 2)
+        assert given_up or after > len(large) - size
+        assert frames == [b"+a\r\n", shown, b":7\r\n", shown, b"$1\r\nb\r\n"]
+
+
+def test_a_push_is_never_given_up() -> None:
+    scanner = ReplyScanner()
+    assert scanner.feed(b">2\r\n$3\r\nabc\r\n$500\r\nx") == []
+    assert scanner.pending_bytes == 0
+    scanner = ReplyScanner()
+    assert scanner.feed(b"*2\r\n>1\r\n+push\r\n$500\r\nx") == []  # nor what holds one
+    assert scanner.pending_bytes == 0
+    scanner = ReplyScanner()
+    assert scanner.feed(b"*3\r\n$5\r\nabcde\r\n:1") == []
+    scanner.replace(INSTEAD)
+    with pytest.raises(ProtocolError, match="too large"):
+        scanner.feed(b"\r\n>1\r\n+push\r\n")
+
+
+def test_what_is_given_up_takes_no_memory() -> None:
+    scanner = ReplyScanner()
+    scanner.feed(b"$50000000\r\nxxx")
+    assert scanner.pending_bytes > 50_000_000
+    scanner.replace(INSTEAD)
+    tracemalloc.start()
+    try:
+        for _ in range(49):
+            assert scanner.feed(b"x" * 1_000_000) == []
+        assert tracemalloc.get_traced_memory()[1] < 3_000_000
+        assert scanner.feed(b"x" * 999_997 + b"\r\n:1\r\n") == [INSTEAD, b":1\r\n"]
+    finally:
+        tracemalloc.stop()
