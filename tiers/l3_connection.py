@@ -15,6 +15,7 @@ import math
 import os
 import socket
 from collections.abc import AsyncIterator
+from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -26,7 +27,7 @@ from .errors import TierUnavailable
 from .l3_pooler import demand_session
 from .l3_session import NAME as NAME
 from .l3_session import Connection as Connection
-from .l3_session import take_over
+from .l3_session import backend_of, take_over
 from .options import L3Options
 from .tasks import TaskSet
 
@@ -128,7 +129,11 @@ async def connect(options: L3Options, purpose: str) -> Connection:
     connection = await opened(options, option)
     try:
         with Deadline(connection, options.connect_timeout_s):
-            await demand_session(connection, f"l3.{option}", lambda: opened(options, option))
+            backend = await backend_of(connection)
+        if backend != connection.info.backend_pid:
+            another = partial(_beside, connection, options, option)
+            await demand_session(connection, backend, f"l3.{option}", another)
+        with Deadline(connection, options.connect_timeout_s):
             await take_over(connection, {}, purpose)
     except psycopg.Error as error:
         await close(connection)
@@ -137,6 +142,20 @@ async def connect(options: L3Options, purpose: str) -> Connection:
         await close(connection)
         raise
     return connection
+
+
+@contextlib.asynccontextmanager
+async def _beside(
+    connection: Connection, options: L3Options, option: str
+) -> AsyncIterator[Connection]:
+    """One more connection, while which both have to answer in time."""
+    other = await opened(options, option)
+    timeout_s = options.connect_timeout_s
+    try:
+        with Deadline(connection, timeout_s), Deadline(other, timeout_s):
+            yield other
+    finally:
+        await close(other)
 
 
 async def opened(options: L3Options, option: str) -> Connection:

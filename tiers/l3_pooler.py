@@ -8,10 +8,11 @@ for without the right to.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 
 from .errors import TierUnavailable
-from .l3_session import NAME, Connection, backend_of, is_pooled
+from .l3_session import NAME, Connection, backend_of
 
 # Each is a chance for the pooler to give the session away. It may be several processes
 # with sessions of their own, of which a connection reaches one by chance.
@@ -29,23 +30,23 @@ _IS_LOST = "the connection pooler gave the session to others"
 
 
 async def demand_session(
-    connection: Connection, option: str, another: Callable[[], Awaitable[Connection]]
+    connection: Connection,
+    own: int,
+    option: str,
+    another: Callable[[], AbstractAsyncContextManager[Connection]],
 ) -> None:
-    """Raises TierUnavailable, naming the option, when the session may become that of others."""
-    if not await is_pooled(connection):
-        return
-    own = await backend_of(connection)
+    """Raises TierUnavailable, naming the option, when the session may become that of others.
+
+    `own` is the process that has served the connection so far.
+    """
     for _ in range(PROBES):
         try:
-            other = await another()
+            async with another() as other:
+                # Twice, since two sessions might be handed out in turn.
+                seen = [await backend_of(asked) for asked in (other, connection, connection)]
         except TierUnavailable as failure:
             reason = f"{option}: {_NO_SECOND.format(failure.reason)}; {_PAST_IT}"
             raise TierUnavailable(NAME, reason) from None
-        try:
-            # Twice, since two sessions might be handed out in turn.
-            seen = [await backend_of(asked) for asked in (other, connection, connection)]
-        finally:
-            await other.close()
         if seen[0] == own or seen[1:] != [own, own]:
             raise TierUnavailable(NAME, f"{option}: {_IS_SHARED}; {_PAST_IT}")
     connection.kept_backend = own

@@ -97,16 +97,11 @@ async def backend_of(connection: Connection) -> int:
     return int(row[0])
 
 
-async def is_pooled(connection: Connection) -> bool:
-    """Whether something stands between that hands out sessions."""
-    return await backend_of(connection) != connection.info.backend_pid
-
-
 async def adopt(
     connection: Connection, settings: Settings, purpose: str, *, timeout_s: float = 0.0
 ) -> None:
     """Make a connection ready that only works within transactions. Raises TierUnavailable."""
-    if not await is_pooled(connection):
+    if await backend_of(connection) == connection.info.backend_pid:
         await take_over(connection, settings, purpose, timeout_s=timeout_s)
         return
     encoding = connection.info.parameter_status("client_encoding")

@@ -155,6 +155,12 @@ async def test_a_pool_in_session_mode_needs_no_other_way(database: Database) -> 
         assert await left_behind(pooler.dsn, 3) == set()
 
 
+async def test_a_pool_in_session_mode_that_is_too_small_says_so_in_time(database: Database) -> None:
+    with pooled(database, pool_mode="session", default_pool_size="1") as pooler:
+        problem = await told(pooler.dsn, connect_timeout="300ms")
+    assert "has no second connection (no answer within 0.3 s); set l3.direct_dsn" in problem
+
+
 async def test_statement_mode_is_refused_in_one_line(database: Database) -> None:
     with pooled(database, pool_mode="statement") as pooler:
         problem = await told(pooler.dsn, direct_dsn=database.dsn)
