@@ -35,7 +35,7 @@ from .l3_connection import (
     sever,
 )
 from .l3_lane import Crowded, Lane, TookTooLong
-from .l3_session import LOADS, Settings, adopt
+from .l3_session import LOADS, Settings, adopt, impatient
 from .options import L3Options
 from .tasks import TaskSet
 
@@ -192,6 +192,7 @@ class LoadPool:
         is_probe = self._admit(lane)
         if is_probe:
             self._trying.add(lane)
+            work = _trying(work)
         began = self._clock()
         failed = True
         try:
@@ -295,3 +296,13 @@ class LoadPool:
         if connection.scope and not self._is_pooled:
             self._is_pooled = True
             log.info("%s: %s go through a connection pooler", NAME, self._purpose)
+
+
+def _trying(work: Callable[[Connection], Awaitable[T]]) -> Callable[[Connection], Awaitable[T]]:
+    """A view that is still locked is found to be so at once, and holds up no other such view."""
+
+    async def try_it(connection: Connection) -> T:
+        async with impatient(connection):
+            return await work(connection)
+
+    return try_it

@@ -21,13 +21,14 @@ import psycopg
 from psycopg import AsyncConnection, AsyncCursor
 from psycopg.errors import error_from_result
 from psycopg.generators import execute
-from psycopg.pq import ExecStatus
+from psycopg.pq import ExecStatus, TransactionStatus
 from psycopg.types.string import ByteaBinaryLoader
 
 from .errors import TierUnavailable
 
 NAME = "L3 (postgres)"
 PREPARED_AFTER = 5  # executions of a statement
+PROBE_LOCK_TIMEOUT_MS = 100
 
 T = TypeVar("T")
 _Row: TypeAlias = tuple[Any, ...]
@@ -178,6 +179,28 @@ async def in_transaction(connection: Connection, *, snapshot: bool = False) -> A
         if connection.scope:
             await connection.execute(connection.scope)
         yield
+
+
+@contextlib.asynccontextmanager
+async def impatient(connection: Connection) -> AsyncIterator[None]:
+    """Statements of the block wait for no lock to speak of."""
+    wait = f"set_config('lock_timeout', '{PROBE_LOCK_TIMEOUT_MS}', "
+    scope = connection.scope
+    if scope:
+        connection.scope = scope + f", {wait}true)".encode()
+        try:
+            yield
+        finally:
+            connection.scope = scope
+        return
+    await connection.execute(f"SELECT {wait}false)".encode())
+    try:
+        yield
+    finally:
+        if connection.info.transaction_status == TransactionStatus.IDLE:
+            await connection.execute("RESET lock_timeout")
+        else:
+            await connection.close()  # broken, or in the middle of something
 
 
 def together(work: Callable[[Connection], Awaitable[T]]) -> Callable[[Connection], Awaitable[T]]:

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
+import psycopg
 import pytest
 
 from tests.tiers.l3_harness import Harness, running
@@ -19,6 +20,7 @@ from tiers.admission import Admission
 from tiers.base import Kind
 from tiers.breaker import State
 from tiers.errors import TierUnavailable
+from tiers.l3_connection import Connection
 from tiers.l3_lane import Lane
 from tiers.tasks import TaskSet
 
@@ -85,6 +87,21 @@ async def test_a_locked_view_leaves_the_others_served(database: Database, pool_m
                 pass
         assert time.monotonic() - began_s < 2.0
         assert harness.l3.lanes()["locked"].breaker.state is State.CLOSED
+        assert await lock_timeouts(harness) == {"0"}  # that of the tries is gone
+
+
+async def lock_timeouts(harness: Harness) -> set[str]:
+    """Of all sessions that the loads of one view may have at once."""
+
+    async def ask(connection: Connection) -> str:
+        await connection.execute("SELECT pg_sleep(0.05)")
+        row = await (await connection.execute("SHOW lock_timeout")).fetchone()
+        assert row is not None
+        return str(row[0])
+
+    pool = harness.l3._pool
+    lanes = [pool.lane(f"view {name}") for name in ("locked", "free")] * 2
+    return set(await asyncio.gather(*(pool.run(ask, lane) for lane in lanes)))
 
 
 FAULTS = {
@@ -119,18 +136,30 @@ async def test_many_views_that_do_not_answer_are_tried_by_few_connections(
     names = [f"locked{i}" for i in range(5)]
     options: dict[str, Any] = {"deadline": DEADLINE_S, "pool_max": 4}
     async with running(database, *map(view, names), view("free"), **options) as harness:
-        database.run("BEGIN", *(f"REFRESH MATERIALIZED VIEW {name}" for name in names))
-        trouble = [partial(harness.load, f"{name}:1".encode()) for name in names]
-        stop, tasks = asyncio.Event(), TaskSet("test")
-        begun = [tasks.start("trouble", until_stopped(work, stop)) for work in trouble]
-        lanes = harness.l3.lanes
-        await harness.until(
-            lambda: all(lanes()[name].breaker.state is not State.CLOSED for name in names)
-        )
+        database.run("BEGIN", *(f"REFRESH MATERIALIZED VIEW {name}" for name in names[1:]))
+        with psycopg.connect(database.dsn) as other:
+            other.execute("REFRESH MATERIALIZED VIEW locked0")
+            stop, tasks = asyncio.Event(), TaskSet("test")
+            trouble = [partial(harness.load, f"{name}:1".encode()) for name in names[1:]]
+            begun = [tasks.start("trouble", until_stopped(work, stop)) for work in trouble]
+            lanes = harness.l3.lanes
+
+            async def all_fail() -> bool:
+                await harness.load(b"locked0:1")
+                return all(lanes()[name].breaker.state is not State.CLOSED for name in names)
+
+            async with asyncio.timeout(10):
+                while not await all_fail():
+                    pass
+            outcomes = await reads_beside(harness, [*trouble], "free")
+            assert {outcome.kind for outcome in outcomes} == {Kind.HIT}
+            other.rollback()
+        async with asyncio.timeout(5):  # it is found to be free again beside those that are not
+            while (await harness.load(b"locked0:1"))[0].kind is not Kind.HIT:
+                pass
         stop.set()
         await asyncio.gather(*begun)
-        outcomes = await reads_beside(harness, [*trouble], "free")
-        assert {outcome.kind for outcome in outcomes} == {Kind.HIT}
+        assert harness.l3.lanes()["locked1"].breaker.state is not State.CLOSED
         database.run("ROLLBACK")
 
 
