@@ -326,17 +326,29 @@ class Connection(asyncio.Protocol):
             self.session = None
             self.data_received = _ignore
 
+    @property
+    def waits_for_others(self) -> int:
+        """Redis' id of the connection on which this client is blocked there; 0: it is not."""
+        pin = self.session.pin if self.session is not None else None
+        return (pin.blocking_id or 0) if pin is not None and pin.waits_for_others else 0
+
+    def close_when_answered(self) -> None:
+        """Shutting down: what waits for others is answered, and nothing behind it is run."""
+        if self.session is not None:
+            self.session.closing = True
+
     def close_when_drained(self, *, patient: bool) -> bool:
         """Shutting down: close if nothing is owed to the client; whether it was closed.
 
         `patient`: not in between two commands of a busy client, whose next one would then
-        be lost on its way.
+        be lost on its way; and what CLIENT PAUSE holds may still come to run.
         """
         session, transport = self.session, self._transport
         if session is None or transport is None:
             return True
         left = session.backlog or session.unfinished or session.full
-        if session.in_flight or left or session.blocked == "task":
+        held = session.blocked == "pause" and not session.slot_count and not patient
+        if not held and (session.in_flight or left or session.blocked == "task"):
             return False
         if patient:
             now, active_at = session.clock(), session.active_at

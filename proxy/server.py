@@ -13,6 +13,7 @@ from typing import Any
 
 from tiers import (
     CORE,
+    SharedArena,
     TaskSet,
     TieredCache,
     TierError,
@@ -41,11 +42,13 @@ from .session import Session
 from .sibling_answers import ANSWERS
 from .siblings import Siblings
 from .stats import BUCKETS_S, Stats
-from .worker import OwnNumbers, SharedNumbers, Worker
+from .watchdog import BEAT_S
+from .worker import OwnNumbers, SharedNumbers, Worker, beat
 
 log = logging.getLogger("terrace")
 
 DRAIN_POLL_S = 0.02
+BLOCKED_SHARE = 0.25  # of the deadline of draining; then those blocked in Redis are unblocked
 IDLE_SWEEP_S = 1.0
 PROTOCOL_LOG_INTERVAL_S = 1.0  # one line a second, however many clients send nonsense
 
@@ -101,6 +104,7 @@ class Terrace:
         self._tasks = TaskSet("proxy")
         self._learning: asyncio.Task[Any] | None = None
         self.stack.l2.limits.on_change = self._follow_limits
+        self._beats = TaskSet("watchdog")  # until the very end
         self.clients = SharedNumbers(worker.arena) if worker is not None else OwnNumbers()
         number = worker.number if worker is not None else 0
         self.siblings = Siblings(self, number, ANSWERS)
@@ -166,6 +170,7 @@ class Terrace:
         self._fit_descriptors()
         if self._worker is not None:
             await self.siblings.open(self._worker)
+            self._beats.start("beats", self._beat(self._worker.arena))
         await self.stack.start()
         self._tasks.start("commands of L2", self.commands.keep())
         if self.acl.redis is not None:
@@ -208,15 +213,19 @@ class Terrace:
         """Stop accepting, let what is in flight finish, then close everything.
 
         For half of the time clients are closed when they rest, then as soon as nothing is
-        owed to them.
+        owed to them. What BLPOP and the like wait for may never come: after a quarter of the
+        time they end as if their own time had passed.
         """
         self.draining = True
         self.listeners.close()
         began = self.clock()
+        unblocked: set[int] = set()
         while (gone_s := self.clock() - began) < deadline_s:
             # First of all: who was accepted is a connection only when the loop comes to it.
             await asyncio.sleep(DRAIN_POLL_S)
             patient = gone_s < deadline_s / 2
+            if gone_s >= deadline_s * BLOCKED_SHARE:
+                self._unblock(unblocked)
             closed = [c.close_when_drained(patient=patient) for c in list(self.connections)]
             if all(closed):
                 break
@@ -226,6 +235,22 @@ class Terrace:
         await self._tasks.close()
         await self.stack.close()
         await self.siblings.close()
+        await self._beats.close()
+
+    def _unblock(self, done: set[int]) -> None:
+        """Let Redis answer those that are blocked there: closed by us, one might take with it
+        what it was just given. `done`: whose turn it was."""
+        for connection in self.connections:
+            if (blocked := connection.waits_for_others) and blocked not in done:
+                done.add(blocked)
+                connection.close_when_answered()
+                self._tasks.start("unblock", self._unblock_one(blocked))
+
+    async def _unblock_one(self, redis_id: int) -> None:
+        try:
+            await self.stack.l2.call(b"CLIENT", b"UNBLOCK", redis_id, b"TIMEOUT")
+        except TierError as failure:
+            log.info("a blocked client cannot be unblocked: %s", failure)
 
     async def _sweep_idle(self) -> None:
         while True:
@@ -238,6 +263,12 @@ class Terrace:
             since = self.clock() - self.config.listen.idle_timeout_s
             for connection in list(self.connections):
                 connection.close_if_idle(since)
+
+    async def _beat(self, arena: SharedArena) -> None:
+        """The supervisor ends a worker whose loop makes no turn any more."""
+        while True:
+            beat(arena)
+            await asyncio.sleep(BEAT_S)
 
     async def _sweep_memory(self) -> None:
         while True:

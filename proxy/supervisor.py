@@ -46,7 +46,8 @@ from .bus import (
 from .handover import HandoverError, Offer
 from .inherited import from_systemd
 from .parent_offer import ParentOffer
-from .worker import Worker, forget_clients
+from .watchdog import Watchdog
+from .worker import Worker, beats, forget_clients
 from .worker_sockets import WorkerSockets
 
 if TYPE_CHECKING:
@@ -98,6 +99,7 @@ class Supervisor:
         self._failed_starts = 0
         self._was_ready = False
         self._must_reload = False
+        self._watchdog = Watchdog(lambda number: beats(self._arena, number))
         self._stopping = False
         self._kill_at: float | None = None
         self._exit_code = 0
@@ -138,6 +140,7 @@ class Supervisor:
             while not (self._stopping and not any(place.pid for place in self._places)):
                 self._start_due()
                 self._wait()
+                self._end_hung()
         finally:
             self._offer.close()
             self._sockets.close()
@@ -160,8 +163,16 @@ class Supervisor:
             self._kill_at = None
             self._signal_all(signal.SIGKILL)
 
+    def _end_hung(self) -> None:
+        """`_reap` replaces them."""
+        serving = [(p.number, p.pid) for p in self._places if p.pid and p.is_ready]
+        for pid, why in self._watchdog.hung(self._clock(), [] if self._stopping else serving):
+            log.warning("process %d is hung and is killed: %s", pid, why)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
     def _timeout_s(self) -> float | None:
-        times = [self._kill_at, *(place.start_at for place in self._places)]
+        times = [self._kill_at, self._watchdog.look_at, *(place.start_at for place in self._places)]
         due = [at for at in times if at is not None]
         return max(0.0, min(due) - self._clock()) if due else None
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 # Counters of the arena (0 to 4 are its own), per worker: their difference is who is connected.
 _OPENED, _CLOSED = 5, 6
+_BEATS = 7  # of its loop
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,16 @@ class Worker:
     inherited: Inherited
     must_reload: bool  # the configuration was read again since the supervisor read it
     retired: bytes  # metrics of the worker whose place this one takes, in JSON
+
+
+def beat(arena: SharedArena) -> None:
+    """The loop of this worker makes turns."""
+    arena.count(_BEATS)
+
+
+def beats(arena: SharedArena, number: int) -> int:
+    """How often that worker's loop said so."""
+    return arena.counter(_BEATS, number)
 
 
 class ClientNumbers(Protocol):

@@ -28,6 +28,8 @@ STOP_S = 15.0
 class TerraceProcess:
     """`options` are names of the option table without the dots: l1__enabled="false"."""
 
+    program: tuple[str, ...] = ("-m", "proxy")
+
     def __init__(self, redis_url: str, *arguments: str, **options: object) -> None:
         self.port = int(str(options.get("listen__port", 0))) or free_port()
         self.admin_port = int(str(options.get("admin__port", 0))) or free_port()
@@ -44,7 +46,7 @@ class TerraceProcess:
         ours |= {f"TERRACE_{k.upper()}": str(v) for k, v in settings.items()}
         self._told = False
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "proxy", "serve", *arguments],
+            [sys.executable, *self.program, "serve", *arguments],
             cwd=ROOT, env=ours,
             stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log,
         )  # fmt: skip

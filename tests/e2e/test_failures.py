@@ -20,7 +20,7 @@ import pytest
 from tests.e2e.polling import wait_until
 from tests.e2e.redis_process import RedisProcess
 from tests.e2e.terrace_process import TerraceProcess, running_terrace
-from tests.e2e.wire import Argument, Wire
+from tests.e2e.wire import Argument, Wire, encode
 from tests.fault_proxy import FaultProxy
 from tests.ports import free_port
 from tiers.resp import decode
@@ -275,9 +275,9 @@ def stop_with(redis: RedisProcess, **options: object) -> TerraceProcess:
     return terrace
 
 
-def blocked(redis: RedisProcess) -> bool:
+def blocked(redis: RedisProcess, count: int = 1) -> bool:
     with Wire(redis.port) as direct:
-        return b"blocked_clients:1" in direct.ask("INFO", "clients")
+        return b"blocked_clients:%d\r" % count in direct.ask("INFO", "clients")
 
 
 def refuses(port: int) -> bool:
@@ -321,17 +321,43 @@ def test_sigterm_answers_what_is_in_flight(own_redis: RedisProcess) -> None:
 
 
 def test_the_deadline_of_draining(own_redis: RedisProcess) -> None:
+    """Also where Redis cannot even be asked to unblock."""
     terrace = stop_with(own_redis, shutdown__deadline="300ms")
     with Wire(terrace.port) as waiter:
         waiter.send("BLPOP", "q", 0)
         wait_until(lambda: blocked(own_redis), "blocked")
+        own_redis.freeze()
         began = time.monotonic()
         terrace.stop()
         assert 0.3 <= time.monotonic() - began < 3.0
         assert waiter.read_to_end() == b""
+    own_redis.thaw()
+    with Wire(own_redis.port) as direct:
+        wait_until(lambda: blocked(own_redis, 0), "Redis sees that it is gone")
+        direct.ask("RPUSH", "q", "e")
+        assert direct.ask("LLEN", "q") == b":1\r\n"
+
+
+def test_draining_does_not_wait_for_what_may_never_come(own_redis: RedisProcess) -> None:
+    """Blocked clients get what the end of their own time would have brought; nothing is lost."""
+    terrace = stop_with(own_redis, shutdown__deadline="8s")
+    with Wire(terrace.port) as list_, Wire(terrace.port, 3) as stream, Wire(terrace.port) as held:
+        list_.send_raw(encode("BLPOP", "q", 0) + encode("SET", "behind", "x"))
+        stream.send("XREAD", "BLOCK", 0, "STREAMS", "s", "0")
+        wait_until(lambda: blocked(own_redis, 2), "blocked")
+        with Wire(terrace.port) as other:
+            other.ask("CLIENT", "PAUSE", 60_000, "WRITE")
+        held.send("SET", "held", "x")
+        began = time.monotonic()
+        terrace.stop()
+        assert time.monotonic() - began < 7.0
+        assert list_.read_to_end() == b"*-1\r\n"
+        assert stream.read_to_end() == b"_\r\n"
+        assert held.read_to_end() == b""
     with Wire(own_redis.port) as direct:
         direct.ask("RPUSH", "q", "e")
         assert direct.ask("LLEN", "q") == b":1\r\n"
+        assert direct.ask("EXISTS", "behind", "held") == b":0\r\n"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -77,6 +77,30 @@ def test_a_dead_worker_takes_its_connections_and_nothing_else(redis: RedisProces
         assert log.count(f"terrace[{dead}]: terrace ") == 2, "each says when it serves"
 
 
+def test_a_worker_that_hangs_is_replaced(
+    redis: RedisProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    impatient = (
+        "import sys, proxy.watchdog as w; w.HUNG_S = 1.5; from proxy.cli import main; "
+        "sys.exit(main())"
+    )
+    monkeypatch.setattr(TerraceProcess, "program", ("-c", impatient))
+    with running_workers(redis.url, WORKERS) as terrace:
+        hung, healthy = worker_pids(terrace)
+        os.kill(hung, signal.SIGSTOP)
+        wait_until(lambda: f"process {hung}) was ended by SIGKILL" in terrace.log(), "killed", 15)
+        wait_until(lambda: len(worker_pids(terrace)) == WORKERS, "it is replaced")
+        assert healthy in worker_pids(terrace)
+        assert f"process {hung} is hung and is killed: no turn of its loop" in terrace.log()
+        # The parent was away: that is no fault of theirs.
+        pids = worker_pids(terrace)
+        os.kill(terrace.process.pid, signal.SIGSTOP)
+        time.sleep(1.7)
+        os.kill(terrace.process.pid, signal.SIGCONT)
+        time.sleep(0.7)
+        assert worker_pids(terrace) == pids
+
+
 def test_ids_of_a_dead_workers_clients_are_not_given_again(redis: RedisProcess) -> None:
     with running_workers(redis.url, WORKERS) as terrace:
         seen: set[bytes] = set()
