@@ -294,7 +294,7 @@ MUTANTS = (
     ], "test_labels_do_not_grow_with_what_clients_send"),
     mutant(26, "what is in flight is cut off", [
         ("proxy/connection.py",
-         'if session.in_flight or left or session.blocked == "task":', "if False:"),
+         '(session.in_flight or left or session.blocked == "task"):', "False:"),
     ], "test_sigterm_answers_what_is_in_flight"),
     mutant(26, "draining takes as long as it takes", [
         ("proxy/server.py",
