@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from .config import Config
     from .session import Session
 
+PASSWORD_MAX_BYTES = 64 * 1024  # nobody has a longer one; its hash would take its time
 _SCRIPTS = frozenset(("eval", "evalsha", "eval_ro", "evalsha_ro", "fcall", "fcall_ro"))
 _SORT_OPTIONS = {b"LIMIT": 2, b"STORE": 1, b"BY": 1, b"GET": 1}
 _SCRIPTS_REFUSED = error(
@@ -102,7 +103,7 @@ class Acl:
     ) -> User | None:
         """Who logs in with this name and password; a failure is noted in the log."""
         user = self.users.get(name)
-        if user is not None and user.accepts(password):
+        if user is not None and len(password) <= PASSWORD_MAX_BYTES and user.accepts(password):
             return user
         context = _context(session)
         self.log.record("auth", context, command, name, self._describe(session))

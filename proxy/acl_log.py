@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 GROUPING_S = 60.0  # the same event within this time is counted, not listed again
+SHOWN_MAX_BYTES = 1024  # of a key, a channel or a name: the log outlives the request
 
 Reason = Literal["command", "key", "channel", "auth"]
 Context = Literal["toplevel", "multi"]
@@ -40,6 +41,7 @@ class AclLog:
     def record(
         self, reason: Reason, context: Context, about: bytes, username: bytes, client_info: str
     ) -> None:
+        about, username = about[:SHOWN_MAX_BYTES], username[:SHOWN_MAX_BYTES]
         entry = LogEntry(reason, context, about, username, client_info, self._clock())
         for at, known in enumerate(self._entries):
             if known.is_same_as(entry):

@@ -17,7 +17,8 @@ there. A frame is a header and a body in JSON:
   call     chosen by who asks
 
 Who asks gets the answers of those that are there and answer in time; whoever dies meanwhile
-is left out.
+is left out. A frame that is too long is never sent: a reader takes it for garbage, and gives
+the stream up. So a question has a bound, and an answer beyond it is none.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from typing import Any
 EVERYBODY, SUPERVISOR = 0xFFFF, 0xFFFE
 ASK, ANSWER, READY, RELOADED, DRAINING, KEEP, ROSTER, TAKEN = range(8)
 BODY_MAX_BYTES = 64 * 1024**2
+QUESTION_MAX_BYTES = 1024**2  # of its arguments; who has more to ask does so in portions
 
 _HEADER = struct.Struct(">IHHBI")
 
@@ -115,6 +117,8 @@ class Calls:
 
     def answer(self, asked: Frame, result: Any) -> Frame:
         body = b"{}" if result is None else json.dumps({"result": result}).encode()
+        if len(body) > BODY_MAX_BYTES:
+            body = b"{}"
         return Frame(asked.sender, self.number, ANSWER, asked.call, body)
 
     def on_answer(self, frame: Frame) -> None:

@@ -16,8 +16,10 @@ from tiers import TaskSet
 from .bus import (
     ANSWER,
     ASK,
+    BODY_MAX_BYTES,
     DRAINING,
     KEEP,
+    QUESTION_MAX_BYTES,
     READY,
     RELOADED,
     ROSTER,
@@ -36,6 +38,13 @@ if TYPE_CHECKING:
 log = logging.getLogger("terrace")
 
 ANSWER_TIMEOUT_S = 1.0  # a worker that is busy for longer is left out
+
+
+def _size(args: dict[str, Any]) -> int:
+    """Characters of the texts among the arguments of a question."""
+    lists = [value if isinstance(value, list) else [value] for value in args.values()]
+    return sum(len(each) for values in lists for each in values if isinstance(each, str))
+
 
 Answer: TypeAlias = "Callable[[Terrace, dict[str, Any]], Awaitable[Any]]"
 
@@ -93,6 +102,9 @@ class Siblings(asyncio.Protocol):
         """The answers of all that give one in time, in no particular order."""
         if not self._calls.others or self._transport is None:
             return []
+        if _size(args) > QUESTION_MAX_BYTES:
+            log.warning("too much to ask other workers at once: %s", op)
+            return []
         all_in = asyncio.Event()
         call, frame = self._calls.ask(op, args, all_in.set)
         self._send(frame)
@@ -106,7 +118,7 @@ class Siblings(asyncio.Protocol):
         return answers
 
     def _send(self, frame: Frame) -> None:
-        if self._transport is not None:
+        if self._transport is not None and len(frame.body) <= BODY_MAX_BYTES:
             self._transport.write(frame.encode())
 
     async def _answer(self, frame: Frame) -> None:

@@ -22,7 +22,6 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NoReturn
 
 from tiers import share_arena
@@ -48,6 +47,7 @@ from .inherited import from_systemd
 from .parent_offer import ParentOffer
 from .watchdog import Watchdog
 from .worker import Worker, beats, forget_clients
+from .worker_place import BACKOFF_MIN_S, Place
 from .worker_sockets import WorkerSockets
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("terrace")
 
-BACKOFF_MIN_S, BACKOFF_MAX_S = 0.1, 5.0
+BACKOFF_MAX_S = 5.0
 LONG_LIVED_S = 10.0  # a worker that lived as long begins anew with the shortest backoff
 START_ATTEMPTS = 5  # in a row, of all workers, that may end before one serves
 KILL_AFTER_S = 5.0  # beyond the deadline of the drain
@@ -63,22 +63,6 @@ EXIT_FAILED = 1
 CHUNK_BYTES = 256 * 1024
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
-
-
-@dataclass(slots=True)
-class _Place:
-    """One number, and the process that has it now, if any."""
-
-    number: int
-    pid: int = 0
-    link: socket.socket | None = None
-    reader: FrameReader = field(default_factory=FrameReader)
-    unsent: bytearray = field(default_factory=bytearray)
-    is_ready: bool = False
-    kept: bytes = b"[]"  # what its processes want to hand down
-    started_at: float = 0.0
-    backoff_s: float = BACKOFF_MIN_S
-    start_at: float | None = 0.0  # when to start the next process; None: one runs
 
 
 class Supervisor:
@@ -94,7 +78,7 @@ class Supervisor:
         self._config = config
         self._serve = serve
         self._clock = clock
-        self._places = [_Place(number) for number in range(config.workers)]
+        self._places = [Place(number) for number in range(config.workers)]
         self._selector = selectors.DefaultSelector()
         self._failed_starts = 0
         self._was_ready = False
@@ -152,7 +136,7 @@ class Supervisor:
     def _wait(self) -> None:
         for key, events in self._selector.select(self._timeout_s()):
             place = key.data
-            if not isinstance(place, _Place):
+            if not isinstance(place, Place):
                 place()
                 continue
             if events & selectors.EVENT_WRITE:
@@ -221,7 +205,7 @@ class Supervisor:
                     log.warning("worker %d cannot be started: %s", place.number, failure)
                     self._back_off(place)
 
-    def _start(self, place: _Place) -> None:
+    def _start(self, place: Place) -> None:
         inherited = self._sockets.for_worker()
         ours, theirs = socket.socketpair()
         # A signal that comes before the child has its own handlers must not get lost in ours.
@@ -274,7 +258,7 @@ class Supervisor:
         finally:
             os._exit(code)
 
-    def _reap(self, place: _Place) -> None:
+    def _reap(self, place: Place) -> None:
         pid, status = os.waitpid(place.pid, os.WNOHANG)
         if not pid:
             return
@@ -300,7 +284,7 @@ class Supervisor:
                     "starts in %g s", place.number, pid, how, place.backoff_s)  # fmt: skip
         self._back_off(place)
 
-    def _back_off(self, place: _Place) -> None:
+    def _back_off(self, place: Place) -> None:
         place.start_at = self._clock() + place.backoff_s
         place.backoff_s = min(2 * place.backoff_s, BACKOFF_MAX_S)
 
@@ -333,7 +317,7 @@ class Supervisor:
 
     # Frames
 
-    def _receive(self, place: _Place) -> None:
+    def _receive(self, place: Place) -> None:
         assert place.link is not None
         try:
             data = place.link.recv(CHUNK_BYTES)
@@ -348,7 +332,7 @@ class Supervisor:
         for frame in frames:
             self._pass_on(place, frame)
 
-    def _pass_on(self, place: _Place, frame: Frame) -> None:
+    def _pass_on(self, place: Place, frame: Frame) -> None:
         if frame.kind == READY:
             place.is_ready = True
             self._failed_starts = 0
@@ -375,13 +359,13 @@ class Supervisor:
             if place.is_ready:
                 self._send(place, Frame(place.number, SUPERVISOR, ROSTER, body=body))
 
-    def _send(self, place: _Place, frame: Frame) -> None:
+    def _send(self, place: Place, frame: Frame) -> None:
         if place.link is None or len(place.unsent) > BODY_MAX_BYTES:
             return  # gone, or stuck: it is left out
         place.unsent += frame.encode()
         self._flush(place)
 
-    def _flush(self, place: _Place) -> None:
+    def _flush(self, place: Place) -> None:
         if place.link is None:
             return
         try:
@@ -395,7 +379,7 @@ class Supervisor:
         events = selectors.EVENT_READ | (selectors.EVENT_WRITE if place.unsent else 0)
         self._selector.modify(place.link, events, place)
 
-    def _drop_link(self, place: _Place) -> None:
+    def _drop_link(self, place: Place) -> None:
         link, place.link = place.link, None
         if link is not None:
             self._selector.unregister(link)

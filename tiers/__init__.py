@@ -29,7 +29,7 @@ from .coherence import Coherence
 from .core import CORE, CORE_TEXT
 from .errors import MappingProblem, ProtocolError, ServerError, TierError, TierUnavailable
 from .fault_in import TOMBSTONE
-from .glob import literal_prefix
+from .glob import PATTERN_MAX_BYTES, literal_prefix
 from .glob import matcher as glob_matcher
 from .hash_fields import FieldFill, FieldNames, Fields, absent_in, ask_fields, fields_of
 from .host_cores import host_cores
@@ -60,6 +60,7 @@ from .store_keys import Mapped, StoreMapping, StoreMappings
 from .store_loads import BLIND, Footing
 from .tasks import TaskSet
 from .tls import CertificateError, authorities_problem, key_pair_problems
+from .turns import in_turns
 from .upstream import ANY_DB, Upstream, Via, set_keepalive
 from .views import Mappings, ViewMapping
 
@@ -76,6 +77,7 @@ __all__ = [
     "CORE_TEXT",
     "DISCARD",
     "LARGE_COMMAND_BYTES",
+    "PATTERN_MAX_BYTES",
     "TOMBSTONE",
     "TOO_LARGE",
     "Audit",
@@ -140,6 +142,7 @@ __all__ = [
     "glob_matcher",
     "host_cores",
     "host_memory_bytes",
+    "in_turns",
     "key_pair_problems",
     "literal_prefix",
     "parse_duration_s",

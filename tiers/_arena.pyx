@@ -28,6 +28,8 @@ cdef enum:
 
 # Counters that others may add to `Arena.count`; the first ones are the arena's own.
 OWN_COUNTERS = ARENA_INVALIDATIONS + 1
+cdef enum:
+    PART_KEYS = 1024  # of `parts`, as in `_arena_py`
 COUNTERS = ARENA_COUNTERS
 HISTOGRAMS = ARENA_HISTOGRAMS
 
@@ -201,6 +203,17 @@ cdef class Arena:
         for i in range(self.a.header.stripe_mask + 1):
             self._keys_of(&self.a.stripes[i], keys)
         return list(keys)
+
+    def parts(self):
+        """The keys held now, some at a time; what is filled meanwhile may be left out."""
+        cdef uint64_t i
+        keys = {}
+        for i in range(self.a.header.stripe_mask + 1):
+            self._keys_of(&self.a.stripes[i], keys)
+            if len(keys) >= PART_KEYS:
+                yield list(keys)
+                keys = {}
+        yield list(keys)
 
     cdef object _keys_of(self, arena_stripe* stripe, dict keys):
         cdef arena_found found

@@ -29,6 +29,7 @@ from __future__ import annotations
 import itertools
 import sys
 from collections import OrderedDict, deque
+from collections.abc import Iterator
 from math import inf
 
 SLOTS = 1 << 16
@@ -37,6 +38,7 @@ _MASK = SLOTS - 1
 SMALL_SHARE = 0.10  # of the byte budget, as in the paper
 PROMOTE_TOUCHES = 2  # touches in small that earn a place in main (libCacheSim's threshold)
 MAX_TOUCHES = 3
+PART_KEYS = 1024  # of `parts`: what looks at each of them fits into a turn of the loop
 HOLES_MIN = 1024  # holes tolerated before queues are compacted
 GARBAGE_PER_COMMIT = 16  # nodes of a flushed store freed with each insert: no pause, bounded lag
 
@@ -187,6 +189,12 @@ class Arena:
     def snapshot(self) -> list[bytes]:
         """The keys held now."""
         return list(self._index)
+
+    def parts(self) -> Iterator[list[bytes]]:
+        """The keys held now, some at a time; what is filled meanwhile may be left out."""
+        keys = self.snapshot()
+        for at in range(0, len(keys), PART_KEYS):
+            yield keys[at : at + PART_KEYS]
 
     # Filling
 

@@ -43,6 +43,7 @@ from .swapdb_watch import SwapdbWatch
 from .tasks import TaskSet
 from .touch import Toucher
 from .tracked_read import TrackedRead
+from .turns import in_turns
 from .view_changes import ViewChanges, held_keys
 from .views import ViewMapping
 from .wanted import Wanted
@@ -95,7 +96,8 @@ class TieredCache:
             self.toucher = Toucher(self.l2, samples, l1.touch_interval_s)
             self.hot_keys = HotKeys(self.l1, self.l2, clock)
         self.strict = StrictWrites(self.l2, self.l1, self.namespaces, clock)
-        self.changes = ViewChanges(self.l1, self.l2)
+        self._tasks = TaskSet("stack")
+        self.changes = ViewChanges(self.l1, self.l2, self._tasks)
         self.l3: L3Postgres | None = None
         if l3.dsn:
             # Not above: psycopg is a tenth of the time to start, and nothing to who has no L3.
@@ -107,7 +109,6 @@ class TieredCache:
         self.store: Store | None = None
         if self.l3 is not None and self.l3.store_table is not None:
             self.store = Store(self.l2, self.l3.store_table, l3, self.l3.store_reason)
-        self._tasks = TaskSet("stack")
         self.fault_in: FaultIn | None = None
         self.warmer: Warmer | None = None
         if self.l3 is not None:
@@ -338,21 +339,21 @@ class TieredCache:
         """
         removed = 0
         if self.l3 is not None:
-            self._forget_absences(self.l3, pattern)
+            await self._forget_absences(self.l3, pattern)
         async for keys in held_keys(self.l2, pattern):
             doomed = [key for key in keys if not key.startswith(b"__terrace:")]
             if doomed:
                 removed += await self._evict(doomed)
         return removed
 
-    def _forget_absences(self, l3: L3Postgres, pattern: bytes) -> None:
+    async def _forget_absences(self, l3: L3Postgres, pattern: bytes) -> None:
         """Of keys that L2 lacks, which no scan finds and no invalidation follows."""
         l3.forget_matching(pattern)
         if self.l1 is not None:
             matches = matcher(pattern)
-            held = self.l1.arena.snapshot()
-            mapped = (key for key in held if matches(key) and self.mapping_of(key) is not None)
-            self.l1.coherence.on_push(list(mapped))
+            async for held in in_turns(self.l1.arena.parts(), look_every=1):
+                mapped = (key for key in held if matches(key) and self.mapping_of(key) is not None)
+                self.l1.coherence.on_push(list(mapped))
 
     async def warm(self, mapping: ViewMapping, pattern: bytes | None = None) -> int:
         """Load rows of a view into L2; returns how many were stored. Raises TierError."""

@@ -18,6 +18,8 @@ from .l2_commands import Script
 from .l2_redis import L2Redis
 from .leases import EPOCHS
 from .positions import Position, Told, parse_position
+from .tasks import TaskSet
+from .turns import in_turns
 from .views import ViewMapping
 
 TOLD = b"__terrace:told"  # hash: view -> position
@@ -32,8 +34,9 @@ class ViewChanges:
     That raises TierUnavailable to be called again.
     """
 
-    def __init__(self, l1: L1Memory | None, l2: L2Redis) -> None:
-        self._l1, self._l2 = l1, l2
+    def __init__(self, l1: L1Memory | None, l2: L2Redis, tasks: TaskSet) -> None:
+        self._l1, self._l2, self._tasks = l1, l2, tasks
+        self._flushing: dict[str, bool] = {}  # views; whether they changed once more meanwhile
         self._publish = Script("publish.lua")
         self._note_told = Script("told.lua")
 
@@ -41,9 +44,22 @@ class ViewChanges:
         """A view changed (told by Postgres to every proxy): drop own copies."""
         if self._l1 is None:
             return
-        if keys is None:
-            keys = [key for key in self._l1.arena.snapshot() if mapping.parse(key) is not None]
-        self._l1.coherence.on_push(keys)
+        if keys is not None:
+            self._l1.coherence.on_push(keys)
+        elif mapping.name in self._flushing:
+            self._flushing[mapping.name] = True
+        else:
+            self._flushing[mapping.name] = True
+            self._tasks.start(f"flush {mapping.name}", self._flush(self._l1, mapping))
+
+    async def _flush(self, l1: L1Memory, mapping: ViewMapping) -> None:
+        """Drop own copies of all its keys. There may be millions: some in each turn."""
+        name = mapping.name
+        while self._flushing[name]:
+            self._flushing[name] = False
+            async for keys in in_turns(l1.arena.parts(), look_every=1):
+                l1.coherence.on_push([key for key in keys if mapping.parse(key) is not None])
+        del self._flushing[name]
 
     async def told(self) -> tuple[str, dict[str, Told]]:
         """Which server this Redis is just now, and how far it was told of each view."""

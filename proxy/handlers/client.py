@@ -14,7 +14,7 @@ from tiers.resp import OK, Request, array, bulk, error, integer, null, parse_int
 from .. import errors
 from ..commands import Command
 from . import client_across, client_list, client_tracking
-from .connection import INVALID_NAME, is_valid_name
+from .connection import name_refusal
 
 if TYPE_CHECKING:
     from ..session import Session
@@ -86,8 +86,8 @@ def _getname(session: Session, request: Request) -> bytes:
 
 def _setname(session: Session, request: Request) -> bytes:
     name = request[0][2]
-    if not is_valid_name(name):
-        return INVALID_NAME
+    if (refusal := name_refusal(name)) is not None:
+        return refusal
     session.name = name
     return OK
 
@@ -96,9 +96,10 @@ def _setinfo(session: Session, request: Request) -> bytes:
     option, value = request[0][2].upper(), request[0][3]
     if option not in (b"LIB-NAME", b"LIB-VER"):
         return error(f"ERR Unrecognized option '{errors.shown(request[0][2])}'")
-    if not is_valid_name(value):
-        shown = option.decode().lower()
-        return error(f"ERR {shown} cannot contain spaces, newlines or special characters.")
+    shown = option.decode().lower()
+    invalid = error(f"ERR {shown} cannot contain spaces, newlines or special characters.")
+    if (refusal := name_refusal(value, invalid)) is not None:
+        return refusal
     if option == b"LIB-NAME":
         session.lib_name = value
     else:
@@ -189,7 +190,7 @@ async def _unblock_upstream(session: Session, upstream_id: bytes, mode: bytes) -
     session.reply(integer(int(unblocked)))
 
 
-_MANY = 1 << 20
+_MANY = 10_000  # each is looked at in one turn of the loop
 # name: least and most arguments (CLIENT and the name included), what answers
 _ANSWERS: dict[bytes, tuple[int, int, Answer]] = {
     b"ID": (2, 2, _id),

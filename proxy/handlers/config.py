@@ -11,7 +11,7 @@ import re
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from tiers import glob_matcher
+from tiers import PATTERN_MAX_BYTES, glob_matcher, in_turns
 from tiers.resp import ReplyScanner, Request, bulk, error, mapping
 
 from .. import errors
@@ -40,12 +40,16 @@ def config(session: Session, command: Command, request: Request) -> None:
         session.reply(_fixed(session.config, names[0]))
         return
     if sub == b"GET" and len(args) > 2 and all(map(is_own, args[2:])):
-        session.reply(mapping(_matching(session.config, args[2:]), session.proto))
+        session.terrace.run_task(session, _tell_own(session, args[2:]))
         return
     if session.in_flight:
         session.block_idle(request)
         return
     session.terrace.run_task(session, _ask(session, args))
+
+
+async def _tell_own(session: Session, patterns: list[bytes]) -> None:
+    session.reply(mapping(await _matching(session.config, patterns), session.proto))
 
 
 async def _ask(session: Session, args: list[bytes]) -> None:
@@ -61,7 +65,7 @@ async def _ask(session: Session, args: list[bytes]) -> None:
     others = [pattern for pattern in patterns if not is_own(pattern)]
     reply = await session.stack.l2.ask([b"CONFIG", b"GET", *others], proto=proto)
     reply = hide_secrets(reply)
-    own = _matching(session.config, patterns)
+    own = await _matching(session.config, patterns)
     pairs = [bulk(name) + value for name, value in own.items()]
     session.reply(extended(reply, pairs, width=1 if proto == 3 else 2))
 
@@ -83,14 +87,14 @@ def is_own(pattern: bytes) -> bool:
     return pattern[: len(PREFIX)].lower() == PREFIX
 
 
-def _matching(config: Config, patterns: list[bytes]) -> dict[bytes, bytes]:
+async def _matching(config: Config, patterns: list[bytes]) -> dict[bytes, bytes]:
     """Name -> encoded value of every option that a pattern matches; case does not matter."""
-    matchers = [glob_matcher(pattern.lower()) for pattern in patterns]
-    return {
-        name: bulk(value)
-        for name, value in _parameters(config).items()
-        if any(matches(name) for matches in matchers)
-    }
+    parameters = _parameters(config)
+    found: set[bytes] = set()
+    async for pattern in in_turns(patterns, look_every=1):
+        if len(pattern) <= PATTERN_MAX_BYTES:
+            found.update(filter(glob_matcher(pattern.lower()), parameters))
+    return {name: bulk(value) for name, value in parameters.items() if name in found}
 
 
 def _fixed(config: Config, name: bytes) -> bytes:

@@ -145,8 +145,8 @@ def hello(session: Session, command: Command, request: Request) -> None:
             at += 3
         elif option == b"SETNAME" and left >= 1:
             name = args[at + 1]
-            if not is_valid_name(name):
-                session.reply(INVALID_NAME)
+            if (refusal := name_refusal(name)) is not None:
+                session.reply(refusal)
                 return
             at += 2
         else:
@@ -196,11 +196,17 @@ def _switch(session: Session, proto: int) -> None:
     session.proto = proto
 
 
+NAME_MAX_BYTES = 1024  # CLIENT LIST shows those of all clients
+_PRINTED = bytes(range(0x21, 0x7F))
+NAME_TOO_LONG = error(f"ERR terrace: a name has at most {NAME_MAX_BYTES} bytes")
 INVALID_NAME = error("ERR Client names cannot contain spaces, newlines or special characters.")
 
 
-def is_valid_name(name: bytes) -> bool:
-    return all(0x21 <= char <= 0x7E for char in name)
+def name_refusal(name: bytes, invalid: bytes = INVALID_NAME) -> bytes | None:
+    """Why a client cannot have this name, as its error; None when it can."""
+    if len(name) > NAME_MAX_BYTES:
+        return NAME_TOO_LONG
+    return invalid if name.translate(None, _PRINTED) else None
 
 
 def quit_(session: Session, command: Command, request: Request) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from tiers import Audit, MappingProblem, ViewMapping, literal_prefix
+from tiers import PATTERN_MAX_BYTES, Audit, MappingProblem, ViewMapping, literal_prefix
 from tiers.resp import Request, array, bulk, error, integer, mapping, parse_integer
 
 from .. import errors
+from ..bus import QUESTION_MAX_BYTES
 from ..commands import Command
 from ..reload import NotReloaded
 from ..report import tier_figures
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from ..session import Session
 
 AUDIT_DEFAULT, AUDIT_MAX = 100, 1000  # keys
+KEYS_AT_ONCE = 1000  # of TIER.INVALIDATE, in one turn of the loop
+_LONG_PATTERN = error(f"ERR terrace: a pattern has at most {PATTERN_MAX_BYTES} bytes")
 _NO_L3 = error("ERR terrace: L3 (postgres) is not configured; set l3.dsn and [[l3.view]]")
 
 
@@ -49,13 +53,30 @@ def invalidate(session: Session, command: Command, request: Request) -> None:
 
 
 async def _invalidate_keys(session: Session, keys: list[bytes]) -> None:
-    if session.stack.l3 is not None:  # first: their absences would go back into L1
-        await session.terrace.siblings.ask("forget", keys=as_text(keys))
-    await session.stack.invalidate(keys)
+    for some in _portions(keys):
+        if session.stack.l3 is not None:  # first: their absences would go back into L1
+            await session.terrace.siblings.ask("forget", keys=as_text(some))
+        await session.stack.invalidate(some)
     session.reply(integer(len(keys)))
 
 
+def _portions(keys: list[bytes]) -> Iterator[list[bytes]]:
+    """As many as can be done in one turn, and told to another worker."""
+    portion: list[bytes] = []
+    size = 0
+    for key in keys:
+        if portion and (size + len(key) > QUESTION_MAX_BYTES or len(portion) >= KEYS_AT_ONCE):
+            yield portion
+            portion, size = [], 0
+        portion.append(key)
+        size += len(key)
+    yield portion
+
+
 async def _invalidate_pattern(session: Session, pattern: bytes) -> None:
+    if len(pattern) > PATTERN_MAX_BYTES:
+        session.reply(_LONG_PATTERN)
+        return
     if session.stack.l3 is not None:
         await session.terrace.siblings.ask("forget", pattern=pattern.decode("latin-1"))
     session.reply(integer(await session.stack.invalidate_matching(pattern)))

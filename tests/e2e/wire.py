@@ -93,6 +93,17 @@ class Wire:
         self.send_raw(b"".join(encode(*command) for command in commands))
         return self.read(len(commands))
 
+    def read_bytes(self, count: int) -> bytes:
+        """So many bytes as they come, for more frames than one wants to cut."""
+        chunks: list[bytes] = []
+        while count > 0:
+            data = self._socket.recv(min(count, 1 << 20))
+            if not data:
+                raise ConnectionError(f"closed {count} bytes too early")
+            chunks.append(data)
+            count -= len(data)
+        return b"".join(chunks)
+
     def read_to_end(self) -> bytes:
         """Every byte until the peer closes."""
         out = b"".join(self._frames)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from proxy.acl_log import AclLog
+from proxy.acl_log import SHOWN_MAX_BYTES, AclLog
 from proxy.acl_source import DEFAULT, RedisUsers, UsersFileError, parse_users, read_users
 from proxy.config import ConfigError, load
 from tests.proxy.acl_play import (
@@ -278,3 +278,11 @@ def test_client_list_and_kill_know_users(file: Path) -> None:
         p.client >> command("CLIENT", "KILL", "USER", "bob")
         p.client << b":1\r\n"
         assert other.closed == "CLIENT KILL"
+
+
+def test_the_log_keeps_the_beginning_of_a_long_key() -> None:
+    """Its entries outlive their requests, and are told to other workers."""
+    log = AclLog(2, lambda: 0.0)
+    log.record("key", "toplevel", b"k" * 10**6, b"u" * 10**6, "info")
+    [(entry, _)] = log.newest(5)
+    assert (len(entry.about), len(entry.username)) == (SHOWN_MAX_BYTES, SHOWN_MAX_BYTES)

@@ -7,7 +7,17 @@ import struct
 
 import pytest
 
-from proxy.bus import ANSWER, ASK, EVERYBODY, ROSTER, BusError, Calls, Frame, FrameReader
+from proxy.bus import (
+    ANSWER,
+    ASK,
+    BODY_MAX_BYTES,
+    EVERYBODY,
+    ROSTER,
+    BusError,
+    Calls,
+    Frame,
+    FrameReader,
+)
 
 FRAMES = [
     Frame(EVERYBODY, 2, ASK, 7, b'{"op": "x", "args": {}}'),
@@ -112,3 +122,11 @@ def test_questions_do_not_get_each_others_answers() -> None:
     assert (first_done.count, second_done.count) == (0, 1)
     calls.on_answer(answer(first_asked, 1, "a"))
     assert (calls.end(first), calls.end(second)) == (["a"], ["b"])
+
+
+def test_an_answer_that_is_too_long_is_none() -> None:
+    """A reader would take it for garbage, and its worker would end."""
+    calls, done = fleet(1), Ends()
+    call, asked = calls.ask("clients", {}, done)
+    calls.on_answer(answer(asked, 1, "x" * BODY_MAX_BYTES))
+    assert (calls.end(call), done.count) == ([], 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import chain
 from typing import Any
 
 import pytest
@@ -333,6 +334,7 @@ def test_variants_are_separate_and_fall_together(build: Build) -> None:
     ]  # fmt: skip
     assert arena.variants(b"k") == 3
     assert arena.snapshot() == [b"k"]
+    assert [*chain(*arena.parts())] == [b"k"]
     arena.invalidate(b"k")
     assert arena.variants(b"k") == arena.size_bytes(b"k") == len(arena) == 0
     assert arena.get(b"k", b"3:0:HLEN", NOW) is None
@@ -360,6 +362,7 @@ def test_a_flush_forgets_at_once(build: Build) -> None:
     arena.flush()
     assert len(arena) == 0
     assert arena.snapshot() == []
+    assert [*chain(*arena.parts())] == []
     assert arena.used_bytes <= arena.max_bytes // 20, "what stays is an index without entries"
     assert arena.get(key(100), b"", NOW) is None
     arena.check()

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tiers.glob import literal_prefix, matcher
+from tiers.glob import PATTERN_MAX_BYTES, STARS_MAX, literal_prefix, matcher
 
 
 def stringmatch(pattern: bytes, text: bytes) -> bool:
@@ -115,6 +115,30 @@ def test_a_hostile_pattern_ends_in_time() -> None:
     assert not matcher(b"*a" * 40 + b"b")(b"a" * 2000)
     assert not matcher(b"a*" * 40 + b"b")(b"a" * 2000)
     assert time.process_time() - began < 1
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        b"*a" * 200_000, b"*a" * 30_000, b"?" * 400_000, b"?" * 60_000, b"[" + b"a-c" * 20_000,
+        b"\\a" * 30_000, b"a" * 60_000, b"a*" * 512, b"*?" * 900,
+    ],
+)  # fmt: skip
+def test_a_long_pattern_costs_little(pattern: bytes) -> None:
+    """It was read in a time that grew with the square of its length: 400 kB took 8 s."""
+    began = time.process_time()
+    matches = matcher(pattern)
+    assert not any(matches(b"a name %d" % n) for n in range(100))
+    assert time.process_time() - began < 0.5
+
+
+def test_what_is_too_much_matches_nothing() -> None:
+    """As in Redis, which gives up at a thousand stars that have something between them."""
+    assert matcher(b"*" * 5000 + b"a")(b"cba"), "many stars are one"
+    assert matcher(b"*a" * STARS_MAX)(b"a" * STARS_MAX)
+    assert not matcher(b"*a" * (STARS_MAX + 2))(b"a" * (STARS_MAX + 2))
+    assert matcher(b"a" * PATTERN_MAX_BYTES)(b"a" * PATTERN_MAX_BYTES)
+    assert not matcher(b"a" * PATTERN_MAX_BYTES + b"*")(b"a" * (PATTERN_MAX_BYTES + 1))
 
 
 @pytest.mark.parametrize(
