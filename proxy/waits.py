@@ -74,8 +74,10 @@ class _WaitSlot(Slot):
         request, self._request = self._request, None
         if request is None:
             self.finish(reply)
-        elif reply.startswith(b"-") and not reply.startswith(_UNKNOWN_COMMAND):
+        elif reply.startswith(b"-NOPERM"):
             self.finish(errors.wait_refused(reply))
+        elif reply.startswith(b"-") and not reply.startswith(_UNKNOWN_COMMAND):
+            self.finish(reply)  # BUSY, READONLY, OOM: it would have been that of WAIT, too
         else:
             _, buffer, start, end = request
             self.pin.upstream.send(buffer[start:end], self, self.session.db)

@@ -27,6 +27,7 @@ from ..slots import Slot
 if TYPE_CHECKING:
     from ..session import Session
 
+_OWN_WORDS = frozenset((b"proto", b"id", b"mode", b"modules"))  # of HELLO
 _NO_PASSWORD_SET = error(
     "ERR AUTH <password> called without any password configured for the default user. "
     "Are you sure your configuration is correct?"
@@ -159,21 +160,23 @@ def hello(session: Session, command: Command, request: Request) -> None:
     if name is not None:
         session.name = name
     _switch(session, proto)
+    session.reply(mapping(_told(session), proto))
+
+
+def _told(session: Session) -> dict[bytes, bytes]:
+    """What HELLO answers: the server's own words, but for what concerns the client's connection."""
     said = session.stack.l2.server
-    session.reply(
-        mapping(
-            {
-                b"server": bulk(said.get(b"server") or "redis"),
-                b"version": bulk(session.stack.l2.server_version),
-                b"proto": integer(proto),
-                b"id": integer(session.ident),
-                b"mode": bulk("standalone"),
-                b"role": bulk(said.get(b"role") or "master"),
-                b"modules": array(_module(m, proto) for m in said.get(b"modules") or ()),
-            },
-            proto,
-        )
-    )
+    own = {
+        b"server": bulk("redis"),
+        b"version": bulk(session.stack.l2.server_version),
+        b"proto": integer(session.proto),
+        b"id": integer(session.ident),
+        b"mode": bulk("standalone"),
+        b"role": bulk("master"),
+    }
+    others = {name: _encoded(value) for name, value in said.items() if name not in _OWN_WORDS}
+    modules = array(_module(m, session.proto) for m in said.get(b"modules") or ())
+    return own | others | {b"modules": modules}
 
 
 def _module(module: Mapping[bytes, Any], proto: int) -> bytes:

@@ -174,6 +174,34 @@ def test_what_was_acknowledged_outlives_redis(
             assert abs(remaining - expected) < 500 or min(remaining, expected) > 10**14
 
 
+def test_a_value_too_large_for_a_shared_connection_is_durable_too(
+    wire: Wire, redis: RedisProcess
+) -> None:
+    large = b"x" * (2 * 1024**2)
+    assert wire.ask_all(
+        ("SET", "s:large", large), ("APPEND", "s:large", "y"), ("WATCH", "s:other"),
+        ("SET", "s:watched", large), ("UNWATCH",), ("MULTI",), ("SET", "s:multi", large), ("EXEC",),
+    ) == [
+        b"+OK\r\n", b":%d\r\n" % (len(large) + 1), b"+OK\r\n", b"+OK\r\n", b"+OK\r\n",
+        b"+OK\r\n", b"+QUEUED\r\n", b"*1\r\n+OK\r\n",
+    ]  # fmt: skip
+    with Wire(redis.port) as direct:
+        direct.ask("FLUSHALL")
+        direct.ask("CONFIG", "SET", "proto-max-bulk-len", 1024**2)
+        names = ("s:large", "s:watched", "s:multi")
+        try:  # Redis does not take them back now, and nobody may be hurt by that
+            assert wire.ask("SET", "small", "v") == b"+OK\r\n"
+            for name in names:
+                assert wire.ask("STRLEN", name).startswith((b"-", b":"))
+            assert wire.ask("GET", "small") == b"$1\r\nv\r\n"
+        finally:
+            direct.ask("CONFIG", "SET", "proto-max-bulk-len", 512 * 1024**2)
+        direct.ask("FLUSHALL")
+    assert [wire.ask("STRLEN", name) for name in names] == [
+        b":%d\r\n" % (len(large) + 1), b":%d\r\n" % len(large), b":%d\r\n" % len(large),
+    ]  # fmt: skip
+
+
 def test_what_cannot_be_durable_is_refused(wire: Wire, terrace: TerraceProcess) -> None:
     refused = b"cannot be made durable; use it on keys outside of [[l3.store]]"
     for line in ("BLPOP s:1 0", "BLMPOP 0 1 s:1 LEFT", "BRPOPLPUSH a s:1 0", "BLPOP a s:1 0"):

@@ -68,6 +68,17 @@ def test_where_it_cannot_be_moved_nothing_is_promised(play: Play, request_: byte
     given_back(play, pin)
 
 
+@pytest.mark.parametrize("code", [b"BUSY", b"OOM", b"READONLY", b"MISCONF"])
+def test_what_redis_would_refuse_wait_for_too_it_says_itself(play: Play, code: bytes) -> None:
+    pin = play.pin()
+    written(play)
+    play.client >> WAIT
+    pin << PING + MESSAGE
+    pin >> b"-%b no\r\n" % code * 2
+    play.client << b"-%b no\r\n" % code
+    given_back(play, pin)
+
+
 def test_an_older_server_knows_no_shard_channels_and_needs_none(play: Play) -> None:
     pin = play.pin()
     written(play)
