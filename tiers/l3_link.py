@@ -90,6 +90,7 @@ class Link:
         obstacles = await prepare_schema(connection, self._options)
         if obstacles:
             raise TierUnavailable(NAME, "; ".join(obstacles))
+        await self._refresher.know(connection)
         if not self._refreshing:  # not before: its tables must be there
             self._refreshing = True
             self._tasks.start("refresher", self._refresher.run())

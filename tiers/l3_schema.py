@@ -20,7 +20,7 @@ from .l3_session import columns_of, once
 from .l3_sql import identifier, joined, literal, render, verbatim
 from .l3_store import TABLES as STORE_TABLES
 from .options import L3Options
-from .refresh_log import ADDED_COLUMNS, LOG_TABLE, VIEWS_TABLE
+from .refresh_log import ADDED_COLUMNS, HISTORY_TABLE, LOG_TABLE, VIEWS_TABLE
 from .refresh_records import TABLE as REFRESHES_TABLE
 from .relations import TABLE as RELATIONS_TABLE
 from .views import ViewMapping
@@ -38,6 +38,7 @@ _TABLES: Mapping[str, tuple[LiteralString, ...]] = {
     "relations": RELATIONS_TABLE,
     "pushed": PUSHED_TABLE,
     "refresh_log": LOG_TABLE,
+    "history": HISTORY_TABLE,
 }
 
 _HAS_SCHEMA = "SELECT to_regnamespace(quote_ident(%s)) IS NOT NULL"

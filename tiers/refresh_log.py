@@ -46,6 +46,13 @@ LOG_TABLE: tuple[LiteralString, ...] = (
         PRIMARY KEY (view, epoch)
     )""",
 )
+HISTORY_TABLE: tuple[LiteralString, ...] = (
+    """
+    CREATE TABLE {schema}.history (
+        is_only boolean PRIMARY KEY DEFAULT true CHECK (is_only),
+        id text NOT NULL DEFAULT gen_random_uuid()::text  -- by which each Redis knows it
+    )""",
+)
 ADDED_COLUMNS: Mapping[str, Mapping[str, LiteralString]] = {
     "views": {"mark": "ALTER TABLE {schema}.views ADD COLUMN mark text"},
     "refresh_log": {
@@ -61,6 +68,10 @@ class RefreshLog:
 
     def __init__(self, schema_name: str) -> None:
         schema = identifier(schema_name)
+        self._history = render("SELECT id FROM {schema}.history", schema=schema)
+        self._begin_history = render(
+            "INSERT INTO {schema}.history DEFAULT VALUES ON CONFLICT DO NOTHING", schema=schema
+        )
         self._positions = render(
             "SELECT view, epoch, coalesce(mark, '') FROM {schema}.views WHERE view = ANY(%s)",
             schema=schema,
@@ -102,6 +113,14 @@ class RefreshLog:
             " CASE WHEN view = '' THEN %s ELSE %s END) LIMIT %s))",
             schema=schema,
         )
+
+    async def history(self, connection: Connection) -> str:
+        """The name of all positions together: a Redis may be told of several databases."""
+        row = await (await connection.execute(self._history, ())).fetchone()
+        if row is None:  # new, or somebody emptied the table
+            await connection.execute(self._begin_history, ())
+            row = await (await connection.execute(self._history, ())).fetchone()
+        return str(row[0]) if row else ""
 
     async def positions(self, connection: Connection, views: Iterable[str]) -> dict[str, Position]:
         names = list(views)

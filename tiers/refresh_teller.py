@@ -19,7 +19,7 @@ from typing import Protocol
 from .errors import TierUnavailable
 from .l3_connection import Connection, Deadline
 from .l3_pushed import ROWS_AT_ONCE, PushOutbox
-from .positions import PUSHES, Change, Position, Told
+from .positions import PUSHES, START, Change, Position, Told
 from .refresh import announce
 from .refresh_log import RefreshLog
 from .views import Mappings, ViewMapping
@@ -33,28 +33,28 @@ _KEY, _ALL = "k", "a"  # in the log of pushes: a key, or the pattern of all keys
 class Audience(Protocol):
     """The Redis that is told (`view_changes`). All raise TierUnavailable."""
 
-    async def told(self) -> tuple[str, Mapping[str, Told]]: ...
+    async def told(self, history: str) -> tuple[str, Mapping[str, Told]]: ...
 
     async def publish(
         self, mapping: ViewMapping, at: Position | None, keys: Sequence[bytes] | None
     ) -> None: ...
 
-    async def note_told(self, view: str, before: Position, at: Position) -> bool: ...
+    async def note_told(self, history: str, view: str, before: Position, at: Position) -> bool: ...
 
 
 class Nobody:
     """The audience of a tier that is asked and checked, but has no Redis to tell."""
 
-    async def told(self) -> tuple[str, Mapping[str, Told]]:
+    async def told(self, history: str) -> tuple[str, Mapping[str, Told]]:
         raise TierUnavailable(REDIS, "there is none to tell")
 
     async def publish(
         self, mapping: ViewMapping, at: Position | None, keys: Sequence[bytes] | None
     ) -> None:
-        await self.told()
+        await self.told("")
 
-    async def note_told(self, view: str, before: Position, at: Position) -> bool:
-        await self.told()
+    async def note_told(self, history: str, view: str, before: Position, at: Position) -> bool:
+        await self.told(history)
         return False
 
 
@@ -71,7 +71,9 @@ class Teller:
         self._channel = schema_name
         self._outbox = PushOutbox(schema_name)
         self._histories = [*(mapping.name for mapping in mappings), PUSHES]
+        self._history = self._server = ""
         self._told: dict[str, Told] = {}
+        self._suspect: set[str] = set()  # views of which any key may be outdated
         self._must_look = False
         self._one_at_a_time = asyncio.Lock()
         self._keys: dict[str, tuple[ViewMapping, set[bytes] | None]] = {}
@@ -79,14 +81,31 @@ class Teller:
     def __repr__(self) -> str:
         return f"<Teller {self._told}>"
 
-    async def look(self) -> str:
-        """Ask Redis how far it was told; which server it is. Raises TierUnavailable."""
+    async def know(self, connection: Connection) -> None:
+        """Of which history Redis is told. Raises psycopg.Error."""
+        history = await self._log.history(connection)
+        if history != self._history:
+            if self._history:  # the tables were emptied: what was not told yet is lost
+                self._suspect.update(mapping.name for mapping in self._mappings)
+            self._history, self._told = history, {}
+
+    async def look(self, connection: Connection) -> str:
+        """Ask Redis how far it was told; which server it is.
+
+        Raises TierUnavailable or psycopg.Error. What a Redis does not say any more it was
+        told before it was emptied: then no row of that time is in it either.
+        """
+        with Deadline(connection, PATIENCE_S):
+            await self.know(connection)
         try:
             async with asyncio.timeout(PATIENCE_S):
-                server, told = await self._audience.told()
+                server, told = await self._audience.told(self._history)
         except TimeoutError:
             raise TierUnavailable(REDIS, f"no answer within {PATIENCE_S:g} s") from None
-        self._told, self._must_look = dict(told), False
+        known = self._told if server == self._server else {}
+        emptied = {view: Told(at.position, START) for view, at in known.items()}
+        self._told = {**emptied, **told}
+        self._server, self._must_look = server, False
         return server
 
     def has_told(self, view: str, epoch: int) -> bool:
@@ -97,7 +116,7 @@ class Teller:
         told: Mapping[str, Told] = self._told
         try:
             async with asyncio.timeout(PATIENCE_S / 10):
-                _, told = await self._audience.told()
+                _, told = await self._audience.told(self._history)
         except (TierUnavailable, TimeoutError):
             pass
         return {view: told.get(view, Told()).position.epoch for view in self._histories}
@@ -117,19 +136,23 @@ class Teller:
 
     async def _tell_left_over(self, connection: Connection) -> None:
         if self._must_look:
-            await self.look()
+            await self.look(connection)
         told = {view: self._told.get(view, Told()) for view in self._histories}
         with Deadline(connection, PATIENCE_S):
             changes = await self._log.since(connection, {v: at.position for v, at in told.items()})
+            now = await self._log.positions(connection, self._suspect)
+        changes = [change for change in changes if change.view not in now]
+        changes += [Change(view, START, at, None) for view, at in now.items()]
         for change in changes:
             await self._tell(change, told[change.view].said)
+            self._suspect.discard(change.view)
 
     async def _tell(self, change: Change, said: Position) -> None:
         view = change.view
         at = None if view == PUSHES else change.after
         for mapping, keys in self._concerned(change).items():
             await self._audience.publish(mapping, at, keys)
-        if await self._audience.note_told(view, said, change.after):
+        if await self._audience.note_told(self._history, view, said, change.after):
             self._told[view] = Told(change.after, change.after)
         else:
             self._must_look = True
@@ -185,6 +208,7 @@ class Teller:
     def forget(self) -> None:
         """Somebody else leads."""
         self._keys.clear()
+        self._told.clear()
 
 
 def _bounded(keys: Sequence[bytes] | None) -> Sequence[bytes] | None:

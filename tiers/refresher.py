@@ -120,9 +120,11 @@ class Refresher:
         async with self._connector.connected("refresh") as connection:
             result = await self._refresh(connection, mapping)
             try:
+                await self._teller.know(connection)
                 await self._teller.tell(result.change)
-            except TierUnavailable as error:
-                log.warning("view %s: refreshed, but %s; will be told later", result.view, error)
+            except (TierUnavailable, psycopg.Error) as error:
+                why = describe(error, self._options)
+                log.warning("view %s: refreshed, but %s; will be told later", result.view, why)
                 return replace(result, published=False)
         return result
 
@@ -136,6 +138,10 @@ class Refresher:
         """Of a change: Redis may not have been told of it."""
         if self.is_leader and not self._teller.has_told(mapping.name, epoch):
             self._wake.set()
+
+    async def know(self, connection: Connection) -> None:
+        """Of which history Redis is told. Raises psycopg.Error."""
+        await self._teller.know(connection)
 
     async def told_epochs(self) -> dict[str, int]:
         """How far Redis was told of each view."""
@@ -172,7 +178,7 @@ class Refresher:
     async def _campaign(self, connection: Connection) -> str:
         """Until nobody else leads for the server that Redis is; which one it is."""
         while True:
-            server = await self._teller.look()
+            server = await self._teller.look(connection)
             if await self._locked(
                 connection, f"terrace leader {server} {self._options.schema_name}"
             ):
@@ -234,7 +240,7 @@ class Refresher:
         if now - self._looked_at < self._heartbeat_s:
             return
         self._looked_at = now
-        if await self._teller.look() != server:
+        if await self._teller.look(connection) != server:
             raise TierUnavailable(REDIS, "it is another server now")
         if not self._schedules:
             name = f"terrace refresher {self._options.schema_name}"

@@ -22,7 +22,7 @@ from .tasks import TaskSet
 from .turns import in_turns
 from .views import ViewMapping
 
-TOLD = b"__terrace:told"  # hash: view -> position
+TOLD = b"__terrace:told:"  # and the history that is told of: a hash, view -> position
 PUBLISH_CHUNK = 1000  # keys unlinked by one script call: keeps Redis' pauses below a millisecond
 UNLINK_SCAN_COUNT = 1000
 NONCE_BYTES = 8
@@ -61,10 +61,10 @@ class ViewChanges:
                 l1.coherence.on_push([key for key in keys if mapping.parse(key) is not None])
         del self._flushing[name]
 
-    async def told(self) -> tuple[str, dict[str, Told]]:
+    async def told(self, history: str) -> tuple[str, dict[str, Told]]:
         """Which server this Redis is just now, and how far it was told of each view."""
         info, told, guards = await self._l2.pipeline(
-            [[b"INFO", b"server"], [b"HGETALL", TOLD], [b"HGETALL", EPOCHS]]
+            [[b"INFO", b"server"], [b"HGETALL", TOLD + history.encode()], [b"HGETALL", EPOCHS]]
         )
         for reply in (info, told, guards):
             if isinstance(reply, Exception):
@@ -97,12 +97,12 @@ class ViewChanges:
         except ServerError as error:
             raise TierUnavailable("L2 (redis)", str(error)) from error
 
-    async def note_told(self, view: str, before: Position, at: Position) -> bool:
+    async def note_told(self, history: str, view: str, before: Position, at: Position) -> bool:
         """All keys of a change have left. False if Redis did not say `before`: then it was
         told more, or lost some of it, and still says so."""
         args = [view.encode(), bytes(before), bytes(at)]
         try:
-            return bool(await self._l2.run_script(self._note_told, [TOLD], args))
+            return bool(await self._l2.run_script(self._note_told, [TOLD + history.encode()], args))
         except ServerError as error:
             raise TierUnavailable("L2 (redis)", str(error)) from error
 

@@ -45,7 +45,7 @@ class Harness:
 
     # The audience
 
-    async def told(self) -> tuple[str, dict[str, Told]]:
+    async def told(self, history: str) -> tuple[str, dict[str, Told]]:
         self._ask_redis()
         return self.redis.server, {view: Told(at, at) for view, at in self.redis.told.items()}
 
@@ -58,7 +58,7 @@ class Harness:
         epoch = 0 if at is None else at.epoch
         self.published.put_nowait((mapping.name, epoch, None if keys is None else list(keys)))
 
-    async def note_told(self, view: str, before: Position, at: Position) -> bool:
+    async def note_told(self, history: str, view: str, before: Position, at: Position) -> bool:
         self._ask_redis()
         if self.redis.told.get(view, START) != before:
             return False

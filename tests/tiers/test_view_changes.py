@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from tests.e2e.redis_process import RedisProcess, running_redis
-from tests.tiers.postgres_fixture import Database, database, postgres
+from tests.tiers.postgres_fixture import Database, Postgres, database, postgres
 from tests.tiers.store_harness import caching
 from tiers import refresher
 from tiers.leases import EPOCHS
@@ -101,18 +101,19 @@ async def test_rows_leave_a_redis_whose_database_went_back(
 
 async def test_position_is_moved_by_who_knows_where_it_stands(cache: TieredCache) -> None:
     changes, first, second = cache.changes, Position(1, "m1"), Position(2, "m2")
-    assert await changes.note_told("v", START, first)
-    assert not await changes.note_told("v", START, second)
-    assert await changes.note_told("v", first, second)
-    server, told = await changes.told()
+    assert await changes.note_told("h", "v", START, first)
+    assert not await changes.note_told("h", "v", START, second)
+    assert await changes.note_told("h", "v", first, second)
+    server, told = await changes.told("h")
     assert len(server) == 40
     assert told["v"] == Told(second, second)
-    assert await cache.l2.call(b"HGET", TOLD, b"v") == b"2 m2"
+    assert await cache.l2.call(b"HGET", TOLD + b"h", b"v") == b"2 m2"
+    assert (await changes.told("another"))[1] == {}
 
 
 async def test_what_an_older_terrace_told_is_known_by_its_guard(cache: TieredCache) -> None:
     await cache.l2.call(b"HSET", EPOCHS, b"v", b"12")
-    _, told = await cache.changes.told()
+    _, told = await cache.changes.told("h")
     assert told["v"] == Told(Position(12, ""), START)
 
 
@@ -124,3 +125,31 @@ async def test_no_guard_ever_comes_again(cache: TieredCache) -> None:
         await cache.changes.publish(mapping, None, [b"w:1"])  # pushed: the view is as it was
         seen.add(await cache.l2.call(b"HGET", EPOCHS, b"words"))
     assert len(seen) == 4
+
+
+async def test_databases_that_share_a_redis_do_not_disturb_each_other(
+    cache: TieredCache, server: RedisProcess, postgres: Postgres
+) -> None:
+    """With the same names for schema and view; only the patterns differ, as they must."""
+    database = postgres.create_database()
+    database.run("CREATE TABLE base AS SELECT id, 'theirs' AS word FROM generate_series(1, 9) id")
+    view = {**VIEW, "keys": "theirs:{id}"}
+    async with caching(server, database, view=(view,), store=(), watch=0) as other:
+        assert other.l3 is not None
+        for word in ("a", "b"):
+            await change(other, database, word)
+        await cache.get(b"w:5")
+        await other.get(b"theirs:5")
+        await asyncio.sleep(0.3)  # some heartbeats
+        assert await cache.l2.call(b"EXISTS", b"w:5", b"theirs:5") == 2
+    database.close()
+
+
+async def test_what_a_client_wrote_after_a_flush_stays(
+    cache: TieredCache, database: Database
+) -> None:
+    await change(cache, database, "a")
+    await cache.l2.call(b"FLUSHALL")
+    await cache.set(b"w:1", b"a client's")
+    await asyncio.sleep(0.3)
+    assert (await cache.get(b"w:1")).value == b"a client's"
