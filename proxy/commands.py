@@ -110,6 +110,7 @@ class Command:
         return self.may_block and any(arg.upper() == b"BLOCK" for arg in args[1:])
 
 
+NAME_MAX_BYTES = 256  # of a command that could have a row
 UNKNOWN = Command("(unknown)", -1, Kind.PRIVATE, any_key=True)
 
 
@@ -131,4 +132,6 @@ class CommandTable:
             follow(rows)
 
     def find(self, name: bytes) -> Command:
+        if len(name) > NAME_MAX_BYTES:
+            return UNKNOWN  # not even looked at: it may have megabytes
         return self._spellings.get(name) or self.rows.get(name.upper(), UNKNOWN)

@@ -14,7 +14,7 @@ from tiers import TOO_LARGE, read_variant
 from tiers.resp import NULL2, NULL3, Request, array
 
 from . import errors, pinning, store_writes, tracked_reads
-from .commands import UNKNOWN, Command, Kind
+from .commands import NAME_MAX_BYTES, UNKNOWN, Command, Kind
 from .handlers import LOCAL_HANDLERS, OWN_HANDLERS
 from .large import isolate
 from .load_first import load_first, refuse
@@ -25,6 +25,7 @@ from .slots import Slot, WriteSlot
 if TYPE_CHECKING:
     from .session import Session
 
+MGET_LOOK_MAX = 10_000  # keys of one MGET that are looked for in L1, all in one turn of the loop
 _BEFORE_AUTH = frozenset(("AUTH", "HELLO", "QUIT", "RESET"))
 _ANSWERED_HERE = frozenset((Kind.LOCAL, Kind.OWN, Kind.REFUSED))
 _CROSS_PROTOCOL = frozenset((b"post", b"host:"))
@@ -37,7 +38,7 @@ def dispatch(session: Session, request: Request, now: float) -> None:
     name = command.name
     session.stats.commands[name] += 1
     session.last_command = name
-    if command is UNKNOWN and args[0].lower() in _CROSS_PROTOCOL:
+    if command is UNKNOWN and len(args[0]) <= NAME_MAX_BYTES and args[0].lower() in _CROSS_PROTOCOL:
         # An HTTP request sent at us by a browser: Redis closes such connections, too.
         session.terrace.log_protocol_error(session, "possible cross protocol scripting")
         session.forget_slots()
@@ -132,7 +133,7 @@ def mget(session: Session, command: Command, request: Request, now: float) -> No
     args, buffer, start, end = request
     keys = args[1:]
     stack = session.stack
-    if tracked_reads.mapped_keys(session, command, request):
+    if len(keys) > MGET_LOOK_MAX or tracked_reads.mapped_keys(session, command, request):
         plain_read(session, command, request, now)
         return
     l1 = stack.l1

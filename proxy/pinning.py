@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tiers import in_turns
 from tiers.resp import OK, Request, bulk, error, integer, null, push
 
 from . import errors, store_writes, waits
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 _BLOCKING = frozenset(
     ["BLMOVE", "BLMPOP", "BLPOP", "BRPOP", "BRPOPLPUSH", "BZMPOP", "BZPOPMAX", "BZPOPMIN"]
 )
+
+
+LEFT_AT_ONCE = 1000  # channels that a client leaves in one turn without being subscribed
 
 
 def run_private(
@@ -110,18 +114,26 @@ def _begin(session: Session, command: Command, request: Request) -> None:
     pin.forward(request, Slot(session))
 
 
+def _left(session: Session, name: str, channel: bytes) -> bytes:
+    """The confirmation for a client that was subscribed to nothing."""
+    proto = session.proto
+    named = bulk(channel) if channel else null(proto)
+    return push([bulk(name.lower()), named, integer(0)], proto)
+
+
+async def _leave_many(session: Session, name: str, channels: list[bytes]) -> None:
+    frames = [_left(session, name, channel) async for channel in in_turns(channels)]
+    session.reply(b"".join(frames))
+
+
 def _subscribe(session: Session, name: str, request: Request) -> None:
     args = request[0]
     leaving = "UNSUB" in name
     if leaving and session.pin is None:
-        frames = (
-            push(
-                [bulk(name.lower()), bulk(c) if c else null(session.proto), integer(0)],
-                session.proto,
-            )
-            for c in (args[1:] or [b""])
-        )
-        session.reply(b"".join(frames))
+        if len(args) > LEFT_AT_ONCE:
+            session.terrace.run_task(session, _leave_many(session, name, args[1:]))
+        else:
+            session.reply(b"".join(_left(session, name, c) for c in args[1:] or [b""]))
         return
     pin = acquire(session, request)
     if pin is None:

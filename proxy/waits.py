@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .session import Session
 
 NAMES = frozenset((b"WAIT", b"WAITAOF"))
+_LONGEST = max(map(len, NAMES))
 _PLACE = b"__terrace:wait"  # channel and key
 _PING = pack([b"PING"])
 _MESSAGE = pack([b"SPUBLISH", _PLACE, b""])
@@ -38,7 +39,8 @@ _UNKNOWN_COMMAND = b"-ERR unknown command"  # the server is older: the PING was 
 
 
 def is_wait(request: Request) -> bool:
-    return request[0][0].upper() in NAMES
+    name = request[0][0]
+    return len(name) <= _LONGEST and name.upper() in NAMES
 
 
 def refusal(session: Session) -> bytes:

@@ -8,11 +8,13 @@ from typing import Any, cast
 import pytest
 
 from proxy.client_pipe import FULL_READ_BYTES, LOOK_EVERY, SHARE_S
+from proxy.commands import UNKNOWN
 from proxy.connection import Connection
-from proxy.dispatch import dispatch
+from proxy.dispatch import MGET_LOOK_MAX, dispatch
+from proxy.pinning import LEFT_AT_ONCE
 from proxy.session import Session
 from tests.proxy.session_play import Loop, Peer, Play, Wire, command
-from tiers.resp import PONG, Request, bulk, integer
+from tiers.resp import PONG, Request, array, bulk, integer
 
 COST_S = SHARE_S / 5  # of one command here
 PING = command("PING")
@@ -251,3 +253,37 @@ def test_redis_is_read_once_a_turn_too(play: Play) -> None:
     assert upstream.reading
     popped(play, pin, reply[-5:])
     assert wire.sent == reply
+
+
+# What one command may cost
+
+
+def test_a_long_mget_is_not_looked_for_in_l1(play: Play) -> None:
+    """A million keys took a second of a turn, and gained nothing."""
+    few, many = (range(count) for count in (MGET_LOOK_MAX, MGET_LOOK_MAX + 1))
+    for n in few:
+        play.cache(str(n), bulk("v"))
+    play.client >> command("MGET", *few)
+    play.client << array([bulk("v")] * len(few))
+    play.client >> command("MGET", *many)
+    play.plain2 << command("MGET", *many)
+    play.plain2 >> array([bulk("w")] * len(many))
+    play.client << array([bulk("w")] * len(many))
+
+
+async def test_many_channels_are_left_some_in_each_turn(play: Play) -> None:
+    """By one who was in none of them: all is answered here."""
+    names = [f"c{n}" for n in range(LEFT_AT_ONCE + 1)]
+    play.client >> command("UNSUBSCRIBE", *names) + PING
+    for _ in range(1000):
+        if play.client.session.is_drained:
+            break
+        await play.settle()
+    left = b"".join(array([bulk("unsubscribe"), bulk(name), integer(0)]) for name in names)
+    play.client << left + PONG
+
+
+def test_a_name_of_megabytes_is_no_commands(play: Play) -> None:
+    table = play.terrace.commands.table
+    assert table.find(b"get").name == "GET"
+    assert table.find(b"g" * (1 << 20)) is UNKNOWN
