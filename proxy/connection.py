@@ -175,6 +175,10 @@ class Connection(asyncio.Protocol):
             session.taken_bytes = 0
         kept_bytes = session.backlog.held_bytes
         too_many_bytes = max(session.taken_bytes, kept_bytes) > limits.query_buffer_bytes
+        if session.pin is not None and session.pin.kept_bytes > limits.query_buffer_bytes:
+            self._stats.input_limit_closed += 1
+            self.abort("its transaction or subscriptions passed limits.query_buffer_bytes")
+            return
         # One that is full is read from all the same: it may not read before it has written all.
         too_many = waiting > limits.pipeline and not session.full
         too_much = too_many_bytes or too_many
@@ -212,7 +216,8 @@ class Connection(asyncio.Protocol):
         if session is None:
             return 0
         sent_bytes = max(session.taken_bytes, session.backlog.held_bytes)
-        return max(session.scanner.buffered_bytes, sent_bytes) + self.unread_bytes
+        state_bytes = session.pin.kept_bytes if session.pin is not None else 0
+        return max(session.scanner.buffered_bytes, sent_bytes) + state_bytes + self.unread_bytes
 
     def _bound_owed(self, session: Session) -> None:
         """This client is behind: is that still bearable?"""

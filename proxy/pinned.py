@@ -42,6 +42,7 @@ _CONFIRMATIONS = frozenset(name.lower().encode() for name in SUBSCRIPTIONS)
 _IN_MULTI = frozenset(("EXEC", "DISCARD"))  # not merely queued there
 _ALWAYS_LOCAL = frozenset(("QUIT", "RESET"))
 _PROTOCOL_ERROR = b"-ERR Protocol error: "
+NAME_BYTES = 100  # of a name in a set, beside its letters
 _MONITOR_LINE = re.compile(rb"\+\d+\.\d+ \[")
 
 
@@ -68,6 +69,7 @@ class Pinned:
             "shards": set(),
         }
         self.carries_large = False  # a command that Redis may close it for
+        self.names_bytes = 0  # of all subscriptions
         self.joining = 0  # subscriptions asked for and not yet confirmed
         self.transaction = Transaction()
 
@@ -77,6 +79,11 @@ class Pinned:
     @property
     def subscribed(self) -> int:
         return sum(len(names) for names in self.subscriptions.values())
+
+    @property
+    def kept_bytes(self) -> int:
+        """What Terrace keeps of this state, as long as it lasts."""
+        return self.names_bytes + self.transaction.kept_bytes
 
     @property
     def blocking_id(self) -> int | None:
@@ -161,7 +168,9 @@ class Pinned:
         kind, channel = decode(confirmation)[:2]
         names = self.subscriptions[SUBSCRIPTIONS[kind.upper().decode()]]
         if channel is not None:
+            before = len(names)
             (names.discard if b"unsub" in kind else names.add)(channel)
+            self.names_bytes += (len(names) - before) * (len(channel) + NAME_BYTES)
 
     def _on_protocol_error(self, frame: bytes) -> None:
         """Redis closes the connection; so does Terrace that of the client, as Redis would."""

@@ -14,6 +14,7 @@ from tiers import BLIND
 from tiers.resp import OK, Request, pack, parse_integer
 
 from . import errors, store_writes, waits
+from .backlog import kept_bytes
 from .commands import Command, Kind
 from .handlers.client import is_passed_on, stand_in
 from .handlers.client_tracking import with_own_id
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 # They would act on the connection between Terrace and Redis.
 _REFUSED = frozenset(("ACL", "AUTH", "HELLO", *SUBSCRIPTIONS))
 _WRITES = frozenset((Kind.WRITE, Kind.OPAQUE, Kind.PRIVATE))
+EDIT_BYTES = 300  # for what is to be done to a result
 _STAND_IN = pack([b"PING"])
 
 
@@ -77,8 +79,11 @@ def queue(pin: Pinned, command: Command, request: Request) -> None:
         transaction.durable += durable
         if transaction.footing == BLIND:
             transaction.footing = session.footing
+    if edit is not None:
+        transaction.kept_bytes += EDIT_BYTES
     if command.kind is Kind.WRITE:
         transaction.keys += keys
+        transaction.kept_bytes += kept_bytes(request)
     elif command.kind is Kind.FLUSH:
         transaction.flushes = True
     elif edit is None and command.kind is not Kind.CACHED and command.kind is not Kind.READ:

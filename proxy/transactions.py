@@ -39,6 +39,7 @@ class Transaction:
     flushes: bool = False
     queued: int = 0
     strict_s: float = 0.0  # the largest bound of strict keys that may be written
+    kept_bytes: int = 0  # of the keys, about
     edits: dict[int, Edit] = field(default_factory=dict)  # by position in EXEC's reply
     is_held_by_pause: bool = False  # CLIENT PAUSE WRITE would have held one of them
     aborted: bool = False  # Terrace refused a command: EXEC must not run the others

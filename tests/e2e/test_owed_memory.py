@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from proxy.memory import private_bytes
+from tests.e2e.polling import wait_until
 from tests.e2e.redis_process import RedisProcess
 from tests.e2e.terrace_process import TerraceProcess, running_terrace
 from tests.e2e.wire import Wire, encode
@@ -70,3 +71,19 @@ def test_large_values_behind_one_miss(redis: RedisProcess, big: bytes, cached: b
             assert slow.ask("GET", "big") == big
             assert used_bytes(terrace) - before_bytes < 4 * BOUND_BYTES
         assert terrace.metrics()["terrace_output_limit_closed_total"] == 0
+
+
+def test_nothing_is_kept_of_a_large_request_that_was_answered(redis: RedisProcess) -> None:
+    """Neither the request nor the list of its keys, however its connection was used since."""
+    keys = [f"key:{number:080}" for number in range(300_000)]
+    with running_terrace(redis.url) as terrace, Wire(terrace.port, timeout_s=20.0) as wire:
+        assert wire.ask("DEL", *keys[:1000]) == b":0\r\n"
+        before_bytes = used_bytes(terrace)
+        assert wire.ask("DEL", *keys) == b":0\r\n"
+        wait_until(
+            lambda: (
+                wire.ask("SET", "k", "v") == b"+OK\r\n"
+                and used_bytes(terrace) - before_bytes < 12 * MiB
+            ),
+            "it is forgotten",
+        )

@@ -9,7 +9,7 @@ import pytest
 from proxy.client_pipe import FLOOD_FACTOR, SPILL_BYTES
 from proxy.connection import WRITE_HIGH_WATER_BYTES, Connection
 from proxy.slots import Slot
-from tests.proxy.session_play import Play, Wire, command
+from tests.proxy.session_play import Play, Wire, command, confirmation
 from tests.proxy.test_connection import attach
 from tiers import TOO_LARGE
 from tiers.resp import OK, PONG, bulk, integer
@@ -28,7 +28,7 @@ class SlowWire(Wire):
         super().__init__()
         self.play = play
         self.unread: list[bytes] = []
-        self.read = b""
+        self.taken: list[bytes] = []
         self.most_bytes = 0
         self.reading = True
         self.connection: Connection = attach(play, self)
@@ -54,7 +54,7 @@ class SlowWire(Wire):
         was_bytes = self.get_write_buffer_size()
         if not self.unread:
             return False
-        self.read += self.unread.pop(0)
+        self.taken.append(self.unread.pop(0))
         if self.get_write_buffer_size() <= WRITE_HIGH_WATER_BYTES // 4 < was_bytes:
             self.connection.resume_writing()
         self.play.tick()
@@ -64,8 +64,8 @@ class SlowWire(Wire):
         self.play.tick()
         while self.take_some():
             pass
-        read, self.read = self.read, b""
-        return read
+        taken, self.taken = self.taken, []
+        return b"".join(taken)
 
     @property
     def owed_bytes(self) -> int:
@@ -286,3 +286,55 @@ def test_one_reply_of_redis_larger_than_all_that_may_be_owed(
     assert wire.take_all() == TOO_LARGE
     play.client << small
     assert play.cached("k") in (None, small)
+
+
+# What is kept for a state
+
+
+def test_a_transaction_is_not_kept_without_end() -> None:
+    limits = {"query_buffer_bytes": MiB, "bulk_bytes": 100 * KiB}
+    with Play(limits=limits) as play:
+        pin, wire = play.pin(), SlowWire(play)
+        wire.connection.data_received(command("MULTI"))
+        pin << command("MULTI")
+        pin >> OK
+        queued = command("DEL", *["key"] * 1000)
+        for _ in range(30):
+            if wire.closed:
+                break
+            wire.connection.data_received(queued)
+            pin << queued
+            pin >> b"+QUEUED\r\n"
+            assert wire.connection.held_bytes <= 1.2 * MiB
+        assert wire.closed
+        assert play.terrace.stats.input_limit_closed == 1
+        wire.connection.connection_lost(None)
+        pin << command("RESET")
+        pin >> b"+RESET\r\n"
+
+
+def test_subscriptions_are_not_kept_without_end() -> None:
+    limits = {"query_buffer_bytes": MiB, "bulk_bytes": 100 * KiB}
+    with Play(limits=limits) as play:
+        pin, wire = play.pin(), SlowWire(play)
+        for number in range(30):
+            if wire.closed:
+                break
+            names = [f"{number}:{each}" for each in range(1000)]
+            wire.connection.data_received(command("SUBSCRIBE", *names))
+            pin << command("SUBSCRIBE", *names)
+            for each, name in enumerate(names):
+                pin >> confirmation("subscribe", name, number * 1000 + each + 1, 2)
+            wire.take_all()
+            if number == 3:  # what was given up does not count
+                wire.connection.data_received(command("UNSUBSCRIBE", *names))
+                pin << command("UNSUBSCRIBE", *names)
+                for name in names:
+                    pin >> confirmation("unsubscribe", name, 3000, 2)
+                assert wire.connection.session is not None
+                assert wire.connection.session.pin is not None
+                assert wire.connection.session.pin.names_bytes < 3200 * 110
+        assert wire.closed
+        assert 8 < number < 12
+        wire.connection.connection_lost(None)
+        pin.wire.written = b""
