@@ -56,21 +56,27 @@ class Done:
         self.reply: bytes | None = reply
 
 
+class Pushed(Done):
+    """An out-of-band message in its place among the replies."""
+
+    __slots__ = ()
+
+
 class Muted:
     """Around a slot whose reply the client does not want (CLIENT REPLY OFF | SKIP)."""
 
-    __slots__ = ("_slot",)
+    __slots__ = ("slot",)
 
     def __init__(self, slot: ReplySlot) -> None:
-        self._slot = slot
+        self.slot = slot
 
     @property
     def reply(self) -> bytes | None:
-        return None if self._slot.reply is None else b""
+        return None if self.slot.reply is None else b""
 
     @property
     def muted_bytes(self) -> int:
-        return len(self._slot.reply or b"")
+        return len(self.slot.reply or b"")
 
 
 class Lane:
@@ -321,6 +327,30 @@ class ClientPipe:
         self.release()
         self._out.append(frame)
         self._out_bytes += len(frame)
+        self.wake()
+
+    def push_before(self, waiter: object, frame: bytes) -> None:
+        """An out-of-band message that came before the reply to `waiter`, and after all replies that
+        are owed before that one; some of these may be there and not released yet.
+
+        `waiter` is None where the connection owes no reply, and may be nobody's slot.
+        """
+        self.release()
+        place = len(self._slots)
+        if waiter is not None:
+            for number, slot in enumerate(self._slots):
+                if waiter is (slot.slot if isinstance(slot, Muted) else slot):
+                    place = number
+                    break
+            else:
+                place = 0
+        while place and type(self._slots[place - 1]) is Done:  # answered here, not by Redis
+            place -= 1
+        if not place:
+            self.push(frame)
+            return
+        self._slots.insert(place, Pushed(frame))
+        self._slot_bytes += len(frame)
         self.wake()
 
     def add_slot(self, slot: ReplySlot) -> None:

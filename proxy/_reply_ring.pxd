@@ -14,6 +14,7 @@ cdef struct Slot:
     # One reply to come, or ready and not yet at the head.
     void* waiter  # a Python object with `reply`, or NULL
     bint muted
+    bint pushed  # no reply, but a message in its place among them
     char* data
     Py_ssize_t size  # -1: to come
 

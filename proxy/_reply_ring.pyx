@@ -98,6 +98,42 @@ cdef class ReplyRing(FastWaiter):
         self._emit_object(frame)
         self.wake()
 
+    def push_before(self, waiter, bytes frame):
+        """An out-of-band message that came before the reply to `waiter`."""
+        cdef Py_ssize_t place, i
+        cdef Slot* slot
+        cdef Slot made
+        self._release()
+        place = self._count
+        if waiter is not None:
+            place = 0
+            for i in range(self._count):
+                if self._ring[(self._head + i) & (self._capacity - 1)].waiter == <void*>waiter:
+                    place = i
+                    break
+        for i in range(place, self._count):
+            slot = &self._ring[(self._head + i) & (self._capacity - 1)]
+            if slot.waiter == NULL and slot.size == TO_COME:
+                place = 0  # the place of a record in flight, which knows it by its number
+        while place:
+            slot = &self._ring[(self._head + place - 1) & (self._capacity - 1)]
+            if slot.waiter != NULL or slot.pushed:
+                break
+            place -= 1  # answered here, not by Redis
+        if not place:
+            self.push(frame)
+            return
+        self._fill(self._push(), PyBytes_AS_STRING(frame), PyBytes_GET_SIZE(frame))
+        slot = &self._ring[(self._head + self._count - 1) & (self._capacity - 1)]
+        slot.pushed = True
+        made = slot[0]
+        for i in range(self._count - 1, place, -1):
+            self._ring[(self._head + i) & (self._capacity - 1)] = self._ring[
+                (self._head + i - 1) & (self._capacity - 1)
+            ]
+        self._ring[(self._head + place) & (self._capacity - 1)] = made
+        self.wake()
+
     def add_slot(self, slot):
         """Reserve the next place among the replies for a request going upstream."""
         cdef Slot* place = self._push()
@@ -200,7 +236,8 @@ cdef class ReplyRing(FastWaiter):
         if self._count == self._capacity:
             self._grow()
         slot = &self._ring[(self._head + self._count) & (self._capacity - 1)]
-        slot.waiter, slot.data, slot.size, slot.muted = NULL, NULL, TO_COME, False
+        slot.waiter, slot.data, slot.size = NULL, NULL, TO_COME
+        slot.muted = slot.pushed = False
         self._count += 1
         return slot
 

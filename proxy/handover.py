@@ -83,6 +83,9 @@ def take(config: Config) -> Takeover | None:
     except OSError as error:
         connection.close()
         raise HandoverError(path, error.strerror or str(error)) from None
+    if not _is_ours(connection):
+        connection.close()
+        raise HandoverError(path, "another user listens there; remove it, or choose another path")
     try:
         message, fds = _receive(connection)
     except OSError as error:

@@ -21,7 +21,7 @@ import re
 from typing import TYPE_CHECKING
 
 from tiers import NoPlace, ServerError, TierUnavailable, Upstream
-from tiers.resp import OK, Request, decode, error
+from tiers.resp import OK, Request, bulk, decode, error, integer, push
 
 from . import errors
 from .commands import Command
@@ -59,6 +59,9 @@ class Pinned:
         self.watching = False
         self.monitoring = False
         self.tracking = False
+        # Redis keeps what a connection has read until it is closed, RESET or not: who got it next
+        # would hear of the keys of this one.
+        self.has_tracked = False
         self.redirect_to = 0  # Terrace's id of the client that gets the invalidations
         self.waits_alone = False  # for a blocking (or unknown) command
         self.may_block = False  # that command is one that waits for other clients
@@ -125,7 +128,7 @@ class Pinned:
         """The client is gone, or reset: a clean connection is kept, any other is closed."""
         pins = self.session.stack.l2.pins
         self.session.pin = self.session.via = None
-        if self.streams or len(self.upstream.pipe):
+        if self.streams or self.has_tracked or len(self.upstream.pipe):
             pins.discard(self.upstream)
         else:
             pins.give_back(self.upstream)
@@ -160,8 +163,17 @@ class Pinned:
         if self.monitoring and not out_of_band:
             out_of_band = _MONITOR_LINE.match(frame) is not None
         if out_of_band:
-            self.session.push(frame)
+            # Behind the reply that came before it, which may be held (a barrier).
+            self.session.push_before(
+                self.upstream.pipe.next_waiter, self._with_own_ids(kind, frame)
+            )
         return out_of_band
+
+    def _with_own_ids(self, kind: bytes, frame: bytes) -> bytes:
+        """Clients know each other by Terrace's ids."""
+        if kind == b"tracking-redir-broken" and self.redirect_to:
+            return push([bulk(kind), integer(self.redirect_to)], 3)
+        return frame
 
     def note(self, confirmation: bytes) -> None:
         """Redis says what is subscribed; only that is believed."""

@@ -37,6 +37,7 @@ class _TrackingSlot(Slot):
         pin = self.session.pin
         if reply == OK and pin is not None:
             pin.tracking = self.on
+            pin.has_tracked = True
             pin.redirect_to = self.redirect_to if self.on else 0
         self.finish(reply)
 

@@ -390,7 +390,8 @@ def test_a_broken_redirection_is_told(world: World) -> None:
             )
         reading.ask("GET", "watched")
         world.direct("SET", "watched", "1")
-        assert reading.read()[0].startswith(b">2\r\n$21\r\ntracking-redir-broken\r\n")
+        broken = f">2\r\n$21\r\ntracking-redir-broken\r\n:{ident}\r\n".encode()
+        assert reading.read() == [broken], "it names the client as Terrace does"
 
 
 def test_prefixes(world: World) -> None:
