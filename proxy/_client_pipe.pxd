@@ -52,6 +52,7 @@ cdef class ClientPipe(InFlight):
     cdef int _try(self, double now, bint may_hit) except -1
     cdef int _cached(self, Row* row, double now, bint may_hit) except -1
     cdef int _read(self, Row* row, double now) except -1
+    cdef bint _is_reserved(self, Row* row) noexcept
     cdef int _write(self, Row* row, double now) except -1
     cdef int _hit(self, uint64_t h, const char* key, Py_ssize_t key_size, const char* variant,
                   Py_ssize_t variant_size, double now) except -1

@@ -13,7 +13,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from cpython.ref cimport Py_INCREF
 from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport free
-from libc.string cimport memcpy
+from libc.string cimport memcmp, memcpy
 
 from tiers._arena cimport Arena
 from tiers._buffer cimport Buffer, append, clear, reserve
@@ -25,6 +25,8 @@ from proxy._lane cimport CACHED, READ, WRITE, Lane, Row
 from proxy._reply_ring cimport KEEP_BYTES
 
 from tiers.server_limits import LARGE_COMMAND_BYTES
+
+from tiers import OWN_KEYS
 
 from ._client_pipe_py import (
     FLOOD_FACTOR,
@@ -49,7 +51,9 @@ cdef Py_ssize_t _MANY_ARGUMENTS = MANY_ARGUMENTS
 cdef Py_ssize_t _FULL_READ = FULL_READ_BYTES
 cdef int _LOOK_EVERY = LOOK_EVERY
 cdef double _SHARE_S = SHARE_S
-cdef bytes _EMPTY = b""
+cdef bytes _EMPTY = b"", _OWN_KEYS = OWN_KEYS
+cdef const char* _OWN = _OWN_KEYS
+cdef Py_ssize_t _OWN_SIZE = len(OWN_KEYS)
 
 
 cdef class ClientPipe(InFlight):
@@ -417,6 +421,18 @@ cdef class ClientPipe(InFlight):
             i += row.step
         return False
 
+    cdef bint _is_reserved(self, Row* row) noexcept:
+        """Whether one of the keys is Terrace's own."""
+        cdef RequestScanner scanner = self.scanner
+        cdef Py_ssize_t i = row.first, end = row.last if row.last >= 0 else scanner.argc + row.last
+        while i <= end and i < scanner.argc:
+            if scanner.length[i] >= _OWN_SIZE and not memcmp(
+                scanner.base + scanner.at[i], _OWN, _OWN_SIZE
+            ):
+                return True
+            i += row.step
+        return False
+
     cdef int _write(self, Row* row, double now) except -1:
         cdef RequestScanner scanner = self.scanner
         cdef Arena arena = self.lane.arena
@@ -426,7 +442,7 @@ cdef class ClientPipe(InFlight):
         cdef uint32_t key_size, head
         cdef uint64_t h
         cdef Py_ssize_t i, end
-        if self.mapped_in_flight:
+        if self.mapped_in_flight or self._is_reserved(row):
             return False
         self._look()
         if self._needs_python(row):

@@ -7,10 +7,10 @@ command (`commands.Kind`).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from tiers import TOO_LARGE, read_variant
+from tiers import OWN_KEYS, TOO_LARGE, read_variant
 from tiers.resp import NULL2, NULL3, Request, array
 
 from . import errors, pinning, store_writes, tracked_reads
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 MGET_LOOK_MAX = 10_000  # keys of one MGET that are looked for in L1, all in one turn of the loop
 _BEFORE_AUTH = frozenset(("AUTH", "HELLO", "QUIT", "RESET"))
+_MAY_WRITE = frozenset((Kind.WRITE, Kind.OPAQUE, Kind.PRIVATE))
 _ANSWERED_HERE = frozenset((Kind.LOCAL, Kind.OWN, Kind.REFUSED))
 _CROSS_PROTOCOL = frozenset((b"post", b"host:"))
 
@@ -56,12 +57,20 @@ def dispatch(session: Session, request: Request, now: float) -> None:
     if pause.mode and pause.holds(session, name, args):
         session.block_pause(request)
         return
+    if command.kind in _MAY_WRITE and not command.reads_only and _is_reserved(command, args):
+        refuse(session, errors.RESERVED)
+        return
     if command.kind not in _ANSWERED_HERE and isolate(session, request):
         return
     if session.pin is not None and session.pin.takes_over(command):
         session.pin.dispatch(command, request, now)
         return
     _RUN[command.kind](session, command, request, now)
+
+
+def _is_reserved(command: Command, args: Sequence[bytes]) -> bool:
+    """Whether it may write what Terrace keeps in Redis for itself: epochs, leases, marks."""
+    return any(key.startswith(OWN_KEYS) for key in command.may_touch(args))
 
 
 # Cached reads

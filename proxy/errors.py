@@ -51,6 +51,9 @@ STORE_AFTER_SELECT = error(
 )
 
 
+RESERVED = error(
+    "ERR terrace: keys that begin with __terrace: are Terrace's own; clients may read them only"
+)
 STORE_FROM_AFAR = error(
     "ERR terrace: keys of [[l3.store]] cannot be written from another database; SELECT 0 first"
 )

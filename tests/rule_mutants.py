@@ -55,7 +55,7 @@ MUTANTS = (
          "        if False:\n            self._slots.append(Done(reply))"),
     ], "test_replies_leave_in_the_order_of_the_requests"),
     mutant(2, "a connection somebody was blocked on is used again", [
-        ("proxy/pinned.py", "or self.has_tracked or len(self.upstream.pipe)", "or self.has_tracked"),
+        ("proxy/pinned.py", "self.has_tracked or len(self.upstream.pipe)", "self.has_tracked"),
         ("tiers/pins.py", "if not pin.ready or len(pin.pipe) or self", "if not pin.ready or self"),
     ], "test_a_client_that_leaves_while_blocked_leaves_no_waiter"),
     mutant(2, "after its deadline a request is given up, its connection goes on", [

@@ -22,7 +22,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from .audit import Audit, AuditFigures
-from .base import Kind, Outcome, Size, Tier, Value, WritableTier
+from .base import OWN_KEYS, Kind, Outcome, Size, Tier, Value, WritableTier
 from .breaker import BreakerStatistics
 from .breaker import State as BreakerState
 from .coherence import Coherence
@@ -77,6 +77,7 @@ __all__ = [
     "CORE_TEXT",
     "DISCARD",
     "LARGE_COMMAND_BYTES",
+    "OWN_KEYS",
     "PATTERN_MAX_BYTES",
     "TOMBSTONE",
     "TOO_LARGE",

@@ -16,6 +16,9 @@ from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
 Value: TypeAlias = bytes | dict[bytes, bytes]
 """A Redis string, or a Redis hash as field -> value."""
 
+OWN_KEYS = b"__terrace:"
+"""What the keys begin with that Terrace keeps in Redis for itself."""
+
 
 class Kind(enum.Enum):
     HIT = "hit"

@@ -22,7 +22,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from .audit import Audit
-from .base import Kind, Outcome
+from .base import OWN_KEYS, Kind, Outcome
 from .coalesce import CoalescerStatistics
 from .errors import TierUnavailable
 from .fault_in import NO_QUEUES, FaultIn
@@ -341,7 +341,7 @@ class TieredCache:
         if self.l3 is not None:
             await self._forget_absences(self.l3, pattern)
         async for keys in held_keys(self.l2, pattern):
-            doomed = [key for key in keys if not key.startswith(b"__terrace:")]
+            doomed = [key for key in keys if not key.startswith(OWN_KEYS)]
             if doomed:
                 removed += await self._evict(doomed)
         return removed
