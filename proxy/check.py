@@ -35,16 +35,15 @@ async def check(config: Config) -> Findings:
         _probe("L3", _check_l3(config), config.l3.connect_timeout_s + config.l3.deadline_s),
     )
     problems = map(one_line, (*_file_problems(config), *l2.problems, *l3.problems))
-    notes = [*_notes(config), *map(one_line, l3.notes)]
+    notes = [*map(one_line, l2.notes), *_notes(config), *map(one_line, l3.notes)]
     return Findings([*busy_ports(config), *problems], notes)
 
 
 async def _check_l2(config: Config) -> Findings:
     from tiers import check_l2
 
-    if config.l1.enabled and config.l1.fallback == "off":
-        return Findings(await check_l2(config.l2))
-    return Findings(await check_l2(config.l2, needs_tracking=False))
+    needs_tracking = config.l1.enabled and config.l1.fallback == "off"
+    return Findings(*await check_l2(config.l2, needs_tracking=needs_tracking))
 
 
 async def _check_l3(config: Config) -> Findings:

@@ -8,6 +8,7 @@ cut_replies()          half of the next piece from the server, then RST; so for 
 reset()                RST all connections; new ones are served again
 refuse()               RST all connections, and every new one at once
 turn_away(answer)      RST all connections; every new one gets `answer` to its first bytes
+lead_to(host, port)    new connections reach another server; those that are open stay
 heal()                 as at the beginning; what was swallowed stays lost
 """
 
@@ -97,6 +98,9 @@ class FaultProxy:
     def turn_away(self, answer: bytes) -> None:
         self._answer = answer
         self.reset()
+
+    def lead_to(self, host: str, port: int) -> None:
+        self._target = (host, port)
 
     def heal(self) -> None:
         self._swallowed = frozenset()

@@ -36,7 +36,8 @@ from .host_cores import host_cores
 from .host_memory import host_memory_bytes
 from .kept_upstream import KeptUpstream
 from .l1_memory import L1Memory, db_of, get_variant, read_variant, request_of
-from .l2_redis import L2Redis, check_l2
+from .l2_check import check_l2
+from .l2_redis import L2Redis
 from .namespaces import Namespace, Namespaces
 from .options import (
     Bytes,

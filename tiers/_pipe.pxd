@@ -57,6 +57,7 @@ cdef class UpstreamPipe:
     cdef public double last_sent_at
     cdef public Py_ssize_t max_in_flight
     cdef public object on_output
+    cdef public object alarm  # is told of replies OF_REPLICAS
     cdef public object invalidate  # what an `invalidate` push of plain keys is given to
 
     cdef Py_ssize_t _selects  # not answered yet
@@ -90,6 +91,7 @@ cdef class UpstreamPipe:
     cdef int _bound(self, ReplyScanner scanner) except -1
     cdef bint _is_invalidation(self, const char* frame, Py_ssize_t size) except -1
     cdef int _hand_out(self, const char* frame, Py_ssize_t size, double sent_at) except -1
+    cdef int _look_at_error(self, bytes frame) except -1
     cdef int touch(self, FastWaiter waiter) except -1
 
     cdef inline bint has_room(self, Py_ssize_t more) noexcept:

@@ -15,7 +15,7 @@ from posix.stdlib cimport posix_memalign
 
 from tiers._buffer cimport Buffer, append, clear
 
-from ._pipe_py import DISCARD, LARGE_BYTES, MISFIT, TOO_LARGE, UNKNOWN_DB
+from ._pipe_py import DISCARD, LARGE_BYTES, MISFIT, OF_REPLICAS, TOO_LARGE, UNKNOWN_DB
 from .errors import ProtocolError
 
 cdef enum:
@@ -350,6 +350,8 @@ cdef class UpstreamPipe:
         if self._refusal is not None:
             refusal = self._refusal  # what came instead of it ran in another database
             frame, size = PyBytes_AS_STRING(refusal), PyBytes_GET_SIZE(refusal)
+        if frame[0] == b"-" and self.alarm is not None:
+            self._look_at_error(PyBytes_FromStringAndSize(frame, size))
         if request.kind == FAST:
             # Its keys are given up first: it may queue more.
             self._keys_start += request.keys_size
@@ -371,6 +373,11 @@ cdef class UpstreamPipe:
                     if isinstance(error, ProtocolError):
                         raise
                     raise ProtocolError(f"{MISFIT} ({type(error).__name__})") from error
+        return 0
+
+    cdef int _look_at_error(self, bytes frame) except -1:
+        if frame.startswith(OF_REPLICAS):
+            self.alarm(frame)
         return 0
 
     cdef int touch(self, FastWaiter waiter) except -1:

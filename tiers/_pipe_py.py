@@ -59,6 +59,8 @@ class _Discard:
 DISCARD: Waiter = _Discard()
 
 
+_ERROR = ord("-")
+OF_REPLICAS = (b"-READONLY", b"-MASTERDOWN")  # replies that a primary does not give
 UNKNOWN_DB = -1  # after a refused SELECT: the next request selects its own
 
 
@@ -85,8 +87,8 @@ class UpstreamPipe:
 
     __slots__ = (
         "_batches", "_out", "_pending", "_refusal", "_scanner", "_select", "_selects", "_unsent",
-        "congested", "db", "last_sent_at", "max_in_flight", "on_output", "proto", "ready", "tap",
-        "tap_all",
+        "alarm", "congested", "db", "last_sent_at", "max_in_flight", "on_output", "proto", "ready",
+        "tap", "tap_all",
     )  # fmt: skip
 
     def __init__(
@@ -95,6 +97,7 @@ class UpstreamPipe:
         self.tap = tap
         self.tap_all = False
         self.max_in_flight = max_in_flight
+        self.alarm: Callable[[bytes], None] | None = None  # is told of replies OF_REPLICAS
         self.on_output: Callable[[], Any] = lambda: None
         self.ready = False  # the handshake is done
         self.congested = False  # Redis does not read what was written
@@ -219,6 +222,8 @@ class UpstreamPipe:
             waiter = pending.popleft()
             if self._refusal and waiter is not self._select:
                 frame = self._refusal
+            if frame[0] == _ERROR and self.alarm is not None and frame.startswith(OF_REPLICAS):
+                self.alarm(frame)
             try:
                 waiter.on_reply(frame, newest)
             except Exception as error:  # whatever Redis sent, nobody is left waiting

@@ -143,6 +143,7 @@ class Databases:
         self._name = name
         self._all: dict[tuple[int, int], DatabaseUpstream] = {}
         self.refusals = 0
+        self.on_alarm: Callable[[bytes], None] | None = None
         self.scout = DatabaseUpstream(self, ANY_DB, 2)  # asks about databases, and runs nothing
 
     def __repr__(self) -> str:
@@ -166,6 +167,7 @@ class Databases:
     def new(self, proto: int) -> Upstream:
         upstream = Upstream(self.clock, max_in_flight=self.options.max_in_flight)
         upstream.proto = proto
+        upstream.pipe.alarm = self.on_alarm
         upstream.pipe.tap = lambda frame: True  # a push answers nothing
         return upstream
 
@@ -234,6 +236,7 @@ class Databases:
             self._gate.failed(TierUnavailable("L2 (redis)", reason, timed_out=True))
             each.upstream.abort(reason)
 
-    def close(self) -> None:
+    def close(self, reason: str = "shutting down") -> None:
+        """All of them; the next command opens its own again."""
         for each in self._each():
-            each.upstream.abort("shutting down")
+            each.upstream.abort(reason)

@@ -15,6 +15,7 @@ from typing import Any
 
 from .connect_gate import ConnectGate
 from .errors import ProtocolError, TierUnavailable
+from .node import WHO, run_id_of
 from .options import L2Options
 from .pipe import DISCARD, Waiter
 from .resp import decode
@@ -69,6 +70,9 @@ class KeptUpstream:
         self.reconnects = 0
         self.lost_at = 0.0
         self.server: dict[bytes, Any] = {}  # what HELLO 3 said about the server
+        self.run_id = ""  # of the server; "" not known
+        self.on_identity: Callable[[str], None] = lambda run_id: None
+        self.on_alarm: Callable[[bytes], None] = lambda error: None
         self.on_switch: Callable[[], None] = lambda: None  # another `upstream` serves from now on
         self.upstream = self._new()
         self.send, self.read = self.upstream.send, self.upstream.read
@@ -91,6 +95,7 @@ class KeptUpstream:
             on_progress=self._on_progress,
             max_in_flight=self.options.max_in_flight,
         )
+        upstream.pipe.alarm = lambda error: self.on_alarm(error)
         upstream.proto, upstream.roams = self.proto, self._roams
         # A push that nobody here asked for answers nothing, whoever may have caused it.
         upstream.pipe.tap = self._tap or (lambda frame: True)
@@ -145,7 +150,7 @@ class KeptUpstream:
         upstream.reason = self.upstream.reason
         # PING last: a server that is loading its data answers the rest, but not PING.
         login = self._endpoint.login_commands(self.proto)
-        commands = [*login, *self._handshake, [b"PING"]]
+        commands = [*login, WHO, *self._handshake, [b"PING"]]
         sent_at = self._clock()
         try:
             async with asyncio.timeout(None) as self._attempt:
@@ -173,6 +178,8 @@ class KeptUpstream:
             if self._on_ready is not None:
                 self._on_ready(sent_at)
         self._gate.succeeded()
+        if not problem:
+            self.on_identity(self.run_id)
         return problem
 
     def _read_handshake(self, replies: list[bytes], logins: int) -> str:
@@ -186,7 +193,8 @@ class KeptUpstream:
                 raise TierUnavailable("L2 (redis)", refusal)
             if self.proto == 3 and isinstance(decoded[0], dict):
                 self.server = decoded[0]
-            return self._accept(decoded[logins:-1]) if self._accept is not None else ""
+            self.run_id = run_id_of(decoded[logins])
+            return self._accept(decoded[logins + 1 : -1]) if self._accept is not None else ""
         except (ProtocolError, TypeError, ValueError, LookupError, AttributeError) as error:
             # Its loop has to go on, whatever it was that answered there.
             reason = f"{self._endpoint} does not answer as Redis does ({type(error).__name__})"

@@ -27,6 +27,7 @@ from .hash_fields import PROBE, fields_expire
 from .kept_upstream import KeptUpstream
 from .l2_commands import NAME, L2Commands
 from .namespaces import Namespace
+from .node import MOVED, Node
 from .options import L2Options
 from .pins import PinPool
 from .pipe import UpstreamPipe
@@ -117,6 +118,14 @@ class L2Redis(L2Commands):
             clock=clock, tasks=self._tasks, name=CLIENT_NAME,
         )  # fmt: skip
         self.pins = PinPool(self.endpoint, options, self.gate, clock)
+        self.node = Node(
+            self.endpoint, options, self.gate, clock,
+            others=lambda run_id: bool(self._elsewhere(run_id)), move=self._move,
+        )  # fmt: skip
+        for kept_one in self.shared:
+            kept_one.on_identity, kept_one.on_alarm = self.node.found, self.node.suspect
+        self.pins.on_identity, self.pins.on_alarm = self.node.found, self.node.suspect
+        self.databases.on_alarm = self.node.suspect
         self.gate.on_failure = self._on_unreachable
         self.gate.on_open = self._on_reachable
 
@@ -130,6 +139,7 @@ class L2Redis(L2Commands):
         for kept in self.shared:
             self._tasks.start(kept.name, kept.keep())
         self._tasks.start("ticker", self._tick())
+        self._tasks.start("node", self.node.keep())
 
     async def wait_ready(self, timeout_s: float) -> bool:
         """Wait until Redis answers, at most `timeout_s`; whether it does."""
@@ -222,6 +232,16 @@ class L2Redis(L2Commands):
     def _on_reachable(self) -> None:
         for kept in self.shared:
             kept.retry()
+
+    def _elsewhere(self, run_id: str) -> list[KeptUpstream]:
+        """Shared connections that reach another server than this one."""
+        return [kept for kept in self.shared if kept.ready and kept.run_id not in ("", run_id)]
+
+    def _move(self, run_id: str) -> None:
+        for kept in self._elsewhere(run_id):
+            kept.upstream.abort(MOVED)
+        self.pins.drop_idle()
+        self.databases.close(MOVED)
 
     def want_l1(self, now: float, space: Namespace | None = None) -> None:
         """Hits are being served: keep the watermark moving.
@@ -368,23 +388,3 @@ class L2Redis(L2Commands):
 
 def _text(value: Any) -> str:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
-
-
-async def check_l2(options: L2Options, *, needs_tracking: bool = True) -> list[str]:
-    """Problems of the Redis behind these options, for `terrace check`; empty when it works."""
-    import time
-
-    l2 = L2Redis(options, clock=time.monotonic, coherence=Coherence.detached())
-    await l2.start()
-    try:
-        await l2.wait_ready(options.connect_timeout_s + 0.5)
-        if not l2.ready:
-            return [f"l2.url: {l2.reason}; start Redis there or correct l2.url"]
-        if needs_tracking and (l2.tracked is None or not l2.tracked.ready):
-            return [
-                f"l2.url: L1 would be {l2.l1_mode}; use Redis 6 or newer, or set "
-                'l1.fallback="ttl" or l1.enabled=false'
-            ]
-        return []
-    finally:
-        await l2.close()

@@ -18,9 +18,10 @@ from collections.abc import Callable
 
 from .connect_gate import ConnectGate
 from .errors import ServerError, TierUnavailable
+from .node import WHO, run_id_of
 from .options import L2Options
 from .pin_queue import NoPlace, PinQueue
-from .resp import OK, pack
+from .resp import OK, decode, pack
 from .upstream import ANY_DB, Endpoint, Upstream
 
 MOVES_S = 0.25  # all are in use, and none was opened or given back for so long: none will be
@@ -63,6 +64,8 @@ class PinPool:
         self._queue = PinQueue()
         self._timer: asyncio.TimerHandle | None = None  # of the next token
         self._moved_at = float("-inf")  # one was opened, or came back
+        self.on_identity: Callable[[str], None] = lambda run_id: None
+        self.on_alarm: Callable[[bytes], None] | None = None
         self.opened = 0
         self.leases = 0
 
@@ -145,6 +148,7 @@ class PinPool:
     def _reserve(self) -> Upstream:
         """A place among all connections, for one that is about to be opened."""
         pin = Upstream(self._clock, max_in_flight=self.options.max_in_flight)
+        pin.pipe.alarm = self.on_alarm
         pin._on_closed = lambda reason: self._all.discard(pin)
         self._all.add(pin)
         return pin
@@ -205,13 +209,14 @@ class PinPool:
 
     async def _connect(self, pin: Upstream, proto: int) -> None:
         try:
-            commands = [*self._endpoint.login_commands(proto), [b"PING"], [b"CLIENT", b"ID"]]
+            commands = [*self._endpoint.login_commands(proto), [b"PING"], [b"CLIENT", b"ID"], WHO]
             replies = await pin.open(self._endpoint, commands, self.options.connect_timeout_s)
         except TierUnavailable as failure:
             self.discard(pin)
             self._gate.failed(failure)
             raise
         self._gate.succeeded()
+        *replies, who = replies
         for reply in replies:
             # -BUSY: a script runs; SCRIPT KILL has to get through just then
             if reply.startswith(b"-") and not reply.startswith(b"-BUSY"):
@@ -223,6 +228,7 @@ class PinPool:
         self._moved_at = self._clock()
         pin.ready = True
         pin.proto = proto
+        self.on_identity(run_id_of(decode(who)))
 
     def give_back(self, pin: Upstream) -> None:
         """The client is done with it: clean it, keep it if there is room.
@@ -275,6 +281,9 @@ class PinPool:
         when it owes a client its reply; nobody waits for a new one."""
         if not self._gate.breaker.is_closed:
             self._queue.refuse(failure)
+        self.drop_idle()
+
+    def drop_idle(self) -> None:
         idle, self._idle = self._idle, []
         for pin in idle:
             self.discard(pin)

@@ -180,6 +180,16 @@ class TerraceCollector(Collector):
             yield GaugeMetricFamily(
                 "terrace_l1_watermark_age_seconds", "Bound on the staleness of a hit now", age_s
             )
+        yield CounterMetricFamily(
+            "terrace_l2_moves",
+            "Times its address was found to lead to another Redis",
+            l2.node.moves,
+        )
+        yield GaugeMetricFamily(
+            "terrace_l2_database_connections",
+            "Shared connections in databases other than 0",
+            len(l2.databases),
+        )
         yield GaugeMetricFamily(
             "terrace_l2_private_connections", "Private connections to Redis", len(l2.pins)
         )

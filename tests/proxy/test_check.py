@@ -39,8 +39,8 @@ class FakeL3:
 
 @pytest.fixture(autouse=True)
 def _servers(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def check_l2(options: L2Options, **_: object) -> list[str]:
-        return []
+    async def check_l2(options: L2Options, **_: object) -> tuple[list[str], list[str]]:
+        return [], []
 
     monkeypatch.setattr(tiers, "check_l2", check_l2, raising=False)
     monkeypatch.setattr(tiers, "L3Postgres", FakeL3, raising=False)
@@ -62,8 +62,8 @@ async def test_all_is_well() -> None:
 async def test_problems_of_all_parts_come_together(
     taken: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def refused(options: L2Options) -> list[str]:
-        return ["L2 redis://u:hunter2@h: connection refused", "L2: a second one"]
+    async def refused(options: L2Options, **_: object) -> tuple[list[str], list[str]]:
+        return ["L2 redis://u:hunter2@h: connection refused", "L2: a second one"], []
 
     monkeypatch.setattr(tiers, "check_l2", refused)
     monkeypatch.setattr(FakeL3, "answer", (["view a: not populated"], []))
@@ -86,9 +86,9 @@ async def test_a_probe_that_fails_is_a_problem(monkeypatch: pytest.MonkeyPatch) 
 
 
 async def test_a_server_that_never_answers_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def silent(options: L2Options) -> list[str]:
+    async def silent(options: L2Options, **_: object) -> tuple[list[str], list[str]]:
         await asyncio.Event().wait()
-        return []
+        return [], []
 
     monkeypatch.setattr(tiers, "check_l2", silent)
     monkeypatch.setattr(check_module, "_PROBE_GRACE_S", 0.0)

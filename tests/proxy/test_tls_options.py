@@ -62,8 +62,8 @@ def test_without_a_tls_port_its_other_options_do_not_matter() -> None:
 
 @pytest.fixture
 def authority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Authority:
-    async def check_l2(options: L2Options) -> list[str]:
-        return []
+    async def check_l2(options: L2Options, **_: object) -> tuple[list[str], list[str]]:
+        return [], []
 
     monkeypatch.setattr(tiers, "check_l2", check_l2)
     return Authority(tmp_path)

@@ -15,6 +15,7 @@ from tests.tiers.upstream_play import SECRET, Waits, options, until
 from tiers.connect_gate import ConnectGate
 from tiers.errors import TierUnavailable
 from tiers.kept_upstream import KeptUpstream
+from tiers.node import WHO
 from tiers.options import L2Options
 from tiers.resp import error, pack, simple
 from tiers.tasks import TaskSet
@@ -126,7 +127,7 @@ async def test_what_the_handshake_asks_may_be_refused_by_its_owner() -> None:
             await until(lambda: kept.upstream.reason == "no tracking here")
             refusing = False
             await kept.connected()
-            assert server.received[-3:] == [[b"HELLO", b"3"], *handshake, [b"PING"]]
+            assert server.received[-4:] == [[b"HELLO", b"3"], WHO, *handshake, [b"PING"]]
 
 
 async def test_a_silent_server_is_given_up_at_the_deadline() -> None:

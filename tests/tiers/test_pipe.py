@@ -135,6 +135,17 @@ def test_it_fits_where_the_database_is_confirmed() -> None:
     assert pipe.fits(0), "a fresh connection"
 
 
+@pytest.mark.parametrize("reply", [b"-READONLY You can't write\r\n", b"-MASTERDOWN Link\r\n"])
+def test_a_reply_that_only_a_replica_gives_is_told(reply: bytes) -> None:
+    pipe, waiter, told = UpstreamPipe(), Recorder(), []
+    pipe.alarm = told.append
+    pipe.queue(PING * 2, waiter, 0, 2)
+    pipe.take_output(1.0)
+    pipe.feed(b"-ERR READONLY\r\n" + reply)
+    assert told == [reply]
+    assert waiter.replies[1] == (reply, 1.0)
+
+
 def test_pushes_are_nobodys_replies_and_come_in_stream_order() -> None:
     story: list[bytes] = []
 

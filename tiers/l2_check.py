@@ -1,0 +1,47 @@
+"""What `terrace check` finds out about the Redis behind."""
+
+from __future__ import annotations
+
+import time
+
+from .coherence import Coherence
+from .errors import ProtocolError, TierUnavailable
+from .l2_redis import L2Redis
+from .options import L2Options
+
+
+async def check_l2(
+    options: L2Options, *, needs_tracking: bool = True
+) -> tuple[list[str], list[str]]:
+    """Problems, none when it works, and notes."""
+    l2 = L2Redis(options, clock=time.monotonic, coherence=Coherence.detached())
+    await l2.start()
+    try:
+        await l2.wait_ready(options.connect_timeout_s + 0.5)
+        if not l2.ready:
+            return [f"l2.url: {l2.reason}; start Redis there or correct l2.url"], []
+        if needs_tracking and (l2.tracked is None or not l2.tracked.ready):
+            return [
+                f"l2.url: L1 would be {l2.l1_mode}; use Redis 6 or newer, or set "
+                'l1.fallback="ttl" or l1.enabled=false'
+            ], []
+        return [], [await _role(l2)]
+    finally:
+        await l2.close()
+
+
+async def _role(l2: L2Redis) -> str:
+    try:
+        fields = await l2.node.look()
+    except (TierUnavailable, ProtocolError):
+        fields = {}
+    role = fields.get("role", "")
+    if not role:
+        return (
+            "L2: the server does not tell its role and run id, by which a failover behind its "
+            "address is noticed; the user of l2.url needs +info"
+        )
+    if role == "master":
+        return "L2: the server is a primary"
+    of = f"{fields.get('master_host')}:{fields.get('master_port')}"
+    return f"L2: the server is a replica of {of}: it answers writes with READONLY"
