@@ -39,9 +39,9 @@ def load_first(session: Session, command: Command, request: Request) -> bool:
 
 async def _load_then_run(session: Session, keys: list[bytes], request: Request) -> None:
     stack, may_be_nil = session.stack, session.config.l3.on_error == "nil"
-    if stack.store is not None and stack.durable(keys, session.db):
+    if stack.store is not None and (durable := stack.durable(keys, session.db)):
         may_be_nil = False  # what a command makes of an absence would be stored
-        failure = await store_writes.look(session)
+        failure = await store_writes.look(session, durable)
     else:
         failure = None
     failure = failure or await stack.ensure_loaded(keys, session.db)

@@ -104,14 +104,15 @@ class StoreSlot(WriteSlot):
             self.session.opaque_in_flight -= 1
 
 
-async def look(session: Session) -> Outcome | None:
+async def look(session: Session, durable: list[bytes]) -> Outcome | None:
     """Note what Redis is now, before its keys are; the failure that prevented it, if any."""
     store = session.stack.store
     assert store is not None
     try:
-        session.footing = await store.look()
+        session.footing = await store.look(durable)
     except TierUnavailable as error:
-        return Outcome(OutcomeKind.UNAVAILABLE, tier="L2", reason=error.reason)
+        tier = "L2" if error.tier.startswith("L2") else "L3"
+        return Outcome(OutcomeKind.UNAVAILABLE, tier=tier, reason=error.reason)
     return None
 
 

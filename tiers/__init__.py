@@ -58,7 +58,7 @@ from .server_limits import LARGE_COMMAND_BYTES
 from .shared_arena import SharedArena, share_arena
 from .stack import TieredCache
 from .store_keys import Mapped, StoreMapping, StoreMappings
-from .store_loads import BLIND, Footing
+from .store_lineage import BLIND, Footing
 from .tasks import TaskSet
 from .tls import CertificateError, authorities_problem, key_pair_problems
 from .turns import in_turns

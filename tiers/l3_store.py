@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import LiteralString, TypeVar
+from functools import partial
+from typing import LiteralString, NamedTuple, TypeVar
 
 import psycopg
 
@@ -20,7 +21,7 @@ from .l3_pool import LoadPool
 from .l3_session import STORE, execute_one
 from .l3_sql import identifier, render
 from .options import L3Options
-from .store_entry import Entry
+from .store_entry import Capture, Entry
 
 log = logging.getLogger("terrace.l3.store")
 
@@ -53,6 +54,32 @@ TABLES: Mapping[str, tuple[LiteralString, ...]] = {
             RETURN NULL;
         END $$""",
     ),
+    # Which data in Redis may be written from: see `store_lineage`. The lock makes a change of
+    # lineage wait for writes under way, and what they read is from after the wait.
+    "lineage": (
+        """
+        CREATE TABLE {schema}.lineage (
+            one boolean PRIMARY KEY DEFAULT true CHECK (one),
+            lineage bigint NOT NULL
+        )""",
+        """
+        CREATE OR REPLACE FUNCTION {schema}.current_lineage() RETURNS bigint
+        LANGUAGE plpgsql VOLATILE AS $$
+        BEGIN
+            PERFORM pg_advisory_xact_lock_shared(hashtextextended(
+                'terrace lineage ' || {channel}, 0));
+            RETURN (SELECT lineage FROM {schema}.lineage);
+        END $$""",
+        """
+        CREATE OR REPLACE FUNCTION {schema}.adopt_lineage(wanted bigint) RETURNS bigint
+        LANGUAGE plpgsql VOLATILE AS $$
+        BEGIN
+            PERFORM pg_advisory_xact_lock(hashtextextended('terrace lineage ' || {channel}, 0));
+            INSERT INTO {schema}.lineage AS held (lineage) VALUES (wanted)
+            ON CONFLICT (one) DO UPDATE SET lineage = wanted WHERE held.lineage < wanted;
+            RETURN (SELECT lineage FROM {schema}.lineage);
+        END $$""",
+    ),
 }
 
 _UPSERT = """
@@ -61,12 +88,16 @@ _UPSERT = """
            CASE WHEN t = 'string' AND substr(v, 1, 1) IN ('\\x7b', '\\x5b')
                 THEN {schema}.json_or_null(v) END,
            'epoch'::timestamptz + x * interval '1 millisecond', n
-    FROM unnest(%s::bytea[], %s::text[], %s::bytea[], %s::int8[], %s::int8[]) AS w(k, t, v, x, n)
+    FROM unnest(%s::bytea[], %s::text[], %s::bytea[], %s::int8[], %s::int8[], %s::int8[])
+         AS w(k, t, v, x, n, l)
+    WHERE l = (SELECT {schema}.current_lineage())
     ON CONFLICT (key) DO UPDATE SET
         type = excluded.type, value = excluded.value, json = excluded.json,
         expires_at = excluded.expires_at, version = excluded.version
     WHERE e.version < excluded.version"""
 _VERSIONS = "SELECT key, version FROM {schema}.entries WHERE key = ANY(%s::bytea[])"
+_LINEAGE = "SELECT lineage FROM {schema}.lineage"
+_ADOPT = "SELECT {schema}.adopt_lineage(%s::int8)"
 _SELECT = """
     SELECT key, type, value, (extract(epoch FROM expires_at) * 1000)::int8, version
     FROM {schema}.entries WHERE key = ANY(%s::bytea[])"""
@@ -82,6 +113,15 @@ _DELETE_DELETED = """
         LIMIT %s FOR UPDATE SKIP LOCKED))"""
 
 
+def _key_of(capture: Capture) -> bytes:
+    return capture.entry.key
+
+
+class Written(NamedTuple):
+    versions: dict[bytes, int]  # in the table then, of the keys that have a row
+    lineage: bytes | None  # the one that holds, where not all were written
+
+
 class StoreTable:
     """Reads and writes entries. All methods raise TierUnavailable only."""
 
@@ -93,14 +133,17 @@ class StoreTable:
         self._upsert = render(_UPSERT, schema=schema)
         self._versions = render(_VERSIONS, schema=schema)
         self._select = render(_SELECT, schema=schema)
+        self._lineage = render(_LINEAGE, schema=schema)
+        self._adopt = render(_ADOPT, schema=schema)
         self._deletes = (
             render(_DELETE_EXPIRED, schema=schema),
             render(_DELETE_DELETED, schema=schema),
         )
 
-    async def write(self, entries: Sequence[Entry]) -> dict[bytes, int]:
-        """Store them where they are newer; the version in the table then, for each key."""
-        rows = sorted(entries, key=lambda entry: entry.key)  # one order of locks for all proxies
+    async def write(self, captures: Sequence[Capture]) -> Written:
+        """Store them where they are newer, and of the lineage that the table is written from."""
+        captures = sorted(captures, key=_key_of)  # one order of locks for all proxies
+        rows = [capture.entry for capture in captures]
         keys = [entry.key for entry in rows]
         columns = [
             keys,
@@ -108,16 +151,34 @@ class StoreTable:
             [None if entry.is_absent else entry.value for entry in rows],
             [min(entry.expires_at_ms, LATEST_MS) or None for entry in rows],
             [entry.version for entry in rows],
+            [int(capture.lineage) for capture in captures],
         ]
 
-        async def work(connection: Connection) -> dict[bytes, int]:
+        async def work(connection: Connection) -> Written:
             written = await execute_one(connection, self._upsert, columns)
             if written.rowcount == len(rows):
-                return {entry.key: entry.version for entry in rows}
+                return Written({entry.key: entry.version for entry in rows}, None)
             found = await execute_one(connection, self._versions, [keys])
-            return dict(await found.fetchall())
+            versions: dict[bytes, int] = dict(await found.fetchall())
+            return Written(versions, await self._lineage_by(connection, self._lineage))
 
         return await self._run(work)
+
+    async def lineage(self) -> bytes:
+        """The one that the table is written from; b"0" for none yet."""
+        return await self._run(partial(self._lineage_by, statement=self._lineage))
+
+    async def adopt(self, lineage: bytes) -> bytes:
+        """Write from this one from now on, unless a newer one came; the one that holds then."""
+        return await self._run(
+            partial(self._lineage_by, statement=self._adopt, parameters=(int(lineage),))
+        )
+
+    async def _lineage_by(
+        self, connection: Connection, statement: bytes, parameters: Sequence[int] = ()
+    ) -> bytes:
+        row = await (await execute_one(connection, statement, parameters)).fetchone()
+        return b"%d" % row[0] if row is not None else b"0"
 
     async def read(self, keys: Sequence[bytes]) -> dict[bytes, Entry]:
         """The entries that have a row, those of deleted and of expired keys included."""
@@ -130,6 +191,15 @@ class StoreTable:
             }
 
         return await self._run(work)
+
+    async def known(self, keys: Sequence[bytes]) -> list[bytes]:
+        """Those that have a row."""
+
+        async def work(connection: Connection) -> list[bytes]:
+            found = await execute_one(connection, self._versions, [list(keys)])
+            return [key for key, _ in await found.fetchall()]
+
+        return await self._run(work) if keys else []
 
     async def clean(self, kept_s: float = KEPT_S) -> int:
         """Remove what has been expired or deleted for long; returns how many rows."""

@@ -36,7 +36,7 @@ from .refill import hot, refill
 from .resp import NULL3, decode, pack
 from .store import Store
 from .store_keys import Mapped
-from .store_loads import BLIND
+from .store_lineage import BLIND
 from .store_write import write_durable
 from .strict import StrictWrites
 from .swapdb_watch import SwapdbWatch
@@ -108,7 +108,7 @@ class TieredCache:
             )
         self.store: Store | None = None
         if self.l3 is not None and self.l3.store_table is not None:
-            self.store = Store(self.l2, self.l3.store_table, l3, self.l3.store_reason)
+            self.store = Store(self.l2, self.l3.store_table, l3, self.l3.store_reason, clock=clock)
         self.fault_in: FaultIn | None = None
         self.warmer: Warmer | None = None
         if self.l3 is not None:
@@ -128,6 +128,8 @@ class TieredCache:
             self._start_watches(self.l1.options)
         if self.l3 is not None:
             await self.l3.start()
+        if self.store is not None:
+            self._tasks.start("store lineage", self.store.keep())
         if self.warmer is not None:
             self.warmer.start()
 
@@ -306,7 +308,7 @@ class TieredCache:
         durable = self.durable(keys)
         if durable:
             assert self.store is not None
-            footing = await self.store.look()
+            footing = await self.store.look(durable)
             failure = await self.ensure_loaded(durable)
             if failure is not None:
                 raise TierUnavailable(failure.tier, failure.reason)

@@ -13,10 +13,11 @@ Why an acknowledged write is never lost, nor covered by something older
     remembered for twice the time that a fill may take, and a write that finds itself
     forgotten at the end takes the key out of Redis and is not acknowledged.
   - What Terrace takes out of Redis it writes down there in the same script.
-  - A Redis that lost its data has another lineage. Fills begun before are refused and writes
-    captured before are not acknowledged. A command that looks at old values is undone by the
-    script that captures it, if its keys may have been taken out of Redis since they were
-    seen there or loaded.
+  - A Redis that lost its data, or has that of another time, has another lineage (see
+    `store_lineage`), and the table takes writes of the newest one only. Fills begun before
+    are refused and writes captured before are not acknowledged. A command that looks at
+    old values is undone by the script that captures it, if its keys may have been taken out
+    of Redis since they were seen there or loaded.
   - Versions are microseconds of Redis' clock, moved on where that stands still, so they grow
     across lineages; where a new clock is behind the table, the version is moved beyond it.
 
@@ -27,6 +28,7 @@ keeps it: under an eviction policy, a key evicted between its load and a command
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -38,9 +40,10 @@ from .errors import ServerError, TierUnavailable
 from .l2_redis import L2Redis
 from .options import L3Options
 from .resp import OK, ReplyScanner, decode, error, pack
-from .store_entry import Entry
-from .store_keys import MAX_KEY_BYTES
-from .store_loads import BLIND, STATE, Footing, StoreLoads, store_script
+from .store_entry import Capture, Entry
+from .store_keys import MAX_KEY_BYTES, StoreMappings
+from .store_lineage import BLIND, STATE, Footing, StoreLineage, store_script
+from .store_loads import StoreLoads
 from .tasks import TaskSet
 
 if TYPE_CHECKING:
@@ -71,14 +74,6 @@ class StoreStatistics:
     failures: int  # keys whose writes were answered with an unknown outcome
     queued: int  # keys on their way
     unsettled: int  # keys still to be taken out of Redis, because their writes failed
-
-
-@dataclass(frozen=True, slots=True)
-class Capture:
-    """One written key: what it held, and the lineage of the Redis that says so."""
-
-    entry: Entry
-    lineage: bytes
 
 
 class _Write:
@@ -118,6 +113,7 @@ class Store:
         options: L3Options,
         table_reason: Callable[[], str],
         *,
+        clock: Callable[[], float],
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self._l2 = l2
@@ -126,12 +122,15 @@ class Store:
         self._queue_max = options.queue_max
         self._table_reason = table_reason
         fill_age_us = round(2e6 * options.deadline_s) + 1_000_000
-        self._memory = b"%d" % (2 * fill_age_us)
+        memory_us = 2 * fill_age_us
+        self._memory = b"%d" % memory_us
         self._capture = store_script("store_capture.lua")
         self._settle_script = store_script("store_settle.lua")
         self._evict_script = store_script("store_evict.lua")
-        loads = StoreLoads(l2, table, fill_age_us, wall_clock)
-        self.look, self.load = loads.look, loads.load
+        prefixes = [mapping.prefix for mapping in StoreMappings(options.store)]
+        self._lineage = StoreLineage(l2, table, prefixes, memory_us, clock)
+        self.look, self.keep = self._lineage.look, self._lineage.keep
+        self.load = StoreLoads(l2, table, self._lineage, fill_age_us, wall_clock).load
         self._queue: dict[bytes, _Waiting] = {}
         self._flush_scheduled = False
         self._in_flight = 0
@@ -317,9 +316,7 @@ class Store:
         failure = TierUnavailable("the store", "the key is contended", outcome_unknown=True)
         for _ in range(COMMIT_ATTEMPTS):
             try:
-                in_table = await self._table.write([w.capture.entry for w in batch.values()])
-                order = [(w.capture, b"%d" % in_table[key]) for key, w in batch.items()]
-                verdicts = await self._settle(order)
+                verdicts = await self._settle(await self._write(batch))
             except TierUnavailable as error:
                 return TierUnavailable(error.tier, error.reason, outcome_unknown=True)
             except ServerError as error:
@@ -328,7 +325,7 @@ class Store:
                 waiting = batch[key]
                 if verdict == b"wait":
                     continue
-                if verdict in (b"ok", b"lost"):
+                if verdict in (b"ok", b"lost", b"failed"):
                     del batch[key]
                     self._commits += 1
                     _tell(waiting, None if verdict == b"ok" else _lost())
@@ -338,6 +335,25 @@ class Store:
             if not batch:
                 break
         return failure
+
+    async def _write(self, batch: dict[bytes, _Waiting]) -> list[tuple[Capture, bytes]]:
+        """Bring them to the table; what is to be settled: not what is to be written again."""
+        agreements = self._lineage.agreements
+        captures = [waiting.capture for waiting in batch.values()]
+        written = await self._table.write(captures)
+        if any(capture.lineage != (written.lineage or capture.lineage) for capture in captures):
+            with contextlib.suppress(TierUnavailable):
+                await self._lineage.agree(agreements)
+        is_agreed = self._lineage.agreements != agreements
+        order = []
+        for capture in captures:
+            entry = capture.entry
+            if capture.lineage == (written.lineage or capture.lineage):
+                if written.versions.get(entry.key, 0) >= entry.version:
+                    order.append((capture, b"%d" % written.versions[entry.key]))
+            elif capture.lineage != self._lineage.current or not is_agreed:
+                order.append((capture, b"refused"))
+        return order
 
     async def _settle(self, order: Sequence[tuple[Capture, bytes]]) -> dict[bytes, bytes]:
         args: list[bytes] = []
@@ -370,7 +386,9 @@ class Store:
 
 
 def _lost() -> TierUnavailable:
-    return TierUnavailable("L2 (redis)", "it lost its data meanwhile", outcome_unknown=True)
+    return TierUnavailable(
+        "L2 (redis)", "its data was lost or exchanged meanwhile", outcome_unknown=True
+    )
 
 
 def _tell(waiting: _Waiting, failure: TierUnavailable | None) -> None:

@@ -2,7 +2,7 @@
 -- transaction of the command that wrote them, so that "absent" means deleted, never evicted.
 --
 -- KEYS[1]  state of the store, see store_state.lua
--- KEYS[2..] the keys; none: only look at the clock
+-- KEYS[2..] the keys
 -- ARGV[1]  how long to remember writes, in us
 -- ARGV[2..3] lineage and clock before the command's keys were seen or brought here; '' if it
 --          does not look at old values

@@ -18,3 +18,11 @@ class Entry:
     @property
     def is_absent(self) -> bool:
         return self.kind == "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Capture:
+    """One written key: what it held, and the lineage of the Redis that says so."""
+
+    entry: Entry
+    lineage: bytes

@@ -1,6 +1,6 @@
 """The store's way back: entries that Redis lacks, from the table into Redis.
 
-What Redis was before the table was read (`look`) decides whether an entry may still be
+What Redis was before the table was read decides whether an entry may still be
 stored there; store_fill.lua holds the rule, `store` the reasons.
 """
 
@@ -8,66 +8,42 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from .base import Kind, Outcome
 from .errors import ServerError, TierUnavailable
-from .l2_commands import Script
 from .l2_redis import L2Redis
 from .store_entry import Entry
+from .store_lineage import STATE, Footing, StoreLineage, store_script
 
 if TYPE_CHECKING:
     from .l3_store import StoreTable
 
-STATE = b"__terrace:store"  # see store_state.lua
 LOAD_ATTEMPTS = 5
 LOAD_PAUSE_S = 0.005  # before looking again for a write that is on its way
 NOT_STORED = "the entry changes in this moment and was not stored in L2"
 
 
-def store_script(file: str) -> Script:
-    return Script("store_state.lua", file)
-
-
-class Footing(NamedTuple):
-    """Lineage and clock of Redis before something was read there."""
-
-    lineage: bytes
-    clock: bytes
-
-
-BLIND = Footing(b"", b"")
-
-
 class StoreLoads:
-    """Loads entries. `fill_age_us` is how old a look may be when Redis is filled."""
+    """Loads entries. `fill_age_us` is how old a sample may be when Redis is filled."""
 
     def __init__(
         self,
         l2: L2Redis,
         table: StoreTable,
+        lineage: StoreLineage,
         fill_age_us: int,
         wall_clock: Callable[[], float],
     ) -> None:
         self._l2 = l2
         self._table = table
+        self._lineage = lineage
         self._fill_age = b"%d" % fill_age_us
-        self._memory = b"%d" % (2 * fill_age_us)
         self._wall_clock = wall_clock
-        self._capture = store_script("store_capture.lua")
         self._fill = store_script("store_fill.lua")
 
     def __repr__(self) -> str:
         return f"<StoreLoads over {self._l2!r}>"
-
-    async def look(self) -> Footing:
-        """The lineage and the clock of Redis. Raises TierUnavailable."""
-        try:
-            reply = await self._l2.run_script(self._capture, [STATE], [self._memory, *BLIND])
-        except ServerError as error:
-            raise TierUnavailable("L2 (redis)", str(error)) from None
-        lineage, clock = reply
-        return Footing(lineage, clock)
 
     async def load(self, keys: list[bytes]) -> Mapping[bytes, Outcome]:
         """Read entries that Redis lacks from the table and store them there.
@@ -80,7 +56,7 @@ class StoreLoads:
             if attempt:
                 await asyncio.sleep(LOAD_PAUSE_S * 2**attempt)
             try:
-                sample: Footing | None = await self.look()
+                sample: Footing | None = await self._lineage.sample()
             except TierUnavailable:
                 sample = None  # L2 is down: answered, not stored
             rows = await self._table.read(left)

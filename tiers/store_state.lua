@@ -1,7 +1,12 @@
 -- The first part of all scripts of the store: its state, and what may be said of it.
 --
 -- KEYS[1]  a sorted set:
---            ''         when this set was made: the lineage. It changes when Redis lost its data.
+--            ''         when this set was made: the lineage
+--            '@' .. id  the server that made it, under the same score. Data that came from
+--                       another process, or from another history, has another lineage
+--            'S'        there while keys of another lineage may be left: minus the end of the
+--                       claim of who sweeps them out, 0 for nobody, 1 while it is not known
+--            'v' .. key version at which the key was found to be of this lineage, or taken out
 --            'w' .. key version of the last write of the key
 --            'e' .. key version at which the key was taken out of Redis for a reason that is no
 --                       write
@@ -17,13 +22,25 @@ local function number(score) return tonumber(score or '0') end
 local function text(version) return string.format('%.0f', version) end
 local function score(member) return redis.call('ZSCORE', state, member) end
 
-local lineage = score('')
-if not lineage then
-  lineage = text(now)
-  redis.call('ZADD', state, lineage, '')
+-- Of this process and of its data: the run id, and whom it was promoted from.
+local function told(section, name)
+  local info = redis.pcall('INFO', section)
+  return type(info) == 'string' and string.match(info, name .. ':(%w+)') or ''
 end
+
+local own = '@' .. told('server', 'run_id') .. told('replication', 'master_replid2')
+local lineage = score('')
 local top = number(redis.call('ZRANGE', state, -1, -1, 'WITHSCORES')[2])
 local version = math.max(now, top + 1, 1 - number(score('E')))
+
+-- Begin a lineage above all that was before.
+local function begin(above)
+  lineage = text(math.max(version, above + 1))
+  version = tonumber(lineage) + 1
+  redis.call('UNLINK', state)
+  redis.call('ZADD', state, lineage, '', lineage, own, 1, 'S')
+end
+if not lineage or score(own) ~= lineage then begin(0) end
 
 -- Write down that a key is, or may as well be, taken out.
 local function mark_out(key)
@@ -39,16 +56,28 @@ local function take_out(key)
   mark_out(key)
 end
 
+-- The end of the claim of who sweeps; nil when there is nothing to sweep.
+local function sweep_until()
+  local sweep = score('S')
+  return sweep and tonumber(sweep) <= 0 and -tonumber(sweep) or nil
+end
+
+-- Whether the key is known to be of this lineage.
+local function is_verified(key) return score('w' .. key) or score('v' .. key) end
+
 -- The newest version at which the key was, or may have been, taken out.
 local function taken_out(key) return math.max(number(score('e' .. key)), -number(score('E'))) end
+
+-- Who looked before is too late: what it counts on may have been taken out.
+local function outdate(at)
+  if at > -number(score('E')) then redis.call('ZADD', state, text(-at), 'E') end
+end
 
 local function forget(age)
   local old = redis.call('ZRANGEBYSCORE', state, '(' .. lineage, text(now - age), 'WITHSCORES',
                          'LIMIT', 0, FORGET_MAX)
   for i = 1, #old, 2 do
-    if string.sub(old[i], 1, 1) == 'e' and number(old[i + 1]) > -number(score('E')) then
-      redis.call('ZADD', state, '-' .. old[i + 1], 'E')
-    end
+    if string.sub(old[i], 1, 1) == 'e' then outdate(tonumber(old[i + 1])) end
     redis.call('ZREM', state, old[i])
   end
 end

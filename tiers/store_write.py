@@ -10,7 +10,7 @@ from .errors import ServerError, TierUnavailable
 from .l2_redis import L2Redis
 from .resp import decode, pack
 from .store import Store
-from .store_loads import Footing
+from .store_lineage import Footing
 
 
 async def write_durable(

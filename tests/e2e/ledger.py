@@ -14,10 +14,13 @@ SHARED = 4  # counters that all writers increment
 
 
 class Ledger:
-    """What writers sent, and which of it was acknowledged; keys begin with `prefix`."""
+    """What writers sent, and which of it was acknowledged; keys begin with `prefix`.
 
-    def __init__(self, prefix: str) -> None:
-        self._prefix = prefix
+    `looks`: what was acknowledged has to be read at once, too.
+    """
+
+    def __init__(self, prefix: str, *, looks: bool = True) -> None:
+        self._prefix, self._looks = prefix, looks
         self.acknowledged: Counter[str] = Counter()
         self.sent: Counter[str] = Counter()
         self.deleted: dict[str, bool] = {}
@@ -36,7 +39,8 @@ class Ledger:
                     shared = f"{self._prefix}shared:{chance.randrange(SHARED)}"
                     self.step(wire, own, "SET", own, self.sent[own] + 1)
                     self.step(wire, shared, "INCR", shared)
-                    self.look(wire, own)
+                    if self._looks:
+                        self.look(wire, own)
 
     def step(self, wire: Wire, key: str, *command: str | int) -> None:
         with self._lock:
