@@ -126,6 +126,7 @@ class BarrierSlot(WriteSlot):
                 self.coherence.flush()
             elif self.tracked is not None:
                 self.coherence.end_opaque_write(self.session.clock())
+                self.session.stack.swapdb.suspect()
         self._held = to_resp2(reply, self.rule) if self.rule else reply
         if self.tracked is None:  # no other keys than those that are known
             self._release(self._held)

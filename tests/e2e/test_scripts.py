@@ -35,6 +35,21 @@ def test_own_undeclared_writes_are_read(terrace: TerraceProcess, wire: Wire) -> 
     assert int(terrace.figure("l1_hits")) - hits_before >= TIMES, "L1 took no part"
 
 
+@pytest.mark.parametrize("in_transaction", [False, True])
+def test_a_swap_within_a_script_is_seen_soon(wire: Wire, in_transaction: bool) -> None:
+    """Not only when the watch looks next: that is every two seconds."""
+    wire.ask_all(("SET", "k", "zero"), ("SELECT", 1), ("SET", "k", "one"), ("SELECT", 0))
+    for _ in range(3):
+        assert b"zero" in wire.ask("GET", "k")
+    swap = ("EVAL", "return redis.call('swapdb', 0, 1)", 0)
+    assert (
+        b"OK" in wire.ask_all(("MULTI",), swap, ("EXEC",))[-1]
+        if in_transaction
+        else (wire.ask(*swap))
+    )
+    wait_until(lambda: b"one" in wire.ask("GET", "k"), "the other database is read", 0.9)
+
+
 def test_pipelined_behind_the_script(wire: Wire) -> None:
     wire.ask_all(("SET", "counter", 0), ("GET", "counter"), ("GET", "counter"))
     for number in range(1, TIMES):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, cast
 
 import pytest
@@ -78,3 +79,19 @@ async def test_a_redis_that_does_not_say(redis: Counts) -> None:
     assert redis.flushed == 0
     redis.command_counts = Exception("NOPERM")
     assert await redis.look(0) == 0
+
+
+async def test_a_script_is_looked_behind_at_once(redis: Counts) -> None:
+    """And many of them together."""
+    watch = asyncio.get_running_loop().create_task(redis.watch.keep())  # the interval is 1 s
+    redis.now = counts(1)
+    async with asyncio.timeout(0.5):
+        redis.watch.suspect()
+        while not redis.flushed:  # noqa: ASYNC110 (a count, not an event)
+            await asyncio.sleep(0)
+        redis.now = counts(2)
+        redis.watch.suspect()
+        redis.watch.suspect()
+        while redis.flushed < 2:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+    watch.cancel()
