@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from tiers import (
     CORE,
+    VIEWS_MAX,
     L2Options,
     MappingProblem,
     Mappings,
@@ -283,6 +284,11 @@ def _l3(config: Config) -> Iterator[Broken]:
             ("l3.store", "l3.dsn"),
             "keys are to be stored but l3.dsn is empty; set l3.dsn or remove the [[l3.store]] "
             "tables",
+        )
+    if len(l3.view) > VIEWS_MAX:
+        yield Broken(
+            ("l3.view",),
+            f"{len(l3.view)} views are mapped, a cursor of SCAN can name {VIEWS_MAX}; map fewer",
         )
     if l3.view and not l3.dsn:
         yield Broken(

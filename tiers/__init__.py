@@ -40,6 +40,7 @@ from .l2_check import check_l2
 from .l2_redis import L2Redis
 from .namespaces import Namespace, Namespaces
 from .options import (
+    VIEWS_MAX,
     Bytes,
     L1Options,
     L2Options,
@@ -82,6 +83,7 @@ __all__ = [
     "PATTERN_MAX_BYTES",
     "TOMBSTONE",
     "TOO_LARGE",
+    "VIEWS_MAX",
     "Audit",
     "AuditFigures",
     "BreakerState",

@@ -160,6 +160,9 @@ class L2Options(Options):
     writes of unknown outcome included; applications like a Celery worker end at the former."""
 
 
+VIEWS_MAX = 1024  # a cursor of SCAN has room for the index of as many
+
+
 class ViewOptions(Options):
     """One mapping from a Redis key pattern to a PostgreSQL materialized view."""
 

@@ -4,9 +4,9 @@ Redis' own cursors pass (`cursors` says how any is told from these). One of a vi
 in which view to go on:
 
   bit 52          1
-  bits 46..51     index of the mapping
-  bits 32..45     refresh epoch of the view when its scan began, low 14 bits
-  bits 0..31      heap block to read next
+  bits 42..51     index of the mapping (`VIEWS_MAX`)
+  bits 30..41     refresh epoch of the view when its scan began, low 12 bits
+  bits 0..29      heap block to read next: of 8 TiB
 
 so any worker or proxy can continue any cursor, and it stays below 2**53 for clients
 that hold it in a double. A key that is in a view throughout the scan is returned at
@@ -20,8 +20,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tiers import TierUnavailable, Via, ViewMapping, glob_matcher, literal_prefix
-from tiers.resp import Request, array, bulk, decode, parse_integer
+from tiers import VIEWS_MAX, TierUnavailable, Via, ViewMapping, glob_matcher, literal_prefix
+from tiers.resp import Request, array, bulk, decode, error, parse_integer
 
 from .. import errors
 from ..commands import Command
@@ -32,8 +32,9 @@ from .cursors import VIEW_FIRST, to_client, to_server, view_cursor
 if TYPE_CHECKING:
     from ..session import Session
 
-_INDEX_SHIFT, _EPOCH_SHIFT = 46, 32
-_INDEX_MASK, _EPOCH_MASK, _BLOCK_MASK = 0x3F, 0x3FFF, 0xFFFFFFFF
+_INDEX_SHIFT, _EPOCH_SHIFT = 42, 30
+_INDEX_MASK, _EPOCH_MASK, _BLOCK_MASK = VIEWS_MAX - 1, 0xFFF, 0x3FFFFFFF
+_TOO_LARGE = error("ERR terrace: a view of more than 8 TiB cannot be scanned; set its scan = false")
 COUNT_DEFAULT = 10
 COUNT_MAX = 10_000  # rows of one view page, whatever COUNT asks for
 
@@ -153,6 +154,9 @@ async def _scan_view(session: Session, cursor: int, options: _Options) -> None:
         page = await l3.scan_page(index, max(0, began), cursor & _BLOCK_MASK, options.count)
     except TierUnavailable as failure:
         session.reply(errors.load_failed(failure.reason))
+        return
+    if page.next_block is not None and page.next_block > _BLOCK_MASK:
+        session.reply(_TOO_LARGE)
         return
     if page.next_block is not None:
         following = _encode(index, page.epoch, page.next_block)

@@ -294,6 +294,14 @@ class TestRules:
             (["l3.dsn=mydatabase"], "l3.dsn", "write postgresql://"),
             ([f"l3.view={json.dumps([VIEW])}"], "l3.view", "set l3.dsn"),
             ([f"l3.view={json.dumps([VIEW, VIEW])}", "l3.dsn=a=b"], "l3.view", "mapped twice"),
+            (
+                [
+                    f"l3.view={json.dumps([VIEW | {'keys': f'v{n}:{{id}}'} for n in range(1025)])}",
+                    "l3.dsn=a=b",
+                ],
+                "l3.view",
+                "map fewer",
+            ),
         ],
     )
     def test_one_at_a_time(self, flags: list[str], about: str, mend: str) -> None:

@@ -11,7 +11,11 @@ from hypothesis import strategies as st
 
 from proxy.handlers import scan as handler
 from proxy.handlers.cursors import VIEW_END, VIEW_FIRST, to_client, to_server, view_cursor
+from proxy.handlers.scan import _first_cursor, _scan_view, parse_options
 from proxy.session import Session
+from tiers import VIEWS_MAX, ViewMapping
+from tiers.l3_scan import ScanPage
+from tiers.options import ViewOptions
 from tiers.resp import array, bulk, decode
 
 TOP = 2**64 - VIEW_FIRST
@@ -92,3 +96,28 @@ async def test_a_scan_goes_over_all_of_the_server_and_then_over_the_views(
     rows = [b"row 0", b"row 7"]
     assert keys == [b"key %d" % (i + 1) for i in range(len(keys) - 2)] + rows
     assert len(keys) == len([c for c in cursors if c]) + 1 + len(rows)
+
+
+@pytest.mark.parametrize("views", [1, 63, 64, 65, 70, VIEWS_MAX])
+async def test_a_scan_of_many_views_ends(views: int) -> None:
+    """Six bits for the index of the view: from the 65th on a scan began anew and anew."""
+    mappings = [ViewMapping(ViewOptions(keys=f"v{n}:{{id}}", view=f"v{n}")) for n in range(views)]
+    asked: list[tuple[int, int, int]] = []
+
+    async def scan_page(index: int, epoch: int, block: int, count: int) -> ScanPage:
+        asked.append((index, epoch, block))
+        return ScanPage([b"v%d:%d" % (index, block)], 5000, 7 if block == 0 else None)
+
+    l3 = SimpleNamespace(mappings=mappings, current_epoch=lambda name: 5000, scan_page=scan_page)
+    replies: list[bytes] = []
+    session = cast(Any, SimpleNamespace(stack=SimpleNamespace(l3=l3), reply=replies.append))
+    options = parse_options([])
+    assert options is not None
+    cursor = _first_cursor(session, 0, options)
+    while cursor:
+        assert view_cursor(b"%d" % cursor) == cursor
+        await _scan_view(session, cursor, options)
+        cursor = int(decode(replies[-1])[0])
+        assert len(replies) <= 2 * views
+    assert asked == [(index, 5000, block) for index in range(views) for block in (0, 7)]
+    assert [decode(reply)[1][0] for reply in replies[:2]] == [b"v0:0", b"v0:7"]
