@@ -73,13 +73,16 @@ def test_large_values_behind_one_miss(redis: RedisProcess, big: bytes, cached: b
         assert terrace.metrics()["terrace_output_limit_closed_total"] == 0
 
 
-def test_nothing_is_kept_of_a_large_request_that_was_answered(redis: RedisProcess) -> None:
-    """Neither the request nor the list of its keys, however its connection was used since."""
+def test_nothing_is_kept_of_large_requests_that_were_answered(redis: RedisProcess) -> None:
+    """Neither the requests nor the lists of their keys."""
     keys = [f"key:{number:080}" for number in range(300_000)]
     with running_terrace(redis.url) as terrace, Wire(terrace.port, timeout_s=20.0) as wire:
         assert wire.ask("DEL", *keys[:1000]) == b":0\r\n"
         before_bytes = used_bytes(terrace)
         assert wire.ask("DEL", *keys) == b":0\r\n"
+        requests = [encode("DEL", *keys[first::40]) for first in range(40)]  # of 700 kB each
+        wire.send_raw(b"".join(requests))
+        assert wire.read(40) == [b":0\r\n"] * 40
         wait_until(
             lambda: (
                 wire.ask("SET", "k", "v") == b"+OK\r\n"
