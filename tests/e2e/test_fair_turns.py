@@ -1,7 +1,7 @@
 """What one client may ask for never holds up another for long: a canary is timed beside it.
 
-The bounds are far above what is measured on a quiet machine (5 to 50 ms), and far below what
-these cost before their work was bounded (1 to 10 s).
+Before their work was bounded, these held up the canary for as long as they took. On a quiet
+machine it now waits 5 to 50 ms; on a busy one all takes longer, so the bound grows with it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tests.e2e.wire import Wire, encode
 from tests.e2e.worker_processes import needs_workers, running_workers, wire_to_each, worker_pids
 
 MiB = 1024**2
-STALL_MAX_S = 0.6
+STALL_MAX_S = 0.5  # or a third of the time that all took
 PATIENCE_S = 30.0
 
 
@@ -73,10 +73,10 @@ def glob_of_400_kb(terrace: TerraceProcess) -> None:
         assert wire.ask("CONFIG", "GET", *["terrace." + "*a" * 20] * 20_000) == b"*0\r\n"
 
 
-def name_of_64_mib(terrace: TerraceProcess) -> None:
+def name_of_16_mib(terrace: TerraceProcess) -> None:
     with Wire(terrace.port, timeout_s=PATIENCE_S) as wire:
         for command in (("CLIENT", "SETNAME"), ("CLIENT", "SETINFO", "LIB-NAME")):
-            assert b"a name has at most 1024 bytes" in wire.ask(*command, "x" * 64 * MiB)
+            assert b"a name has at most 1024 bytes" in wire.ask(*command, "x" * 16 * MiB)
         assert b"a name has at most" in wire.ask("HELLO", 3, "SETNAME", "x" * MiB)
         assert wire.ask("CLIENT", "SETNAME", "x" * 1024) == b"+OK\r\n"
 
@@ -87,11 +87,13 @@ def half_a_million_pings(terrace: TerraceProcess) -> None:
     assert replies == b"+PONG\r\n" * count
 
 
-@pytest.mark.parametrize("ask", [glob_of_400_kb, name_of_64_mib, half_a_million_pings])
+@pytest.mark.parametrize("ask", [glob_of_400_kb, name_of_16_mib, half_a_million_pings])
 def test_nobody_else_waits(terrace: TerraceProcess, ask: Callable[[TerraceProcess], None]) -> None:
     with canary(terrace.port) as end:
+        began = time.monotonic()
         ask(terrace)
-        assert end() < STALL_MAX_S
+        took_s = time.monotonic() - began
+        assert end() < max(STALL_MAX_S, took_s / 3)
 
 
 class TestWorkers:
