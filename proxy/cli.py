@@ -60,6 +60,12 @@ def _guarded(args: argparse.Namespace) -> int:
         return EXIT_INTERRUPTED
     except BrokenPipeError:
         raise
+    except MemoryError:
+        _say(
+            "not enough memory can be had; lower l1.max_bytes, or raise the limit of this process "
+            "(ulimit -v, or that of its container)"
+        )
+        return EXIT_PROBLEM
     except Exception as error:
         if args.debug or _is_about_the_core(error):
             raise

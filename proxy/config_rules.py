@@ -11,11 +11,11 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from tiers import (
     CORE,
     VIEWS_MAX,
+    Endpoint,
     L2Options,
     MappingProblem,
     Mappings,
@@ -224,8 +224,10 @@ def _l1(config: Config) -> Iterator[Broken]:
 
 def _l2(config: Config) -> Iterator[Broken]:
     l2 = config.l2
-    if problem := _redis_url_problem(l2.url):
-        yield Broken(("l2.url",), problem)
+    try:
+        Endpoint.from_url(l2.url)
+    except ValueError as problem:
+        yield Broken(("l2.url",), str(problem))
     yield from _l2_tls(l2)
     if l2.backoff_min_s > l2.backoff_max_s:
         yield Broken(
@@ -255,26 +257,6 @@ def _l2_tls(l2: L2Options) -> Iterator[Broken]:
             ("l2.tls_key_file", "l2.tls_cert_file"),
             "is the key of no certificate; set l2.tls_cert_file",
         )
-
-
-def _redis_url_problem(url: str) -> str:
-    """What is wrong with a Redis URL. The text never quotes the URL: it may hold a password."""
-    mend = "write redis://host:port/db, rediss://host:port/db or unix:///path/to.sock"
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:
-        return f"the host or port cannot be read; {mend} (percent-encode special characters)"
-    if parts.scheme not in ("redis", "rediss", "unix"):
-        return f"the scheme is not redis, rediss or unix; {mend}"
-    if parts.scheme == "unix":
-        return "" if parts.path.strip("/") else f"the path of the socket is missing; {mend}"
-    if not parts.hostname or port == 0:
-        return f"the host or port is missing; {mend}"
-    database = parts.path.strip("/")
-    if database and not (database.isascii() and database.isdigit()):
-        return f"the database after the host is not a number; {mend}"
-    return ""
 
 
 def _l3(config: Config) -> Iterator[Broken]:

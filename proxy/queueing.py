@@ -18,7 +18,7 @@ from .backlog import kept_bytes
 from .commands import Command, Kind
 from .handlers.client import is_passed_on, stand_in
 from .handlers.client_tracking import with_own_id
-from .handlers.config import hide_secrets
+from .handlers.config import LOCKS_OUT, hide_secrets, locks_out
 from .load_first import load_first
 from .pause import may_write
 from .pinned import SUBSCRIPTIONS
@@ -57,6 +57,9 @@ def queue(pin: Pinned, command: Command, request: Request) -> None:
         else:
             abort(pin, errors.not_in_multi("CLIENT " + sub.decode()))
             return
+    elif command.name == "CONFIG" and sub and locks_out(session, args):
+        abort(pin, LOCKS_OUT)
+        return
     elif command.name == "CONFIG" and sub == b"GET":
         edit = hide_secrets
     elif waits.is_wait(request):

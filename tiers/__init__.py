@@ -63,7 +63,7 @@ from .store_lineage import BLIND, Footing
 from .tasks import TaskSet
 from .tls import CertificateError, authorities_problem, key_pair_problems
 from .turns import in_turns
-from .upstream import ANY_DB, Upstream, Via, set_keepalive
+from .upstream import ANY_DB, Endpoint, Upstream, Via, set_keepalive
 from .views import Mappings, ViewMapping
 
 if TYPE_CHECKING:
@@ -91,6 +91,7 @@ __all__ = [
     "Bytes",
     "CertificateError",
     "Coherence",
+    "Endpoint",
     "FieldFill",
     "FieldNames",
     "Fields",

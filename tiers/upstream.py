@@ -49,22 +49,34 @@ class Endpoint:
 
     @classmethod
     def from_url(cls, url: str, tls: ClientTls | None = None) -> Endpoint:
-        """Raises ValueError naming what is wrong with the URL (never its password)."""
-        parts = urlsplit(url)
-        username, password = unquote(parts.username or ""), unquote(parts.password or "")
-        if parts.scheme == "unix":
-            if not parts.path:
-                raise ValueError("a unix:// URL needs the path of the socket")
-            return cls(path=unquote(parts.path), username=username, password=password)
-        if parts.scheme not in ("redis", "rediss"):
-            raise ValueError("the URL must start with redis://, rediss:// or unix://")
-        if parts.path.strip("/") not in ("", "0"):
+        """Raises ValueError saying what is wrong with the URL, which may hold a password, without
+        quoting it."""
+        mend = "write redis://host:port, rediss://host:port or unix:///path/to.sock"
+        try:
+            parts = urlsplit(url)
+            port = parts.port
+        except ValueError:
             raise ValueError(
-                "the URL must not select a database: each client selects its own, 0 at first"
+                f"the host or port cannot be read; {mend} (percent-encode special characters)"
+            ) from None
+        username, password = unquote(parts.username or ""), unquote(parts.password or "")
+        if parts.scheme not in ("redis", "rediss", "unix"):
+            raise ValueError(f"the scheme is not redis, rediss or unix; {mend}")
+        database = "" if parts.scheme == "unix" else parts.path.strip("/")
+        if parts.query not in ("", "db=0") or parts.fragment or database not in ("", "0"):
+            raise ValueError(
+                "nothing may follow the server: no database (each client selects its own, as in "
+                f"Redis, and begins in 0) and no parameters; {mend}"
             )
+        if parts.scheme == "unix":
+            if "\0" in (path := unquote(parts.path)) or not path.strip("/"):
+                raise ValueError(f"the path of the socket is missing; {mend}")
+            return cls(path=path, username=username, password=password)
+        if not parts.hostname or port == 0:
+            raise ValueError(f"the host or port is missing; {mend}")
         return cls(
-            host=parts.hostname or "127.0.0.1",
-            port=parts.port or 6379,
+            host=parts.hostname,
+            port=port or 6379,
             tls=(tls or ClientTls(L2Options())) if parts.scheme == "rediss" else None,
             username=username,
             password=password,
@@ -195,6 +207,8 @@ class Upstream(asyncio.Protocol):
             reason = f"{endpoint}: {lost.reason}; does it want a client certificate?"
         except CertificateError as error:
             reason = f"cannot connect to {endpoint}: {'; '.join(str(error).splitlines())}"
+        except UnicodeError:
+            reason = f"cannot connect to {endpoint}: this is not a host name"
         except OSError as error:
             reason = f"cannot connect to {endpoint}: {_failure_text(error)}"
         self.abort(reason)

@@ -39,6 +39,9 @@ def config(session: Session, command: Command, request: Request) -> None:
     if sub == b"SET" and (names := [name for name in args[2::2] if is_own(name)]):
         session.reply(_fixed(session.config, names[0]))
         return
+    if locks_out(session, args):
+        session.reply(LOCKS_OUT)
+        return
     if sub == b"GET" and len(args) > 2 and all(map(is_own, args[2:])):
         session.terrace.run_task(session, _tell_own(session, args[2:]))
         return
@@ -68,6 +71,24 @@ async def _ask(session: Session, args: list[bytes]) -> None:
     own = await _matching(session.config, patterns)
     pairs = [bulk(name) + value for name, value in own.items()]
     session.reply(extended(reply, pairs, width=1 if proto == 3 else 2))
+
+
+LOCKS_OUT = error(
+    "ERR CONFIG SET failed (possibly related to argument 'requirepass') - it would lock terrace "
+    "out, which logs in to Redis as its default user: change the password in Redis itself and in "
+    "l2.url, or give terrace a user of its own there"
+)
+
+
+def locks_out(session: Session, args: list[bytes]) -> bool:
+    """Whether this would change the password that Terrace itself logs in with."""
+    if args[1].upper() != b"SET":
+        return False
+    endpoint = session.stack.l2.endpoint
+    own = endpoint.password.encode()
+    pairs = zip(args[2::2], args[3::2], strict=False)
+    changed = any(name.lower() == b"requirepass" and value != own for name, value in pairs)
+    return changed and endpoint.username in ("", "default")
 
 
 def hide_secrets(reply: bytes) -> bytes:

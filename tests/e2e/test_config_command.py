@@ -9,7 +9,7 @@ from proxy.option_table import table
 from tests.e2e.redis_process import RedisProcess
 from tests.e2e.terrace_process import TerraceProcess, running_terrace
 from tests.e2e.wire import Wire
-from tiers.resp import decode
+from tiers.resp import OK, decode
 
 
 def pairs(reply: bytes) -> dict[str, str]:
@@ -132,3 +132,21 @@ def test_own_options_are_answered_while_redis_is_down(own_redis: RedisProcess) -
         own_redis.kill()
         assert pairs(wire.ask("CONFIG", "GET", "terrace.workers")) == {"terrace.workers": "1"}
         assert wire.ask("CONFIG", "GET", "*").startswith(b"-ERR terrace: L2 (redis) ")
+
+
+def test_a_client_cannot_lock_terrace_out(own_redis: RedisProcess) -> None:
+    """Its next connections would be refused: at the latest after the next failure."""
+    with running_terrace(own_redis.url) as terrace, Wire(terrace.port) as wire:
+        for line in (("requirepass", "x"), ("maxmemory", 0, "RequirePass", "x")):
+            assert b"would lock terrace out" in wire.ask("CONFIG", "SET", *line)
+            replies = wire.ask_all(("MULTI",), ("CONFIG", "SET", *line), ("EXEC",))
+            assert replies[2].startswith(b"-EXECABORT")
+        assert wire.ask("CONFIG", "SET", "requirepass", "") == OK, "as it is"
+        with Wire(own_redis.port) as direct:
+            direct.ask("ACL", "SETUSER", "proxy", "on", ">pw", "~*", "&*", "+@all")
+    with (
+        running_terrace(f"redis://proxy:pw@127.0.0.1:{own_redis.port}") as terrace,
+        Wire(terrace.port) as wire,
+    ):
+        assert wire.ask("CONFIG", "SET", "requirepass", "x") == OK, "it has a user of its own"
+        assert wire.ask_all(("MULTI",), ("SET", "k", 1), ("EXEC",))[2] == b"*1\r\n+OK\r\n"

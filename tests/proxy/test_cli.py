@@ -239,3 +239,14 @@ def test_the_entry_point_imports_no_library() -> None:
     slow = ("pydantic", "psycopg", "redis", "aiohttp", "asyncio", "rich", "uvloop")
     ended = python("-c", f"import sys, proxy.cli; print([m for m in {slow} if m in sys.modules])")
     assert ended.stdout == "[]\n"
+
+
+def test_memory_that_cannot_be_had_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(arguments: object) -> int:
+        raise MemoryError
+
+    monkeypatch.setitem(cli.COMMANDS, "serve", cli.Command("", run))
+    assert cli.main(["serve"]) == cli.EXIT_PROBLEM
+    assert capsys.readouterr().err.startswith("terrace: not enough memory can be had; lower l1")

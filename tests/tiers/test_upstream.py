@@ -23,7 +23,7 @@ from tiers.upstream import Endpoint, Upstream
 @pytest.mark.parametrize(
     ("url", "endpoint"),
     [
-        ("redis://", Endpoint()),
+        ("redis://127.0.0.1", Endpoint()),
         ("redis://h:1/0", Endpoint(host="h", port=1)),
         ("redis://[::1]:7", Endpoint(host="::1", port=7)),
         ("redis://:p%40ss@h", Endpoint(host="h", password="p@ss")),
@@ -37,7 +37,10 @@ def test_urls(url: str, endpoint: Endpoint) -> None:
     assert Endpoint.from_url("rediss://h").tls is not None
 
 
-@pytest.mark.parametrize("url", ["http://h", "redis://h/3", "unix://", "redis://h:x", "h:6379"])
+@pytest.mark.parametrize(
+    "url",
+    ["http://h", "redis://h/3", "redis://h?db=3", "unix://", "redis://", "redis://h:x", "h:6379"],
+)
 def test_bad_urls_are_refused_without_their_password(url: str) -> None:
     secret = url.replace("://", f"://u:{SECRET}@")
     with pytest.raises(ValueError) as caught:
