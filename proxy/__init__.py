@@ -7,7 +7,8 @@ The nouns, and which way they flow:
       -> Command       a row of the command table: how a request travels commands.py
                        (kept in agreement with the server by   command_source.py)
         -> dispatch        classify, check, run now, upstream or later   dispatch.py
-                           (which connection: routing.py; rows first: load_first.py)
+                           (which connection: routing.py; with the rows that a command
+                           needs: guarded.py load_first.py, lending.py in a transaction)
           -> Slot              a reply to come; carries the coherence    slots.py reads.py
                                steps of its command
           -> Pinned            a private upstream connection and why     pinned.py

@@ -28,6 +28,6 @@ cdef class InFlight(ReplyRing):
     cdef int _commit_fields(self, Pending* request, const char* keys, const char* raw,
                             Py_ssize_t raw_size, const char* stored, Py_ssize_t size,
                             double sent_at, long long pttl_ms) except -1
-    cdef int _hand_over(self, Pending* request, const char* keys, bytes reply, double sent_at,
-                        str reason, bint sent) except -1
+    cdef int _hand_over(self, Pending* request, const char* keys, bytes reply, long long pttl_ms,
+                        double sent_at, str reason, bint sent) except -1
     cdef int _end_write(self, Pending* request, const char* keys, bint answered) except -1

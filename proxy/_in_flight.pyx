@@ -65,8 +65,12 @@ cdef class InFlight(ReplyRing):
                 lane.observe(&lane.l2, pipe.fed_at - request.started, 1)
             if request.op == MAPPED:
                 self.mapped_in_flight -= 1
-                if pttl_ms == TTL_ABSENT and frame[0] != b"-" and self._hand_over(
-                    request, keys, PyBytes_FromStringAndSize(frame, size), sent_at, None, True
+                if (
+                    (frame[0] != b"-" if pttl_ms == TTL_ABSENT else _looks_absent(frame, size))
+                    and self._hand_over(
+                        request, keys, PyBytes_FromStringAndSize(frame, size), pttl_ms, sent_at,
+                        None, True,
+                    )
                 ):
                     return 0
             converted = self._convert(request, pipe, &frame, &size)
@@ -147,11 +151,11 @@ cdef class InFlight(ReplyRing):
         return 0
 
     cdef int _hand_over(
-        self, Pending* request, const char* keys, bytes reply, double sent_at, str reason,
-        bint sent,
+        self, Pending* request, const char* keys, bytes reply, long long pttl_ms, double sent_at,
+        str reason, bint sent,
     ) except -1:
-        """L2 lacks the key (`reply` says so), or is lost: from here on it is a `ReadSlot`. False
-        if nothing maps the key after all."""
+        """L2 lacks the key or may (so `reply`), or is lost: from here on it is a `ReadSlot`.
+        False if nothing maps the key after all."""
         cdef bytes key = PyBytes_FromStringAndSize(keys, request.key_size)
         cdef bytes variant = PyBytes_FromStringAndSize(
             keys + request.key_size, request.keys_size - request.key_size
@@ -170,7 +174,7 @@ cdef class InFlight(ReplyRing):
             slot.on_lost(reason, sent)
             return True
         try:
-            slot.on_absent(reply, sent_at)
+            slot.on_unsure(pttl_ms, reply, sent_at)
         except Exception:
             slot.on_lost(MISFIT, True)
             raise
@@ -209,7 +213,7 @@ cdef class InFlight(ReplyRing):
         else:
             if request.op == MAPPED:
                 self.mapped_in_flight -= 1
-                if self._hand_over(request, keys, None, 0.0, reason, sent):
+                if self._hand_over(request, keys, None, 0, 0.0, reason, sent):
                     return 0
             key = PyBytes_FromStringAndSize(keys, request.key_size)
             variant = PyBytes_FromStringAndSize(
@@ -272,3 +276,29 @@ cdef long long _pttl(const char* frame) noexcept nogil:
         total = total * 10 + (frame[i] - 48)
         i += 1
     return -total if negative else total
+
+
+cdef bint _looks_absent(const char* frame, Py_ssize_t size) noexcept nogil:
+    """As `rows.looks_absent`."""
+    cdef Py_ssize_t at = 0
+    cdef char kind = frame[0]
+    if kind == b"+":
+        return size == 7 and frame[1] == b"n" and frame[2] == b"o"  # none
+    if kind == b":" and frame[1] == b"-":
+        return size == 5 and frame[2] == b"1"
+    if (kind == b"$" or kind == b"*" or kind == b"%" or kind == b"~") and frame[1] == b"0":
+        return True
+    if kind == b"*" and frame[1] != b"-":
+        while frame[at] != b"\n":
+            at += 1
+        at += 1
+    while at < size:
+        if frame[at] == b"_":
+            at += 3
+        elif frame[at] == b":" and frame[at + 1] == b"0":
+            at += 4
+        elif (frame[at] == b"$" or frame[at] == b"*") and frame[at + 1] == b"-":
+            at += 5
+        else:
+            return False
+    return True

@@ -8,17 +8,20 @@ command (`commands.Kind`).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
-from tiers import OWN_KEYS, TOO_LARGE, read_variant
+from tiers import OWN_KEYS, TOO_LARGE, Via, read_variant
 from tiers.resp import NULL2, NULL3, Request, array
 
 from . import errors, pinning, store_writes, tracked_reads
 from .commands import NAME_MAX_BYTES, UNKNOWN, Command, Kind
+from .guarded import Guarded, is_script, removes, viewed
 from .handlers import LOCAL_HANDLERS, OWN_HANDLERS
 from .large import isolate
 from .load_first import load_first, refuse
-from .reads import MGET_FILL_MAX, MgetSlot, ReadSlot, pttl
+from .mget import MGET_FILL_MAX, MgetSlot
+from .reads import ReadSlot, pttl
 from .routing import barrier, route, rule_for, send, send_tombstones, strict_s
 from .slots import Slot, WriteSlot
 
@@ -193,10 +196,15 @@ def mget(session: Session, command: Command, request: Request, now: float) -> No
 
 
 def plain_read(session: Session, command: Command, request: Request, now: float) -> None:
-    if load_first(session, command, request):
+    tracks = session.pin is not None and session.pin.tracking
+    may_wait = command.is_blocking(request[0])
+    if load_first(session, command, request, views=tracks or may_wait):
         return
-    if command.is_blocking(request[0]):
+    if may_wait:
         pinning.run_private(session, command, request, now)
+        return
+    if not tracks and (keys := viewed(session, command, request[0])):
+        _run_guarded(session, command, request, keys, Slot)
         return
     via = route(session, command, request)
     if via is None:
@@ -221,10 +229,15 @@ def write(session: Session, command: Command, request: Request, now: float) -> N
     if session.db and store_writes.reaches_in(session, command, request[0]):
         session.reply(errors.STORE_FROM_AFAR)
         return
+    l1 = session.stack.l1
+    if rows := viewed(session, command, request[0]):
+        coherence = l1.coherence if l1 is not None else None
+        make = partial(WriteSlot, rule="", keys=keys, coherence=coherence)
+        _run_guarded(session, command, request, rows, make)
+        return
     via = route(session, command, request, tracked=True)
     if via is None:
         return
-    l1 = session.stack.l1
     slot = WriteSlot(
         session, rule_for(session, command, via), keys, l1.coherence if l1 is not None else None
     )
@@ -244,12 +257,54 @@ def opaque(session: Session, command: Command, request: Request, now: float) -> 
     if durable := session.stack.durable(command.may_touch(request[0]), session.db):
         store_writes.write(session, command, request, keys, durable)
         return
+    if rows := viewed(session, command, request[0]):
+        _run_guarded(session, command, request, rows, partial(_scripted, command, request, keys))
+        return
     via = route(session, command, request)
     if via is not None:
         slot = barrier(session, command, via, keys)
         slot.strict_s = strict_s(session, command, request[0])
         session.add_slot(slot)
         send(session, via, request, slot)
+
+
+def _scripted(command: Command, request: Request, keys: list[bytes], session: Session) -> Slot:
+    slot = barrier(session, command, session.stack.l2.plain[session.proto], keys)
+    slot.strict_s = strict_s(session, command, request[0])
+    return slot
+
+
+def _run_guarded(
+    session: Session,
+    command: Command,
+    request: Request,
+    rows: list[bytes],
+    make_slot: Callable[[Session], Slot],
+) -> None:
+    """In one step with the presence of these mapped keys; nothing of this client beside it.
+
+    Not on a private connection, unless it has that for its size alone: the transaction around
+    the command would end a WATCH.
+    """
+    if session.in_flight:
+        session.block_idle(request)
+        return
+    _, buffer, start, end = request
+    slot = make_slot(session)
+    session.add_slot(slot)
+    session.block_idle()
+    via: Via = session.stack.l2.plain[session.proto]
+    if session.pin is not None and session.pin.is_for_size:
+        via = session.pin.upstream
+    Guarded(
+        session,
+        via,
+        [bytes(buffer[start:end])],
+        rows,
+        slot,
+        removes=removes(command),
+        is_script=is_script(command),
+    )
 
 
 def flush(session: Session, command: Command, request: Request, now: float) -> None:
@@ -296,7 +351,7 @@ def private(session: Session, command: Command, request: Request, now: float) ->
     if not command.reads_only and session.stack.durable(command.may_touch(args), session.db):
         session.reply(errors.not_storable(args))
         return
-    if load_first(session, command, request):
+    if load_first(session, command, request, views=True):
         return
     pinning.run_private(session, command, request, now)
 

@@ -131,6 +131,13 @@ def load_failed(reason: str) -> bytes:
     return error(f"ERR terrace: L3 (postgres) is unavailable: {reason}; the key is not cached")
 
 
+def rows_missing(reason: str) -> bytes:
+    return error(
+        f"ERR terrace: L2 (redis) could not be given a row for this transaction: {reason}; "
+        "the outcome of the transaction is unknown and it was not retried"
+    )
+
+
 def store_failed(reason: str) -> bytes:
     return error(f"ERR terrace: L3 (postgres) cannot store: {reason}; the command was not sent")
 

@@ -5,7 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tiers import FieldFill, FieldNames, Fields, absent_in, ask_fields, fields_of
+from tiers import (
+    TTL_ABSENT,
+    TTL_REFUSED,
+    FieldFill,
+    FieldNames,
+    Fields,
+    absent_in,
+    ask_fields,
+    fields_of,
+)
 from tiers.resp import pack
 
 if TYPE_CHECKING:
@@ -14,7 +23,7 @@ if TYPE_CHECKING:
     from .commands import Command
     from .session import Session
 
-TTL_NONE, TTL_ABSENT = -1, -2  # PTTL replies: no expiry, no such key
+TTL_NONE = -1  # PTTL's reply: no expiry
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +52,8 @@ def commit(
     `pttl_ms` what PTTL said of the key before it (None: it was not asked)."""
     if pttl_ms is None:
         pttl_ms = TTL_NONE
+    if pttl_ms == TTL_REFUSED:
+        return
     if command.fields is Fields.NONE or pttl_ms == TTL_ABSENT or not session.stack.l2.fields_expire:
         _commit_now(session, fill, pttl_ms)
     else:

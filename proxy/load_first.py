@@ -12,22 +12,33 @@ from .routing import DELETES
 from .transactions import abort, end_aborted
 
 if TYPE_CHECKING:
+    from tiers import Outcome
+
     from .session import Session
 
 
-def load_first(session: Session, command: Command, request: Request) -> bool:
-    """Whether the command had to be put off until its mapped keys are in L2."""
+def load_first(
+    session: Session, command: Command, request: Request, *, views: bool = False
+) -> bool:
+    """Whether the command had to be put off until its mapped keys are in L2.
+
+    Keys of the store; those of views only with `views`, or beside keys of the store: where
+    they are all there is, the command runs in one step with their presence (`guarded`).
+    """
     stack = session.stack
     if stack.l3 is None or session.db or session.loaded_request is request:
         return False
     keys = list(command.may_touch(request[0]))
+    durable = stack.durable(keys)
     if command.overwrites_blindly(request[0]):
         in_multi = session.pin is not None and session.pin.in_multi
         if command.name not in DELETES and not in_multi:
             return False
         # Whether there is something to delete is in the store; and what a transaction
         # finds absent must be absent, whichever of its commands fail.
-        keys = stack.durable(keys)
+        keys = durable
+    elif not durable and not views:
+        return False
     if not any(stack.mapping_of(key) is not None for key in keys):
         return False
     if session.in_flight:
@@ -51,10 +62,15 @@ async def _load_then_run(session: Session, keys: list[bytes], request: Request) 
         return
     # What was to be watched is not: EXEC must not succeed as if it were.
     session.watch_failed = session.watch_failed or session.last_command == "WATCH"
-    if failure.tier == "L3":
-        refuse(session, errors.load_failed(failure.reason))
-    else:
+    refuse_unloaded(session, failure)
+
+
+def refuse_unloaded(session: Session, failure: Outcome) -> None:
+    """The error of a command whose rows could not be had."""
+    if failure.tier == "L2":
         refuse(session, session.lost_write(failure.reason, False))
+    else:
+        refuse(session, errors.load_failed(failure.reason))
 
 
 def refuse(session: Session, reply: bytes) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from tiers import in_turns
 from tiers.resp import OK, Request, bulk, error, integer, null, push
 
-from . import errors, store_writes, waits
+from . import errors, lending, store_writes, waits
 from .commands import Command
 from .load_first import load_first
 from .pinned import SUBSCRIPTIONS, MonitorSlot, PubSubSlot, acquire, doom
@@ -75,7 +75,10 @@ def dispatch_pin(session: Session, command: Command, request: Request, now: floa
             return
         if name == "EXEC" and pin.transaction.aborted:
             end_aborted(pin, errors.EXEC_ABORTED)
+        elif name == "EXEC" and lending.look_again(pin, request):
+            return
         elif name == "EXEC":
+            lending.settle(pin)
             store_writes.send_capture(pin)
             pin.forward(request, ExecSlot(pin))
         else:
@@ -95,7 +98,7 @@ def dispatch_pin(session: Session, command: Command, request: Request, now: floa
 
 
 def _begin(session: Session, command: Command, request: Request) -> None:
-    if command.name == "WATCH" and load_first(session, command, request):
+    if command.name == "WATCH" and load_first(session, command, request, views=True):
         return  # a later fault-in would itself look like a change
     if command.name == "MULTI" and session.watch_failed:
         doom(session)

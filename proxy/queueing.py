@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from tiers import BLIND
 from tiers.resp import OK, Request, pack, parse_integer
 
-from . import errors, store_writes, waits
+from . import errors, lending, store_writes, waits
 from .backlog import kept_bytes
 from .commands import Command, Kind
 from .handlers.client import is_passed_on, stand_in
@@ -66,8 +66,11 @@ def queue(pin: Pinned, command: Command, request: Request) -> None:
         edit = partial(waits.in_multi, session.wrote_at > 0)
     elif command.name == "SELECT" and len(args) == 2:
         edit = _select(pin, args[1])
+        lending.settle(pin)
         transaction.selects = True
-    elif command.name != "WATCH" and load_first(session, command, request):
+    elif command.name != "WATCH" and (
+        load_first(session, command, request) or lending.lend(pin, command, request)
+    ):
         return
     keys = command.keys_of(args)
     db = 0 if transaction.selects else session.db  # behind SELECT it may be any

@@ -45,6 +45,29 @@ def reply_from_row(
     return None
 
 
+_NILS = (b"$-1\r\n", b"_\r\n", b":0\r\n", b"*-1\r\n")
+
+
+def looks_absent(reply: bytes) -> bool:
+    """Whether a cached read may answer this where there is no such key; twin: `_in_flight`.
+
+    Nil, none, 0, -1 (BITPOS), what is empty, and arrays of nothing else than nil and 0.
+    """
+    if reply in _NILS or reply == b":-1\r\n" or reply == b"+none\r\n":
+        return True
+    if reply[0] in b"$*%~" and reply[1] == 0x30:  # "0"
+        return True
+    if reply[0] != 0x2A:  # "*"
+        return False
+    at = reply.index(b"\n") + 1
+    while at < len(reply):
+        size = next((len(nil) for nil in _NILS if reply.startswith(nil, at)), 0)
+        if not size:
+            return False
+        at += size
+    return True
+
+
 def _get(value: bytes | None, proto: int) -> bytes:
     return NIL[proto] if value is None else bulk(value)
 

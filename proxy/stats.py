@@ -49,6 +49,7 @@ class Stats:
     l3: Level = field(default_factory=Level)
     commands: Counter[str] = field(default_factory=Counter)  # by name from the table only
     stale_served: int = 0
+    rows_brought: int = 0  # for commands that found a mapped key absent from L2 at that instant
     fills: int = 0
     fills_refused: int = 0
     connections_accepted: int = 0

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING
 from tiers.resp import Request, integer, pack, to_resp2
 
 from .commands import Command, Kind
-from .reads import MgetSlot, ReadSlot, pttl
+from .guarded import Guarded, is_script
+from .mget import MgetSlot
+from .reads import ReadSlot, pttl
 from .redirection import invalidation
 from .slots import Slot
 
@@ -50,7 +52,7 @@ def send(
         mapping = session.stack.mapping_of(keys[0], session.db)
         slot = _TrackedRead(session, rule, command, request, b"", mapping, session.clock())
     else:
-        slot = _TrackedOther(session, rule)
+        slot = _TrackedOther(session, rule, request, is_script(command))
     slot.mapped = keys
     session.add_slot(slot)
     _, buffer, start, end = request
@@ -114,7 +116,19 @@ class _TrackedMget(_Tracked, MgetSlot):
 
 
 class _TrackedOther(_Tracked):
-    """Commands that look at several keys: what was loaded is all there is."""
+    """Commands that look at several keys."""
+
+    def __init__(self, session: Session, rule: str, request: Request, scripted: bool) -> None:
+        super().__init__(session, rule)
+        self.request = request
+        self.scripted = scripted
+
+    def answer_absent(self, held: bytes) -> None:
+        session = self.session
+        _, buffer, start, end = self.request
+        plain, self.rule = session.stack.l2.plain[session.proto], ""
+        raw = bytes(buffer[start:end])
+        Guarded(session, plain, [raw], self.mapped, self, is_script=self.scripted)
 
     def on_lost(self, reason: str, sent: bool) -> None:
         if self.reply is None:

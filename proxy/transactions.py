@@ -15,11 +15,13 @@ from tiers import BLIND, Footing, TierUnavailable
 from tiers.resp import QUEUED, ReplyScanner, Request, array, pack
 
 from . import errors
+from .lent_rows import LentRows, take_out
 from .slots import BarrierSlot, Slot
 
 if TYPE_CHECKING:
     from .pinned import Pinned
     from .session import Session
+    from .stats import Stats
 
 Edit: TypeAlias = Callable[[bytes], bytes]
 """The result of Redis -> that of the client."""
@@ -42,22 +44,29 @@ class Transaction:
     kept_bytes: int = 0  # of the keys, about
     edits: dict[int, Edit] = field(default_factory=dict)  # by position in EXEC's reply
     is_held_by_pause: bool = False  # CLIENT PAUSE WRITE would have held one of them
+    hidden: dict[int, bool] = field(default_factory=dict)  # positions of our own; whether a fill
+    rows: LentRows = field(default_factory=LentRows)
     aborted: bool = False  # Terrace refused a command: EXEC must not run the others
 
     @property
     def writes(self) -> bool:
         return bool(self.keys) or self.opaque or self.flushes
 
-    def edited(self, reply: bytes) -> bytes:
+    def edited(self, reply: bytes, stats: Stats) -> bytes:
         """EXEC's reply for the client; errors and nil are nobody's results."""
-        if not self.edits or not reply.startswith(b"*"):
+        if not (self.edits or self.hidden) or not _has_results(reply):
             return reply
         results = ReplyScanner().feed(reply[reply.index(b"\n") + 1 :])
         if len(results) != self.queued:
             return reply
         for position, edit in self.edits.items():
             results[position] = edit(results[position])
-        return b"*%d\r\n%b" % (len(results), b"".join(results))
+        brought, problem = take_out(self, results)
+        stats.rows_brought += brought
+        if problem:
+            stats.write_errors += 1
+            return errors.rows_missing(problem)
+        return array(results)
 
 
 def abort(pin: Pinned, reply: bytes) -> None:
@@ -137,7 +146,7 @@ class ExecSlot(BarrierSlot):
             store.commit_captured(pin.transaction.durable, captured, reply, self._on_committed)
             return
         pin.in_multi = pin.watching = False
-        super().finish(pin.transaction.edited(reply))
+        super().finish(pin.transaction.edited(reply, self.session.stats))
 
     def _on_committed(self, reply: bytes, failure: TierUnavailable | None) -> None:
         if failure is not None:

@@ -193,7 +193,7 @@ MUTANTS = (
          "                raise ProtocolError('an error')\n"),
     ], "test_error_replies_are_no_fault_of_the_connection"),
     mutant(16, "a failed element is a nil", [
-        ("proxy/reads.py",
+        ("proxy/mget.py",
          'if outcome.is_failure and self.session.config.l3.on_error == "error":', "if False:"),
     ], "test_one_failed_element_fails_the_whole_mget"),
     mutant(17, "waits for Redis before it listens", [

@@ -28,14 +28,31 @@ from .breaker import State as BreakerState
 from .coherence import Coherence
 from .core import CORE, CORE_TEXT
 from .errors import MappingProblem, ProtocolError, ServerError, TierError, TierUnavailable
-from .fault_in import TOMBSTONE
 from .glob import PATTERN_MAX_BYTES, literal_prefix
 from .glob import matcher as glob_matcher
 from .hash_fields import FieldFill, FieldNames, Fields, absent_in, ask_fields, fields_of
+from .held_rows import (
+    TOMBSTONE,
+    HeldRow,
+    Step,
+    fill_commands,
+    read_fill,
+    settle_command,
+    unused_name,
+)
 from .host_cores import host_cores
 from .host_memory import host_memory_bytes
 from .kept_upstream import KeptUpstream
-from .l1_memory import L1Memory, db_of, get_variant, read_variant, request_of
+from .l1_memory import (
+    TTL_ABSENT,
+    TTL_REFUSED,
+    L1Memory,
+    db_of,
+    get_variant,
+    read_pttl,
+    read_variant,
+    request_of,
+)
 from .l2_check import check_l2
 from .l2_redis import L2Redis
 from .namespaces import Namespace, Namespaces
@@ -53,7 +70,7 @@ from .options import (
     parse_duration_s,
 )
 from .pin_queue import NoPlace
-from .pipe import DISCARD, TOO_LARGE
+from .pipe import DISCARD, TOO_LARGE, Waiter
 from .resp import Request, RequestScanner
 from .server_limits import LARGE_COMMAND_BYTES
 from .shared_arena import SharedArena, share_arena
@@ -83,6 +100,8 @@ __all__ = [
     "PATTERN_MAX_BYTES",
     "TOMBSTONE",
     "TOO_LARGE",
+    "TTL_ABSENT",
+    "TTL_REFUSED",
     "VIEWS_MAX",
     "Audit",
     "AuditFigures",
@@ -96,6 +115,7 @@ __all__ = [
     "FieldNames",
     "Fields",
     "Footing",
+    "HeldRow",
     "KeptUpstream",
     "Kind",
     "L1Memory",
@@ -121,6 +141,7 @@ __all__ = [
     "ServerError",
     "SharedArena",
     "Size",
+    "Step",
     "StoreMapping",
     "StoreMappings",
     "StoreOptions",
@@ -136,6 +157,7 @@ __all__ = [
     "ViewMapping",
     "ViewOptions",
     "ViewStatus",
+    "Waiter",
     "WritableTier",
     "absent_in",
     "ask_fields",
@@ -143,6 +165,7 @@ __all__ = [
     "check_l2",
     "db_of",
     "fields_of",
+    "fill_commands",
     "get_variant",
     "glob_matcher",
     "host_cores",
@@ -151,11 +174,15 @@ __all__ = [
     "key_pair_problems",
     "literal_prefix",
     "parse_duration_s",
+    "read_fill",
+    "read_pttl",
     "read_variant",
     "request_of",
     "run_triggers",
     "set_keepalive",
+    "settle_command",
     "share_arena",
+    "unused_name",
 ]
 
 # They need psycopg, which takes a tenth of the time to start: imported when first asked for.

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from .base import Kind, Outcome
 from .coalesce import Admits, Coalescer, CoalescerStatistics
 from .errors import ServerError, TierUnavailable
+from .held_rows import TOMBSTONE, HeldRow, fill_arguments
 from .l2_commands import Script
 from .l2_redis import L2Redis
 from .leases import EPOCHS, L2_PATIENCE_S, LEASES, Leases
@@ -28,7 +29,6 @@ from .views import ViewMapping
 if TYPE_CHECKING:
     from .l3_postgres import L3Postgres
 
-TOMBSTONE = b"__terrace:tombstone:"  # prefix of markers of keys deleted on purpose
 LOAD_ATTEMPTS = 3  # loads overtaken by a refresh, before the row is answered uncached
 _HIT = Kind.HIT  # a member of an enum is found by some steps
 
@@ -55,14 +55,19 @@ class FaultIn:
         self.leases = Leases(l2, l3.options.lease_s, clock)
         self._fill = Script("fill.lua")
         self._coalescers: dict[str, Coalescer] = {}
+        self._readers: dict[str, Coalescer] = {}  # of rows that are not stored
         for mapping in l3.mappings:
-            self._add(mapping, partial(self.load_batch, mapping), l3.lane(mapping), tasks)
+            load = partial(self.load_batch, mapping)
+            self._coalescers[mapping.name] = self._queue(mapping, load, l3.lane(mapping), tasks)
+            read = partial(l3.load, mapping)
+            self._readers[mapping.name] = self._queue(mapping, read, l3.lane(mapping), tasks)
         if store is not None and l3.store_table is not None:
             for durable in l3.stores:
-                self._add(durable, store.load, l3.store_table.lane, tasks)
+                queue = self._queue(durable, store.load, l3.store_table.lane, tasks)
+                self._coalescers[durable.name] = queue
 
-    def _add(self, mapping: Mapped, run: Load, admission: Admits, tasks: TaskSet) -> None:
-        self._coalescers[mapping.name] = Coalescer(
+    def _queue(self, mapping: Mapped, run: Load, admission: Admits, tasks: TaskSet) -> Coalescer:
+        return Coalescer(
             run,
             name=mapping.name,
             batch_max=self._l3.options.batch_max,
@@ -74,7 +79,8 @@ class FaultIn:
 
     def queues(self) -> CoalescerStatistics:
         """What waits to be loaded from L3, of all views and stores together."""
-        each = [astuple(coalescer.statistics()) for coalescer in self._coalescers.values()]
+        queues = (*self._coalescers.values(), *self._readers.values())
+        each = [astuple(queue.statistics()) for queue in queues]
         return CoalescerStatistics(*map(sum, zip(*each, strict=True))) if each else NO_QUEUES
 
     def load(self, mapping: Mapped, key: bytes, on_done: Callable[[Outcome], None]) -> None:
@@ -105,6 +111,47 @@ class FaultIn:
             if outcome.reason == NOT_STORED:
                 return Outcome(Kind.UNAVAILABLE, tier="L3", reason=NOT_STORED)
         return None
+
+    async def hold(
+        self, pairs: Sequence[tuple[ViewMapping, bytes]]
+    ) -> tuple[list[HeldRow], Outcome | None]:
+        """The rows of these keys, as a snapshot taken after the call says, and stored nowhere.
+
+        Of a key without a row there is none. The UNAVAILABLE outcome is that of a key which
+        Redis lacks, too; of one that it has, the row is not at hand then.
+        """
+        pairs = [pair for pair in pairs if not self._l3.negative_nowait(pair[1])]
+        views = list({mapping.name: mapping for mapping, _ in pairs})
+        epochs = [[b"HGET", EPOCHS, view.encode()] for view in views]
+        try:
+            said = await self._l2.pipeline([*epochs, *([b"EXISTS", key] for _, key in pairs)])
+        except TierUnavailable as failure:
+            return [], Outcome(Kind.UNAVAILABLE, tier="L2", reason=failure.reason)
+        if error := next((reply for reply in said if isinstance(reply, Exception)), None):
+            return [], Outcome(Kind.UNAVAILABLE, tier="L2", reason=str(error))
+        epoch_of = {view: epoch or b"" for view, epoch in zip(views, said, strict=False)}
+        reads = (self._readers[mapping.name].load(key) for mapping, key in pairs)
+        outcomes = await asyncio.gather(*reads)
+        rows: list[HeldRow] = []
+        failure_found: Outcome | None = None
+        for (mapping, key), there, outcome in zip(pairs, said[len(views) :], outcomes, strict=True):
+            if outcome.is_failure and not there:
+                failure_found = outcome
+            elif outcome.is_failure or outcome.kind is _HIT:
+                epoch = epoch_of[mapping.name]
+                rows.append(HeldRow(key, mapping, epoch, outcome.value, outcome.ttl_s))
+        return rows, failure_found
+
+    async def are_current(self, rows: Sequence[HeldRow]) -> bool:
+        """Whether no refresh has overtaken these rows, as far as Redis tells."""
+        epochs = {row.mapping.name: row.epoch for row in rows}
+        asked: list[list[bytes | int]] = [[b"HGET", EPOCHS, view.encode()] for view in epochs]
+        try:
+            said = await self._l2.pipeline(asked)
+        except TierUnavailable:
+            return True
+        now = dict(zip(epochs, said, strict=True))
+        return all((now[row.mapping.name] or b"") == row.epoch for row in rows)
 
     def load_one(self, mapping: Mapped, key: bytes) -> Awaitable[Outcome]:
         future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
@@ -193,16 +240,8 @@ class FaultIn:
         self, mapping: ViewMapping, epoch: bytes, rows: Mapping[bytes, Outcome]
     ) -> list[int] | None:
         """The verdicts of fill.lua. Raises TierUnavailable or ServerError."""
-        args = [mapping.name.encode(), epoch, TOMBSTONE]
-        for _, value, _, _, ttl_s in rows.values():
-            ttl_ms = b"%d" % max(1, (ttl_s or 1.0) * 1000)
-            if isinstance(value, dict):
-                args += (ttl_ms, b"%d" % (2 * len(value)))
-                for item in value.items():
-                    args += item
-            else:
-                assert value is not None
-                args += (ttl_ms, b"1", value)
+        args = [mapping.name.encode(), epoch, TOMBSTONE, b"", b""]
+        args += fill_arguments((value, ttl_s) for _, value, _, _, ttl_s in rows.values())
         keys = [EPOCHS, LEASES, *rows]
         verdicts: list[int] | None = await self._l2.run_script(self._fill, keys, args)
         return verdicts

@@ -26,6 +26,12 @@ if TYPE_CHECKING:
     from .shared_arena import SharedArena
 
 TTL_NONE, TTL_ABSENT = -1, -2  # PTTL replies: no expiry, no such key
+TTL_REFUSED = -9  # PTTL was answered by an error: nothing may be cached
+
+
+def read_pttl(reply: bytes) -> int:
+    """What PTTL said, in ms or one of the above."""
+    return int(reply[1:-2]) if reply[:1] == b":" else TTL_REFUSED
 
 
 def get_variant(db: int) -> bytes:
@@ -102,7 +108,9 @@ class L1Memory:
 
         The deadline counts from the sending, so it is never late. `unasked`: see `is_hot`.
         """
-        if not token or reply[:1] in (b"-", b"!") or len(reply) > self.options.max_value_bytes:
+        if not token or pttl_ms == TTL_REFUSED or reply[:1] in (b"-", b"!"):
+            return False
+        if len(reply) > self.options.max_value_bytes:
             return False
         age_s = self.max_age_s if max_age_s is None else min(max_age_s, self.max_age_s)
         space = self.namespaces.find(key)

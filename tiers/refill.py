@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from .kept_upstream import KeptUpstream
-from .l1_memory import TTL_ABSENT, L1Memory, get_variant
+from .l1_memory import TTL_ABSENT, L1Memory, get_variant, read_pttl
 from .resp import pack
 
 
@@ -28,7 +28,7 @@ class Refill:
 
     def on_reply(self, reply: bytes, sent_at: float) -> None:
         if self._pttl_ms is None:
-            self._pttl_ms = int(reply[1:-2]) if reply[:1] == b":" else TTL_ABSENT
+            self._pttl_ms = read_pttl(reply)
         elif self._pttl_ms != TTL_ABSENT:  # a mapped key may be absent here only
             self._l1.commit(
                 self._key, get_variant(self._db), reply, self._token, self._epoch, sent_at,

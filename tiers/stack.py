@@ -23,19 +23,18 @@ from typing import TYPE_CHECKING
 
 from .audit import Audit
 from .base import OWN_KEYS, Kind, Outcome
-from .coalesce import CoalescerStatistics
 from .errors import TierUnavailable
-from .fault_in import NO_QUEUES, FaultIn
+from .fault_in import FaultIn
 from .glob import matcher
 from .hot_keys import HotKeys
 from .l1_memory import L1Memory
 from .l2_redis import L2Redis
+from .mapped_keys import MappedKeys
 from .namespaces import Namespaces
 from .options import L1Options, L2Options, L3Options, NamespaceOptions
 from .refill import hot, refill
 from .resp import NULL3, decode, pack
 from .store import Store
-from .store_keys import Mapped
 from .store_lineage import BLIND
 from .store_write import write_durable
 from .strict import StrictWrites
@@ -54,7 +53,10 @@ if TYPE_CHECKING:
     from .shared_arena import SharedArena
 
 
-class TieredCache:
+LOADS = 8  # of a key that leaves L2 again and again under a `get`
+
+
+class TieredCache(MappedKeys):
     """The three tiers in one process; an async context manager.
 
     `l1=None` or `l1.enabled=False`: no L1. `l3=None` or no dsn: no L3.
@@ -183,26 +185,6 @@ class TieredCache:
     ) -> None:
         await self.close()
 
-    def mapping_of(self, key: bytes, db: int = 0) -> Mapped | None:
-        """The view, or the store, behind a key, if any. Mappings hold for database 0 only."""
-        if self.l3 is None or db:
-            return None
-        return self.l3.mappings.match(key) or self.l3.stores.match(key)
-
-    @property
-    def mapped_prefixes(self) -> tuple[bytes, ...]:
-        """What the keys begin with that `mapping_of` may know."""
-        if self.l3 is None:
-            return ()
-        return tuple(mapping.prefix for mapping in (*self.l3.mappings, *self.l3.stores))
-
-    def durable(self, keys: Iterable[bytes], db: int = 0) -> list[bytes]:
-        """Those of the keys that are kept in the store, each once."""
-        if self.store is None or db:
-            return []
-        assert self.l3 is not None
-        return [key for key in dict.fromkeys(keys) if self.l3.stores.match(key) is not None]
-
     def l1_can_hold(self, max_bytes: int) -> bool:
         """Whether `adopt_l1` could set this budget."""
         return self.l1 is not None and self.l1.can_hold(max_bytes)
@@ -212,29 +194,6 @@ class TieredCache:
         if self.l1 is not None:
             self.l1.adopt(options)
             self.l2.follow_staleness()
-
-    def queues(self) -> CoalescerStatistics:
-        """What waits to be loaded from L3, of all views and stores together."""
-        return NO_QUEUES if self.fault_in is None else self.fault_in.queues()
-
-    def absence_s(self, key: bytes) -> float:
-        """How long L3 is still known to lack the row of a mapped key."""
-        return 0.0 if self.l3 is None else self.l3.absence_s(key)
-
-    def load(self, mapping: Mapped, key: bytes, on_done: Callable[[Outcome], None]) -> None:
-        """Load a mapped key that L2 was seen to lack; see `FaultIn.load`."""
-        assert self.fault_in is not None
-        self.fault_in.load(mapping, key, on_done)
-
-    async def ensure_loaded(self, keys: Iterable[bytes], db: int = 0) -> Outcome | None:
-        """Make L2 hold every mapped key among `keys` that has a row.
-
-        Returns None when it does, else the UNAVAILABLE outcome that prevented it.
-        """
-        pairs = [(m, k) for k in dict.fromkeys(keys) if (m := self.mapping_of(k, db)) is not None]
-        if not pairs or self.fault_in is None:
-            return None
-        return await self.fault_in.ensure_loaded(pairs)
 
     # As a tier
 
@@ -255,8 +214,14 @@ class TieredCache:
             return Outcome(Kind.NEGATIVE, tier="L2") if absent else outcome
         if not outcome.asks_below:
             return outcome
-        loaded = await self.fault_in.load_one(mapping, key)
-        return await self._get_l2(key) if loaded.kind is Kind.MISS else loaded
+        for _ in range(LOADS):
+            loaded = await self.fault_in.load_one(mapping, key)
+            if loaded.kind is not Kind.MISS:
+                return loaded
+            outcome = await self._get_l2(key)
+            if outcome.kind is not Kind.MISS:
+                return outcome
+        return Outcome(Kind.UNAVAILABLE, tier="L2", reason="the key is contended")
 
     def _on_hit(self, key: bytes) -> None:
         assert self.l1 is not None

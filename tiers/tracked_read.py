@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 
 from .errors import TierUnavailable
-from .l1_memory import TTL_ABSENT, L1Memory
+from .l1_memory import TTL_ABSENT, L1Memory, read_pttl
+from .resp import NULL3
 
 
 class TrackedRead:
@@ -23,10 +24,9 @@ class TrackedRead:
 
     def on_reply(self, reply: bytes, sent_at: float) -> None:
         if self._pttl_ms is None:
-            self._pttl_ms = int(reply[1:-2]) if reply[:1] == b":" else -1
-            self._token = self._token if reply[:1] == b":" else 0
+            self._pttl_ms = read_pttl(reply)
             return
-        if not (self._mapped and self._pttl_ms == TTL_ABSENT):
+        if not (self._mapped and (self._pttl_ms == TTL_ABSENT or reply == NULL3)):
             self._l1.commit(self._key, b"", reply, self._token, self._epoch, sent_at, self._pttl_ms)
         if not self.future.done():
             self.future.set_result((reply, self._pttl_ms))

@@ -12,7 +12,7 @@ import os
 from collections.abc import AsyncIterator, Sequence
 
 from .errors import ServerError, TierUnavailable
-from .fault_in import TOMBSTONE
+from .held_rows import TOMBSTONE
 from .l1_memory import L1Memory
 from .l2_commands import Script
 from .l2_redis import L2Redis

@@ -153,6 +153,8 @@ class TerraceCollector(Collector):
             ("read_errors", "Reads answered with an infrastructure error", stats.read_errors),
             ("write_errors", "Writes answered with an infrastructure error", stats.write_errors),
             ("stale_served", "L1 entries served while L2 was down", stats.stale_served),
+            ("l3_rows_brought", "Rows read again: Redis lacked a mapped key when its command ran",
+             stats.rows_brought),
             ("l1_fills", "Replies stored in L1", stats.fills),
             ("l1_fills_refused", "Replies not stored: outdated or too big", stats.fills_refused),
         ):  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shlex
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -22,6 +23,8 @@ VIEWS = [
     {"keys": "w:{id}", "view": "w", "query": QUERY, "reply": "string:word"},
     {"keys": "h:{id}", "view": "h", "query": QUERY, "reply": "hash"},
     {"keys": "t:{id}", "view": "t", "query": QUERY, "reply": "string:word",
+     "on_delete": "tombstone"},
+    {"keys": "d:{id}", "view": "d", "query": QUERY, "reply": "string:word",
      "on_delete": "tombstone"},
     {"keys": "b:{id}", "view": "b", "query": QUERY, "reply": "string:word",
      "on_delete": "tombstone", "ttl": "200ms", "ttl_jitter": 0},
@@ -234,3 +237,79 @@ def test_writes_of_newer_servers_look_at_the_row(
         assert reply == b"*1\r\n" + NEWER[line]
     else:
         assert wire.ask(*words) == NEWER[line]
+
+
+KEY = "the key"
+REMOVALS = {
+    "DEL": (("DEL", KEY),),
+    "GETDEL": (("GETDEL", KEY),),
+    "RENAME": (("RENAME", KEY, "elsewhere"),),
+    "EXPIRE 0": (("EXPIRE", KEY, 0),),
+    "EVAL": (("EVAL", "return redis.call('DEL', KEYS[1])", 1, KEY),),
+    "DEL in MULTI": (("MULTI",), ("DEL", KEY), ("EXEC",)),
+    "UNLINK in MULTI": (("MULTI",), ("UNLINK", "t:14", KEY), ("SET", "x", 1), ("EXEC",)),
+    "GETDEL in MULTI": (("MULTI",), ("GETDEL", KEY), ("EXEC",)),
+    "RENAME in MULTI": (("MULTI",), ("RENAME", KEY, "elsewhere"), ("EXEC",)),
+    "DEL before SELECT": (("MULTI",), ("DEL", KEY), ("SELECT", 0), ("EXEC",)),
+}
+
+
+@pytest.mark.parametrize("how", REMOVALS)
+@pytest.mark.parametrize("is_loaded", [False, True])
+def test_however_it_is_removed_it_stays_absent(wire: Wire, how: str, is_loaded: bool) -> None:
+    row = 1 + 2 * list(REMOVALS).index(how) + is_loaded  # an absence is remembered for a while
+    commands = [tuple(f"d:{row}" if word == KEY else word for word in c) for c in REMOVALS[how]]
+    if is_loaded:
+        assert wire.ask("GET", f"d:{row}") == bulk(f"old {row}")
+    last = wire.ask_all(*commands)[-1]
+    assert not last.startswith(b"-"), last
+    assert wire.ask("GET", f"d:{row}") == NIL
+    assert wire.ask("EXISTS", f"d:{row}", "t:6") == b":1\r\n"
+    assert wire.ask_all(("MULTI",), ("GET", f"d:{row}"), ("EXEC",))[-1] == b"*1\r\n" + NIL
+    wire.ask("DEL", "elsewhere", "x")
+
+
+def test_a_delete_that_did_not_stay_leaves_no_tombstone(wire: Wire, redis: RedisProcess) -> None:
+    wire.ask_all(("MULTI",), ("DEL", "t:7"), ("SET", "t:7", "mine"), ("EXEC",))
+    assert wire.ask("GET", "t:7") == bulk("mine")
+    wire.ask_all(("MULTI",), ("DEL", "t:8"), ("DISCARD",))
+    with Wire(redis.port) as direct:
+        assert direct.ask("EXISTS", "__terrace:tombstone:t:7") == b":0\r\n"
+        direct.ask("DEL", "t:7")
+    assert wire.ask("GET", "t:7") == bulk("old 7")
+    assert wire.ask("GET", "t:8") == bulk("old 8")
+
+
+def test_a_transaction_after_a_refresh_sees_the_new_row(
+    wire: Wire, terrace: TerraceProcess, database: Database
+) -> None:
+    assert wire.ask_all(("MULTI",), ("GET", "w:9"), ("APPEND", "w:9", "!")) == [
+        OK, b"+QUEUED\r\n", b"+QUEUED\r\n"
+    ]  # fmt: skip
+    with Wire(terrace.port) as other:
+        change(database, 9, "w", wire=other)
+    assert wire.ask("EXEC") == b"*2\r\n" + bulk("new 9") + b":6\r\n"
+    time.sleep(0.1)
+    assert wire.ask("GET", "w:9") == bulk("new 9!")
+
+
+def test_its_own_fill_does_not_fail_a_watch(wire: Wire, redis: RedisProcess) -> None:
+    """Nothing is loaded between WATCH and EXEC that a WATCHed key would have to change for."""
+    for _ in range(3):
+        with Wire(redis.port) as direct:
+            direct.ask("UNLINK", "w:1", "w:2")
+        assert wire.ask("WATCH", "w:1", "w:2") == OK
+        assert wire.ask("GET", "w:1") == bulk("old 1")
+        assert wire.ask("TTL", "w:2").startswith(b":")
+        replies = wire.ask_all(
+            ("MULTI",), ("GET", "w:1"), ("APPEND", "w:1", "!"), ("STRLEN", "w:2"), ("EXEC",)
+        )
+        assert replies[-1] == b"*3\r\n" + bulk("old 1") + b":6\r\n:5\r\n"
+
+
+def test_a_watch_sees_the_key_go(wire: Wire, terrace: TerraceProcess, database: Database) -> None:
+    assert wire.ask("WATCH", "w:2") == OK
+    with Wire(terrace.port) as other:
+        change(database, 2, "w", wire=other)
+    assert wire.ask("GET", "w:2") == bulk("new 2")
+    assert wire.ask_all(("MULTI",), ("GET", "w:2"), ("EXEC",))[-1] == b"*-1\r\n"

@@ -13,15 +13,29 @@ from __future__ import annotations
 import operator
 import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from random import Random
 from typing import Any
 
 from tests.proxy.session_play import NOWHERE, Client, Peer, Play, command
-from tiers import Kind, Mapped, Outcome
-from tiers.resp import NULL2, NULL3, OK, PONG, RequestScanner, array, bulk, integer, mapping, push
+from tests.proxy.step_play import name_steps_alike, stood
+from tiers import HeldRow, Kind, Mapped, Outcome, ViewMapping
+from tiers.resp import (
+    NULL2,
+    NULL3,
+    OK,
+    PONG,
+    QUEUED,
+    RequestScanner,
+    array,
+    bulk,
+    integer,
+    mapping,
+    push,
+)  # fmt: skip
 
+OnHeld = Callable[[list[HeldRow], Outcome | None], None]
 STEPS = 150
 ROW = b"row:1"  # in every second dialogue L3 may have it
 KEYS = (b"a", b"b", b"c", b"ro", b"k" * 100)
@@ -44,16 +58,31 @@ STATE = (
 class OneL3:
     """Asked by the proxy, and answers when it is its turn."""
 
+    mapping: ViewMapping
+
     def __init__(self, play: Play, redis: OneRedis, story: list[str]) -> None:
         self.redis, self.story = redis, story
         self.waiting: deque[tuple[bytes, Callable[[Outcome], None]]] = deque()
-        fault_in = play.terrace.stack.fault_in
-        if fault_in is not None:
-            fault_in.load = self.load  # type: ignore[method-assign]
+        stack = play.terrace.stack
+        if stack.fault_in is not None and stack.l3 is not None:
+            stack.fault_in.load = self.load  # type: ignore[method-assign]
+            stack.hold = self.hold  # type: ignore[method-assign]
+            (self.mapping,) = stack.l3.mappings
 
     def load(self, mapping: Mapped, key: bytes, on_done: Callable[[Outcome], None]) -> None:
         self.waiting.append((key, on_done))
         self.story.append(f"L3 is asked for {key!r}")
+
+    def hold(self, keys: Sequence[bytes], on_done: OnHeld) -> None:
+        (key,) = keys
+        self.waiting.append((key, partial(self.held, key, on_done)))
+        self.story.append(f"L3 is asked to show {key!r}")
+
+    def held(self, key: bytes, on_done: OnHeld, outcome: Outcome) -> None:
+        is_failure = outcome.kind in (Kind.UNAVAILABLE, Kind.MISS)
+        value = outcome.value
+        rows = [] if value is None else [HeldRow(key, self.mapping, b"", value)]
+        on_done(rows, Outcome(Kind.UNAVAILABLE, tier="L3", reason="why") if is_failure else None)
 
     def answer(self, chance: Random) -> str:
         """What became of the oldest load; a row is in Redis before it is told."""
@@ -85,8 +114,12 @@ class OneRedis:
                 return integer(-2 if value is None else -1)
             case b"HPTTL" if not isinstance(value, bytes):
                 return array([integer(-1 if f in (value or {}) else -2) for f in keys[3:]])
+            case b"EVAL" if args[2] == b"3":  # fill.lua with one row
+                if args[5] not in data:
+                    self.write(db, args[5], args[-1])
+                return array([integer(1)])
             case b"EVAL":
-                return integer(1)
+                return integer(stood(args, data))
             case b"EXISTS":
                 return integer(sum(key in data for key in keys))
             case b"DEL":
@@ -146,6 +179,8 @@ class Link:
         self.scanner = RequestScanner()
         self.inbox: deque[list[bytes]] = deque()
         self.outbox: deque[bytes] = redis.push_to if tracking else deque()
+        self.queue: list[list[bytes]] | None = None
+        self.dirty = False  # what is watched
 
     def read(self) -> bytes:
         sent, self.peer.wire.written = self.peer.wire.written, b""
@@ -160,13 +195,37 @@ class Link:
             self.db = int(args[1])
             self.outbox.append(OK)
             return
+        self.outbox.append(self.answer(args))
+
+    def answer(self, args: list[bytes]) -> bytes:
+        name = args[0].upper()
+        if name == b"WATCH":
+            self.dirty = False
+            return OK
+        if name == b"MULTI":
+            self.queue = []
+            return OK
+        if name == b"EXEC":
+            queue, self.queue = self.queue or [], None
+            if self.dirty:
+                self.dirty = False
+                return NULL3 if self.proto == 3 else b"*-1\r\n"
+            return array([self.run(queued) for queued in queue])
+        if self.queue is not None:
+            self.queue.append(args)
+            return QUEUED
+        if name == b"EVAL":
+            self.dirty = not stood(args, self.redis.dbs[self.db])
+        return self.run(args)
+
+    def run(self, args: list[bytes]) -> bytes:
         try:
             reply = self.redis.run(args, self.db, self.proto)
         except IndexError:
             reply = b"-ERR wrong number of arguments for '%b' command\r\n" % args[0].lower()
         if self.tracking and args[0].upper() != b"PING":
             self.redis.tracked.update(args[1:])
-        self.outbox.append(reply)
+        return reply
 
     def deliver(self, chance: Random) -> bytes:
         data = b"".join(self.outbox)
@@ -204,6 +263,7 @@ def requests(chance: Random, rows: float) -> bytes:
 def dialogue(seed: int) -> list[str]:
     """The story of one seed; raises AssertionError where the proxy is left unsound."""
     chance = Random(seed)
+    name_steps_alike()
     story: list[str] = []
     settings: dict[str, Any] = {
         "l1": {"max_staleness": "60s", "refresh_on_write": chance.random() < 0.3}

@@ -9,8 +9,8 @@ import pytest
 from proxy.redirection import invalidation
 from tests.proxy.mapped_play import L3Play
 from tests.proxy.pin_play import given_back
-from tests.proxy.session_play import CLIENT_ID, Client, Peer, Play, command, confirmation, fill
-from tiers import Kind, Outcome
+from tests.proxy.session_play import CLIENT_ID, Client, Peer, Play, command, confirmation
+from tests.proxy.step_play import ran, step, tripped
 from tiers.resp import NULL2, NULL3, OK, array, bulk, integer
 
 TRACK = command("CLIENT", "TRACKING", "ON")
@@ -23,6 +23,10 @@ MESSAGE = b"*3\r\n" + bulk("message") + bulk(CHANNEL)
 def play() -> Iterator[Play]:
     with Play() as play:
         yield play
+
+
+def ttl_and(name: str, key: str) -> tuple[bytes, bytes]:
+    return command("PTTL", key), command(name, key)
 
 
 def redirect(play: Play, target: Client) -> tuple[Peer, Peer]:
@@ -150,9 +154,11 @@ class TestMappedKeys:
         pin << command("GET", "m:1") + command("EXISTS", "m:1")
         pin >> NULL3 + integer(0)
         client << b""
-        play.plain3 << fill("GET", "m:1")
-        play.plain3 >> integer(-2) + NULL3
-        play.loads.answer("m:1", None)
+        play.plain3 << step(*ttl_and("GET", "m:1"), stand=["m:1"])
+        play.plain3 >> tripped(2, 3)
+        await play.show("m:1", None)
+        play.plain3 << step(*ttl_and("GET", "m:1"))
+        play.plain3 >> ran(integer(-2), NULL3, stand=False)
         client << NULL3 + invalidation([b"m:1"]) + b"+PONG\r\n"
 
     async def test_a_row_that_l2_does_not_hold_is_answered_and_not_kept(
@@ -172,11 +178,8 @@ class TestMappedKeys:
         await play.fault_in("h:1", None)
         pin << command("HGETALL", "h:1") + command("EXISTS", "h:1")
         pin >> b"%0\r\n" + integer(0)
-        play.plain3 << fill("HGETALL", "h:1")
-        play.plain3 >> integer(-2) + b"%0\r\n"
-        play.loads.answer("h:1", Outcome(Kind.MISS, tier="L3"))
-        play.plain3 << fill("HGETALL", "h:1")
-        play.plain3 >> integer(1000) + b"%1\r\n" + bulk("f") + bulk("v")
+        play.plain3 << step(*ttl_and("HGETALL", "h:1"), stand=["h:1"])
+        play.plain3 >> ran(integer(1000), b"%1\r\n" + bulk("f") + bulk("v"))
         client << b"%1\r\n" + bulk("f") + bulk("v") + invalidation([b"h:1"])
 
     async def test_of_several_keys(self, play: L3Play, client: Client, pin: Peer) -> None:
@@ -184,7 +187,13 @@ class TestMappedKeys:
         await play.fault_in("m:1", None)
         pin << command("EXISTS", "x", "m:1") + command("EXISTS", "m:1")
         pin >> integer(1) + integer(0)
-        client << integer(1) + invalidation([b"m:1"])
+        exists = command("EXISTS", "x", "m:1")
+        play.plain3 << step(exists, stand=["m:1"])
+        play.plain3 >> tripped(1, 3)
+        row = await play.show("m:1", b"row")
+        play.plain3 << step(exists, rows=[row])
+        play.plain3 >> ran(integer(2), stand=False, filled=1)
+        client << integer(2) + invalidation([b"m:1"])
 
     async def test_an_error_is_nothing_to_keep(
         self, play: L3Play, client: Client, pin: Peer
@@ -202,9 +211,11 @@ class TestMappedKeys:
         await play.fault_in("m:1", None)
         pin << command("GET", "m:1") + command("EXISTS", "m:1")
         pin >> NULL2 + integer(0)
-        play.plain2 << fill("GET", "m:1")
-        play.plain2 >> integer(-2) + NULL2
-        play.loads.answer("m:1", None)
+        play.plain2 << step(*ttl_and("GET", "m:1"), stand=["m:1"])
+        play.plain2 >> tripped(2)
+        await play.show("m:1", None)
+        play.plain2 << step(*ttl_and("GET", "m:1"))
+        play.plain2 >> ran(integer(-2), NULL2, stand=False)
         play.client << NULL2
         other << invalidation([b"m:1"])
 

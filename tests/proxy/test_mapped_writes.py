@@ -8,8 +8,10 @@ import pytest
 
 from proxy import errors
 from tests.proxy.mapped_play import DOWN, L3Play
-from tests.proxy.session_play import Peer, command
-from tiers.resp import OK, QUEUED, integer
+from tests.proxy.session_play import PING, Peer, command, fill
+from tests.proxy.step_play import NAME, ran, step, tripped
+from tiers import TierUnavailable, fill_commands, settle_command
+from tiers.resp import OK, PONG, QUEUED, array, bulk, integer
 
 FAILED = errors.load_failed("connection refused")
 MULTI, EXEC, DISCARD, RESET = (command(w) for w in ("MULTI", "EXEC", "DISCARD", "RESET"))
@@ -41,17 +43,120 @@ def play(monkeypatch: pytest.MonkeyPatch) -> Iterator[L3Play]:
 async def test_what_looks_at_the_old_value_loads_it_first(play: L3Play, line: str) -> None:
     words = command(*line.split())
     play.client >> words
-    await play.fault_in("m:1", b"row")
-    play.tracked << words
-    play.tracked >> integer(0)
+    play.plain2 << step(words, stand=["m:1"])
+    play.plain2 >> tripped(1)
+    row = await play.show("m:1", b"row")
+    play.plain2 << step(words, rows=[row])
+    play.plain2 >> ran(integer(0), stand=False, filled=1)
+    play.client << integer(0)
+
+
+def test_where_l2_has_the_row_it_takes_one_round_trip(play: L3Play) -> None:
+    append = command("APPEND", "m:1", "v")
+    play.client >> append
+    play.plain2 << step(append, stand=["m:1"])
+    play.plain2 >> ran(integer(9))
+    play.client << integer(9)
+
+
+async def test_what_has_no_row_may_be_absent(play: L3Play) -> None:
+    words = command("MSETNX", "m:1", "v", "m:2", "v")
+    play.client >> words
+    play.plain2 << step(words, stand=["m:1", "m:2"])
+    play.plain2 >> tripped(1)
+    await play.settle()
+    row = play.row("m:2", b"row")
+    play.loads.show("m:1 m:2", [row])
+    await play.settle()
+    play.plain2 << step(words, rows=[row])
+    play.plain2 >> ran(integer(0), stand=False, filled=1)
     play.client << integer(0)
 
 
 async def test_without_the_old_value_nothing_is_written(play: L3Play) -> None:
     play.client >> command("SETNX", "m:1", "mine")
-    await play.fault_in("m:1", DOWN)
-    play.tracked << b""
+    play.plain2 << step(command("SETNX", "m:1", "mine"), stand=["m:1"])
+    play.plain2 >> tripped(1)
+    await play.show("m:1", None, DOWN)
+    play.plain2 << b""
     play.client << FAILED
+
+
+async def test_l3_down_does_not_matter_while_l2_has_the_row(play: L3Play) -> None:
+    """Its row came back between the two looks, and is not at hand: it must be there."""
+    append = command("APPEND", "m:1", "v")
+    play.client >> append
+    play.plain2 << step(append, stand=["m:1"])
+    play.plain2 >> tripped(1)
+    await play.settle()
+    play.loads.show("m:1", [play.row("m:1", None)])
+    await play.settle()
+    play.plain2 << step(append, stand=["m:1"])
+    play.plain2 >> ran(integer(9))
+    play.client << integer(9)
+
+
+REFUSED = b"-OOM command not allowed when used memory > 'maxmemory'.\r\n"
+
+
+def test_what_redis_refuses_to_queue_is_the_reply(play: L3Play) -> None:
+    append = command("APPEND", "m:1", "v")
+    play.client >> append
+    play.plain2 << step(append, stand=["m:1"])
+    play.plain2 >> OK + REFUSED + OK + REFUSED + b"-EXECABORT Transaction discarded.\r\n"
+    play.client << REFUSED
+
+
+def test_what_ran_without_its_row_is_no_answer(play: L3Play) -> None:
+    ttl = command("TTL", "m:1")
+    play.client >> ttl
+    play.plain2 << step(ttl, stand=["m:1"])
+    play.plain2 >> OK + REFUSED + OK + QUEUED + array([integer(-2)])
+    failure = TierUnavailable(
+        "L2 (redis)", "a row could not be kept there for this command: " + REFUSED[1:-2].decode(),
+        outcome_unknown=True,
+    )  # fmt: skip
+    play.client << errors.tier_failed(failure)
+
+
+@pytest.mark.parametrize("lost_after", [0, 3])
+def test_a_connection_lost_on_the_way(play: L3Play, lost_after: int) -> None:
+    append = command("APPEND", "m:1", "v")
+    play.client >> append + command("PING")
+    play.plain2 << step(append, stand=["m:1"])
+    play.plain2 >> (OK + integer(1) + OK)[: 3 * lost_after]
+    play.plain2.lose()
+    play.client << errors.write_failed("connection closed by the server", True) + PONG
+
+
+async def test_what_follows_waits_for_it(play: L3Play) -> None:
+    incr, get = command("INCR", "m:1"), command("GET", "k")
+    play.client >> incr + get
+    play.plain2 << step(incr, stand=["m:1"])
+    play.tracked << b""
+    play.plain2 >> tripped(1)
+    row = await play.show("m:1", b"1")
+    play.plain2 << step(incr, rows=[row])
+    play.tracked << b""
+    play.plain2 >> ran(integer(2), stand=False, filled=1)
+    play.tracked << fill("GET", "k")
+    play.tracked >> integer(-1) + bulk("v")
+    play.client << integer(2) + bulk("v")
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["GETDEL t:1", "RENAME t:1 x", "EXPIRE t:1 0", "EVAL return(redis.call('DEL',KEYS[1])) 1 t:1"],
+)
+def test_whatever_removes_a_key_on_purpose_leaves_a_tombstone(play: L3Play, line: str) -> None:
+    words, is_script = command(*line.split()), line.startswith("EVAL")
+    play.client >> words
+    play.plain2 << step(words, stand=["t:1"], removed=[("t:1", 10.0)], is_script=is_script)
+    play.plain2 >> ran(integer(1), settled=True)
+    if is_script:
+        play.tracked << PING
+        play.tracked >> PONG
+    play.client << integer(1)
 
 
 @pytest.mark.parametrize(
@@ -77,20 +182,94 @@ def begin(play: L3Play) -> Peer:
     return pin
 
 
-async def test_what_a_transaction_looks_at_is_loaded_before_it_is_queued(play: L3Play) -> None:
+def end(pin: Peer) -> None:
+    pin << RESET
+    pin >> b"+RESET\r\n"
+
+
+async def test_what_a_transaction_looks_at_is_queued_in_front(play: L3Play) -> None:
+    pin, append, ttl = begin(play), command("APPEND", "m:1", "v"), command("TTL", "m:1")
+    play.client >> append + ttl
+    pin << b""
+    row = await play.show("m:1", b"row")
+    (fill_m,) = fill_commands([row], NAME)
+    pin << fill_m + append + ttl
+    pin >> QUEUED * 3
+    play.client << QUEUED * 2
+    play.client >> EXEC
+    await play.renew("strings")
+    pin << EXEC
+    pin >> array([array([integer(1)]), integer(4), integer(10)])
+    play.client << array([integer(4), integer(10)])
+    assert play.terrace.stats.rows_brought == 1
+    end(pin)
+
+
+async def test_a_transaction_is_discarded_with_its_rows(play: L3Play) -> None:
     pin, append = begin(play), command("APPEND", "m:1", "v")
     play.client >> append
-    pin << b""
-    await play.fault_in("m:1", b"row")
-    pin << append
-    pin >> QUEUED
+    row = await play.show("m:1", b"row")
+    (fill_m,) = fill_commands([row], NAME)
+    pin << fill_m + append
+    pin >> QUEUED * 2
     play.client << QUEUED
     play.client >> DISCARD
     pin << DISCARD
     pin >> OK
     play.client << OK
-    pin << RESET
-    pin >> b"+RESET\r\n"
+    end(pin)
+
+
+async def test_rows_that_a_refresh_has_overtaken_are_loaded_anew(play: L3Play) -> None:
+    """What a transaction writes on a row that a refresh had replaced before EXEC would not stay."""
+    pin, append = begin(play), command("APPEND", "m:1", "v")
+    play.client >> append
+    row = await play.show("m:1", b"row")
+    (fill_m,) = fill_commands([row], NAME)
+    pin << fill_m + append
+    pin >> QUEUED * 2
+    play.client << QUEUED
+    play.client >> EXEC
+    pin << b""
+    await play.renew("strings", epoch=b"8")
+    await play.fault_in("m:1", b"new row")
+    pin << EXEC
+    pin >> array([array([integer(0)]), integer(8)])
+    play.client << array([integer(8)])
+    assert play.terrace.stats.rows_brought == 0
+    end(pin)
+
+
+async def test_a_row_that_is_not_at_hand_ends_in_an_error_if_it_was_needed(play: L3Play) -> None:
+    pin, append = begin(play), command("APPEND", "m:1", "v")
+    play.client >> append
+    await play.settle()
+    row = play.row("m:1", None)
+    play.loads.show("m:1", [row])
+    await play.settle()
+    (fill_m,) = fill_commands([row], NAME)
+    pin << fill_m + append
+    pin >> QUEUED * 2
+    play.client << QUEUED
+    play.client >> EXEC
+    await play.renew("strings")
+    pin << settle_command([], NAME) + EXEC
+    pin >> QUEUED + array([array([integer(4)]), integer(1), integer(1)])
+    play.client << errors.rows_missing("the row of a key that left Redis meanwhile is not at hand")
+    end(pin)
+
+
+async def test_a_delete_in_a_transaction_leaves_its_tombstone(play: L3Play) -> None:
+    pin, delete, select = begin(play), command("DEL", "t:1", "m:1"), command("SELECT", 0)
+    play.client >> delete
+    pin << delete
+    play.client >> select
+    pin << settle_command([(b"t:1", 10.0)], NAME) + select
+    play.client >> EXEC
+    pin << EXEC
+    pin >> QUEUED * 3 + array([integer(1), integer(1), OK])
+    play.client << QUEUED * 2 + array([integer(1), OK])
+    end(pin)
 
 
 async def test_a_transaction_with_a_failed_load_runs_nothing(play: L3Play) -> None:
@@ -100,7 +279,7 @@ async def test_a_transaction_with_a_failed_load_runs_nothing(play: L3Play) -> No
     pin >> QUEUED
     play.client << QUEUED
     play.client >> command("APPEND", "m:1", "v")
-    await play.fault_in("m:1", DOWN)
+    await play.show("m:1", None, DOWN)
     play.client << FAILED
     play.client >> first + EXEC
     pin << first + DISCARD

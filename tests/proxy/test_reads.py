@@ -7,11 +7,12 @@ from collections.abc import Iterator
 import pytest
 
 from proxy import errors
-from proxy.reads import split_array
+from proxy.mget import split_array
 from tests.proxy.mapped_play import DOWN, L3Play
 from tests.proxy.session_play import PING, command, fill
+from tests.proxy.step_play import ran, step, tripped
 from tiers import Kind, Outcome
-from tiers.resp import NULL2, NULL3, OK, PONG, bulk, integer
+from tiers.resp import NULL2, NULL3, OK, PONG, array, bulk, integer
 
 ABSENT2, ABSENT3 = integer(-2) + NULL2, integer(-2) + NULL3
 GONE = "connection closed by the server"
@@ -24,6 +25,7 @@ def play(monkeypatch: pytest.MonkeyPatch) -> Iterator[L3Play]:
         assert not play.loads.waiting
 
 
+TTL_M = command("PTTL", "m:1")
 GET_M, HGETALL_H = command("GET", "m:1"), command("HGETALL", "h:1")
 
 
@@ -122,9 +124,10 @@ def test_a_key_that_appeared_in_l2_is_asked_there_again(play: L3Play) -> None:
     play.tracked << fill("GET", "m:1")
     play.tracked >> ABSENT3
     play.loads.answer("m:1", Outcome(Kind.MISS, tier="L3"))
-    play.plain2 << fill("GET", "m:1")
-    play.plain2 >> integer(100) + bulk("set meanwhile")
+    play.tracked << step(TTL_M, GET_M, stand=["m:1"])
+    play.tracked >> ran(integer(100), bulk("set meanwhile"))
     play.client << bulk("set meanwhile")
+    assert play.cached("m:1") == bulk("set meanwhile")
 
 
 @pytest.mark.parametrize("words", [("GET", "m:1"), ("MGET", "m:1")])
@@ -133,28 +136,32 @@ def test_it_is_asked_again_in_the_database_of_the_request(
 ) -> None:
     play.client >> command(*words) + command("SELECT", 3)
     play.tracked << fill(*words)
-    nothing, found = (
-        (NULL3, bulk("v")) if words[0] == "GET" else (b"*1\r\n_\r\n", b"*1\r\n$1\r\nv\r\n")
-    )
-    play.tracked >> integer(-2) + nothing
+    is_get = words[0] == "GET"
+    play.tracked >> integer(-2) + (NULL3 if is_get else b"*1\r\n_\r\n")
     play.loads.answer("m:1", Outcome(Kind.MISS, tier="L3"))
-    play.plain2 << (fill(*words) if words[0] == "GET" else command(*words))
-    play.plain2 >> (integer(-1) if words[0] == "GET" else b"") + found
+    if is_get:
+        play.tracked << step(TTL_M, GET_M, stand=["m:1"])
+        play.tracked >> ran(integer(-1), bulk("v"))
+    else:
+        play.plain2 << step(command(*words), stand=["m:1"])
+        play.plain2 >> ran(array([bulk("v")]))
     play.scout << command("SELECT", 3)
     play.scout >> OK
-    play.client << found + OK
+    play.client << (bulk("v") if is_get else array([bulk("v")])) + OK
 
 
-def test_a_key_that_comes_and_goes_is_an_error_in_the_end(play: L3Play) -> None:
+async def test_a_key_that_comes_and_goes_is_given_its_row(play: L3Play) -> None:
     play.client >> GET_M
     play.tracked << fill("GET", "m:1")
     play.tracked >> ABSENT3
-    for _ in range(2):
-        play.loads.answer("m:1", Outcome(Kind.MISS, tier="L3"))
-        play.plain2 << fill("GET", "m:1")
-        play.plain2 >> ABSENT2
     play.loads.answer("m:1", Outcome(Kind.MISS, tier="L3"))
-    play.client << errors.read_failed("the key is contended")
+    play.tracked << step(TTL_M, GET_M, stand=["m:1"])
+    play.tracked >> tripped(2, 3)
+    row = await play.show("m:1", b"row")
+    play.tracked << step(TTL_M, GET_M, rows=[row])
+    play.tracked >> ran(integer(100), bulk("row"), stand=False, filled=1)
+    play.client << bulk("row")
+    assert play.terrace.stats.rows_brought == 1
 
 
 def test_commands_that_rows_do_not_answer_are_asked_again(play: L3Play) -> None:
@@ -163,9 +170,73 @@ def test_commands_that_rows_do_not_answer_are_asked_again(play: L3Play) -> None:
     play.tracked << fill(*words)
     play.tracked >> integer(-2) + bulk("")
     play.loads.answer("m:1", b"row text")
-    play.plain2 << fill(*words)
-    play.plain2 >> integer(100) + bulk("row ")
+    play.tracked << step(TTL_M, command(*words), stand=["m:1"])
+    play.tracked >> ran(integer(100), bulk("row "))
     play.client << bulk("row ")
+
+
+NOTHING = [
+    ("GET m:1", NULL3), ("STRLEN m:1", b":0\r\n"), ("GETRANGE m:1 0 1", b"$0\r\n\r\n"),
+    ("EXISTS m:1", b":0\r\n"), ("TYPE m:1", b"+none\r\n"), ("BITPOS m:1 1", b":-1\r\n"),
+    ("HGETALL h:1", b"%0\r\n"), ("HKEYS h:1", b"*0\r\n"), ("HMGET h:1 a b", b"*2\r\n_\r\n_\r\n"),
+    ("SMISMEMBER h:1 a b", b"*2\r\n:0\r\n:0\r\n"), ("SMEMBERS h:1", b"~0\r\n"),
+    ("GEOPOS h:1 a", b"*1\r\n*-1\r\n"), ("GEOPOS h:1 b", b"*1\r\n_\r\n"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("line", "nothing"), NOTHING)
+async def test_what_may_have_left_between_pttl_and_the_read_is_asked_again(
+    play: L3Play, line: str, nothing: bytes
+) -> None:
+    client, words = play.connect(3), line.split()
+    client >> command(*words)
+    play.tracked << fill(*words)
+    play.tracked >> integer(1) + nothing
+    client << b""
+    play.tracked << step(command("PTTL", words[1]), command(*words), stand=[words[1]])
+    play.tracked >> tripped(2, 3)
+    row = await play.show(words[1], b"row")
+    play.tracked << step(command("PTTL", words[1]), command(*words), rows=[row])
+    play.tracked >> ran(integer(100), bulk("the row's"), stand=False, filled=1)
+    client << bulk("the row's")
+    client >> command(*words)
+    client << bulk("the row's")
+
+
+@pytest.mark.parametrize(
+    ("line", "something"),
+    [
+        ("GET m:1", b"$1\r\n0\r\n"), ("STRLEN m:1", b":10\r\n"), ("STRLEN m:1", b":1\r\n"),
+        ("HMGET h:1 a b", b"*2\r\n_\r\n$1\r\nb\r\n"),
+        ("HKEYS h:1", b"*10\r\n" + b"$1\r\nb\r\n" * 10),
+        ("HMGET h:1 a b", b"*2\r\n$1\r\nb\r\n_\r\n"), ("TYPE m:1", b"+hash\r\n"),
+        ("BITPOS m:1 1", b":11\r\n"), ("GET h:1", b"-WRONGTYPE x\r\n"),
+        ("HGETALL h:1", b"%1\r\n+a\r\n+b\r\n"),
+        ("ZSCORE m:1 a", b",0\r\n"), ("HMGET h:1 a", b"*1\r\n$0\r\n\r\n"),
+    ],
+)  # fmt: skip
+def test_what_only_a_key_can_answer_is_the_answer(
+    play: L3Play, line: str, something: bytes
+) -> None:
+    client, words = play.connect(3), line.split()
+    client >> command(*words)
+    play.tracked << fill(*words)
+    play.tracked >> integer(1) + something
+    client << something
+
+
+def test_a_field_that_the_row_has_not_is_cached(play: L3Play) -> None:
+    client, words = play.connect(3), ("HGET", "h:1", "none")
+    client >> command(*words)
+    play.tracked << fill(*words)
+    play.tracked >> integer(100) + NULL3
+    play.tracked << step(command("PTTL", "h:1"), command(*words), stand=["h:1"])
+    play.tracked >> ran(integer(100), NULL3)
+    client << NULL3
+    client >> command(*words)
+    client << NULL3
+    play.terrace.lane.fold()
+    assert play.terrace.stats.l2.hits == 1
 
 
 # Failures
@@ -261,16 +332,44 @@ def test_one_failed_element_fails_the_whole_mget(play: L3Play) -> None:
     play.client << errors.load_failed("connection refused")
 
 
-def test_mget_of_a_key_that_appeared_is_asked_again(play: L3Play) -> None:
+async def test_mget_of_a_key_that_appeared_is_asked_again(play: L3Play) -> None:
+    mget = command("MGET", "m:1", "m:2", "m:3")
+    play.client >> mget
+    play.tracked << b"".join(command("PTTL", f"m:{i}") for i in (1, 2, 3)) + mget
+    play.tracked >> integer(-2) + integer(-2) + integer(5) + b"*3\r\n" + NULL3 * 3
+    play.loads.answer("m:1", Outcome(Kind.MISS, tier="L3"))
+    play.loads.answer("m:2", b"row")
+    play.loads.answer("m:3", Outcome(Kind.MISS, tier="L3"))
+    again = command("MGET", "m:1", "m:3")
+    play.plain2 << step(again, stand=["m:1", "m:3"])
+    play.plain2 >> tripped(1)
+    await play.settle()
+    rows = [play.row("m:1", b"one"), play.row("m:3", b"three")]
+    play.loads.show("m:1 m:3", rows)
+    await play.settle()
+    play.plain2 << step(again, rows=rows)
+    play.plain2 >> ran(array([bulk("x"), bulk("three")]), stand=False, filled=1)
+    play.client << array([bulk("x"), bulk("row"), bulk("three")])
+
+
+def test_a_nil_of_mget_is_loaded_whatever_pttl_said(play: L3Play) -> None:
     mget = command("MGET", "m:1", "m:2")
     play.client >> mget
     play.tracked << command("PTTL", "m:1") + command("PTTL", "m:2") + mget
-    play.tracked >> integer(-2) * 2 + b"*2\r\n" + NULL3 * 2
-    play.loads.answer("m:1", Outcome(Kind.MISS, tier="L3"))
-    play.loads.answer("m:2", b"row")
-    play.plain2 << mget
-    play.plain2 >> b"*2\r\n" + bulk("x") + bulk("row")
-    play.client << b"*2\r\n" + bulk("x") + bulk("row")
+    play.tracked >> integer(1) + integer(-2) + array([NULL3, bulk("set meanwhile")])
+    play.loads.answer("m:1", b"row")
+    play.client << array([bulk("row"), bulk("set meanwhile")])
+
+
+@pytest.mark.parametrize("words", [("GET", "m:1"), ("GET", "k"), ("MGET", "k", "m:1")])
+def test_nothing_is_cached_whose_pttl_was_refused(play: L3Play, words: tuple[str, ...]) -> None:
+    """Its life in Redis is not known; an entry would have outlived it by far."""
+    play.client >> command(*words)
+    play.tracked << b"".join(command("PTTL", key) for key in words[1:]) + command(*words)
+    values = bulk("v") if words[0] == "GET" else array([bulk("v"), bulk("v")])
+    play.tracked >> b"-NOPERM no\r\n" * (len(words) - 1) + values
+    play.client << values
+    assert [play.cached(key) for key in words[1:]] == [None] * (len(words) - 1)
 
 
 def test_mget_without_l2(play: L3Play) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from tests.proxy.mapped_play import L3Play
 from tests.proxy.session_play import Play, command, fill
+from tests.proxy.step_play import ran, step, tripped
 from tiers.resp import OK, PONG, bulk, integer
 
 GET_K, SET_K = command("GET", "k"), command("SET", "k", "new")
@@ -92,7 +93,15 @@ async def test_skip_is_not_used_up_by_loading(monkeypatch: pytest.MonkeyPatch) -
     with L3Play(monkeypatch) as play:
         append = command("APPEND", "m:1", "v")
         play.client >> SKIP + append + PING
+        play.plain2 << step(append, stand=["m:1"])
+        play.plain2 >> tripped(1)
+        row = await play.show("m:1", b"row")
+        play.plain2 << step(append, rows=[row])
+        play.plain2 >> ran(integer(4), stand=False, filled=1)
+        play.client << PONG
+        pin = play.pin()
+        play.client >> SKIP + command("WATCH", "m:1") + PING
         await play.fault_in("m:1", b"row")
-        play.tracked << append
-        play.tracked >> integer(4)
+        pin << command("WATCH", "m:1")
+        pin >> OK
         play.client << PONG

@@ -17,7 +17,7 @@ from tests.e2e.redis_process import RedisProcess, running_redis
 from tests.tiers.interleaving import Play, orders
 from tiers.base import Kind, Outcome
 from tiers.errors import TierUnavailable
-from tiers.fault_in import TOMBSTONE
+from tiers.held_rows import TOMBSTONE
 from tiers.leases import EPOCHS
 from tiers.options import L1Options, L2Options, L3Options
 from tiers.positions import Position
