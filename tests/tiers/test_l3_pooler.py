@@ -13,13 +13,14 @@ from tests.tiers.pgbouncer_fixture import pooled
 from tests.tiers.postgres_fixture import Database, database, postgres
 from tiers.base import Kind
 from tiers.errors import TierUnavailable
-from tiers.store_entry import Entry
+from tiers.store_entry import Capture, Entry
 from tiers.tasks import TaskSet
 
 __all__ = ["database", "postgres"]
 
 PEOPLE = {"keys": "person:{id}", "view": "people", "query": "SELECT 1 AS id, 'Ada' AS name"}
 N_WRITES = 40
+LINEAGE = b"1"
 
 _LEFT_BEHIND = """
     SELECT name || ' = ' || setting FROM pg_settings
@@ -29,6 +30,10 @@ _LEFT_BEHIND = """
     UNION ALL SELECT 'advisory lock' FROM pg_locks
               WHERE locktype = 'advisory' AND pid = pg_backend_pid()
     UNION ALL SELECT 'table ' || relname FROM pg_class WHERE relpersistence = 't'"""
+
+
+def session(version: int) -> Capture:
+    return Capture(Entry(b"session:1", version, "string", b"x", 0), LINEAGE)
 
 
 async def left_behind(dsn: str, sessions: int) -> set[str]:
@@ -63,11 +68,12 @@ async def test_writes_of_others_through_the_same_pool_succeed(
             tasks = TaskSet("test")
             readers = [tasks.start("read", read()) for _ in range(4)]
             assert harness.l3.store_table is not None
+            await harness.l3.store_table.adopt(LINEAGE)
             for n in range(N_WRITES):
                 async with await psycopg.AsyncConnection.connect(pooler.dsn) as other:
                     await other.execute("INSERT INTO orders VALUES (%s)", (n,))
                 await harness.l3.scan_page(0, 0, 0, 10)
-                await harness.l3.store_table.write([Entry(b"session:1", n + 1, "string", b"x", 0)])
+                await harness.l3.store_table.write([session(n + 1)])
             await harness.l3.size()
             await harness.l3.views()
             stop = True
@@ -228,10 +234,10 @@ async def test_an_entry_whose_commit_fails_is_not_acknowledged(database: Databas
                 "CREATE CONSTRAINT TRIGGER late AFTER INSERT ON terrace.entries"
                 " DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION refuse()",
             )
-            entry = Entry(b"session:1", 1, "string", b"x", 0)
+            await table.adopt(LINEAGE)
             with pytest.raises(TierUnavailable, match="not now"):
-                await table.write([entry])
+                await table.write([session(1)])
             assert await table.read([b"session:1"]) == {}
             database.run("DROP TRIGGER late ON terrace.entries")
-            assert await table.write([entry]) == {b"session:1": 1}
-            assert (await table.read([b"session:1"]))[b"session:1"] == entry
+            assert (await table.write([session(1)])).versions == {b"session:1": 1}
+            assert (await table.read([b"session:1"]))[b"session:1"] == session(1).entry
