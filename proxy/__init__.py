@@ -21,6 +21,7 @@ when it is the oldest one, in one write per client and tick.
 
 `acl` says before all of them whether the user may: `acl_source` (where users come from),
 `acl_rules` and `acl_selector` (what they may do), `command_access` (what a command touches).
+`refusals` counts all that is refused to clients, and why.
 
 `pause` holds clients back before they get that far (CLIENT PAUSE).
 

@@ -25,6 +25,7 @@ from .acl_selector import Denial
 from .acl_source import DEFAULT, RedisUsers, Users, read_users
 from .command_access import CommandFacts, lookup
 from .commands import UNKNOWN, Command
+from .refusals import Refusals
 
 if TYPE_CHECKING:
     from .config import Config
@@ -49,12 +50,14 @@ class Acl:
         sessions: Mapping[int, Session],
         clock: Callable[[], float],
         describe: Callable[[Session], str],
+        refusals: Refusals,
     ) -> None:
         """Raises UsersFileError."""
         self.options = options = config.acl
         self.log = AclLog(options.log_max, clock)
         self._sessions = sessions
         self._describe = describe
+        self._refusals = refusals
         self.redis: RedisUsers | None = None
         # Until L2 has told its users, nobody may do anything.
         self.users: Users = {DEFAULT: User(DEFAULT)}
@@ -105,13 +108,33 @@ class Acl:
         user = self.users.get(name)
         if user is not None and len(password) <= PASSWORD_MAX_BYTES and user.accepts(password):
             return user
+        self._refusals.login(
+            self._login_problem(user), session.address, name if user is not None else None
+        )
         context = _context(session)
         self.log.record("auth", context, command, name, self._describe(session))
         return None
 
+    def _login_problem(self, user: User | None) -> str:
+        if not self.loaded:
+            return "users_not_loaded"
+        if user is None:
+            return "unknown_user"
+        return "wrong_password" if user.on else "user_off"
+
+    def note_needless_password(self, session: Session) -> None:
+        """AUTH with a password only, where the default user needs none."""
+        self._refusals.login("no_password_set", session.address, DEFAULT)
+
+    def note_no_login(self, session: Session, command: str) -> None:
+        """A command that needs a login came before it."""
+        self._note(session, "not_logged_in", command)
+
     # Verdicts
 
-    def refusal_before_login(self, command: Command, args: Sequence[bytes]) -> bytes:
+    def refusal_before_login(
+        self, session: Session, command: Command, args: Sequence[bytes]
+    ) -> bytes:
         """As in Redis, mistakes come before the question who asks."""
         facts, known = lookup(args)
         if command is UNKNOWN:
@@ -120,6 +143,7 @@ class Acl:
             return errors.unknown_subcommand(facts.name.upper(), args[1])
         if facts is not None and not facts.accepts(len(args)):
             return errors.EXEC_ARITY if command.name == "EXEC" else errors.wrong_arity(facts.name)
+        self.note_no_login(session, command.name.lower())
         refusal = self.not_logged_in
         return errors.exec_refused(refusal) if command.name == "EXEC" else refusal
 
@@ -132,7 +156,8 @@ class Acl:
             if user.allows_unknown(name):
                 return None
             shown = args[0][:128].decode("utf-8", "replace")
-            return self._refused(session, Denial("command", shown, args[0][:128]))
+            unknown = Denial("command", shown, args[0][:128])
+            return self._refused(session, unknown, "(unknown)")
         if not known:
             if user.allows_unknown(facts.name):
                 return None
@@ -141,12 +166,17 @@ class Acl:
             return errors.wrong_arity(facts.name)
         denial = user.denial(facts, args)
         if denial is None:
-            return self._hidden_refusal(user, facts, args)
+            return self._hidden_refusal(session, facts, args)
         if not facts.accepts(len(args)):
             return errors.wrong_arity(facts.name)
-        return self._refused(session, denial)
+        return self._refused(session, denial, facts.name)
 
-    def _refused(self, session: Session, denial: Denial) -> bytes:
+    def _note(self, session: Session, reason: str, command: str) -> None:
+        name = session.user.name if session.authenticated else None
+        self._refusals.command(reason, _context(session), session.address, name, command)
+
+    def _refused(self, session: Session, denial: Denial, command: str) -> bytes:
+        self._note(session, denial.reason, command)
         self.log.record(
             denial.reason, _context(session), denial.about, session.user.name,
             self._describe(session),
@@ -156,14 +186,16 @@ class Acl:
         return error(f"NOPERM {denial.text}")
 
     def _hidden_refusal(
-        self, user: User, facts: CommandFacts, args: Sequence[bytes]
+        self, session: Session, facts: CommandFacts, args: Sequence[bytes]
     ) -> bytes | None:
         """About what a command reads or does without an argument that names it."""
         if facts.name in _SCRIPTS and self.options.scripts == "refuse":
+            self._note(session, "script", facts.name)
             return _SCRIPTS_REFUSED
-        if facts.name in ("sort", "sort_ro") and not user.reads_every_key(facts, args):
+        if facts.name in ("sort", "sort_ro") and not session.user.reads_every_key(facts, args):
             option = _key_reading_option(args)
             if option:
+                self._note(session, "key", facts.name)
                 return error(
                     f"ERR {option} option of SORT denied due to insufficient ACL permissions."
                 )

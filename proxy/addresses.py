@@ -1,8 +1,9 @@
-"""Sockets bound to the addresses that options name."""
+"""Addresses: sockets bound to those that options name, and those of clients as text."""
 
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import os
 import socket
 from collections.abc import Iterator
@@ -56,3 +57,23 @@ def naming_the_option(option: str, host: str, port: int) -> Iterator[None]:
         mend = f"set another one (TERRACE_{option.upper().replace('.', '__')})"
         text = f"{option} = {port} on {host}: {reason}; {mend}"
         raise OSError(error.errno, text) from error
+
+
+def address_text(name: object) -> str:
+    """Of the end of a connection, as Redis writes it."""
+    if isinstance(name, tuple) and len(name) >= 2:
+        return f"[{name[0]}]:{name[1]}" if ":" in str(name[0]) else f"{name[0]}:{name[1]}"
+    return "unix:0"
+
+
+def is_loopback(address: str) -> bool:
+    """Of a text made by `address_text`."""
+    host = address.rsplit(":", 1)[0].strip("[]")
+    if host == "unix":
+        return True
+    try:
+        ip = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    mapped = getattr(ip, "ipv4_mapped", None)
+    return (mapped or ip).is_loopback

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 from tiers import set_keepalive
 
+from .addresses import address_text
 from .client_pipe import FLOOD_FACTOR
 from .session import Session
 
@@ -74,14 +75,15 @@ class Connection(asyncio.Protocol):
             if keepalive_s := self._terrace.config.listen.tcp_keepalive_s:
                 # No bound on unacknowledged data: a subscriber may be slow for a while.
                 set_keepalive(sock, keepalive_s, user_timeout_ms=0)
-        peer = _address(transport.get_extra_info("peername"))
-        refusal = self._terrace.refusal_for(peer)
-        if refusal is not None:
-            self._stats.connections_rejected += 1
-            transport.write(refusal)
+        peer = address_text(transport.get_extra_info("peername"))
+        reason = self._terrace.refusal_for(peer)
+        if reason is not None:
+            transport.write(self._terrace.refusals.client(reason, peer))
             transport.close()
             return
-        session = self._terrace.open_session(peer, _address(transport.get_extra_info("sockname")))
+        session = self._terrace.open_session(
+            peer, address_text(transport.get_extra_info("sockname"))
+        )
         session.send = transport.write
         session.unsent_bytes = transport.get_write_buffer_size
         if sock is not None and transport.get_extra_info("sslcontext") is None:
@@ -367,9 +369,3 @@ class Connection(asyncio.Protocol):
 
 def _ignore(data: bytes) -> None:
     """There is no session: the client was refused, or is gone."""
-
-
-def _address(name: object) -> str:
-    if isinstance(name, tuple) and len(name) >= 2:
-        return f"[{name[0]}]:{name[1]}" if ":" in str(name[0]) else f"{name[0]}:{name[1]}"
-    return "unix:0"

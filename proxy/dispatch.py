@@ -49,7 +49,7 @@ def dispatch(session: Session, request: Request, now: float) -> None:
         session.close_after_output()
         return
     if not session.authenticated and name not in _BEFORE_AUTH:
-        session.reply(session.terrace.acl.refusal_before_login(command, args))
+        session.reply(session.terrace.acl.refusal_before_login(session, command, args))
         return
     if not session.user.unrestricted:
         refusal = session.terrace.acl.refusal(session, args)

@@ -1,8 +1,7 @@
 """The sockets on which clients arrive: TCP, TLS and unix.
 
-New certificates are taken over by a second server on a duplicate of each listening
-socket, after which the first one closes its own: no connection is refused meanwhile,
-and those that are open go on as they are.
+New certificates are for the handshakes that begin later; connections that are open go on as
+they are.
 """
 
 from __future__ import annotations
@@ -16,26 +15,37 @@ import ssl
 import stat
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
-from .addresses import naming_the_option
+from .addresses import address_text, bind, naming_the_option
 from .inherited import Inherited
 from .tls import server_context
+from .tls_listener import TlsListener
 
 if TYPE_CHECKING:
     from .config import Config, TlsOptions
 
-HANDSHAKE_TIMEOUT_S = 10.0  # of TLS: until then a connection is not counted as a client
+Server: TypeAlias = "asyncio.Server | TlsListener"
 
 
 class Listeners:
-    """`open`, perhaps `reload_certificates`, `close`; each client gets a protocol of `factory`."""
+    """`open`, perhaps `reload_certificates`, `close`; each client gets a protocol of `factory`.
 
-    def __init__(self, config: Config, factory: Callable[[], asyncio.Protocol]) -> None:
+    `on_failed_handshake` is told the reason (`refusals.HANDSHAKES`) and the address.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        factory: Callable[[], asyncio.Protocol],
+        on_failed_handshake: Callable[[str, str], None],
+    ) -> None:
         self._listen = config.listen
         self._tls = config.tls
         self._factory = factory
-        self._servers: dict[str, list[asyncio.Server]] = {}  # by role
+        self._on_failed_handshake = on_failed_handshake
+        self._servers: dict[str, list[Server]] = {}  # by role
+        self._secure: list[TlsListener] = []  # those of them that speak TLS, closed ones as well
         self._unix_inode = 0  # of the path to remove at the end
         self.handed_over = False
 
@@ -79,7 +89,10 @@ class Listeners:
         # Certificates first: without them the process must not seem to be there.
         context = server_context(tls) if tls.port else None
         if listen.port or not (tls.port or listen.unix_socket):
-            self._servers["tcp"] = await self._adopt(inherited.take("tcp"), None)
+            self._servers["tcp"] = [
+                await loop.create_server(self._factory, sock=sock, backlog=listen.backlog)
+                for sock in inherited.take("tcp")
+            ]
             if not self._servers["tcp"]:
                 with naming_the_option("listen.port", listen.host, listen.port):
                     server = await loop.create_server(
@@ -87,61 +100,41 @@ class Listeners:
                     )
                 self._servers["tcp"] = [server]
         if context is not None:
-            self._servers["tls"] = await self._adopt(inherited.take("tls"), context)
-            if not self._servers["tls"]:
-                with naming_the_option("tls.port", listen.host, tls.port):
-                    server = await loop.create_server(
-                        self._factory, listen.host, tls.port, backlog=listen.backlog,
-                        ssl=context, ssl_handshake_timeout=HANDSHAKE_TIMEOUT_S,
-                    )  # fmt: skip
-                self._servers["tls"] = [server]
+            sockets = inherited.take("tls") or list(bind("tls.port", listen.host, tls.port))
+            self._secure = list(self._speak_tls(sockets, context))
+            self._servers["tls"] = list(self._secure)
         if listen.unix_socket:
-            sockets = inherited.take("unix")
-            if not sockets:
+            given = inherited.take("unix")
+            if not given:
                 remove_stale(listen.unix_socket)
             self._servers["unix"] = [
                 await loop.create_unix_server(
                     self._factory,
-                    sock=sockets[0] if sockets else None,
-                    path=None if sockets else listen.unix_socket,
+                    sock=given[0] if given else None,
+                    path=None if given else listen.unix_socket,
                     backlog=listen.backlog,
                 )
             ]
-            if not (sockets and inherited.lent):
+            if not (given and inherited.lent):
                 self._unix_inode = os.stat(listen.unix_socket).st_ino
 
-    async def _adopt(
-        self, sockets: Iterable[socket.socket], context: ssl.SSLContext | None
-    ) -> list[asyncio.Server]:
-        loop = asyncio.get_running_loop()
-        timeout_s = None if context is None else HANDSHAKE_TIMEOUT_S
-        return [
-            await loop.create_server(
-                self._factory, sock=sock, backlog=self._listen.backlog,
-                ssl=context, ssl_handshake_timeout=timeout_s,
-            )
-            for sock in sockets
-        ]  # fmt: skip
+    def _speak_tls(
+        self, sockets: Iterable[socket.socket], context: ssl.SSLContext
+    ) -> Iterator[TlsListener]:
+        def on_failure(reason: str, peer: object) -> None:
+            self._on_failed_handshake(reason, address_text(peer))
 
-    async def reload_certificates(self, tls: TlsOptions | None = None) -> None:
+        for sock in sockets:
+            sock.listen(self._listen.backlog)
+            yield TlsListener(sock, context, self._factory, on_failure)
+
+    def reload_certificates(self, tls: TlsOptions | None = None) -> None:
         """New clients get what the files hold now. Raises CertificateError: then all stays."""
         tls = self._tls if tls is None else tls
         context = server_context(tls)
-        if not self.is_open:
-            self._tls = tls  # for when it is
-            return
-        duplicates = [
-            socket.socket(fileno=os.dup(listening.fileno()))
-            for listening in self.sockets().get("tls", ())
-        ]
-        servers = await self._adopt(duplicates, context)
-        # Closed meanwhile: then the new ones are what has to go.
-        old = self._servers.pop("tls", [])
-        if old:
-            self._servers["tls"] = servers
-            self._tls = tls
-        for server in old or servers:
-            server.close()
+        self._tls = tls  # for when it opens, unless it is open
+        for listener in self._secure:
+            listener.context = context
 
     def hand_over(self) -> None:
         """A successor has the sockets: closing them here takes nothing away."""
@@ -158,6 +151,11 @@ class Listeners:
                     os.unlink(self._listen.unix_socket)
         self._servers = {}
         self._unix_inode = 0
+
+    async def end_handshakes(self) -> None:
+        """After `close`: nobody becomes a client any more."""
+        for listener in self._secure:
+            await listener.end()
 
 
 def unix_socket_problem(path: str) -> str:

@@ -18,7 +18,7 @@ from tiers import CertificateError, Options
 
 from .acl_source import UsersFileError, read_users
 from .config import Config, ConfigError
-from .tls import FILES, content, server_context
+from .tls import FILES, content
 
 if TYPE_CHECKING:
     from .server import Terrace
@@ -98,8 +98,7 @@ class Reloader:
             users = read_users(config.acl.file) if config.acl.source == "file" else None
             renewed = self._renewed(config)
             if config.tls.port:
-                server_context(config.tls)
-                await terrace.reload_certificates(config.tls)
+                terrace.reload_certificates(config.tls)
         except ConfigError as error:
             raise NotReloaded(_told([str(problem) for problem in error.problems])) from None
         except UsersFileError as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
 import time
 from collections.abc import Awaitable, Callable, Coroutine
@@ -25,6 +24,7 @@ from tiers.resp import error
 from . import errors
 from . import log as log_setup
 from .acl import Acl
+from .addresses import is_loopback
 from .client_pipe import Lane
 from .command_source import ServerCommands
 from .config import Config, TlsOptions
@@ -37,6 +37,7 @@ from .listeners import Listeners
 from .memory import SWEEP_S, MemoryGuard, share_bytes
 from .output_budget import OutputBudget
 from .pause import Pause
+from .refusals import Refusals
 from .reload import Reloader
 from .session import Session
 from .sibling_answers import ANSWERS
@@ -50,7 +51,6 @@ log = logging.getLogger("terrace")
 DRAIN_POLL_S = 0.02
 BLOCKED_SHARE = 0.25  # of the deadline of draining; then those blocked in Redis are unblocked
 IDLE_SWEEP_S = 1.0
-PROTOCOL_LOG_INTERVAL_S = 1.0  # one line a second, however many clients send nonsense
 
 
 def terrace_version() -> str:
@@ -90,7 +90,8 @@ class Terrace:
         self.dispatch = dispatch
         self.started_at = clock()
         self.sessions: dict[int, Session] = {}
-        self.acl = Acl(config, self.stack.l2, self.sessions, clock, describe)
+        self.refusals = Refusals(clock)
+        self.acl = Acl(config, self.stack.l2, self.sessions, clock, describe, self.refusals)
         self.pause = Pause(self.sessions, self.lane)
         self.descriptor_clients = config.listen.max_clients  # as many as there are files for
         self._pause_task: asyncio.Task[Any] | None = None
@@ -108,9 +109,8 @@ class Terrace:
         self.clients = SharedNumbers(worker.arena) if worker is not None else OwnNumbers()
         number = worker.number if worker is not None else 0
         self.siblings = Siblings(self, number, ANSWERS)
-        self.listeners = Listeners(config, lambda: Connection(self))
+        self.listeners = Listeners(config, lambda: Connection(self), self.refusals.handshake)
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._last_protocol_log = -PROTOCOL_LOG_INTERVAL_S
 
     def __repr__(self) -> str:
         return f"<Terrace {len(self.sessions)} clients, {self.stack!r}>"
@@ -200,9 +200,9 @@ class Terrace:
         is_open = self.listeners.is_open and not self.draining
         return is_open and self.stack.l2.ready and not self.stack.is_warming_up
 
-    async def reload_certificates(self, tls: TlsOptions) -> None:
-        """Raises CertificateError or OSError; then all stays."""
-        await self.listeners.reload_certificates(tls)
+    def reload_certificates(self, tls: TlsOptions) -> None:
+        """Raises CertificateError; then all stays."""
+        self.listeners.reload_certificates(tls)
         log.info("certificates reloaded: %s", tls.cert_file)
 
     def reload(self) -> None:
@@ -230,8 +230,10 @@ class Terrace:
             if all(closed):
                 break
         self.closed = True
+        await self.listeners.end_handshakes()
         for connection in list(self.connections):
             connection.abort("shutting down")
+        self.refusals.sweep(all_of_it=True)
         await self._tasks.close()
         await self.stack.close()
         await self.siblings.close()
@@ -256,6 +258,7 @@ class Terrace:
         while True:
             await asyncio.sleep(IDLE_SWEEP_S)
             now = self.clock()
+            self.refusals.sweep()
             for connection in self.output.behind():
                 connection.close_if_stuck(now)
             if not self.config.listen.idle_timeout_s:
@@ -277,17 +280,17 @@ class Terrace:
 
     # Clients
 
-    def refusal_for(self, address: str) -> bytes | None:
-        """Why a new client must be turned away, as the reply it gets."""
+    def refusal_for(self, address: str) -> str | None:
+        """Why a new client must be turned away: one of the reasons in `refusals.CLIENTS`."""
         if self.clients.connected >= self.config.listen.max_clients:
-            return errors.MAX_CLIENTS
+            return "max_clients"
         if len(self.sessions) >= self.descriptor_clients:
-            return errors.MAX_CLIENTS
+            return "open_files"
         if self.memory.shedding:
-            return errors.MEMORY_SHORT
+            return "memory"
         listen = self.config.listen
-        if listen.protected_mode and self.acl.is_open and not _is_loopback(address):
-            return errors.PROTECTED
+        if listen.protected_mode and self.acl.is_open and not is_loopback(address):
+            return "protected_mode"
         return None
 
     def open_session(self, address: str, local_address: str) -> Session:
@@ -378,22 +381,7 @@ class Terrace:
     # Log lines about clients: bounded, printable, without what they sent as values
 
     def log_protocol_error(self, session: Session, text: str) -> None:
-        now = self.clock()
-        if now - self._last_protocol_log >= PROTOCOL_LOG_INTERVAL_S:
-            self._last_protocol_log = now
-            log.warning("client %s: protocol error: %s", session.address, ascii(text)[:120])
+        self.refusals.protocol_error(session.address, text)
 
     def log_closed(self, session: Session, reason: str) -> None:
         log.info("client %s closed: %s", session.address, reason)
-
-
-def _is_loopback(address: str) -> bool:
-    host = address.rsplit(":", 1)[0].strip("[]")
-    if host == "unix":
-        return True
-    try:
-        ip = ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    mapped = getattr(ip, "ipv4_mapped", None)
-    return (mapped or ip).is_loopback

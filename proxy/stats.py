@@ -53,7 +53,6 @@ class Stats:
     fills: int = 0
     fills_refused: int = 0
     connections_accepted: int = 0
-    connections_rejected: int = 0
     protocol_errors: int = 0
     input_limit_closed: int = 0
     output_limit_closed: int = 0

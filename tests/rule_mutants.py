@@ -282,10 +282,9 @@ MUTANTS = (
     ], "test_a_bad_configuration_changes_nothing", "test_sighup_tells_the_log"),
     mutant(24, "old certificates go before the new ones are read", [
         ("proxy/listeners.py",
-         "        context = server_context(tls)\n        if not self.is_open",
+         "        context = server_context(tls)\n        self._tls = tls",
          "        for server in self._servers.pop(\"tls\", []):\n            server.close()\n"
-         "        context = server_context(tls)\n        if not self.is_open"),
-        ("proxy/reload.py", "                server_context(config.tls)\n", ""),
+         "        context = server_context(tls)\n        self._tls = tls"),
     ], "test_sighup_with_a_bad_file_keeps_the_old_certificate"),
     mutant(25, "commands are counted as clients write them", [
         ("proxy/dispatch.py",

@@ -109,6 +109,7 @@ def auth(session: Session, command: Command, request: Request) -> None:
         return
     acl = session.terrace.acl
     if len(args) == 2 and acl.default.nopass:
+        acl.note_needless_password(session)
         session.reply(_NO_PASSWORD_SET)
         return
     name = args[1] if len(args) == 3 else b"default"
@@ -154,6 +155,7 @@ def hello(session: Session, command: Command, request: Request) -> None:
             session.reply(error(f"ERR Syntax error in HELLO option '{errors.shown(args[at])}'"))
             return
     if user is None:
+        session.terrace.acl.note_no_login(session, "hello")
         session.reply(_HELLO_NOAUTH)
         return
     session.log_in(user)

@@ -22,6 +22,7 @@ from prometheus_client.registry import Collector
 
 from tiers import CORE, Size, TierUnavailable
 
+from ..refusals import CLIENTS
 from ..stats import BUCKETS_S, Histogram
 from .view_metrics import BREAKER_STATES, lane_metrics, view_metrics
 from .worker_metrics import Packed, added, is_total, packed
@@ -82,6 +83,7 @@ class TerraceCollector(Collector):
     def _own(self) -> Iterator[Metric]:
         yield from self._levels()
         yield from self._proxy()
+        yield from self._refusals()
         yield from self._upstream()
         l3 = self._terrace.stack.l3
         if l3 is not None:
@@ -138,7 +140,8 @@ class TerraceCollector(Collector):
             yield GaugeMetricFamily(f"terrace_memory_{name}", text, value)
         for name, text, value in (
             ("connections_accepted", "Clients accepted", stats.connections_accepted),
-            ("connections_rejected", "Clients turned away", stats.connections_rejected),
+            ("connections_rejected", "Clients turned away, for whatever reason",
+             terrace.refusals.counts[CLIENTS].total()),
             ("protocol_errors", "Clients closed for malformed requests", stats.protocol_errors),
             ("input_limit_closed", "Clients closed for sending too much while blocked",
              stats.input_limit_closed),
@@ -159,6 +162,13 @@ class TerraceCollector(Collector):
             ("l1_fills_refused", "Replies not stored: outdated or too big", stats.fills_refused),
         ):  # fmt: skip
             yield CounterMetricFamily(f"terrace_{name}", text, value)
+
+    def _refusals(self) -> Iterator[Metric]:
+        for kind, counts in self._terrace.refusals.counts.items():
+            refused = CounterMetricFamily(f"terrace_{kind.metric}", kind.text, labels=kind.labels)
+            for values, count in counts.items():
+                refused.add_metric(values, count)
+            yield refused
 
     def _upstream(self) -> Iterator[Metric]:
         terrace = self._terrace

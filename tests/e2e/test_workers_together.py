@@ -297,3 +297,13 @@ class TestRows:
                 assert [b"unnoticed" in wire.ask("GET", key) for wire in wires] == [
                     True
                 ] * workers, key
+
+
+def test_refusals_of_all_workers_are_added_up(terrace: TerraceProcess, wires: list[Wire]) -> None:
+    name = 'terrace_auth_failures_total{reason="unknown_user"}'
+    before = terrace.metrics()[name]
+    for wire in wires:
+        assert wire.ask("AUTH", "nobody", "s3cret").startswith(b"-WRONGPASS")
+    assert terrace.metrics()[name] - before == WORKERS
+    assert "login refused: there is no such user: client 127.0.0.1:" in terrace.log()
+    assert "s3cret" not in terrace.log()

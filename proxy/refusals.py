@@ -1,0 +1,176 @@
+"""What Terrace refuses clients, and why: a counter for each reason, and a line in the log.
+
+Reasons are labels of metrics, so they are fixed sets. Of each reason the log has one line in
+LOG_INTERVAL_S, and then how many more there were. A line names the address, the command by its
+name in the table, and a user that exists: the name of one that does not may be a password
+in the wrong place.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from itertools import product
+
+from . import errors
+
+log = logging.getLogger("terrace")
+
+LOG_INTERVAL_S = 5.0
+SHOWN_MAX_CHARS = 120  # of a user's name or of what was wrong
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Kind:
+    """`reasons` says of each what a person reads in the log."""
+
+    metric: str
+    text: str  # of the metric
+    title: str  # of a log line
+    reasons: Mapping[str, str]
+    contexts: tuple[str, ...] = ()
+    labels: tuple[str, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "labels", ("reason", *(("context",) if self.contexts else ())))
+
+    def label_values(self) -> list[tuple[str, ...]]:
+        return list(product(self.reasons, *((self.contexts,) if self.contexts else ())))
+
+
+LOGINS = Kind(
+    "auth_failures",
+    "Logins that failed (AUTH, HELLO)",
+    "login refused",
+    {
+        "wrong_password": "the password is wrong",
+        "unknown_user": "there is no such user",
+        "user_off": "the user is off",
+        "no_password_set": "AUTH has a password only, and the default user needs none",
+        "users_not_loaded": "the users of L2 are not known yet",
+    },
+)
+DENIED = Kind(
+    "acl_denied",
+    "Commands refused to a user",
+    "command refused",
+    {
+        "not_logged_in": "the client has not logged in",
+        "command": "the user may not run it",
+        "key": "the user may not touch one of its keys (see ACL LOG)",
+        "channel": "the user may not use one of its channels (see ACL LOG)",
+        "script": "scripts cannot be judged by the rights of this user (acl.scripts)",
+    },
+    contexts=("toplevel", "multi"),
+)
+CLIENTS = Kind(
+    "clients_refused",
+    "Clients turned away",
+    "client refused",
+    {
+        "max_clients": "there are as many clients as listen.max_clients allows",
+        "open_files": "there are as many clients as this process may have open files for",
+        "memory": "memory is short (limits.memory_bytes)",
+        "protected_mode": "it comes from afar, and no password is set (listen.protected_mode)",
+    },
+)
+HANDSHAKES = Kind(
+    "tls_handshake_failures",
+    "TLS handshakes of clients that failed",
+    "TLS handshake failed",
+    {
+        "not_tls": "the client does not speak TLS",
+        "no_certificate": "the client sent no certificate (tls.client_auth)",
+        "bad_certificate": "the client's certificate was not accepted (tls.client_ca_file)",
+        "no_agreement": "no protocol version or cipher that both know (tls.min_version)",
+        "alert": "the client ended it, as with a certificate of ours that it does not accept",
+        "timeout": "it took too long",
+        "closed": "the client closed the connection",
+        "other": "the client broke the protocol",
+    },
+)
+KINDS = (LOGINS, DENIED, CLIENTS, HANDSHAKES)
+PROTOCOL = Kind(
+    "protocol_errors", "", "client closed", {"protocol": "protocol error"}
+)  # counted by the sessions
+
+_TO_CLIENTS: Mapping[str, bytes] = {
+    "max_clients": errors.MAX_CLIENTS,
+    "open_files": errors.MAX_CLIENTS,
+    "memory": errors.MEMORY_SHORT,
+    "protected_mode": errors.PROTECTED,
+}
+
+
+class Refusals:
+    """Of one worker. `sweep` is to be called now and then: it tells what had no line."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self.counts: dict[Kind, Counter[tuple[str, ...]]] = {
+            kind: Counter(dict.fromkeys(kind.label_values(), 0)) for kind in KINDS
+        }
+        self._clock = clock
+        self._quiet_until: dict[tuple[Kind, str], float] = {}
+        self._untold: Counter[tuple[Kind, str]] = Counter()
+
+    def __repr__(self) -> str:
+        return f"<Refusals {sum(map(Counter.total, self.counts.values()))}>"
+
+    def login(self, reason: str, address: str, user: bytes | None) -> None:
+        """`user`: the name of one that exists."""
+        self._count(LOGINS, reason)
+        self._tell(LOGINS, reason, address, *_named("user", user))
+
+    def command(
+        self, reason: str, context: str, address: str, user: bytes | None, name: str
+    ) -> None:
+        """`name` comes from the table."""
+        self._count(DENIED, reason, context)
+        self._tell(DENIED, reason, address, *_named("user", user), f"command {name}")
+
+    def client(self, reason: str, address: str) -> bytes:
+        """What this client is told."""
+        self._count(CLIENTS, reason)
+        self._tell(CLIENTS, reason, address)
+        return _TO_CLIENTS[reason]
+
+    def handshake(self, reason: str, address: str) -> None:
+        self._count(HANDSHAKES, reason)
+        self._tell(HANDSHAKES, reason, address)
+
+    def protocol_error(self, address: str, text: str) -> None:
+        self._tell(PROTOCOL, "protocol", address, ascii(text)[:SHOWN_MAX_CHARS])
+
+    def sweep(self, *, all_of_it: bool = False) -> None:
+        now = self._clock()
+        for key in list(self._untold):
+            if all_of_it or now >= self._quiet_until[key]:
+                kind, reason = key
+                log.warning(
+                    "%s: %s: %d more of them", kind.title, kind.reasons[reason],
+                    self._untold.pop(key),
+                )  # fmt: skip
+                self._quiet_until[key] = now + LOG_INTERVAL_S
+
+    def _count(self, kind: Kind, *labels: str) -> None:
+        self.counts[kind][labels] += 1
+
+    def _tell(self, kind: Kind, reason: str, address: str, *about: str) -> None:
+        key, now = (kind, reason), self._clock()
+        if now < self._quiet_until.get(key, now):
+            self._untold[key] += 1
+            return
+        self._quiet_until[key] = now + LOG_INTERVAL_S
+        more = self._untold.pop(key, 0)
+        log.warning(
+            "%s: %s: %s%s", kind.title, kind.reasons[reason],
+            ", ".join((f"client {address}", *about)), f" ({more} more before it)" if more else "",
+        )  # fmt: skip
+
+
+def _named(what: str, name: bytes | None) -> tuple[str, ...]:
+    if name is None:
+        return ()
+    return (f"{what} {ascii(name.decode('utf-8', 'replace'))[:SHOWN_MAX_CHARS]}",)
