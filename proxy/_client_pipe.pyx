@@ -29,7 +29,6 @@ from tiers.server_limits import LARGE_COMMAND_BYTES
 from tiers import OWN_KEYS
 
 from ._client_pipe_py import (
-    FLOOD_FACTOR,
     FULL_READ_BYTES,
     LOOK_EVERY,
     MANY_ARGUMENTS,
@@ -44,7 +43,6 @@ cdef enum:
     VARIANT_MAX_BYTES = 4096  # reads with longer arguments go through Python
 
 cdef Py_ssize_t _SPILL = SPILL_BYTES
-cdef Py_ssize_t _FLOOD = FLOOD_FACTOR
 cdef Py_ssize_t _LARGE = LARGE_COMMAND_BYTES
 cdef Py_ssize_t _ARGUMENT_BYTES = ARGUMENT_BYTES
 cdef Py_ssize_t _MANY_ARGUMENTS = MANY_ARGUMENTS
@@ -71,7 +69,6 @@ cdef class ClientPipe(InFlight):
         self.backlog = Backlog()
         self.blocked = ""
         self.flush, self.on_bug = _nothing, raise_again
-        self._flood_bytes = _FLOOD * lane.output_max_bytes
 
     def __dealloc__(self):
         free(self._variant.data)
@@ -167,7 +164,6 @@ cdef class ClientPipe(InFlight):
         self.active_at = now
         self._fresh = False
         self._hits = 0
-        self._flood_bytes = _FLOOD * self.lane.output_max_bytes
         while True:
             if (self._count or self._released_bytes() > _SPILL) and not self._may_go_on():
                 break  # what follows stays in the scanner

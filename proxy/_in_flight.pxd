@@ -1,6 +1,5 @@
 # What is in flight of one client, as C sees it.
 
-from proxy._lane cimport Lane
 from proxy._reply_ring cimport ReplyRing
 from tiers._pipe cimport Pending, UpstreamPipe
 
@@ -18,7 +17,6 @@ cdef enum:
 
 
 cdef class InFlight(ReplyRing):
-    cdef readonly Lane lane
     cdef public Py_ssize_t mapped_in_flight
 
     cdef bytes _convert(self, Pending* request, UpstreamPipe pipe, const char** frame,

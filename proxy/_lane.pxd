@@ -61,6 +61,7 @@ cdef class Lane:
     cdef unsigned long long fills, fills_refused, bytes_in, bytes_out
     cdef Py_ssize_t taken_max_bytes, pipeline_max
     cdef readonly Py_ssize_t output_max_bytes
+    cdef Py_ssize_t flood_bytes  # so many in slots of one client, and it is closed
     cdef bint _stale  # the connections may have been replaced
     cdef Py_ssize_t max_value_bytes
     cdef double max_age_s, max_staleness_s, ping_after_s

@@ -14,6 +14,7 @@ from tiers._pipe cimport UpstreamPipe
 
 from tiers import Fields
 
+from ._client_pipe_py import FLOOD_FACTOR
 from .commands import Kind
 
 
@@ -84,6 +85,7 @@ cdef class Lane:
         self.taken_max_bytes = limits.query_buffer_bytes
         self.pipeline_max = limits.pipeline
         self.output_max_bytes = limits.output_buffer_bytes
+        self.flood_bytes = FLOOD_FACTOR * limits.output_buffer_bytes
         self._stale = True
         if self._l1 is not None:
             self.max_value_bytes = self._l1.options.max_value_bytes

@@ -2,6 +2,7 @@
 
 from libc.stdint cimport uint64_t
 
+from proxy._lane cimport Lane
 from tiers._buffer cimport Buffer
 from tiers._pipe cimport FastWaiter
 
@@ -20,6 +21,7 @@ cdef struct Slot:
 
 
 cdef class ReplyRing(FastWaiter):
+    cdef readonly Lane lane
     cdef public Py_ssize_t in_flight
     cdef public str reply_mode
     cdef public object wake, send, unsent_bytes
@@ -35,7 +37,6 @@ cdef class ReplyRing(FastWaiter):
     cdef Py_ssize_t _chunk_bytes
     cdef bint _may_queue  # the transport may still hold what it was given
     cdef Py_ssize_t _slot_bytes  # of replies that are ready
-    cdef Py_ssize_t _flood_bytes  # so many of them, and the client is closed
     cdef Py_ssize_t _reply_bytes  # what the next one is taken for
 
     cdef bint _fill_place(self, uint64_t seq, object waiter) except -1

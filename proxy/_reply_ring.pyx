@@ -61,7 +61,7 @@ cdef class ReplyRing(FastWaiter):
             self._release()
             return 0
         self._fill(&self._ring[(self._head + place) & (self._capacity - 1)], reply, size)
-        if self._slot_bytes > self._flood_bytes:
+        if self._slot_bytes > self.lane.flood_bytes:
             self.on_flood()
         return 0
 
@@ -148,7 +148,7 @@ cdef class ReplyRing(FastWaiter):
         self._note(reply_bytes)
         if self._count:  # else they were forgotten
             self._slot_bytes += reply_bytes
-            if self._slot_bytes > self._flood_bytes:
+            if self._slot_bytes > self.lane.flood_bytes:
                 self.on_flood()
         self.wake()
 

@@ -10,6 +10,7 @@ import pytest
 
 from proxy.config import Config
 from proxy.reload import LIVE
+from proxy.slots import Slot
 from tests.proxy.session_play import NOWHERE, Play, command
 from tiers.resp import PONG, RequestScanner, bulk, integer
 
@@ -76,6 +77,23 @@ def of_shared(path: str) -> Observe:
     }
 
 
+def floods(size_bytes: int) -> Observe:
+    """Whether a client is owed too much by one reply of this size behind one to come."""
+
+    def observe(play: Play) -> object:
+        session, told = play.client.session, []
+        session.on_flood = lambda: told.append(True)
+        first, second = Slot(session), Slot(session)
+        session.add_slot(first)
+        session.add_slot(second)
+        second.finish(b"+%b\r\n" % bytes(size_bytes))
+        first.finish(PONG)
+        play.client.take()
+        return bool(told)
+
+    return observe
+
+
 ROWS: dict[str, tuple[object, object, Observe]] = {
     "listen.max_clients": (1, 5, refusal("127.0.0.1:1")),
     "listen.protected_mode": (True, False, refusal("10.0.0.1:1")),
@@ -84,7 +102,7 @@ ROWS: dict[str, tuple[object, object, Observe]] = {
     "limits.query_buffer_bytes": ("1MiB", "2MiB", at("lane.limits.query_buffer_bytes")),
     "limits.bulk_bytes": ("1MiB", "2MiB", at("lane.limits.bulk_bytes")),
     "limits.multibulk": (1000, 2000, at("config.limits.multibulk")),
-    "limits.output_buffer_bytes": ("1MiB", "2MiB", of_clients("config.limits.output_buffer_bytes")),
+    "limits.output_buffer_bytes": ("1MiB", "8MiB", floods(5 * 1024**2)),
     "limits.unread_timeout": ("1s", "2s", at("lane.limits.unread_timeout_s")),
     "limits.subscriber_buffer_bytes": (
         "1MiB", "2MiB", of_clients("config.limits.subscriber_buffer_bytes"),
