@@ -10,21 +10,26 @@ Reads that fill L1 are no business of these: they take the tracked connection (`
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 
 from .connect_gate import ConnectGate
 from .errors import TierUnavailable
 from .kept_upstream import KeptUpstream
+from .node import WHO, run_id_of
 from .options import L2Options
 from .pipe import UpstreamPipe, Waiter
-from .resp import OK
+from .resp import OK, decode
 from .tasks import TaskSet
 from .upstream import ANY_DB, Endpoint, Upstream
 
 log = logging.getLogger("terrace.l2")
 
-OPEN_MAX = 64  # connections at once; then the one that rested longest makes room
+OPEN_MAX = 64  # connections at once; then the one that rests longest makes room, or one waits
+PLACE_WAIT_S = 1.0  # for one of them to rest
 IDLE_S = 60.0  # without a command: closed
 REFUSAL_REST_S = 0.1  # a database that was refused is not asked for again sooner
 
@@ -142,7 +147,10 @@ class Databases:
         self._gate = gate
         self._name = name
         self._all: dict[tuple[int, int], DatabaseUpstream] = {}
+        self._connecting = 0
+        self._queue: deque[asyncio.Future[None]] = deque()  # for a place among OPEN_MAX
         self.refusals = 0
+        self.on_identity: Callable[[str], None] = lambda run_id: None
         self.on_alarm: Callable[[bytes], None] | None = None
         self.scout = DatabaseUpstream(self, ANY_DB, 2)  # asks about databases, and runs nothing
 
@@ -176,7 +184,10 @@ class Databases:
 
         Raises TierUnavailable.
         """
-        self._make_room()
+        async with self._place():
+            return await self._connect(upstream, db)
+
+    async def _connect(self, upstream: Upstream, db: int) -> bytes:
         self._gate.check()
         login = self._endpoint.login_commands(upstream.proto)
         name = [b"CLIENT", b"SETNAME", self._name]
@@ -184,7 +195,7 @@ class Databases:
         try:
             await self._gate.pace()
             replies = await upstream.open(
-                self._endpoint, [*login, name, *select], self.options.connect_timeout_s
+                self._endpoint, [*login, name, WHO, *select], self.options.connect_timeout_s
             )
         except BaseException as failure:
             upstream.abort("not needed any more")
@@ -196,23 +207,60 @@ class Databases:
             if reply.startswith(b"-"):
                 text = reply[1:-2].decode("utf-8", "replace")
                 raise TierUnavailable("L2 (redis)", f"{self._endpoint} answered {text}")
+        upstream.run_id = run_id_of(decode(replies[len(login) + 1]))
+        self.on_identity(upstream.run_id)
         if select and replies[-1] != OK:
             self.refusals += 1
             return replies[-1]
         upstream.pipe.db = max(db, 0)
         return b""
 
-    def _make_room(self) -> None:
-        """Raises TierUnavailable when all are open and at work."""
+    @asynccontextmanager
+    async def _place(self) -> AsyncIterator[None]:
+        """A place among OPEN_MAX. Raises TierUnavailable when all stay at work."""
+        if self._queue or not self._has_room():
+            place = asyncio.get_running_loop().create_future()
+            self._queue.append(place)
+            try:
+                async with asyncio.timeout(PLACE_WAIT_S):
+                    await place
+            except BaseException as failure:
+                if place.done() and not place.cancelled():
+                    self._connecting -= 1
+                if not isinstance(failure, TimeoutError):
+                    raise
+                reason = f"all {OPEN_MAX} connections to databases other than 0 are at work"
+                raise TierUnavailable("L2 (redis)", reason) from None
+        else:
+            self._connecting += 1
+        try:
+            yield
+        finally:
+            self._connecting -= 1
+
+    def _has_room(self) -> bool:
+        """Whether one more may be opened; the one that rests longest is closed for it."""
         is_open = [each for each in self._each() if each.upstream.ready]
-        if len(is_open) < OPEN_MAX:
-            return
+        if len(is_open) + self._connecting < OPEN_MAX:
+            return True
         resting = [each for each in is_open if each.is_idle]
         if not resting:
-            reason = f"all {OPEN_MAX} connections to databases other than 0 are at work"
-            raise TierUnavailable("L2 (redis)", reason)
+            return False
         longest = min(resting, key=lambda each: each.rests_since)
         longest.upstream.abort("made room for another database")
+        return True
+
+    def _serve_queue(self) -> None:
+        while self._queue and (self._queue[0].done() or self._has_room()):
+            place = self._queue.popleft()
+            if not place.done():
+                self._connecting += 1
+                place.set_result(None)
+
+    def elsewhere(self, run_id: str) -> list[Upstream]:
+        """Open ones that reach another server than this one."""
+        ready = [each.upstream for each in self._each() if each.upstream.ready]
+        return [upstream for upstream in ready if upstream.run_id not in ("", run_id)]
 
     @property
     def pipes(self) -> list[UpstreamPipe]:
@@ -228,6 +276,7 @@ class Databases:
         self._watch(self.scout, now)
         if self.scout.is_idle and now - self.scout.rests_since > IDLE_S:
             self.scout.upstream.abort("idle")
+        self._serve_queue()
 
     def _watch(self, each: DatabaseUpstream, now: float) -> None:
         since = each.upstream.pipe.waiting_since()

@@ -34,7 +34,7 @@ from .pipe import UpstreamPipe
 from .resp import decode
 from .server_limits import QUESTIONS, ServerLimits
 from .tasks import TaskSet
-from .upstream import Endpoint
+from .upstream import Endpoint, Upstream
 
 log = logging.getLogger("terrace.l2")
 
@@ -125,6 +125,7 @@ class L2Redis(L2Commands):
         for kept_one in self.shared:
             kept_one.on_identity, kept_one.on_alarm = self.node.found, self.node.suspect
         self.pins.on_identity, self.pins.on_alarm = self.node.found, self.node.suspect
+        self.databases.on_identity = self.node.found
         self.databases.on_alarm = self.node.suspect
         self.gate.on_failure = self._on_unreachable
         self.gate.on_open = self._on_reachable
@@ -233,15 +234,20 @@ class L2Redis(L2Commands):
         for kept in self.shared:
             kept.retry()
 
-    def _elsewhere(self, run_id: str) -> list[KeptUpstream]:
-        """Shared connections that reach another server than this one."""
-        return [kept for kept in self.shared if kept.ready and kept.run_id not in ("", run_id)]
+    def _elsewhere(self, run_id: str) -> list[Upstream]:
+        """Connections of every kind that reach another server than this one."""
+        kept = [kept for kept in self.shared if kept.ready and kept.run_id not in ("", run_id)]
+        return [
+            *(each.upstream for each in kept),
+            *self.databases.elsewhere(run_id),
+            *self.pins.elsewhere(run_id),
+        ]
 
     def _move(self, run_id: str) -> None:
-        for kept in self._elsewhere(run_id):
-            kept.upstream.abort(MOVED)
-        self.pins.drop_idle()
-        self.databases.close(MOVED)
+        """Also what clients hold (a transaction, a subscription) ends, as it does with its server:
+        an EXEC there would be lost, and a message here would not be heard."""
+        for upstream in self._elsewhere(run_id):
+            upstream.abort(MOVED)
 
     def want_l1(self, now: float, space: Namespace | None = None) -> None:
         """Hits are being served: keep the watermark moving.

@@ -3,8 +3,8 @@
 A failover behind one address (a DNS name, a service IP) may leave the old primary running,
 as a replica, with all our connections. So every handshake asks for the server's run id, and
 the address is looked up anew by a probe: every LOOK_S, and soon after a reply that only a
-replica gives. Where a new connection finds another server than the shared ones have, these
-are closed, and find it, too. A server that is a replica on purpose stays what it is.
+replica gives. Where a new connection finds another server than others have, these are closed,
+shared and private ones, and find it, too. A server that is a replica on purpose stays what it is.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ def _fields(info: Any) -> dict[str, str]:
 
 
 class Node:
-    """`others(run_id)` says whether shared connections have another server than this one;
-    `move` closes them."""
+    """`others(run_id)` says whether connections have another server than this one; `move` closes
+    them."""
 
     def __init__(
         self,

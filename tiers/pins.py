@@ -228,7 +228,8 @@ class PinPool:
         self._moved_at = self._clock()
         pin.ready = True
         pin.proto = proto
-        self.on_identity(run_id_of(decode(who)))
+        pin.run_id = run_id_of(decode(who))
+        self.on_identity(pin.run_id)
 
     def give_back(self, pin: Upstream) -> None:
         """The client is done with it: clean it, keep it if there is room.
@@ -287,6 +288,10 @@ class PinPool:
         idle, self._idle = self._idle, []
         for pin in idle:
             self.discard(pin)
+
+    def elsewhere(self, run_id: str) -> list[Upstream]:
+        """Those that reach another server than this one, leased or not."""
+        return [pin for pin in self._all if pin.run_id not in ("", run_id)]
 
     def watch(self, now: float) -> None:
         """Called several times a second: end those whose oldest request passed its deadline, serve

@@ -152,6 +152,7 @@ class Upstream(asyncio.Protocol):
         self.pipe.on_output = self._on_output
         self.reason: str = "not connected yet"
         self.client_id = 0  # Redis' CLIENT ID of a private connection
+        self.run_id = ""  # of the server that it reaches; "" not known
         self.roams = False  # between databases
         self.patient = False  # its request may wait in Redis (BLPOP): no deadline
         self.on_owner_lost: Callable[[str], None] | None = None  # whoever leased it

@@ -13,7 +13,7 @@ from tests.e2e.polling import wait_until
 from tests.e2e.redis_process import RedisProcess, running_redis
 from tests.e2e.terrace_process import running_terrace
 from tests.e2e.wire import Wire
-from tiers.resp import OK, bulk
+from tiers.resp import OK, bulk, integer
 
 READONLY = b"-READONLY"
 
@@ -69,6 +69,64 @@ def test_clients_are_where_a_new_connection_would_be(
             assert direct.ask("GET", "k") == bulk("new2")
         assert terrace.metrics()["terrace_l2_moves_total"] == 1
         assert terrace.log().count("now: connecting anew") == 1
+
+
+def test_what_clients_hold_on_the_old_server_ends(
+    own_redis: RedisProcess, other_redis: RedisProcess
+) -> None:
+    """The old one goes on as a primary: a write there would be lost, nothing is heard there."""
+    with (
+        ProxyThread("127.0.0.1", own_redis.port) as faults,
+        running_terrace(f"redis://127.0.0.1:{faults.port}") as terrace,
+        Wire(terrace.port) as watching,
+        Wire(terrace.port) as in_multi,
+        Wire(terrace.port) as subscribed,
+        Wire(terrace.port) as blocked,
+        Wire(terrace.port) as other,
+    ):
+        assert watching.ask("WATCH", "k") == OK
+        in_multi.ask_all(("MULTI",), ("SET", "k", "lost"))
+        subscribed.ask("SUBSCRIBE", "channel")
+        blocked.send("BLPOP", "list", 0)
+        with Wire(own_redis.port) as old:
+            wait_until(lambda: b"blocked_clients:1" in old.ask("INFO", "clients"), "it waits there")
+        faults.do("lead_to", "127.0.0.1", other_redis.port)
+        other.ask_all(("MULTI",), ("SET", "other", 1), ("EXEC",))
+        wait_until(lambda: terrace.figure("l2_moves") == "1", "the move is noticed")
+        terrace.wait_ready()
+        with pytest.raises(ConnectionError):
+            subscribed.read()
+        assert blocked.read()[0].startswith(b"-ERR terrace:")
+        assert in_multi.ask("EXEC").startswith(b"-EXECABORT")
+        replies = watching.ask_all(("MULTI",), ("SET", "k", "lost"), ("EXEC",))
+        assert replies[0] == OK
+        assert replies[2].startswith(b"-EXECABORT")
+        for wire in (watching, in_multi, blocked):
+            assert wire.ask_all(("MULTI",), ("SET", "k", "new"), ("EXEC",))[2] == b"*1\r\n" + OK
+        with Wire(own_redis.port) as old, Wire(other_redis.port) as new:
+            assert old.ask("EXISTS", "k") == integer(0)
+            assert new.ask("GET", "k") == bulk("new")
+
+
+def test_a_busy_client_of_transactions_moves(
+    own_redis: RedisProcess, other_redis: RedisProcess
+) -> None:
+    """Its private connection is at work at the very moment of the move."""
+    with (
+        ProxyThread("127.0.0.1", own_redis.port) as faults,
+        running_terrace(f"redis://127.0.0.1:{faults.port}") as terrace,
+        Wire(terrace.port) as wire,
+        Wire(terrace.port) as other,
+    ):
+        transaction = ("MULTI",), ("SET", "k", "v"), ("EXEC",)
+        wire.ask_all(*transaction, ("MULTI",), ("SET", "k", "v"))
+        faults.do("lead_to", "127.0.0.1", other_redis.port)
+        demote(own_redis, other_redis)
+        assert other.ask("SET", "l", "v").startswith(READONLY)
+        wait_until(lambda: terrace.figure("l2_moves") == "1", "the move is noticed")
+        terrace.wait_ready()
+        wire.ask("EXEC")
+        assert wire.ask_all(*transaction) == [OK, b"+QUEUED\r\n", b"*1\r\n" + OK]
 
 
 def test_a_replica_on_purpose_serves_reads_without_a_storm(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator
@@ -85,6 +86,7 @@ async def test_who_asks_about_databases_runs_nothing_else() -> None:
 
 async def test_the_bound_and_who_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "OPEN_MAX", 2)
+    monkeypatch.setattr(module, "PLACE_WAIT_S", 0.1)
     async with scripted_redis() as server, on(server) as databases:
         for db in (1, 2, 3):
             databases.at(db, 2).send(PING, waiter := Waits(), db)
@@ -98,6 +100,48 @@ async def test_the_bound_and_who_makes_room(monkeypatch: pytest.MonkeyPatch) -> 
         await waiter.wait()
         assert "are at work" in waiter.losses[0][0]
         assert waiter.losses[0][1] is False
+
+
+async def test_the_bound_holds_while_many_are_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All are served in the end, by few connections at each instant."""
+    monkeypatch.setattr(module, "OPEN_MAX", 3)
+    async with scripted_redis() as server, on(server) as databases:
+        most = 0
+
+        def answer(args: list[bytes]) -> Answer:
+            nonlocal most
+            most = max(most, len(databases) + databases._connecting)
+            return usual(args)
+
+        server.answer = answer
+        waiters = [Waits() for _ in range(12)]
+        for db, waiter in enumerate(waiters, 1):
+            databases.at(db, 2).send(PING, waiter, db)
+        for waiter in waiters:
+            await waiter.wait()
+            assert waiter.replies[0][0] == b"+PONG\r\n"
+        assert most <= 3
+
+
+async def test_who_waits_for_a_place_and_leaves_keeps_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "OPEN_MAX", 1)
+    async with scripted_redis() as server, on(server) as databases:
+        server.answer = lambda args: None if args[0] == b"PING" else usual(args)
+        databases.at(1, 2).send(PING, Waits(), 1)
+        await server.wait_received(b"PING")
+        for db in (2, 3):
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.01):
+                    await databases.open(databases.new(2), db)
+        databases.at(1, 2).upstream.abort("cut")
+        server.answer = usual
+        databases.at(4, 2).send(PING, waiter := Waits(), 4)
+        await waiter.wait()
+        assert waiter.replies[0][0] == b"+PONG\r\n"
+        databases.watch(time.monotonic())
+        assert databases._connecting == len(databases._queue) == 0
 
 
 async def test_the_idle_are_closed_and_forgotten_and_opened_again() -> None:
