@@ -110,7 +110,7 @@ async def test_delay_holds_every_chunk(proxy: FaultProxy, client: Client) -> Non
     proxy.delay(0.05)
     began = time.monotonic()
     assert await client.echo(b"x") == b"x"
-    assert 0.1 <= time.monotonic() - began < 1
+    assert 0.1 <= time.monotonic() - began < 5
 
 
 async def test_trickle_sends_small_pieces(proxy: FaultProxy, client: Client) -> None:

