@@ -17,7 +17,6 @@ from tiers.resp import (
     mapping,
     null,
     parse_integer,
-    simple,
 )
 
 from .. import errors
@@ -37,37 +36,6 @@ _PASSWORD_BITS_MAX = 4096
 _BAD_BITS = error(
     "ERR ACL GENPASS argument must be the number of bits for the output password, a positive "
     f"number up to {_PASSWORD_BITS_MAX}"
-)
-_HELP = (
-    "ACL <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
-    "CAT [<category>]",
-    "    List all commands that belong to <category>, or all command categories",
-    "    when no category is specified.",
-    "DELUSER <username> [<username> ...]",
-    "    Delete a list of users.",
-    "DRYRUN <username> <command> [<arg> ...]",
-    "    Returns whether the user can execute the given command without executing the command.",
-    "GETUSER <username>",
-    "    Get the user's details.",
-    "GENPASS [<bits>]",
-    "    Generate a secure 256-bit user password. The optional `bits` argument can",
-    "    be used to specify a different size.",
-    "LIST",
-    "    Show users details in config file format.",
-    "LOAD",
-    "    Reload users from the ACL file.",
-    "LOG [<count> | RESET]",
-    "    Show the ACL log entries.",
-    "SAVE",
-    "    Save the current config to the ACL file.",
-    "SETUSER <username> <attribute> [<attribute> ...]",
-    "    Create or modify a user with the specified attributes.",
-    "USERS",
-    "    List all the registered usernames.",
-    "WHOAMI",
-    "    Return the current connection username.",
-    "HELP",
-    "    Prints this help.",
 )
 
 
@@ -217,7 +185,7 @@ def _genpass(session: Session, request: Request) -> None:
 
 
 def _help(session: Session, request: Request) -> None:
-    session.reply(array(simple(line) for line in _HELP))
+    session.terrace.run_task(session, ask(session, request[0]))
 
 
 # Changing users
@@ -242,6 +210,11 @@ def _change(session: Session, request: Request) -> None:
                 "acl.file, for its password listen.password"
             )
         )
+
+
+async def ask(session: Session, args: list[bytes]) -> None:
+    """The server's own answer, to what changes nothing."""
+    session.reply(await session.stack.l2.ask(args, proto=session.proto))
 
 
 async def _change_in_redis(session: Session, args: list[bytes]) -> None:

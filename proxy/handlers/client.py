@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
 
-from tiers.resp import OK, Request, array, bulk, error, integer, null, parse_integer, simple
+from tiers.resp import OK, Request, bulk, error, integer, null, parse_integer
 
 from .. import errors
 from ..commands import Command
-from . import client_across, client_list, client_tracking
+from . import acl, client_across, client_list, client_tracking
 from .connection import name_refusal
 
 if TYPE_CHECKING:
@@ -21,22 +21,6 @@ if TYPE_CHECKING:
 
 Answer: TypeAlias = "Callable[[Session, Request], bytes]"
 Handler: TypeAlias = "Callable[[Session, Request], None]"
-
-_HELP = (
-    "CLIENT <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
-    "GETNAME / SETNAME <name>", "    Name of the current connection.",
-    "ID", "    Id of the current connection.",
-    "INFO / LIST [TYPE <type> | ID <id> ...]", "    Connections to Terrace.",
-    "KILL <addr>", "    Close the connection from there.",
-    "KILL ID <id> | ADDR <addr> | LADDR <addr> | TYPE <type> | USER <name> | SKIPME (YES|NO) ...",
-    "    Close connections.",
-    "NO-EVICT / NO-TOUCH (ON|OFF)", "    Accepted; they concern a connection to Redis.",
-    "PAUSE <ms> [WRITE|ALL] / UNPAUSE", "    Hold the clients of Terrace.",
-    "REPLY (ON|OFF|SKIP)", "    Whether replies are sent.",
-    "SETINFO (LIB-NAME|LIB-VER) <text>", "    Client library.",
-    "TRACKING / CACHING / TRACKINGINFO / GETREDIR", "    Server-assisted client-side caching.",
-    "UNBLOCK <id> [TIMEOUT|ERROR]", "    End the wait of a blocked client.",
-)  # fmt: skip
 
 
 def client(session: Session, command: Command, request: Request) -> None:
@@ -73,7 +57,9 @@ def is_passed_on(request: Request) -> bool:
     """Whether Redis itself is asked in a transaction: also for the errors of malformed requests."""
     args = request[0]
     row = _HANDLERS.get(args[1].upper()) if len(args) > 1 else None
-    return row is None or row[2] is client_tracking.ask or not row[0] <= len(args) <= row[1]
+    if row is None or not row[0] <= len(args) <= row[1]:
+        return True
+    return row[2] in (_help, client_tracking.ask)
 
 
 def _id(session: Session, request: Request) -> bytes:
@@ -130,10 +116,6 @@ def _unpause(session: Session, request: Request) -> bytes:
     return OK
 
 
-def _help(session: Session, request: Request) -> bytes:
-    return array(simple(line) for line in _HELP)
-
-
 def _reply(session: Session, request: Request) -> None:
     mode = request[0][2].upper()
     if mode == b"ON":
@@ -161,6 +143,10 @@ async def _ask(session: Session, args: list[bytes]) -> None:
         session.reply(reply)
     else:
         session.reply(errors.needs_own_connection(f"CLIENT {errors.shown(name, 128)}"))
+
+
+def _help(session: Session, request: Request) -> None:
+    session.terrace.run_task(session, acl.ask(session, request[0]))
 
 
 def _unblock(session: Session, request: Request) -> None:
@@ -202,7 +188,6 @@ _ANSWERS: dict[bytes, tuple[int, int, Answer]] = {
     b"KILL": (3, _MANY, client_list.kill),
     b"NO-EVICT": (3, 3, _accept_flag),
     b"NO-TOUCH": (3, 3, _accept_flag),
-    b"HELP": (2, 2, _help),
     b"PAUSE": (3, 4, _pause),
     b"UNPAUSE": (2, 2, _unpause),
 }
@@ -213,4 +198,5 @@ _HANDLERS: dict[bytes, tuple[int, int, Handler]] = {
     b"TRACKINGINFO": (2, 2, client_tracking.ask),
     b"GETREDIR": (2, 2, client_tracking.ask),
     b"UNBLOCK": (3, 4, _unblock),
+    b"HELP": (2, 2, _help),
 }

@@ -126,7 +126,7 @@ def hello(session: Session, command: Command, request: Request) -> None:
     args = request[0]
     proto = session.proto
     name: bytes | None = None
-    user = session.user if session.authenticated else None
+    login: list[bytes] = []
     if len(args) > 1:
         asked = parse_integer(args[1])
         if asked is None:
@@ -140,10 +140,7 @@ def hello(session: Session, command: Command, request: Request) -> None:
     while at < len(args):
         option, left = args[at].upper(), len(args) - at - 1
         if option == b"AUTH" and left >= 2:
-            user = session.terrace.acl.user_for(session, args[at + 1], args[at + 2], args[0])
-            if user is None:
-                session.reply(session.terrace.acl.login_failed)
-                return
+            login = args[at + 1 : at + 3]
             at += 3
         elif option == b"SETNAME" and left >= 1:
             name = args[at + 1]
@@ -154,9 +151,14 @@ def hello(session: Session, command: Command, request: Request) -> None:
         else:
             session.reply(error(f"ERR Syntax error in HELLO option '{errors.shown(args[at])}'"))
             return
+    acl = session.terrace.acl
+    user = session.user if session.authenticated else None
+    if login:
+        user = acl.user_for(session, login[0], login[1], args[0])
     if user is None:
-        session.terrace.acl.note_no_login(session, "hello")
-        session.reply(_HELLO_NOAUTH)
+        if not login:
+            acl.note_no_login(session, "hello")
+        session.reply(acl.login_failed if login else _HELLO_NOAUTH)
         return
     session.log_in(user)
     if name is not None:

@@ -22,6 +22,7 @@ from tests.e2e.redis_process import RedisProcess, running_redis
 from tests.e2e.terrace_process import TerraceProcess, running_terrace
 from tests.e2e.wire import Wire
 from tests.tiers.postgres_fixture import Database, Postgres, postgres
+from tiers.resp import decode
 
 __all__ = ["postgres"]
 
@@ -36,6 +37,12 @@ class World:
     near: TerraceProcess
     far: TerraceProcess
     _numbers: list[int] = field(default_factory=lambda: [0])
+
+    @property
+    def server_name(self) -> str:
+        with Wire(self.redis.port) as wire:
+            fields = decode(wire.ask("HELLO", 3))
+        return str(fields[b"server"].decode())
 
     def direct(self, *words: str) -> bytes:
         return self._ask(self.redis.port, *words)
@@ -181,6 +188,7 @@ async def redis_py_cache(world: World, monkeypatch: pytest.MonkeyPatch) -> Async
 
     # It asks for 7.4 "to maximize compatibility"; nothing that it uses is newer than 6.0.
     monkeypatch.setattr(CacheProxyConnection, "MIN_ALLOWED_VERSION", "6.0.0")
+    monkeypatch.setattr(CacheProxyConnection, "DEFAULT_SERVER_NAME", world.server_name)
     with redis_py.Redis(
         port=world.near.port, protocol=3, cache_config=CacheConfig(), decode_responses=True
     ) as client:

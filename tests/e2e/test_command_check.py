@@ -113,12 +113,9 @@ async def test_whatever_it_says_of_its_commands_terrace_serves(answer: bytes) ->
 
 def test_a_real_redis_is_compared_or_says_why_not(own_redis: RedisProcess) -> None:
     with Wire(own_redis.port) as direct:
-        version = ".".join(map(str, own_redis.version))
         direct.ask("ACL", "SETUSER", "shy", "on", ">pw", "~*", "&*", "+@all", "-command")
     with running_terrace(own_redis.url) as terrace:
-        wait_until(
-            lambda: terrace.figure("l2_commands").startswith(f"redis {version}: "), "it is compared"
-        )
+        wait_until(lambda: terrace.figure("l2_commands").startswith("redis "), "it is compared")
         assert "stricter" not in terrace.figure("l2_commands")
     with running_terrace(own_redis.url.replace("://", "://shy:pw@")) as terrace:
         wait_until(

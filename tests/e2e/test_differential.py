@@ -25,7 +25,7 @@ from tests.e2e.differential.corpus import (
 )
 from tests.e2e.differential.coverage import Coverage
 from tests.e2e.differential.dialogues import DIALOGUES, NEED_REDIS_7
-from tests.e2e.differential.play import MODES, Mode, compared, in_one_write, play
+from tests.e2e.differential.play import MODES, Mode, compared, frames_of, in_one_write, play
 from tests.e2e.redis_process import RedisProcess
 from tests.e2e.terrace_process import TerraceProcess
 from tests.e2e.wire import Wire
@@ -107,6 +107,8 @@ def test_every_command_is_seen_to_succeed_and_to_fail(
     if version < (7,):
         pytest.skip("the cases are complete for Redis 7")
     coverage = Coverage(redis)
+    if coverage.unknown:
+        pytest.skip(f"the cases are complete for Redis 7.0, which lacks {coverage.unknown[0]}")
     cases = all_cases(version)
     for dialogues in (*cases.values(), coverage.arity_dialogues()):
         for dialogue, answer in zip(
@@ -125,6 +127,8 @@ def test_listed_differences_are_there_and_explained(
         pytest.skip("listed as they are with Redis 7")
     dialogues = dialogues_of(entry.dialogue)
     plain, proxied = (play(port, 2, MODES[0], dialogues) for port in (redis.port, terrace.port))
+    if entry.where_unknown and not frames_of(plain[0])[0].startswith(b"-"):
+        pytest.skip("this server knows the command")
     assert plain != proxied, "no longer differs: take it off the list"
     text = " ".join(BEHAVIOUR.read_text().split())
     assert entry.explained in text

@@ -199,7 +199,8 @@ def test_a_swap_by_a_stranger_is_found_within_the_watch(own_redis: RedisProcess)
 
 def test_without_the_watch_it_is_not_found(own_redis: RedisProcess) -> None:
     with (
-        running_terrace(own_redis.url, l1__swapdb_watch="0s") as terrace,
+        # On a busy machine a hit is refused within 0.6 s where the bound is short.
+        running_terrace(own_redis.url, l1__swapdb_watch="0s", l1__max_staleness="20s") as terrace,
         swap(own_redis, terrace) as wire,
         pytest.raises(AssertionError, match="not within"),
     ):

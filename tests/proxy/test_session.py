@@ -387,6 +387,8 @@ def test_before_authentication_only_a_few_commands_are_heard() -> None:
         play.client << errors.NOAUTH * 3
         play.client >> command("HELLO", 3)
         assert play.client.take().startswith(b"-NOAUTH HELLO must be called")
+        play.client >> command("HELLO", 3, "AUTH", "default", "secret", "x") + GET_K
+        play.client << b"-ERR Syntax error in HELLO option 'x'\r\n" + errors.NOAUTH
         play.client >> command("AUTH", "wrong") + command("AUTH", "nobody", "secret")
         play.client << errors.WRONGPASS * 2
         play.client >> command("AUTH", "secret") + command("PING")

@@ -36,6 +36,12 @@ SHAPE_ONLY = {
     "ROLE": "replication offsets move",
     "OBJECT IDLETIME": "seconds pass between the two runs",
     "ACL GENPASS": "random",
+    "LOLWUT": "on newer servers a work of chance",
+}
+# One error for another, where newer servers read the same words otherwise.
+OTHER_WORDS = {
+    "CLIENT LIST": (b"-ERR Invalid client ID\r\n", b"-ERR syntax error\r\n"),
+    "CLIENT KILL": (b"-ERR client-id should be greater than 0\r\n", b"-ERR syntax error\r\n"),
 }
 # Compared as sets.
 UNORDERED = {
@@ -56,6 +62,7 @@ class Difference:
 
     dialogue: str
     explained: str
+    where_unknown: bool = False  # only where the server does not know the command
 
 
 REPLICATION = "`SYNC`, `PSYNC`, `REPLCONF` and `SCRIPT DEBUG` are refused"
@@ -72,9 +79,8 @@ DIFFERENCES = (
     Difference("MULTI ; CLIENT TRACKING ON ; EXEC", "`CLIENT REPLY | TRACKING | UNBLOCK`"),
     Difference("MULTI ; CLIENT UNBLOCK 1 ; EXEC", "`CLIENT REPLY | TRACKING | UNBLOCK`"),
     Difference("CLIENT REPLY OFF ; UNSUBSCRIBE a ; CLIENT REPLY ON", "are not confirmed"),
-    Difference("CLIENT HELP", "`CLIENT HELP` speaks about Terrace's"),
-    Difference("CLIENT SETINFO LIB-NAME x", "`NO-TOUCH` and `NO-EVICT` are answered"),
-    Difference("CLIENT NO-TOUCH ON", "`NO-TOUCH` and `NO-EVICT` are answered"),
+    Difference("CLIENT SETINFO LIB-NAME x", "`NO-TOUCH` and `NO-EVICT` are answered", True),
+    Difference("CLIENT NO-TOUCH ON", "`NO-TOUCH` and `NO-EVICT` are answered", True),
     Difference("CONFIG GET *", "Terrace's options as `terrace.…`"),
     Difference("CONFIG GET terrace.listen.port", "Terrace's options as `terrace.…`"),
     Difference("CONFIG SET terrace.listen.port 1", "`CONFIG SET terrace.…` is an error"),
@@ -115,7 +121,6 @@ NO_SUCCESS = {
     "SCRIPT KILL": "no script runs; tested in test_scripts",
     "FUNCTION KILL": "no function runs",
     "CONFIG REWRITE": "the server has no file",
-    "CLIENT HELP": "among the differences",
     "LATENCY GRAPH": "nothing was slow",
     "ACL LOAD": "the server has no file",
     "ACL SAVE": "the server has no file",

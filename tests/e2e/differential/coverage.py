@@ -74,6 +74,13 @@ class Coverage:
             wanted[name] = {SUCCESS, ARITY} if arity > 0 or arity < -2 else {SUCCESS}
         return wanted
 
+    @property
+    def unknown(self) -> list[str]:
+        """Commands and subcommands of the server that Redis 7.0 has not."""
+        of_7_0 = {member.name for facts in COMMANDS.values() for member in facts.family}
+        told = {*self.known, *self.subcommands}
+        return sorted(told - {name.upper().replace("|", " ") for name in of_7_0})
+
     def rows(self) -> list[Command]:
         rows = TABLE.rows.values()
         return [row for row in rows if row.kind is not Kind.OWN and row.name in self.known]
