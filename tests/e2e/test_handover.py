@@ -20,7 +20,7 @@ from tests.certificates import Authority
 from tests.e2e.other_wires import TlsWire, UnixWire
 from tests.e2e.polling import wait_until
 from tests.e2e.redis_process import RedisProcess
-from tests.e2e.terrace_process import ROOT, TerraceProcess
+from tests.e2e.terrace_process import ROOT, START_S, TerraceProcess
 from tests.e2e.wire import Wire
 from tests.e2e.worker_processes import needs_workers, worker_pids
 from tests.ports import free_port
@@ -310,14 +310,20 @@ def test_sockets_of_systemd(redis: RedisProcess, folder: Path, workers: int) -> 
         for sock in (*spare, tcp, admin, unix):
             stack.enter_context(sock)
         # Who connects before the service is there waits in the backlog, and is served.
-        with Wire(port) as early, activated(redis, [tcp, admin, unix], **options) as process:
+        with (
+            Wire(port, timeout_s=START_S) as early,
+            activated(redis, [tcp, admin, unix], **options) as process,
+        ):
             assert early.ask("PING") == PONG
             with UnixWire(str(path)) as near:
                 assert near.ask("PING") == PONG
             process.send_signal(signal.SIGTERM)
             assert process.wait(10) == 0
         # Between two runs nobody is refused.
-        with Wire(port) as between, activated(redis, [tcp, admin, unix], **options):
+        with (
+            Wire(port, timeout_s=START_S) as between,
+            activated(redis, [tcp, admin, unix], **options),
+        ):
             assert between.ask("PING") == PONG
 
 
