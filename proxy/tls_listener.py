@@ -7,7 +7,6 @@ handler of exceptions. So connections are accepted here, and each handshake is a
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 import socket
 import ssl
@@ -20,8 +19,7 @@ log = logging.getLogger("terrace")
 HANDSHAKE_TIMEOUT_S = 10.0  # until then a connection is not counted as a client
 HANDSHAKES_MAX = 4096  # under way at once; more wait in the backlog of the socket
 ACCEPTS_PER_TURN = 64
-ACCEPT_PAUSE_S = 1.0  # when there is no file or memory for another connection
-_NO_ROOM = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
+ACCEPT_PAUSE_S = 1.0  # when there is no file or memory for another connection, and the like
 
 # By the reason that OpenSSL gives.
 _REASONS = {
@@ -112,8 +110,6 @@ class TlsListener:
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as failure:
-                if failure.errno not in _NO_ROOM:
-                    raise
                 log.error("a TLS client cannot be accepted for now: %s", failure.strerror)
                 self._pause()
                 self._loop.call_later(ACCEPT_PAUSE_S, self._accept_more)

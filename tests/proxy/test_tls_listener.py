@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 import ssl
 import time
@@ -169,6 +170,35 @@ def test_a_full_house_waits_in_the_backlog(
             assert await door.failed(3) == ["closed"] * 3
 
     run(scenario())
+
+
+def test_no_room_for_a_connection_is_told_and_tried_again(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(tls_listener, "ACCEPT_PAUSE_S", 0.05)
+    authority = Authority(tmp_path)
+    known = authority.client_context(authority.issue("client", "client"))
+
+    class Full:
+        """The listening socket of a process that has as many files as it may."""
+
+        def __init__(self, sock: socket.socket) -> None:
+            self.fileno, self.close, self.sock, self.tries = sock.fileno, sock.close, sock, 0
+
+        def accept(self) -> object:
+            self.tries += 1
+            if self.tries == 1:
+                raise OSError(errno.EMFILE, "Too many open files")
+            return self.sock.accept()
+
+    async def scenario() -> None:
+        async with Door(authority) as door:
+            door.listener._sock = Full(door.listener._sock)  # type: ignore[assignment]
+            assert await asyncio.to_thread(hello, door.port, known) == b"hello"
+            assert door.failures == []
+
+    run(scenario())
+    assert caplog.text.count("cannot be accepted for now: Too many open files") == 1
 
 
 def test_what_is_under_way_ends_with_the_listener(run: Run, tmp_path: Path) -> None:
