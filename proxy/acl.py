@@ -23,7 +23,7 @@ from .acl_log import AclLog, Context
 from .acl_rules import User, full_user
 from .acl_selector import Denial
 from .acl_source import DEFAULT, RedisUsers, Users, read_users
-from .command_access import CommandFacts, lookup
+from .command_access import CommandFacts, lookup, word
 from .commands import UNKNOWN, Command
 from .refusals import Refusals
 
@@ -152,11 +152,10 @@ class Acl:
         user = session.user
         facts, known = lookup(args)
         if facts is None:
-            name = args[0].decode("latin-1").lower()
-            if user.allows_unknown(name):
+            if user.allows_unknown(word(args[0])):
                 return None
-            shown = args[0][:128].decode("utf-8", "replace")
-            unknown = Denial("command", shown, args[0][:128])
+            beginning = args[0][: errors.SHOWN_BYTES]
+            unknown = Denial("command", errors.shown(beginning), beginning)
             return self._refused(session, unknown, "(unknown)")
         if not known:
             if user.allows_unknown(facts.name):

@@ -21,6 +21,7 @@ from typing import Literal
 
 from tiers import glob_matcher
 
+from . import errors
 from .command_access import CATEGORY_NAMES, COMMANDS, READ, WRITE, CommandFacts, named
 
 SPACES = frozenset(b" \t\r\n\v\f\0")
@@ -70,8 +71,9 @@ class Denial:
         """As ACL DRYRUN tells an administrator."""
         if self.reason == "command":
             return f"This user has no permissions to run the '{self.command}' command"
-        shown = self.about.decode("utf-8", "surrogateescape")
-        return f"This user has no permissions to access the '{shown}' {self.reason}"
+        return (
+            f"This user has no permissions to access the '{errors.shown(self.about)}' {self.reason}"
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -243,6 +243,7 @@ def _read_table() -> dict[str, CommandFacts]:
     return table
 
 
+NAME_MAX_BYTES = 256  # of a name that could be known
 COMMANDS: Mapping[str, CommandFacts] = _read_table()
 CATEGORY_NAMES = frozenset(CATEGORIES)
 
@@ -254,10 +255,15 @@ def named(name: str) -> CommandFacts | None:
     return row.subcommands.get(sub) if bar and row is not None else row
 
 
+def word(arg: bytes) -> str:
+    """An argument as the name of something; no name is as long as an argument may be."""
+    return arg[:NAME_MAX_BYTES].lower().decode("latin-1")
+
+
 def lookup(args: Sequence[bytes]) -> tuple[CommandFacts | None, bool]:
     """The row of a command line, and whether its subcommand (if any) is known, too."""
-    row = COMMANDS.get(args[0].lower().decode("latin-1"))
+    row = COMMANDS.get(word(args[0]))
     if row is None or not row.subcommands or len(args) < 2:
         return row, True
-    sub = row.subcommands.get(args[1].lower().decode("latin-1"))
+    sub = row.subcommands.get(word(args[1]))
     return (row, False) if sub is None else (sub, True)

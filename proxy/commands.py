@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from tiers import Fields
 
-from .command_access import COMMANDS, KeySpec
+from .command_access import COMMANDS, NAME_MAX_BYTES, KeySpec
 
 
 class Kind(enum.Enum):
@@ -110,7 +110,6 @@ class Command:
         return self.may_block and any(arg.upper() == b"BLOCK" for arg in args[1:])
 
 
-NAME_MAX_BYTES = 256  # of a command that could have a row
 UNKNOWN = Command("(unknown)", -1, Kind.PRIVATE, any_key=True)
 
 

@@ -7,7 +7,7 @@ command (`commands.Kind`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,8 @@ from tiers import OWN_KEYS, TOO_LARGE, Via, read_variant
 from tiers.resp import NULL2, NULL3, Request, array
 
 from . import errors, pinning, store_writes, tracked_reads
-from .commands import NAME_MAX_BYTES, UNKNOWN, Command, Kind
+from .command_access import NAME_MAX_BYTES
+from .commands import UNKNOWN, Command, Kind
 from .guarded import Guarded, is_script, removes, viewed
 from .handlers import LOCAL_HANDLERS, OWN_HANDLERS
 from .large import isolate
@@ -60,7 +61,7 @@ def dispatch(session: Session, request: Request, now: float) -> None:
     if pause.mode and pause.holds(session, name, args):
         session.block_pause(request)
         return
-    if command.kind in _MAY_WRITE and not command.reads_only and _is_reserved(command, args):
+    if command.kind in _MAY_WRITE and not command.reads_only and _is_reserved(command, request):
         refuse(session, errors.RESERVED)
         return
     if command.kind not in _ANSWERED_HERE and isolate(session, request):
@@ -71,8 +72,11 @@ def dispatch(session: Session, request: Request, now: float) -> None:
     _RUN[command.kind](session, command, request, now)
 
 
-def _is_reserved(command: Command, args: Sequence[bytes]) -> bool:
+def _is_reserved(command: Command, request: Request) -> bool:
     """Whether it may write what Terrace keeps in Redis for itself: epochs, leases, marks."""
+    args, buffer, start, end = request
+    if buffer.find(OWN_KEYS, start, end) < 0:
+        return False  # found out at once, however many keys it has
     return any(key.startswith(OWN_KEYS) for key in command.may_touch(args))
 
 

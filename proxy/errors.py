@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from tiers import TierUnavailable
 from tiers.resp import error
 
+SHOWN_BYTES = 128  # of an argument that an error quotes
+
 NOAUTH = error("NOAUTH Authentication required.")
 WRONGPASS = error("WRONGPASS invalid username-password pair or user is disabled.")
 NOPROTO = error("NOPROTO unsupported protocol version")
@@ -83,20 +85,21 @@ def unknown_command(args: Sequence[bytes]) -> bytes:
     """For those whom Redis is not asked on behalf of."""
     beginning = b""
     for arg in args[1:]:
-        if len(beginning) >= 128:
+        if len(beginning) >= SHOWN_BYTES:
             break
-        beginning += b"'%b' " % arg[: 128 - len(beginning)].partition(b"\0")[0]
+        beginning += b"'%b' " % arg[: SHOWN_BYTES - len(beginning)].partition(b"\0")[0]
     rest = beginning.decode("utf-8", "surrogateescape")
-    return error(f"ERR unknown command '{shown(args[0], 128)}', with args beginning with: {rest}")
+    return error(f"ERR unknown command '{shown(args[0])}', with args beginning with: {rest}")
 
 
 def unknown_subcommand(container: str, given: bytes) -> bytes:
-    return error(f"ERR unknown subcommand '{shown(given, 128)}'. Try {container} HELP.")
+    return error(f"ERR unknown subcommand '{shown(given)}'. Try {container} HELP.")
 
 
-def shown(given: bytes, limit: int | None = None) -> str:
-    """An argument within an error text as Redis prints it: a C string, its bytes unchanged."""
-    return given.partition(b"\0")[0][:limit].decode("utf-8", "surrogateescape")
+def shown(given: bytes) -> str:
+    """An argument within an error text as Redis prints it: the beginning of a C string, its
+    bytes unchanged. An argument may have megabytes."""
+    return given[:SHOWN_BYTES].partition(b"\0")[0].decode("utf-8", "surrogateescape")
 
 
 def protocol_error(text: str) -> bytes:
@@ -144,7 +147,7 @@ def store_failed(reason: str) -> bytes:
 
 def not_storable(args: Sequence[bytes]) -> bytes:
     return error(
-        f"ERR terrace: {shown(args[0].upper(), 128)} cannot be made durable; use it on keys "
+        f"ERR terrace: {shown(args[0]).upper()} cannot be made durable; use it on keys "
         "outside of [[l3.store]]"
     )
 

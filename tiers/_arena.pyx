@@ -260,6 +260,16 @@ cdef class Arena:
     def end_write(self, bytes key):
         arena_end_write(&self.a, arena_hash(&self.a, key, len(key)), key, len(key))
 
+    def begin_writes(self, keys):
+        cdef bytes key
+        for key in keys:
+            arena_begin_write(&self.a, arena_hash(&self.a, key, len(key)), key, len(key))
+
+    def end_writes(self, keys):
+        cdef bytes key
+        for key in keys:
+            arena_end_write(&self.a, arena_hash(&self.a, key, len(key)), key, len(key))
+
     def flush(self):
         """Forget everything, O(1)."""
         arena_flush(&self.a)

@@ -169,13 +169,11 @@ class Coherence:
 
     def begin_write(self, keys: Iterable[bytes]) -> None:
         """Before the write can enter the socket: from here on no hit and no fill."""
-        for key in keys:
-            self.arena.begin_write(key)
+        self.arena.begin_writes(keys)
 
     def end_write(self, keys: Iterable[bytes]) -> None:
         """The reply of the write was parsed (or will never come); then release it."""
-        for key in keys:
-            self.arena.end_write(key)
+        self.arena.end_writes(keys)
 
     def end_opaque_write(self, now: float) -> None:
         """The reply was parsed of a write that may have changed any key.

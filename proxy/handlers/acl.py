@@ -94,7 +94,7 @@ def _cat(session: Session, request: Request) -> None:
     if len(args) == 2:
         session.reply(array(bulk(name) for name in CATEGORIES))
         return
-    category = args[2].decode("utf-8", "replace").lower()
+    category = errors.shown(args[2]).lower()
     if len(args) > 3:
         session.reply(errors.unknown_subcommand("ACL", args[1]))
     elif category not in CATEGORY_NAMES:

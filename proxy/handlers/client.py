@@ -142,7 +142,7 @@ async def _ask(session: Session, args: list[bytes]) -> None:
     if reply.startswith(b"-") or is_harmless:
         session.reply(reply)
     else:
-        session.reply(errors.needs_own_connection(f"CLIENT {errors.shown(name, 128)}"))
+        session.reply(errors.needs_own_connection(f"CLIENT {errors.shown(name)}"))
 
 
 def _help(session: Session, request: Request) -> None:

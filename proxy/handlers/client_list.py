@@ -106,7 +106,7 @@ def victims(terrace: Terrace, args: list[bytes], me: Session | None) -> list[Ses
     """Whom the arguments behind CLIENT KILL of the client `me` mean, or the error they deserve."""
     everybody = list(terrace.sessions.values())
     if len(args) == 1:
-        address = args[0].decode("utf-8", "replace")
+        address = errors.shown(args[0])
         return [s for s in everybody if s.address == address]
     if len(args) % 2:
         return errors.SYNTAX
@@ -130,7 +130,7 @@ def victims(terrace: Terrace, args: list[bytes], me: Session | None) -> list[Ses
 
 def _filter(terrace: Terrace, name: bytes, value: bytes) -> Filter | bytes:
     """Which clients one option of CLIENT KILL means, or the error it deserves."""
-    text = value.decode("utf-8", "replace")
+    text = errors.shown(value)
     match name:
         case b"ID":
             ident = parse_integer(value) or 0

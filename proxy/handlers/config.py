@@ -119,7 +119,7 @@ async def _matching(config: Config, patterns: list[bytes]) -> dict[bytes, bytes]
 
 
 def _fixed(config: Config, name: bytes) -> bytes:
-    shown = errors.shown(name, 128)
+    shown = errors.shown(name)
     if name.lower() not in _parameters(config):
         return error(f"ERR Unknown option or number of arguments for CONFIG SET - '{shown}'")
     return error(

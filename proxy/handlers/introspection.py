@@ -14,6 +14,9 @@ from ..report import info_section
 if TYPE_CHECKING:
     from ..session import Session
 
+# Arguments of COMMAND among which Terrace's own commands are looked for; with more of them it is
+# Redis' alone.
+NAMES_LOOK_MAX = 1000
 _SECTIONS_WITH_TIERS = frozenset((b"tiers", b"default", b"all", b"everything"))
 
 
@@ -51,7 +54,14 @@ def command(session: Session, command: Command, request: Request) -> None:
     if session.in_flight:
         session.block_idle(request)
         return
-    session.terrace.run_task(session, _command(session, request[0]))
+    many = len(request[0]) > NAMES_LOOK_MAX
+    work = _as_it_came(session, request) if many else _command(session, request[0])
+    session.terrace.run_task(session, work)
+
+
+async def _as_it_came(session: Session, request: Request) -> None:
+    _, buffer, start, end = request
+    session.reply(await session.stack.l2.ask_raw(buffer[start:end], proto=session.proto))
 
 
 async def _command(session: Session, args: list[bytes]) -> None:

@@ -94,15 +94,16 @@ def warm(session: Session, command: Command, request: Request) -> None:
         session.terrace.run_task(session, _warm(session, list(l3.mappings), None))
         return
     text = request[0][1]
-    view = l3.mappings.by_view(text.decode("utf-8", "replace"))
+    view = l3.mappings.by_view(errors.shown(text))
     if view is not None:
         session.terrace.run_task(session, _warm(session, [view], None))
         return
     prefix = literal_prefix(text)
     chosen = [m for m in l3.mappings if m.prefix.startswith(prefix) or prefix.startswith(m.prefix)]
     if not chosen:
-        shown = text[:128].decode("utf-8", "replace")
-        session.reply(error(f"ERR terrace: '{shown}' is no view and matches no mapped keys"))
+        session.reply(
+            error(f"ERR terrace: '{errors.shown(text)}' is no view and matches no mapped keys")
+        )
         return
     session.terrace.run_task(session, _warm(session, chosen, text))
 
@@ -118,7 +119,7 @@ def refresh(session: Session, command: Command, request: Request) -> None:
     if session.stack.l3 is None:
         session.reply(_NO_L3)
         return
-    session.terrace.run_task(session, _refresh(session, request[0][1].decode("utf-8", "replace")))
+    session.terrace.run_task(session, _refresh(session, errors.shown(request[0][1])))
 
 
 async def _refresh(session: Session, view: str) -> None:

@@ -11,11 +11,14 @@ from proxy.client_pipe import FULL_READ_BYTES, LOOK_EVERY, SHARE_S
 from proxy.commands import UNKNOWN
 from proxy.connection import Connection
 from proxy.dispatch import MGET_LOOK_MAX, dispatch
+from proxy.errors import RESERVED, SHOWN_BYTES
+from proxy.handlers.introspection import NAMES_LOOK_MAX
 from proxy.pinning import LEFT_AT_ONCE
 from proxy.session import Session
 from tests.proxy.session_play import Loop, Peer, Play, Wire, command
 from tiers.resp import PONG, Request, array, bulk, integer
 
+MiB = 1024**2
 COST_S = SHARE_S / 5  # of one command here
 PING = command("PING")
 
@@ -287,3 +290,41 @@ def test_a_name_of_megabytes_is_no_commands(play: Play) -> None:
     table = play.terrace.commands.table
     assert table.find(b"get").name == "GET"
     assert table.find(b"g" * (1 << 20)) is UNKNOWN
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        ("ACL",), ("ACL", "CAT"), ("ACL", "DRYRUN", "default"), ("CLIENT", "LIST", "TYPE"),
+        ("CLIENT", "KILL", "TYPE", "normal", "USER"), ("HELLO", "3"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("given", [b"\xff" * MiB, b"\r\n+OK" * MiB, b"a\0" * MiB])
+def test_an_error_quotes_the_beginning_of_an_argument(
+    play: Play, ask: tuple[str, ...], given: bytes
+) -> None:
+    """Whole it was a line of 64 MiB, of which client libraries find no end."""
+    play.client >> command(*ask, given)
+    reply = play.client.take()
+    assert reply.startswith(b"-ERR ")
+    assert reply.index(b"\r\n") == len(reply) - 2 < 2 * SHOWN_BYTES
+
+
+async def test_many_names_are_left_to_redis(play: Play) -> None:
+    """Beyond some, Terrace's own are not looked for among them."""
+    names = ["TIER.WARM", *range(NAMES_LOOK_MAX)]
+    play.client >> command("COMMAND", "INFO", *names)
+    await play.settle()
+    play.plain2 << command("COMMAND", "INFO", *names)
+    play.plain2 >> b"*0\r\n"
+    await play.settle()
+    play.client << b"*0\r\n"
+
+
+def test_what_terrace_keeps_is_found_among_many_keys(play: Play) -> None:
+    play.client >> command("DEL", *range(1000), "__terrace:x", "__terrace")
+    play.client << RESERVED
+    play.client >> command("SET", "k", "__terrace:x")
+    play.tracked << command("SET", "k", "__terrace:x")
+    play.tracked >> b"+OK\r\n"
+    play.client << b"+OK\r\n"

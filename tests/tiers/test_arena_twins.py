@@ -51,11 +51,11 @@ class Run:
                 return fill and arena.commit_fill(key, variant, reply, *fill, deadline, unasked)
             case "begin_write", (key,):
                 self.writing[key] += 1
-                return arena.begin_write(key)
+                return arena.begin_writes((key,))
             case "end_write", (key,):
                 if self.writing[key]:
                     self.writing[key] -= 1
-                    arena.end_write(key)
+                    arena.end_writes(iter((key,)))
                 return None
             case (("get" | "is_hot"), (key, variant, now)):
                 return getattr(arena, name)(key, variant, float(now))
