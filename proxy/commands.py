@@ -48,6 +48,7 @@ class Command:
     overwrites  does not look at the old value: a mapped key need not be loaded before it;
                 where it has `options`, only if all are of those, each with its one value.
     may_block   blocks when given a BLOCK argument.
+    scripts     runs a script, which may take long, or says what scripts there are.
     fields      where a read names the hash fields that it looks at (see `tiers.hash_fields`):
                 they may expire before the key does.
     summary     for own commands: what COMMAND DOCS and the manual say.
@@ -68,6 +69,7 @@ class Command:
     overwrites: bool = False
     options: tuple[bytes, ...] = ()
     may_block: bool = False
+    scripts: bool = False
     fields: Fields = Fields.NONE
     summary: str = ""
 

@@ -33,19 +33,27 @@ def route(
     # Its database is switched between reads only: what writes must not depend on a SELECT.
     roams = tracked and command.kind is Kind.CACHED
     if via is None or not session.in_flight:
-        via = l2.at(session.db, session.proto)
+        via = fresh(session, command)
         if (
             tracked and portable and l2.tracked is not None and l2.tracked.ready
             and (roams or l2.tracked.fits(session.db))
         ):  # fmt: skip
             via = l2.tracked
         session.via = via
-    elif (via.proto != session.proto and (session.proto == 3 or not portable)) or not (
-        roams or via.fits(session.db)
+    elif (
+        (via.proto != session.proto and (session.proto == 3 or not portable))
+        or not (roams or via.fits(session.db))
+        or (command.scripts and not via.for_scripts)
     ):
         session.block_idle(request)
         return None
     return via
+
+
+def fresh(session: Session, command: Command) -> Via:
+    """Where a command goes that need not follow others: nobody else's waits behind a script."""
+    l2 = session.stack.l2
+    return (l2.scripts if command.scripts else l2).at(session.db, session.proto)
 
 
 def rule_for(session: Session, command: Command, via: Via) -> str:

@@ -16,7 +16,7 @@ from tiers.resp import Request, parse_integer, to_resp2
 
 from . import errors
 from .commands import Command, Kind
-from .routing import DELETES, route, rule_for, send_tombstones, strict_s
+from .routing import DELETES, fresh, route, rule_for, send_tombstones, strict_s
 from .slots import WriteSlot
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def write(
         if session.in_flight:
             session.block_idle(request)
             return
-        via: Via = stack.l2.at(session.db, session.proto)
+        via: Via = fresh(session, command)
     else:
         routed = route(session, command, request, tracked=command.kind is Kind.WRITE)
         if routed is None:

@@ -57,7 +57,7 @@ cdef class UpstreamPipe:
     cdef public double last_sent_at
     cdef public Py_ssize_t max_in_flight
     cdef public object on_output
-    cdef public object alarm  # is told of replies OF_REPLICAS
+    cdef public object alarm  # is told of replies ALARMING
     cdef public object invalidate  # what an `invalidate` push of plain keys is given to
 
     cdef Py_ssize_t _selects  # not answered yet

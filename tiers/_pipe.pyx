@@ -15,7 +15,7 @@ from posix.stdlib cimport posix_memalign
 
 from tiers._buffer cimport Buffer, append, clear
 
-from ._pipe_py import DISCARD, LARGE_BYTES, MISFIT, OF_REPLICAS, TOO_LARGE, UNKNOWN_DB
+from ._pipe_py import ALARMING, DISCARD, LARGE_BYTES, MISFIT, TOO_LARGE, UNKNOWN_DB
 from .errors import ProtocolError
 
 cdef enum:
@@ -376,7 +376,7 @@ cdef class UpstreamPipe:
         return 0
 
     cdef int _look_at_error(self, bytes frame) except -1:
-        if frame.startswith(OF_REPLICAS):
+        if frame.startswith(ALARMING):
             self.alarm(frame)
         return 0
 

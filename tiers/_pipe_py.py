@@ -60,7 +60,8 @@ DISCARD: Waiter = _Discard()
 
 
 _ERROR = ord("-")
-OF_REPLICAS = (b"-READONLY", b"-MASTERDOWN")  # replies that a primary does not give
+BUSY = b"-BUSY "  # somebody's script runs for longer than Redis waits for it
+ALARMING = (b"-READONLY", b"-MASTERDOWN", BUSY)  # the first two no primary gives
 UNKNOWN_DB = -1  # after a refused SELECT: the next request selects its own
 
 
@@ -97,7 +98,7 @@ class UpstreamPipe:
         self.tap = tap
         self.tap_all = False
         self.max_in_flight = max_in_flight
-        self.alarm: Callable[[bytes], None] | None = None  # is told of replies OF_REPLICAS
+        self.alarm: Callable[[bytes], None] | None = None  # is told of replies ALARMING
         self.on_output: Callable[[], Any] = lambda: None
         self.ready = False  # the handshake is done
         self.congested = False  # Redis does not read what was written
@@ -222,7 +223,7 @@ class UpstreamPipe:
             waiter = pending.popleft()
             if self._refusal and waiter is not self._select:
                 frame = self._refusal
-            if frame[0] == _ERROR and self.alarm is not None and frame.startswith(OF_REPLICAS):
+            if frame[0] == _ERROR and self.alarm is not None and frame.startswith(ALARMING):
                 self.alarm(frame)
             try:
                 waiter.on_reply(frame, newest)

@@ -40,6 +40,7 @@ class DatabaseUpstream:
     def __init__(self, databases: Databases, db: int, proto: int) -> None:
         self.db = db
         self.proto = proto
+        self.for_scripts = databases.for_scripts
         self.used_at = 0.0
         self.upstream = databases.new(proto)
         self._databases = databases
@@ -62,7 +63,12 @@ class DatabaseUpstream:
 
     @property
     def is_idle(self) -> bool:
-        return not (self._opening or len(self.upstream.pipe))
+        return not self.load
+
+    @property
+    def load(self) -> int:
+        """Replies that are owed."""
+        return len(self.upstream.pipe) or len(self._waiting) or self._opening
 
     @property
     def rests_since(self) -> float:
@@ -128,6 +134,9 @@ class Databases:
     `base` are those in database 0: while they are down, none of these is opened.
     """
 
+    for_scripts = False
+    told_as = "to databases other than 0"
+
     def __init__(
         self,
         endpoint: Endpoint,
@@ -146,7 +155,7 @@ class Databases:
         self._endpoint = endpoint
         self._gate = gate
         self._name = name
-        self._all: dict[tuple[int, int], DatabaseUpstream] = {}
+        self._all: dict[tuple[int, ...], DatabaseUpstream] = {}
         self._connecting = 0
         self._queue: deque[asyncio.Future[None]] = deque()  # for a place among OPEN_MAX
         self.refusals = 0
@@ -166,11 +175,12 @@ class Databases:
 
     def at(self, db: int, proto: int) -> DatabaseUpstream:
         """The connection in this database, open or not."""
-        found = self._all.get((db, proto))
-        if found is None:
-            found = self._all[db, proto] = DatabaseUpstream(self, db, proto)
-            found.used_at = self.clock()
-        return found
+        return self._all.get((db, proto)) or self._add(db, proto)
+
+    def _add(self, db: int, proto: int, *number: int) -> DatabaseUpstream:
+        added = self._all[db, proto, *number] = DatabaseUpstream(self, db, proto)
+        added.used_at = self.clock()
+        return added
 
     def new(self, proto: int) -> Upstream:
         upstream = Upstream(self.clock, max_in_flight=self.options.max_in_flight)
@@ -191,7 +201,7 @@ class Databases:
         self._gate.check()
         login = self._endpoint.login_commands(upstream.proto)
         name = [b"CLIENT", b"SETNAME", self._name]
-        select = [] if db == ANY_DB else [[b"SELECT", b"%d" % db]]
+        select = [] if db in (ANY_DB, 0) else [[b"SELECT", b"%d" % db]]
         try:
             await self._gate.pace()
             replies = await upstream.open(
@@ -229,7 +239,7 @@ class Databases:
                     self._connecting -= 1
                 if not isinstance(failure, TimeoutError):
                     raise
-                reason = f"all {OPEN_MAX} connections to databases other than 0 are at work"
+                reason = f"all {OPEN_MAX} connections {self.told_as} are at work"
                 raise TierUnavailable("L2 (redis)", reason) from None
         else:
             self._connecting += 1
@@ -279,11 +289,14 @@ class Databases:
         self._serve_queue()
 
     def _watch(self, each: DatabaseUpstream, now: float) -> None:
-        since = each.upstream.pipe.waiting_since()
+        since = self._silent_since(each)
         if since is not None and now - since > self.options.deadline_s:
             reason = f"no reply within {self.options.deadline_s:g} s"
             self._gate.failed(TierUnavailable("L2 (redis)", reason, timed_out=True))
             each.upstream.abort(reason)
+
+    def _silent_since(self, each: DatabaseUpstream) -> float | None:
+        return each.upstream.pipe.waiting_since()
 
     def close(self, reason: str = "shutting down") -> None:
         """All of them; the next command opens its own again."""

@@ -34,6 +34,8 @@ class KeptUpstream:
     are called once per transition, synchronously in stream order.
     """
 
+    for_scripts = False
+
     def __init__(
         self,
         name: str,

@@ -15,6 +15,7 @@ from .errors import ProtocolError, ServerError, TierUnavailable
 from .kept_upstream import KeptUpstream
 from .pins import PinPool
 from .resp import decode, pack
+from .script_lanes import ScriptLanes
 from .server_limits import LARGE_COMMAND_BYTES, ServerLimits
 from .upstream import Via
 
@@ -77,6 +78,7 @@ class L2Commands:
     pins: PinPool
     limits: ServerLimits
     databases: Databases
+    scripts: ScriptLanes
 
     def at(self, db: int, proto: int) -> Via:
         """The connection for whatever may change something in this database."""

@@ -19,6 +19,7 @@ from math import inf
 from typing import Any
 
 from .base import Kind, Outcome, Size
+from .busy import Busy
 from .coherence import Coherence
 from .connect_gate import ConnectGate
 from .databases import Databases
@@ -32,6 +33,7 @@ from .options import L2Options
 from .pins import PinPool
 from .pipe import UpstreamPipe
 from .resp import decode
+from .script_lanes import ScriptLanes
 from .server_limits import QUESTIONS, ServerLimits
 from .tasks import TaskSet
 from .upstream import Endpoint, Upstream
@@ -113,20 +115,23 @@ class L2Redis(L2Commands):
                 tap=self._on_push,
                 roams=True,
             )
-        self.databases = Databases(
-            self.endpoint, options, self.gate, self.plain,
-            clock=clock, tasks=self._tasks, name=CLIENT_NAME,
-        )  # fmt: skip
+        where = (self.endpoint, options, self.gate, self.plain)
+        how: dict[str, Any] = {"clock": clock, "tasks": self._tasks, "name": CLIENT_NAME}
+        self.busy = Busy(clock, self.plain[3])
+        self.databases = Databases(*where, **how)
+        self.scripts = ScriptLanes(*where, **how, busy=self.busy)
         self.pins = PinPool(self.endpoint, options, self.gate, clock)
+        self.pools: tuple[Databases | PinPool, ...] = (self.databases, self.scripts, self.pins)
         self.node = Node(
             self.endpoint, options, self.gate, clock,
             others=lambda run_id: bool(self._elsewhere(run_id)), move=self._move,
         )  # fmt: skip
+        self.busy.pass_on = self.node.suspect
         for kept_one in self.shared:
-            kept_one.on_identity, kept_one.on_alarm = self.node.found, self.node.suspect
-        self.pins.on_identity, self.pins.on_alarm = self.node.found, self.node.suspect
-        self.databases.on_identity = self.node.found
-        self.databases.on_alarm = self.node.suspect
+            kept_one.on_identity, kept_one.on_alarm = self.node.found, self.busy.hear
+        for pool in self.pools:
+            pool.on_identity, pool.on_alarm = self.node.found, self.busy.hear
+        self.pins.silent_since = self.busy.silent_since
         self.gate.on_failure = self._on_unreachable
         self.gate.on_open = self._on_reachable
 
@@ -152,14 +157,14 @@ class L2Redis(L2Commands):
 
     async def close(self) -> None:
         await self._tasks.close()
-        self.databases.close()
-        self.pins.close()
+        for pool in self.pools:
+            pool.close()
 
     def adopt(self, options: L2Options) -> None:
         """Other deadlines and bounds from now on; where Redis is must not differ."""
-        self.options = self.pins.options = self.databases.options = options
-        for kept in self.shared:
-            kept.options = options
+        self.options = options
+        for each in (*self.shared, *self.pools):
+            each.options = options
 
     def follow_staleness(self) -> None:
         """L1's bound may have changed: keep the watermark moving accordingly."""
@@ -205,13 +210,14 @@ class L2Redis(L2Commands):
             now = self.clock()
             for kept in self.shared:
                 kept.watch(now)
-            self.databases.watch(now)
-            self.pins.watch(now)
+            self.busy.watch(now, min(self.scripts.owed_since(now), self.pins.owed_since(now)))
+            for pool in self.pools:
+                pool.watch(now)
             waiting = [pipe.waiting_since() for pipe in self._pipes()]
             self._note_stall(any(since is not None and now - since > STALL_S for since in waiting))
 
     def _pipes(self) -> list[UpstreamPipe]:
-        """Of all connections that clients share."""
+        """Of all connections that clients share, but for those that may owe a script's reply."""
         return [*(kept.upstream.pipe for kept in self.shared), *self.databases.pipes]
 
     def _note_stall(self, stalled: bool) -> None:
@@ -237,11 +243,8 @@ class L2Redis(L2Commands):
     def _elsewhere(self, run_id: str) -> list[Upstream]:
         """Connections of every kind that reach another server than this one."""
         kept = [kept for kept in self.shared if kept.ready and kept.run_id not in ("", run_id)]
-        return [
-            *(each.upstream for each in kept),
-            *self.databases.elsewhere(run_id),
-            *self.pins.elsewhere(run_id),
-        ]
+        pooled = [each for pool in self.pools for each in pool.elsewhere(run_id)]
+        return [*(each.upstream for each in kept), *pooled]
 
     def _move(self, run_id: str) -> None:
         """Also what clients hold (a transaction, a subscription) ends, as it does with its server:

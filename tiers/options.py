@@ -138,8 +138,9 @@ class L2Options(Options):
     """Refuse a Redis whose certificate is not trusted or is for another host name."""
     connect_timeout_s: Annotated[Seconds, Field(gt=0)] = 2.0
     """Time to connect and finish the handshake."""
-    deadline_s: Annotated[Seconds, Field(gt=0)] = 5.0
-    """A shared connection whose oldest request waits longer than this is considered dead."""
+    deadline_s: Annotated[Seconds, Field(gt=0)] = 6.0
+    """A connection whose oldest request waits longer than this is considered dead. More than Redis'
+    busy-reply-threshold (5 s), so that its -BUSY comes first."""
     ping_interval_s: Annotated[Seconds, Field(gt=0)] = 2.0
     """An idle shared connection is probed with PING this often."""
     backoff_min_s: Annotated[Seconds, Field(gt=0)] = 0.05

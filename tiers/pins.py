@@ -66,6 +66,7 @@ class PinPool:
         self._moved_at = float("-inf")  # one was opened, or came back
         self.on_identity: Callable[[str], None] = lambda run_id: None
         self.on_alarm: Callable[[bytes], None] | None = None
+        self.silent_since: Callable[[float], float] = lambda sent_at: sent_at
         self.opened = 0
         self.leases = 0
 
@@ -297,8 +298,7 @@ class PinPool:
         """Called several times a second: end those whose oldest request passed its deadline, serve
         those that wait, and refuse those that wait for too long."""
         for pin in list(self._all):
-            since = None if pin.patient or not pin.ready else pin.pipe.waiting_since()
-            if since is not None and now - since > self.options.deadline_s:
+            if now - self.silent_since(self._sent_at(pin, now)) > self.options.deadline_s:
                 reason = f"no reply within {self.options.deadline_s:g} s"
                 self._gate.failed(TierUnavailable("L2 (redis)", reason, timed_out=True))
                 pin.abort(reason)
@@ -310,6 +310,15 @@ class PinPool:
             "and l2.max_pinned"
         )
         self._queue.refuse(late, came_before=now - self.wait_max_s)
+
+    @staticmethod
+    def _sent_at(pin: Upstream, otherwise: float) -> float:
+        since = None if pin.patient or not pin.ready else pin.pipe.waiting_since()
+        return otherwise if since is None else since
+
+    def owed_since(self, now: float) -> float:
+        """When the oldest request that has a deadline was sent; `now` for none."""
+        return min((self._sent_at(pin, now) for pin in self._all), default=now)
 
     def close(self) -> None:
         self._queue.refuse(TierUnavailable("L2 (redis)", "shutting down"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ._pipe_py import DISCARD, TOO_LARGE, Waiter
+from ._pipe_py import BUSY, DISCARD, TOO_LARGE, Waiter
 from .core import CORE
 
 if TYPE_CHECKING or CORE == "py":
@@ -12,4 +12,4 @@ if TYPE_CHECKING or CORE == "py":
 else:
     from ._pipe import UpstreamPipe
 
-__all__ = ["DISCARD", "TOO_LARGE", "UpstreamPipe", "Waiter"]
+__all__ = ["BUSY", "DISCARD", "TOO_LARGE", "UpstreamPipe", "Waiter"]

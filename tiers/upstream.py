@@ -108,6 +108,10 @@ class Via(Protocol):
     @property
     def proto(self) -> int: ...
 
+    @property
+    def for_scripts(self) -> bool:
+        """Whether scripts run there, which may take long."""
+
     def fits(self, db: int) -> bool:
         """Whether a command that may change something can be sent now, to run in `db`."""
 
@@ -139,6 +143,8 @@ class Upstream(asyncio.Protocol):
 
     `on_closed` is called once, after every waiter was told.
     """
+
+    for_scripts = True  # it is somebody's own
 
     def __init__(
         self,

@@ -22,6 +22,7 @@ from tiers.resp import (
 
 from .. import errors
 from ..commands import Command
+from ..routing import route, send
 from ..slots import Slot
 
 if TYPE_CHECKING:
@@ -44,7 +45,32 @@ def ping(session: Session, command: Command, request: Request) -> None:
     if len(args) > 2:
         session.reply(errors.wrong_arity("PING"))
     else:
-        session.reply(bulk(args[1]) if len(args) == 2 else PONG)
+        reply = bulk(args[1]) if len(args) == 2 else PONG
+        if session.stack.l2.busy.is_now:
+            _ask(session, command, request, reply)
+        else:
+            session.reply(reply)
+
+
+class _PingSlot(Slot):
+    """While Redis is busy it says so; while it is down Terrace answers."""
+
+    __slots__ = ("own",)
+
+    def __init__(self, session: Session, own: bytes) -> None:
+        super().__init__(session)
+        self.own = own
+
+    def on_lost(self, reason: str, sent: bool) -> None:
+        self.finish(self.own)
+
+
+def _ask(session: Session, command: Command, request: Request, own: bytes) -> None:
+    via = route(session, command, request)
+    if via is not None:
+        slot = _PingSlot(session, own)
+        session.add_slot(slot)
+        send(session, via, request, slot)
 
 
 def echo(session: Session, command: Command, request: Request) -> None:

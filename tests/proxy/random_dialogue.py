@@ -20,7 +20,7 @@ from typing import Any
 
 from tests.proxy.session_play import NOWHERE, Client, Peer, Play, command
 from tests.proxy.step_play import name_steps_alike, stood
-from tiers import HeldRow, Kind, Mapped, Outcome, ViewMapping
+from tiers import HeldRow, Kind, Mapped, Outcome, ViewMapping, script_lanes
 from tiers.resp import (
     NULL2,
     NULL3,
@@ -264,6 +264,7 @@ def dialogue(seed: int) -> list[str]:
     """The story of one seed; raises AssertionError where the proxy is left unsound."""
     chance = Random(seed)
     name_steps_alike()
+    script_lanes.LANES_MAX = 1  # all are open from the start
     story: list[str] = []
     settings: dict[str, Any] = {
         "l1": {"max_staleness": "60s", "refresh_on_write": chance.random() < 0.3}
@@ -283,6 +284,11 @@ def dialogue(seed: int) -> list[str]:
             *(
                 Link(redis, play.database(1, proto), proto, tracking=False, db=1)
                 for proto in (2, 3)
+            ),
+            Link(redis, play.scripts2, 2, tracking=False),
+            *(
+                Link(redis, play.script_lane(db, proto), proto, tracking=False, db=db)
+                for db, proto in ((0, 3), (1, 2), (1, 3))
             ),
         ]
         clients = [play.client, play.connect(), play.connect(3)]

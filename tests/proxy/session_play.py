@@ -201,6 +201,7 @@ class Play:
         self.plain2 = self._kept("plain RESP2", stack.l2.plain[2])
         self.plain3 = self._kept("plain RESP3", stack.l2.plain[3])
         self.scout = self._opened("scout", stack.l2.databases.scout)
+        self.scripts2 = self.script_lane(0, 2)
         if stack.l2.tracked is not None:
             self.tracked = self._kept("tracked", stack.l2.tracked)
             stack.l2._on_tracked_ready(self.now)
@@ -232,6 +233,11 @@ class Play:
     def database(self, db: int, proto: int = 2) -> Peer:
         """The open connection in another database."""
         return self._opened(f"database {db}", self.terrace.stack.l2.databases.at(db, proto))
+
+    def script_lane(self, db: int, proto: int) -> Peer:
+        """An open connection for scripts in a database."""
+        lane = self.terrace.stack.l2.scripts.at(db, proto)
+        return self._opened(f"scripts {db} {proto}", lane)
 
     def select(self, db: int, client: Client | None = None) -> None:
         """A client selects a database, and Redis has it."""

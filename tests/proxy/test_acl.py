@@ -108,8 +108,8 @@ def test_scripts_are_refused_unless_the_option_takes_them(file: Path) -> None:
     with play(file, scripts="declared_keys") as p:
         log_in(p.client)
         p.client >> line
-        p.plain2 << line
-        p.plain2 >> b"+x\r\n"
+        p.scripts2 << line
+        p.scripts2 >> b"+x\r\n"
         p.tracked << command("PING")
         p.tracked >> PONG
         p.client << b"+x\r\n"

@@ -126,14 +126,15 @@ async def test_a_refused_database_is_told_to_its_clients_only(
     """Nothing is sent there before Redis has confirmed it."""
     play.select(3)
     other = play.connect()
-    databases = play.terrace.stack.l2.databases
+    l2 = play.terrace.stack.l2
     asked: list[int] = []
 
     async def refuse(upstream: Upstream, db: int) -> bytes:
         asked.append(db)
         return REFUSED
 
-    monkeypatch.setattr(databases, "open", refuse)
+    for databases in (l2.databases, l2.scripts):
+        monkeypatch.setattr(databases, "open", refuse)
     play.client >> command(*words) * 2
     other >> command("TTL", "k")
     play.plain2 << command("TTL", "k")

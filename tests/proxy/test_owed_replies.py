@@ -11,7 +11,7 @@ from proxy.connection import WRITE_HIGH_WATER_BYTES, Connection
 from proxy.slots import Slot
 from tests.proxy.session_play import Play, Wire, command, confirmation
 from tests.proxy.test_connection import attach
-from tiers import TOO_LARGE
+from tiers import TOO_LARGE, script_lanes
 from tiers.resp import OK, PONG, bulk, integer
 
 KiB, MiB = 1024, 1024**2
@@ -263,14 +263,15 @@ def test_one_array_of_hits_larger_than_all_that_may_be_owed(play: Play) -> None:
     "words", [("GET", "k"), ("MGET", "a", "b"), ("DUMP", "k"), ("EVAL", "", 0)]
 )
 def test_one_reply_of_redis_larger_than_all_that_may_be_owed(
-    play: Play, words: tuple[str | int, ...]
+    play: Play, monkeypatch: pytest.MonkeyPatch, words: tuple[str | int, ...]
 ) -> None:
     """It is not kept while it comes, fills nothing, and harms nobody else on that connection."""
+    monkeypatch.setattr(script_lanes, "LANES_MAX", 1)
     wire = SlowWire(play)
     wire.connection.data_received(command(*words))
     play.client >> command(*words)
     play.tick()
-    asked = [peer for peer in (play.plain2, play.tracked) if peer.wire.written]
+    asked = [peer for peer in (play.plain2, play.scripts2, play.tracked) if peer.wire.written]
     asked[0].wire.written = b""
     head = b"*2\r\n" if words[0] == "MGET" else b""
     pttls = {"GET": integer(-1), "MGET": integer(-1) * 2}.get(str(words[0]), b"")

@@ -226,15 +226,15 @@ async def test_a_script_that_may_write_is_held(text: str) -> None:
     with Play() as play:
         play.client >> pause(60_000, "WRITE") + command("EVAL", text, 0)
         play.client << OK
-        play.plain2 << b""
+        play.scripts2 << b""
         play.client.leave()
 
 
 async def test_a_script_that_says_it_does_not_write_is_not_held() -> None:
     with Play() as play:
         play.client >> pause(60_000, "WRITE") + EVAL
-        play.plain2 << EVAL
-        play.plain2 >> integer(1)
+        play.scripts2 << EVAL
+        play.scripts2 >> integer(1)
         play.tracked << PING
         play.tracked >> PONG
         play.client << OK + integer(1)

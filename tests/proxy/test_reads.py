@@ -283,12 +283,12 @@ def test_a_stalled_l2_is_waited_for_behind_ones_own_script(play: L3Play) -> None
     """What L1 holds may be just what the script changes."""
     script = command("EVAL", "...", 0)
     play.client >> script
-    play.plain2 << script
+    play.scripts2 << script
     play.cache("m:1", bulk("old"))
     play.terrace.stack.l2.stalled = True
     play.client >> GET_M
-    play.plain2 << fill("GET", "m:1")
-    play.plain2 >> OK + integer(-1) + bulk("new")
+    play.scripts2 << fill("GET", "m:1")
+    play.scripts2 >> OK + integer(-1) + bulk("new")
     play.tracked << PING
     play.client << b""
     play.tracked >> PONG

@@ -153,8 +153,8 @@ def test_an_unsent_write_is_not_called_unknown(play: Play) -> None:
 def test_an_opaque_write_is_acknowledged_behind_a_barrier(play: Play) -> None:
     play.cache("x", bulk("old"))
     play.client >> EVAL + command("GET", "x")
-    play.plain2 << EVAL + command("GET", "x")
-    play.plain2 >> integer(1) + bulk("new")
+    play.scripts2 << EVAL + command("GET", "x")
+    play.scripts2 >> integer(1) + bulk("new")
     play.client << b""
     play.tracked << PING
     play.tracked >> b">2\r\n$10\r\ninvalidate\r\n*1\r\n$1\r\nx\r\n" + PONG
@@ -166,10 +166,10 @@ def test_an_opaque_write_closes_l1_only_for_its_own_client(play: Play) -> None:
     other = play.connect()
     play.cache("x", bulk("v"))
     play.client >> EVAL
-    play.plain2 << EVAL
+    play.scripts2 << EVAL
     other >> command("GET", "x")
     other << bulk("v")
-    play.plain2 >> integer(1)
+    play.scripts2 >> integer(1)
     play.tracked << PING
     play.tracked >> PONG
     play.client << integer(1)
@@ -180,8 +180,8 @@ def test_an_opaque_write_closes_l1_only_for_its_own_client(play: Play) -> None:
 def test_a_lost_barrier_releases_the_reply(play: Play) -> None:
     play.cache("x", bulk("old"))
     play.client >> EVAL
-    play.plain2 << EVAL
-    play.plain2 >> integer(1)
+    play.scripts2 << EVAL
+    play.scripts2 >> integer(1)
     play.tracked << PING
     play.tracked.lose()
     play.client << integer(1)
@@ -190,16 +190,16 @@ def test_a_lost_barrier_releases_the_reply(play: Play) -> None:
 
 def test_a_lost_opaque_write_is_unknown(play: Play) -> None:
     play.client >> EVAL
-    play.plain2 << EVAL
-    play.plain2.lose()
+    play.scripts2 << EVAL
+    play.scripts2.lose()
     play.client << errors.write_failed(GONE, True)
 
 
 def test_an_opaque_write_without_a_tracked_connection_needs_no_barrier(play: Play) -> None:
     play.tracked.lose()
     play.client >> EVAL
-    play.plain2 << EVAL
-    play.plain2 >> integer(1)
+    play.scripts2 << EVAL
+    play.scripts2 >> integer(1)
     play.client << integer(1)
 
 
@@ -226,8 +226,8 @@ def test_a_script_with_known_keys_counts_them_as_written(play: Play) -> None:
     script = command("EVAL", "...", 1, "k")
     play.client >> script
     assert play.writes_in_flight == 1
-    play.plain2 << script
-    play.plain2 >> b"-ERR in the script\r\n"
+    play.scripts2 << script
+    play.scripts2 >> b"-ERR in the script\r\n"
     assert play.writes_in_flight == 0
     play.tracked << PING
     play.tracked >> PONG
@@ -241,8 +241,8 @@ def test_a_barrier_that_cannot_be_sent_leaves_nothing_to_hit() -> None:
         other >> GET_K
         play.tracked << fill("GET", "k")  # full
         play.client >> EVAL
-        play.plain2 << EVAL
-        play.plain2 >> integer(1)
+        play.scripts2 << EVAL
+        play.scripts2 >> integer(1)
         play.tracked << b""
         play.client << integer(1)
         assert play.cached("x") is None
@@ -257,8 +257,8 @@ def test_an_opaque_write_without_a_tracked_connection_leaves_no_suspects() -> No
         play.cache("x", bulk("old"))
         play.tracked.lose()
         play.client >> EVAL
-        play.plain2 << EVAL
-        play.plain2 >> integer(1)
+        play.scripts2 << EVAL
+        play.scripts2 >> integer(1)
         play.client << integer(1)
         play.plain2.lose()
         other >> command("GET", "x")
@@ -269,10 +269,10 @@ def test_no_suspect_is_served_behind_ones_own_opaque_write() -> None:
     with Play(l1={"stale_on_error_s": 10}) as play:
         play.cache("x", bulk("old"))
         play.client >> EVAL + command("GET", "x")
-        play.plain2 << EVAL + command("GET", "x")
-        play.plain2 >> integer(1)
+        play.scripts2 << EVAL + command("GET", "x")
+        play.scripts2 >> integer(1)
         play.tracked << PING  # the reply of the script is held until its answer
-        play.plain2.lose()
+        play.scripts2.lose()
         assert play.cached("x") == bulk("old"), "for others"
         play.tracked >> PONG
         play.client << integer(1) + errors.read_failed(GONE)

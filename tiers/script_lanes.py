@@ -1,0 +1,58 @@
+"""Shared connections for scripts, in every database, so that nobody else waits behind one.
+
+Redis reads no more from a connection whose script runs. So scripts have connections of their own,
+and, as far as there are enough, each of them one for itself while it runs. They are opened
+when they are needed, and closed when idle.
+
+A client's other commands get here only behind its own script, as on a connection to Redis.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .busy import Busy
+from .databases import OPEN_MAX, Databases, DatabaseUpstream
+
+LANES_MAX = 16  # in one database and protocol; beyond that, scripts share them
+SPREAD_MAX = OPEN_MAX // 2  # of all databases; the other half is for the first one of each
+LATE_S = 0.05  # a lane that owes a reply for longer is shared only where all do
+
+
+class ScriptLanes(Databases):
+    """The connections of one worker for scripts, by database and protocol."""
+
+    for_scripts = True
+    told_as = "for scripts"
+
+    def __init__(self, *settings: Any, busy: Busy, **more: Any) -> None:
+        super().__init__(*settings, **more)
+        self._busy = busy
+
+    def at(self, db: int, proto: int) -> DatabaseUpstream:
+        """A connection in this database, open or not: one where nobody waits, if there is one."""
+        lanes: list[DatabaseUpstream] = []
+        for number in range(LANES_MAX):
+            lane = self._all.get((db, proto, number))
+            if lane is None:
+                if lanes and len(self._all) >= SPREAD_MAX:
+                    continue
+                return self._add(db, proto, number)
+            if lane.is_idle:
+                return lane
+            lanes.append(lane)
+        late = self.clock() - LATE_S
+        return min(lanes, key=lambda lane: (self._sent_at(lane, late) < late, lane.load))
+
+    @staticmethod
+    def _sent_at(lane: DatabaseUpstream, otherwise: float) -> float:
+        since = lane.upstream.pipe.waiting_since()
+        return otherwise if since is None else since
+
+    def owed_since(self, now: float) -> float:
+        """When the oldest script that has no reply yet was sent; `now` for none."""
+        return min((self._sent_at(each, now) for each in self._all.values()), default=now)
+
+    def _silent_since(self, each: DatabaseUpstream) -> float | None:
+        since = super()._silent_since(each)
+        return None if since is None else self._busy.silent_since(since)
