@@ -128,9 +128,9 @@ async def test_who_waits_for_a_place_and_leaves_keeps_none(
 ) -> None:
     monkeypatch.setattr(module, "OPEN_MAX", 1)
     async with scripted_redis() as server, on(server) as databases:
-        server.answer = lambda args: None if args[0] == b"PING" else usual(args)
-        databases.at(1, 2).send(PING, Waits(), 1)
-        await server.wait_received(b"PING")
+        server.answer = lambda args: None if args[0] == b"DBSIZE" else usual(args)
+        databases.at(1, 2).send(pack([b"DBSIZE"]), Waits(), 1)
+        await server.wait_received(b"DBSIZE")
         for db in (2, 3):
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0.01):

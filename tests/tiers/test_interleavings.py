@@ -18,11 +18,12 @@ from tests.tiers.interleaving import Play, orders
 from tiers.base import Kind, Outcome
 from tiers.errors import TierUnavailable
 from tiers.held_rows import TOMBSTONE
+from tiers.l3_store import Written
 from tiers.leases import EPOCHS
 from tiers.options import L1Options, L2Options, L3Options
 from tiers.positions import Position
 from tiers.stack import TieredCache
-from tiers.store_entry import Entry
+from tiers.store_entry import Capture, Entry
 from tiers.views import ViewMapping
 
 KEY = b"n:1"
@@ -41,6 +42,7 @@ class PlayedPostgres:
     def __init__(self) -> None:
         self.row: dict[bytes, bytes] | bytes | None = b"old"
         self.entries: dict[bytes, Entry] = {}
+        self.from_lineage = 0
 
     async def load(self, mapping: ViewMapping, keys: Sequence[bytes]) -> dict[bytes, Outcome]:
         kind = Kind.NEGATIVE if self.row is None else Kind.HIT
@@ -49,15 +51,28 @@ class PlayedPostgres:
     async def refresh(self, row: bytes | None) -> None:
         self.row = row
 
-    async def write(self, entries: Sequence[Entry]) -> dict[bytes, int]:
-        for entry in entries:
+    async def write(self, captures: Sequence[Capture]) -> Written:
+        kept = [capture for capture in captures if int(capture.lineage) == self.from_lineage]
+        for entry in (capture.entry for capture in kept):
             was = self.entries.get(entry.key)
             if was is None or was.version < entry.version:
                 self.entries[entry.key] = entry
-        return {entry.key: self.entries[entry.key].version for entry in entries}
+        found = await self.read([capture.entry.key for capture in captures])
+        versions = {key: entry.version for key, entry in found.items()}
+        return Written(versions, None if len(kept) == len(captures) else await self.lineage())
 
     async def read(self, keys: Sequence[bytes]) -> dict[bytes, Entry]:
         return {key: self.entries[key] for key in keys if key in self.entries}
+
+    async def known(self, keys: Sequence[bytes]) -> list[bytes]:
+        return list(await self.read(keys))
+
+    async def lineage(self) -> bytes:
+        return b"%d" % self.from_lineage
+
+    async def adopt(self, lineage: bytes) -> bytes:
+        self.from_lineage = max(self.from_lineage, int(lineage))
+        return await self.lineage()
 
     @property
     def stored(self) -> bytes | None:
@@ -117,6 +132,9 @@ async def worlds(server: RedisProcess) -> AsyncIterator[Any]:
             (l3, "load"): play.gated("read", postgres.load),
             (store._table, "read"): play.gated("read", postgres.read),
             (store._table, "write"): play.gated("write", postgres.write),
+            (store._table, "known"): postgres.known,
+            (store._table, "lineage"): postgres.lineage,
+            (store._table, "adopt"): postgres.adopt,
             (store, "_table_reason"): lambda: "",
         }
         for (target, name), operation in changes.items():
