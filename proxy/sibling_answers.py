@@ -28,7 +28,7 @@ def _as_bytes(texts: Iterable[str]) -> list[bytes]:
 
 
 async def _clients(terrace: Terrace, asked: dict[str, Any]) -> Any:
-    chosen = client_list.chosen(terrace, _as_bytes(asked["args"]))
+    chosen = client_list.chosen(terrace, _as_bytes(asked["args"]), None)
     if isinstance(chosen, bytes):
         return []
     return [[session.ident, client_list.describe(session)] for session in chosen]

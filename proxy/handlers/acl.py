@@ -21,13 +21,14 @@ from tiers.resp import (
 
 from .. import errors
 from ..acl_log import LogEntry, unpacked
-from ..acl_selector import Selector
+from ..acl_selector import Denial, Selector
 from ..acl_source import UsersFileError
 from ..command_access import CATEGORY_NAMES, COMMANDS, lookup
 from ..command_categories import CATEGORIES
-from ..commands import Command
+from ..commands import UNKNOWN, Command
 
 if TYPE_CHECKING:
+    from ..acl_rules import User
     from ..session import Session
 
 _LOG_DEFAULT = 10  # entries shown by ACL LOG without a count
@@ -116,6 +117,8 @@ def _dryrun(session: Session, request: Request) -> None:
     facts, known = lookup(line)
     if user is None:
         session.reply(error(f"ERR User '{errors.shown(args[2])}' not found"))
+    elif facts is None and (row := session.terrace.commands.table.find(line[0])) is not UNKNOWN:
+        _dryrun_of_newer(session, user, row, line)
     elif facts is None or not known:
         session.reply(error(f"ERR Command '{errors.shown(line[0])}' not found"))
     elif not facts.accepts(len(line)):
@@ -126,6 +129,17 @@ def _dryrun(session: Session, request: Request) -> None:
             session.reply(OK)
         else:
             session.reply(bulk(denial.detail.encode("utf-8", "surrogateescape")))
+
+
+def _dryrun_of_newer(session: Session, user: User, row: Command, line: list[bytes]) -> None:
+    """Of a command that Redis 7.0 has not, and the server has."""
+    name = row.name.lower()
+    if not row.accepts(len(line)):
+        session.reply(errors.wrong_arity(name))
+    elif user.allows_unknown(name):
+        session.reply(OK)
+    else:
+        session.reply(bulk(Denial("command", name, line[0]).detail))
 
 
 def _log(session: Session, request: Request) -> None:

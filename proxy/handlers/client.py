@@ -82,8 +82,9 @@ def _setinfo(session: Session, request: Request) -> bytes:
     option, value = request[0][2].upper(), request[0][3]
     if option not in (b"LIB-NAME", b"LIB-VER"):
         return error(f"ERR Unrecognized option '{errors.shown(request[0][2])}'")
-    shown = option.decode().lower()
-    invalid = error(f"ERR {shown} cannot contain spaces, newlines or special characters.")
+    invalid = error(
+        f"ERR {errors.shown(request[0][2])} cannot contain spaces, newlines or special characters."
+    )
     if (refusal := name_refusal(value, invalid)) is not None:
         return refusal
     if option == b"LIB-NAME":

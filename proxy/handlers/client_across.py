@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from tiers.resp import OK, Request, error, integer, parse_integer
+from tiers.resp import OK, Request, error, integer
 
 from ..sibling_answers import as_text
 from . import client_list
@@ -34,16 +34,14 @@ def run(session: Session, name: bytes, request: Request) -> bool:
 
 async def _list(session: Session, args: list[bytes]) -> None:
     terrace = session.terrace
-    chosen = client_list.chosen(terrace, args[2:])
+    chosen = client_list.chosen(terrace, args[2:], session)
     if isinstance(chosen, bytes):
         session.reply(chosen)
         return
     lines = {s.ident: client_list.describe(s) for s in chosen}
     for answer in await terrace.siblings.ask("clients", args=as_text(args[2:])):
         lines |= {int(ident): str(line) for ident, line in answer}
-    order = sorted(lines)
-    if len(args) > 2 and args[2].upper() == b"ID":
-        order = [ident for arg in args[3:] if (ident := parse_integer(arg)) in lines]
+    order = [i for i in client_list.listed_ids(args[2:]) if i in lines] or sorted(lines)
     session.reply(client_list.text_of(session, (lines[ident] for ident in order)))
 
 

@@ -1,8 +1,11 @@
-"""CLIENT LIST, INFO and KILL: Terrace's clients, described and closed."""
+"""CLIENT LIST, INFO and KILL: Terrace's clients, described and closed.
+
+LIST and KILL take the filters of Valkey 9, of which those of every Redis are a part.
+"""
 
 from __future__ import annotations
 
-import re
+from collections import deque
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -16,8 +19,12 @@ if TYPE_CHECKING:
 
 Filter: TypeAlias = "Callable[[Session], bool]"
 
-_TYPES = (b"normal", b"master", b"replica", b"slave", b"pubsub")
-_MAXAGE_SINCE = (7, 4)  # the version of Redis
+_TYPES = (b"normal", b"master", b"primary", b"replica", b"slave", b"pubsub")
+_FLAGS = frozenset("bcdeirtuxABEIMNOPRSTU")  # that a client may have, with Valkey 9
+_CAPABILITIES = frozenset("r")
+_NEVER_NEGATED = (b"MAXAGE", b"IDLE")
+_BAD_ID = error("ERR Invalid client ID")
+_BAD_VICTIM_ID = error("ERR client-id should be greater than 0")
 
 
 def describe(session: Session) -> str:
@@ -26,21 +33,15 @@ def describe(session: Session) -> str:
     pin = session.pin
     multi, redirect = -1, -1
     user = session.user.name.decode("utf-8", "replace")
-    flags = ""
     subscriptions = {"channels": 0, "patterns": 0, "shards": 0}
     if pin is not None:
-        flags += "x" if pin.in_multi else ""
-        flags += "P" if pin.subscribed else ""
-        flags += "O" if pin.monitoring else ""
-        flags += "t" if pin.tracking else ""
-        flags += "b" if pin.blocking_id is not None else ""
         subscriptions = {kind: len(names) for kind, names in pin.subscriptions.items()}
         multi = pin.transaction.queued if pin.in_multi else -1
         redirect = pin.redirect_to if pin.tracking else -1
     return (
         f"id={session.ident} addr={session.address} laddr={session.local_address} fd=-1 "
         f"name={session.name.decode()} age={int(now - session.created_at)} "
-        f"idle={int(now - session.active_at)} flags={flags or 'N'} db={session.db} "
+        f"idle={int(now - session.active_at)} flags={flags_of(session)} db={session.db} "
         f"sub={subscriptions['channels']} psub={subscriptions['patterns']} "
         f"ssub={subscriptions['shards']} multi={multi} "
         f"qbuf={session.scanner.buffered_bytes} qbuf-free=0 argv-mem=0 multi-mem=0 "
@@ -49,6 +50,19 @@ def describe(session: Session) -> str:
         f"resp={session.proto} "
         f"lib-name={session.lib_name.decode()} lib-ver={session.lib_version.decode()}"
     )
+
+
+def flags_of(session: Session) -> str:
+    """As in CLIENT LIST."""
+    pin = session.pin
+    if pin is None:
+        return "N"
+    flags = "x" if pin.in_multi else ""
+    flags += "P" if pin.subscribed else ""
+    flags += "O" if pin.monitoring else ""
+    flags += "t" if pin.tracking else ""
+    flags += "b" if pin.blocking_id is not None else ""
+    return flags or "N"
 
 
 def text_of(session: Session, lines: Iterable[str]) -> bytes:
@@ -61,34 +75,8 @@ def info(session: Session, request: Request) -> bytes:
 
 
 def list_(session: Session, request: Request) -> bytes:
-    found = chosen(session.terrace, request[0][2:])
+    found = chosen(session.terrace, request[0][2:], session)
     return found if isinstance(found, bytes) else text_of(session, map(describe, found))
-
-
-def chosen(terrace: Terrace, args: list[bytes]) -> list[Session] | bytes:
-    """Whom the arguments behind CLIENT LIST mean, or the error they deserve."""
-    sessions = terrace.sessions
-    if not args:
-        return list(sessions.values())
-    if args[0].upper() == b"ID" and len(args) > 1:
-        idents = [parse_integer(arg) for arg in args[1:]]
-        if None in idents:
-            return error("ERR Invalid client ID")
-        return [s for i in idents if i is not None and (s := sessions.get(i)) is not None]
-    if args[0].upper() == b"TYPE" and len(args) == 2:
-        wanted = args[1].lower()
-        if wanted not in _TYPES:
-            return _unknown("client type", args[1])
-        return [s for s in sessions.values() if _type(s) == wanted]
-    return errors.SYNTAX
-
-
-def _unknown(what: str, given: bytes, prefix: str = "Unknown") -> bytes:
-    return error(f"ERR {prefix} {what} '{errors.shown(given)}'")
-
-
-def _type(session: Session) -> bytes:
-    return b"pubsub" if session.pin is not None and session.pin.subscribed else b"normal"
 
 
 def kill(session: Session, request: Request) -> bytes:
@@ -102,18 +90,49 @@ def kill(session: Session, request: Request) -> bytes:
     return integer(len(found))
 
 
+def chosen(terrace: Terrace, args: list[bytes], me: Session | None) -> list[Session] | bytes:
+    """Whom the arguments behind CLIENT LIST of the client `me` mean, or the error they deserve."""
+    found = _selected(terrace, args, me, kills=False)
+    if isinstance(found, bytes) or not (idents := listed_ids(args)):
+        return found
+    return [s for ident in idents if (s := terrace.sessions.get(ident)) is not None]
+
+
+def listed_ids(args: list[bytes]) -> list[int]:
+    """Of CLIENT LIST ID ... alone: in this order the lines are asked for."""
+    if not args or args[0].upper() != b"ID":
+        return []
+    idents = [parse_integer(arg) for arg in args[1:]]
+    return [ident for ident in idents if ident is not None] if None not in idents else []
+
+
 def victims(terrace: Terrace, args: list[bytes], me: Session | None) -> list[Session] | bytes:
     """Whom the arguments behind CLIENT KILL of the client `me` mean, or the error they deserve."""
-    everybody = list(terrace.sessions.values())
     if len(args) == 1:
         address = errors.shown(args[0])
-        return [s for s in everybody if s.address == address]
-    if len(args) % 2:
-        return errors.SYNTAX
-    skip_me = True
-    filters: dict[bytes, Filter] = {}  # of one kind the last counts
-    for option, value in zip(args[::2], args[1::2], strict=True):
-        name = option.upper()
+        return [s for s in terrace.sessions.values() if s.address == address]
+    return _selected(terrace, args, me, kills=True)
+
+
+def _selected(
+    terrace: Terrace, args: list[bytes], me: Session | None, *, kills: bool
+) -> list[Session] | bytes:
+    """The clients that pass every filter; of one kind the last counts, and all IDs."""
+    skip_me = kills
+    filters: dict[bytes, Filter] = {}
+    idents: dict[bytes, set[int]] = {}
+    words = deque(args)
+    while words:
+        name = words.popleft().upper()
+        if not words:
+            return errors.SYNTAX
+        if name in (b"ID", b"NOT-ID"):
+            numbers = _numbers(words)
+            if not numbers or (kills and min(numbers) < 1):
+                return _BAD_VICTIM_ID if kills else _BAD_ID
+            idents.setdefault(name, set()).update(numbers)
+            continue
+        value = words.popleft()
         if name == b"SKIPME" and value.upper() in (b"YES", b"NO"):
             skip_me = value.upper() == b"YES"
             continue
@@ -121,26 +140,44 @@ def victims(terrace: Terrace, args: list[bytes], me: Session | None) -> list[Ses
         if isinstance(found, bytes):
             return found
         filters[name] = found
+    everybody = terrace.sessions
+    wanted = idents.get(b"ID", everybody.keys()) - idents.get(b"NOT-ID", set())
     return [
         s
-        for s in everybody
-        if not (skip_me and s is me) and all(passes(s) for passes in filters.values())
+        for ident, s in everybody.items()
+        if ident in wanted
+        and not (skip_me and s is me)
+        and all(passes(s) for passes in filters.values())
     ]
 
 
+def _numbers(words: deque[bytes]) -> list[int]:
+    """Takes the integers off the beginning."""
+    found = []
+    while words and (number := parse_integer(words[0])) is not None:
+        found.append(number)
+        words.popleft()
+    return found
+
+
 def _filter(terrace: Terrace, name: bytes, value: bytes) -> Filter | bytes:
-    """Which clients one option of CLIENT KILL means, or the error it deserves."""
+    """Which clients one option of CLIENT LIST and KILL means, or the error it deserves."""
+    kind = name.removeprefix(b"NOT-")
+    found = _plain_filter(terrace, kind, value)
+    if kind == name or isinstance(found, bytes):
+        return found
+    return errors.SYNTAX if kind in _NEVER_NEGATED else lambda s: not found(s)
+
+
+def _plain_filter(terrace: Terrace, kind: bytes, value: bytes) -> Filter | bytes:
     text = errors.shown(value)
-    match name:
-        case b"ID":
-            ident = parse_integer(value) or 0
-            if ident < 1:
-                return error("ERR client-id should be greater than 0")
-            return lambda s: s.ident == ident
+    match kind:
         case b"ADDR":
             return lambda s: s.address == text
         case b"LADDR":
             return lambda s: s.local_address == text
+        case b"IP":
+            return lambda s: s.address.rpartition(":")[0].strip("[]") == text
         case b"TYPE":
             if value.lower() not in _TYPES:
                 return _unknown("client type", value)
@@ -149,18 +186,50 @@ def _filter(terrace: Terrace, name: bytes, value: bytes) -> Filter | bytes:
             if value not in terrace.acl.users:
                 return _unknown("user", value, "No such")
             return lambda s: s.user.name == value
-        case b"MAXAGE" if _version(terrace) >= _MAXAGE_SINCE:
-            age_s = parse_integer(value) or 0
-            if age_s < 1:
-                return error("ERR maxage should be greater than 0")
-            now = terrace.clock()
-            return lambda s: now - s.created_at >= age_s
+        case b"NAME":
+            return lambda s: value == s.name != b""
+        case b"LIB-NAME":
+            return lambda s: value == s.lib_name != b""
+        case b"LIB-VER":
+            return lambda s: value == s.lib_version != b""
+        case b"FLAGS":
+            if set(text) - _FLAGS:
+                return error(f"ERR Unknown flags found in the provided filter: {text}")
+            return lambda s: set(text) <= set(flags_of(s))
+        case b"CAPA":
+            if set(text) - _CAPABILITIES:
+                return error(f"ERR Unknown capa found in the provided filter: {text}")
+            return lambda s: not text  # nobody's is remembered
+        case b"DB":
+            db = parse_integer(value)
+            return _no_integer("DB") if db is None else lambda s: s.db == db
+        case b"MAXAGE":
+            return _at_least("maxage", value, lambda s: terrace.clock() - s.created_at)
+        case b"IDLE":
+            return _at_least("idle", value, lambda s: terrace.clock() - s.active_at)
         case _:
             return errors.SYNTAX
 
 
-def _version(terrace: Terrace) -> tuple[int, ...]:
-    return tuple(map(int, re.findall(r"\d+", terrace.stack.l2.server_version)))
+def _at_least(name: str, value: bytes, seconds_of: Callable[[Session], float]) -> Filter | bytes:
+    least_s = parse_integer(value)
+    if least_s is None:
+        return _no_integer(name)
+    if least_s < 1:
+        return error(f"ERR {name} should be greater than 0")
+    return lambda s: seconds_of(s) >= least_s
+
+
+def _no_integer(name: str) -> bytes:
+    return error(f"ERR {name} is not an integer or out of range")
+
+
+def _unknown(what: str, given: bytes, prefix: str = "Unknown") -> bytes:
+    return error(f"ERR {prefix} {what} '{errors.shown(given)}'")
+
+
+def _type(session: Session) -> bytes:
+    return b"pubsub" if session.pin is not None and session.pin.subscribed else b"normal"
 
 
 def close(found: list[Session], me: Session | None = None) -> None:

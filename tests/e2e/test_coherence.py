@@ -28,7 +28,10 @@ SOAK_S = 120.0
 @pytest.fixture(params=[1, 2], ids=["one proxy", "two proxies"])
 def proxies(own_redis: RedisProcess, request: pytest.FixtureRequest) -> Iterator[list[int]]:
     with ExitStack() as stack:
-        options: dict[str, Any] = {"l1__max_staleness": f"{MAX_STALENESS_S * 1000:g}ms"}
+        options: dict[str, Any] = {
+            "l1__max_staleness": f"{MAX_STALENESS_S * 1000:g}ms",
+            "l1__stale_on_error": 0,  # connections are killed: what is served then is no finding
+        }
         running = [
             stack.enter_context(running_terrace(own_redis.url, **options))
             for _ in range(request.param)

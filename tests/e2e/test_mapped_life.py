@@ -22,6 +22,7 @@ QUERY = "SELECT id, word FROM words"
 VIEWS = [
     {"keys": "w:{id}", "view": "w", "query": QUERY, "reply": "string:word"},
     {"keys": "h:{id}", "view": "h", "query": QUERY, "reply": "hash"},
+    {"keys": "s:{id}", "view": "swapped", "query": QUERY, "reply": "hash"},  # by another relation
     {"keys": "t:{id}", "view": "t", "query": QUERY, "reply": "string:word",
      "on_delete": "tombstone"},
     {"keys": "d:{id}", "view": "d", "query": QUERY, "reply": "string:word",
@@ -141,25 +142,25 @@ def test_another_relation_takes_the_name(
     wire: Wire, terrace: TerraceProcess, database: Database
 ) -> None:
     """As dbt does it: what Redis, L1 and the negative cache knew of the old one is gone."""
-    assert wire.ask("GET", "h:1")[:1] == b"-"  # it is a hash
+    assert wire.ask("GET", "s:1")[:1] == b"-"  # it is a hash
     for _ in range(3):
-        assert wire.ask("HGET", "h:1", "word") == bulk("old 1")
-        assert wire.ask("EXISTS", "h:99") == b":0\r\n"
-    assert terrace.metrics()['terrace_view_served{view="h"}'] == 1
+        assert wire.ask("HGET", "s:1", "word") == bulk("old 1")
+        assert wire.ask("EXISTS", "s:99") == b":0\r\n"
+    assert terrace.metrics()['terrace_view_served{view="swapped"}'] == 1
     database.run(
-        "CREATE MATERIALIZED VIEW h__tmp AS"
+        "CREATE MATERIALIZED VIEW swapped__tmp AS"
         " SELECT id, 'other ' || id AS word, 1 AS more FROM generate_series(1, 99) id",
-        "CREATE UNIQUE INDEX ON h__tmp (id)",
+        "CREATE UNIQUE INDEX ON swapped__tmp (id)",
         "BEGIN",
-        "ALTER MATERIALIZED VIEW h RENAME TO h__backup",
-        "ALTER MATERIALIZED VIEW h__tmp RENAME TO h",
+        "ALTER MATERIALIZED VIEW swapped RENAME TO swapped__backup",
+        "ALTER MATERIALIZED VIEW swapped__tmp RENAME TO swapped",
         "COMMIT",
-        "DROP MATERIALIZED VIEW h__backup CASCADE",
+        "DROP MATERIALIZED VIEW swapped__backup CASCADE",
     )
-    eventually(lambda: wire.ask("HMGET", "h:1", "word", "more").endswith(b"other 1\r\n$1\r\n1\r\n"))
-    eventually(lambda: wire.ask("HGET", "h:99", "word") == bulk("other 99"))
-    assert wire.ask("TIER.REFRESH", "h")[:1] != b"-"
-    eventually(lambda: terrace.metrics()['terrace_view_replaced{view="h"}'] == 1)
+    eventually(lambda: wire.ask("HMGET", "s:1", "word", "more").endswith(b"other 1\r\n$1\r\n1\r\n"))
+    eventually(lambda: wire.ask("HGET", "s:99", "word") == bulk("other 99"))
+    assert wire.ask("TIER.REFRESH", "swapped")[:1] != b"-"
+    eventually(lambda: terrace.metrics()['terrace_view_replaced{view="swapped"}'] == 1)
     assert terrace.metrics()["terrace_l3_replaced_views_total"] == 1
 
 

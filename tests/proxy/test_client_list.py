@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 
 import pytest
@@ -71,7 +72,21 @@ def test_the_old_form_knows_an_address_only(play: Play) -> None:
         ("SKIPME maybe", b"-ERR syntax error\r\n"),
         ("ID 5 FOO", b"-ERR syntax error\r\n"),
         ("FOO 5", b"-ERR syntax error\r\n"),
-        ("MAXAGE 1", b"-ERR syntax error\r\n"),
+        ("ID", b"-ERR No such client\r\n"),
+        ("ADDR 1.2.3.4:5 ID", b"-ERR syntax error\r\n"),
+        ("ID 5 x", b"-ERR syntax error\r\n"),
+        ("ID 5 0", b"-ERR client-id should be greater than 0\r\n"),
+        ("NOT-ID x", b"-ERR client-id should be greater than 0\r\n"),
+        ("MAXAGE x", b"-ERR maxage is not an integer or out of range\r\n"),
+        ("MAXAGE 0", b"-ERR maxage should be greater than 0\r\n"),
+        ("IDLE x", b"-ERR idle is not an integer or out of range\r\n"),
+        ("IDLE -1", b"-ERR idle should be greater than 0\r\n"),
+        ("DB x", b"-ERR DB is not an integer or out of range\r\n"),
+        ("FLAGS N?", b"-ERR Unknown flags found in the provided filter: N?\r\n"),
+        ("CAPA x", b"-ERR Unknown capa found in the provided filter: x\r\n"),
+        ("NOT-SKIPME yes", b"-ERR syntax error\r\n"),
+        ("NOT-MAXAGE 1", b"-ERR syntax error\r\n"),
+        ("NOT-IDLE 1", b"-ERR syntax error\r\n"),
     ],
 )
 def test_refusals_are_those_of_redis(play: Play, arguments: str, reply: bytes) -> None:
@@ -79,16 +94,72 @@ def test_refusals_are_those_of_redis(play: Play, arguments: str, reply: bytes) -
     play.client << reply
 
 
-def test_maxage_is_known_where_redis_knows_it(play: Play) -> None:
-    play.terrace.stack.l2.plain[3].server[b"version"] = b"7.4.1"
+def test_those_who_came_long_ago_or_rest(play: Play) -> None:
     play.now += 100
     young = play.connect()
-    play.client >> kill("MAXAGE", 60, "SKIPME", "NO")
-    play.client << integer(1)
-    assert play.client.is_closed
+    young >> command("CLIENT", "LIST", "MAXAGE", 60) + command("CLIENT", "LIST", "IDLE", 60)
+    assert young.take().count(b"id=%d " % play.client.session.ident) == 2
+    young >> kill("MAXAGE", 60, "SKIPME", "NO")
+    young << integer(1)
+    assert play.client.closed == "CLIENT KILL"
     assert young.closed is None
-    young >> kill("MAXAGE", 0)
-    young << b"-ERR maxage should be greater than 0\r\n"
+
+
+@pytest.mark.parametrize(
+    ("filters", "found"),
+    [
+        ("NAME worker", "ab"),
+        ("NAME work", ""),
+        ("NOT-NAME worker", "c"),
+        ("NAME ''", ""),
+        ("NOT-NAME ''", "abc"),
+        ("LIB-NAME lib", "a"),
+        ("LIB-VER 1", "b"),
+        ("NOT-LIB-NAME lib LIB-VER 1", "b"),
+        ("DB 3", "a"),
+        ("NOT-DB 3", "bc"),
+        ("DB 3 DB 0", "bc"),
+        ("DB 99", ""),
+        ("FLAGS N", "abc"),
+        ("FLAGS NN", "abc"),
+        ("FLAGS ''", "abc"),
+        ("FLAGS Nx", ""),
+        ("NOT-FLAGS N", ""),
+        ("IP 127.0.0.1", "abc"),
+        ("IP 127.0.0", ""),
+        ("NOT-IP 127.0.0.1", ""),
+        ("CAPA r", ""),
+        ("NOT-CAPA r", "abc"),
+        ("USER default", "abc"),
+        ("NOT-USER default", ""),
+        ("TYPE primary", ""),
+        ("NOT-TYPE pubsub", "abc"),
+        ("ID {a} {c}", "ac"),
+        ("ID {c} ID {a}", "ac"),
+        ("ID {c} {a} NAME worker", "a"),
+        ("NAME worker ID {c}", ""),
+        ("NOT-ID {a} {b}", "c"),
+        ("ID {a} {b} NOT-ID {b} 99", "a"),
+        ("SKIPME yes", "ab"),
+        ("SKIPME no", "abc"),
+        ("idle 1", ""),
+    ],
+)
+def test_a_list_by_any_filters(play: Play, filters: str, found: str) -> None:
+    clients = {"a": play.connect(), "b": play.connect(), "c": play.client}
+    for name, option, value in (("a", "lib-name", "lib"), ("b", "LIB-VER", "1")):
+        clients[name] >> command("CLIENT", "SETNAME", "worker")
+        clients[name] >> command("CLIENT", "SETINFO", option, value)
+        clients[name] << OK + OK
+    clients["a"].session.set_db(3)
+    idents = {name: client.session.ident for name, client in clients.items()}
+    play.client >> command("CLIENT", "LIST", *shlex.split(filters.format(**idents)))
+    listed = play.client.take()
+    assert listed[:1] == b"$"
+    names = {ident: name for name, ident in idents.items()}
+    lines = [line for line in listed.splitlines() if line.startswith(b"id=")]
+    shown = [names[int(line.split()[0][3:])] for line in lines]
+    assert "".join(sorted(shown)) == found
 
 
 def test_a_list_by_type_and_by_id(play: Play) -> None:

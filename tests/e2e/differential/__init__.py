@@ -1,7 +1,7 @@
 """The differential corpus: what is asked of Redis and of Terrace, and how it is compared.
 
 corpus      what a case is: the dataset before it, its lines, the variants made of a line
-strings … server   the cases, one module per command family: data only
+strings … newer    the cases, one module per command family: data only
 dialogues   cases of several commands on one connection
 allowances  what may differ, each with its reason
 play        sends dialogues in several ways, compares replies and the dataset left behind

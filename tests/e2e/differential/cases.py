@@ -7,6 +7,7 @@ from tests.e2e.differential import (
     collections,
     connection,
     keys,
+    newer,
     scripts,
     server,
     sorted_sets,
@@ -26,6 +27,7 @@ BLOCKS: tuple[Block, ...] = (
     *connection.BLOCKS,
     *server.BLOCKS,
     *blocking.BLOCKS,
+    *newer.BLOCKS,
 )
 
 

@@ -74,7 +74,6 @@ CLIENT LIST NOSUCH
 CLIENT KILL ID x
 CLIENT KILL ID 5 FOO
 CLIENT KILL ADDR 1.2.3.4:5 LADDR 1.2.3.4:5 TYPE normal USER default SKIPME yes
-CLIENT KILL MAXAGE 1000000
 CLIENT LIST ID
 CLIENT LIST TYPE
 CLIENT LIST NONSENSE x
@@ -129,3 +128,62 @@ READWRITE
         redis7=True,
     ),
 )
+
+# Filters of clients, and how many of two clients they mean: {a} is named alpha, has a library
+# of a name and a version and is in database 1; {b} has a subscription.
+CLIENT_FILTERS = r"""
+NAME alpha ID {a} {b}
+NOT-NAME alpha ID {a} {b}
+NAME alp ID {a} {b}
+NAME '' ID {a} {b}
+LIB-NAME lib ID {a} {b}
+LIB-NAME LIB ID {a} {b}
+NOT-LIB-NAME lib LIB-VER 1 ID {a} {b}
+LIB-VER 1 ID {a} {b}
+DB 1 ID {a} {b}
+DB 0 DB 1 ID {a} {b}
+NOT-DB 1 ID {a} {b}
+FLAGS P ID {a} {b}
+FLAGS PP ID {b}
+FLAGS PN ID {a} {b}
+FLAGS N ID {a} {b}
+FLAGS '' ID {a} {b}
+NOT-FLAGS P ID {a} {b}
+FLAGS ? ID {a} {b}
+IP 127.0.0.1 ID {a} {b}
+IP 127.0.0 ID {a}
+NOT-IP 127.0.0.1 ID {a} {b}
+ADDR 1.2.3.4:5 ID {a} {b}
+NOT-ADDR 1.2.3.4:5 ID {a} {b}
+NOT-LADDR 1.2.3.4:5 ID {a} {b}
+USER default ID {a} {b}
+NOT-USER default ID {a} {b}
+USER nobody ID {a} {b}
+NOT-USER nobody ID {a} {b}
+TYPE pubsub ID {a} {b}
+TYPE primary ID {a} {b}
+NOT-TYPE pubsub ID {a} {b}
+TYPE nosuch ID {a} {b}
+CAPA r ID {a} {b}
+CAPA x ID {a} {b}
+NOT-CAPA r ID {a} {b}
+MAXAGE 1000 ID {a} {b}
+MAXAGE 0 ID {a} {b}
+MAXAGE x ID {a} {b}
+NOT-MAXAGE 1 ID {a} {b}
+IDLE 1000 ID {a} {b}
+IDLE 0 ID {a} {b}
+IDLE x ID {a} {b}
+NOT-IDLE 1 ID {a} {b}
+SKIPME yes ID {a} {b}
+SKIPME no ID {a} {b}
+SKIPME maybe ID {a} {b}
+NOT-SKIPME yes ID {a} {b}
+ID {a} ID {b}
+ID {a} {b} NOT-ID {b}
+NOT-ID {a} {b} NAME alpha
+ID {a} NAME
+ID {a} NOSUCH x
+DB x ID {a} {b}
+NOSUCH x ID {a} {b}
+"""

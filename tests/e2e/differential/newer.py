@@ -1,0 +1,174 @@
+"""Cases of what Redis 7.2 to 8 and Valkey 8 to 9 have: elsewhere their errors are compared."""
+
+from __future__ import annotations
+
+from .corpus import Block
+
+BLOCKS = (
+    Block(
+        "newer keys",
+        r"""
+HEXPIRE hash 100 FIELDS 2 f1 nosuch
+HEXPIRE hash 100 NX FIELDS 1 f1
+HEXPIRE hash 100 XX FIELDS 1 f1
+HEXPIRE hash 100 GT FIELDS 1 f1
+HEXPIRE hash 0 FIELDS 3 f1 f2 n
+HPEXPIRE hash 100000 LT FIELDS 1 f1
+HEXPIREAT hash 4102444800 FIELDS 1 f1
+HPEXPIREAT hash 4102444800000 FIELDS 1 f1
+HEXPIREAT hash 1 FIELDS 1 f1
+HPEXPIREAT hash 1 FIELDS 1 f1
+HPERSIST hash FIELDS 2 f1 nosuch
+HTTL hash FIELDS 2 f1 nosuch
+HPTTL hash FIELDS 1 f1
+HEXPIRETIME hash FIELDS 1 f1
+HPEXPIRETIME hash FIELDS 1 f1
+HPTTL absent FIELDS 1 f1
+HGETEX hash FIELDS 2 f1 nosuch
+HGETEX hash EX 100 FIELDS 1 f1
+HGETEX hash PX 100000 FIELDS 1 f1
+HGETEX hash PERSIST FIELDS 1 f1
+HGETEX hash EXAT 1 FIELDS 3 f1 f2 n
+HGETDEL hash FIELDS 2 f1 nosuch
+HGETDEL hash FIELDS 3 f1 f2 n
+HSETEX hash EX 100 FIELDS 1 f1 new
+HSETEX hash FNX FIELDS 1 f1 new
+HSETEX hash FXX KEEPTTL FIELDS 1 f1 new
+HSETEX absent PX 100000 FIELDS 2 a 1 b 2
+HSETEX hash EXAT 1 FIELDS 1 f1 new
+SET string v IFEQ 'hello world'
+SET string v IFEQ other
+SET string v IFEQ 'hello world' GET
+SET string v IFNE other
+SET absent v IFEQ x
+SET string v IFEQ x NX
+SET string v IFEQ 'hello world' EX 100
+DELIFEQ string 'hello world'
+DELIFEQ string other
+DELIFEQ absent x
+DELEX string
+DELEX string IFEQ 'hello world'
+MSETEX 2 string x absent y
+MSETEX 2 string x absent y NX
+MSETEX 2 string x number y XX
+MSETEX 2 string x absent y EX 100
+MSETEX 1 string x KEEPTTL
+MSETEX 3 string x
+GETEX string EX 100
+DIGEST string
+VADD vectors VALUES 2 1 0 a
+VCARD vectors
+VDIM absent
+VSIM absent VALUES 2 1 0
+VINFO absent
+VRANDMEMBER absent
+VREM absent a
+VISMEMBER absent a
+VGETATTR absent a
+VSETATTR absent a ''
+VLINKS absent a
+VEMB absent a
+XDELEX stream IDS 1 1-1
+XACKDEL stream group IDS 1 1-1
+XADD stream MAXLEN 1 9-1 f v
+XADD stream KEEPREF MAXLEN 1 9-1 f v
+BITOP DIFF dest string bits
+BITOP DIFF1 dest string bits
+BITOP ANDOR dest string bits
+BITOP ONE dest string bits
+ZRANK zset a WITHSCORE
+ZREVRANK zset a WITHSCORE
+ZINTERCARD 2 zset zset2 LIMIT 1
+SUNIONCARD 2 set set2
+GEORADIUS geo 15 37 200 km STORE dest
+GEOSEARCH geo BYPOLYGON 3 10 30 20 30 15 45
+GEOSEARCH geo FROMMEMBER Palermo BYPOLYGON 3 10 30 20 30 15 45
+HSCAN hash 0 NOVALUES
+SCAN 0 TYPE hash COUNT 100
+SCAN 0 TYPE nosuch COUNT 100
+XREAD STREAMS stream +
+XREAD COUNT 1 STREAMS stream +
+XREADGROUP GROUP group me CLAIM 0 STREAMS stream >
+XAUTOCLAIM stream group me 0 0
+LPOS list b RANK -9223372036854775808
+LCS string bits
+SINTERCARD 1 set LIMIT 9223372036854775808
+RESTORE new 0 bogus
+""",
+        redis7=True,
+    ),
+    Block(
+        "newer server",
+        r"""
+CLIENT CAPA redirect
+CLIENT IMPORT-SOURCE OFF
+CLIENT IMPORT-SOURCE maybe
+SCRIPT SHOW 0000000000000000000000000000000000000000
+SCRIPT FLUSH
+COMMANDLOG LEN large-request
+COMMANDLOG LEN large-reply
+COMMANDLOG GET 0 slow
+COMMANDLOG GET x slow
+COMMANDLOG RESET slow
+COMMANDLOG LEN nosuch
+COMMANDLOG HELP
+COMMANDLOG NOSUCH
+CLUSTER MYSHARDID
+CLUSTER SLOT-STATS SLOTSRANGE 0 1
+CLUSTER GETSLOTMIGRATIONS
+CLUSTER CANCELSLOTMIGRATIONS
+CLUSTER FLUSHSLOT 1
+CLUSTER MIGRATESLOTS SLOTSRANGE 0 1 NODE x
+CLUSTER SYNCSLOTS x
+CLUSTER MIGRATION STATUS
+CLUSTERSCAN 0
+CLUSTERSCAN x
+WAITAOF 0 0 0
+WAITAOF 1 0 1
+WAITAOF x 0 0
+WAITAOF 0 0 -1
+WAITAOF 2 0 1
+HOTKEYS GET
+TRIMSLOTS
+FAILOVER ABORT
+LOLWUT VERSION 9
+INFO keysizes
+INFO threads
+INFO modules
+INFO debug
+MEMORY USAGE hash SAMPLES 0
+OBJECT FREQ string
+OBJECT ENCODING hash
+DEBUG OBJECT string
+EVAL 'return redis.pcall("hexpire", KEYS[1], 100, "FIELDS", 1, "f1")' 1 hash
+EVAL '#!lua flags=no-writes\nreturn 1' 0
+EVAL '#!lua flags=nosuch\nreturn 1' 0
+EVAL 'return server.call("get", KEYS[1])' 1 string
+EVAL 'return redis.REDIS_VERSION_NUM > 0' 0
+FUNCTION STATS
+FUNCTION DUMP
+FUNCTION LIST WITHCODE
+FUNCTION LIST LIBRARYNAME x WITHCODE
+PUBSUB SHARDNUMSUB a b
+COMMAND LIST FILTERBY MODULE vectorset
+COMMAND GETKEYS HSETEX h FIELDS 1 a b
+COMMAND GETKEYS MSETEX 1 a b
+COMMAND GETKEYSANDFLAGS HSETEX h FIELDS 1 a b
+COMMAND GETKEYS VADD a VALUES 1 1 b
+COMMAND INFO hsetex msetex vadd clusterscan tier.stats
+COMMAND DOCS hsetex vadd
+ACL CAT json
+ACL CAT vectorset
+ACL DRYRUN default HSETEX h FIELDS 1 a b
+CONFIG GET databases cluster-databases
+CONFIG GET io-threads
+MODULE LIST
+OBJECT HELP
+HELLO 3 SETNAME x AUTH default wrong
+HELLO 2 SETINFO lib-name x
+SELECT 15
+""",
+        mutated=False,
+        redis7=True,
+    ),
+)
