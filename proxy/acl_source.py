@@ -32,6 +32,7 @@ class Adopt(Protocol):
 
 
 DEFAULT = b"default"
+PROBLEMS_TOLD = 10  # of a file, which may be no file of users at all
 
 
 def parse_users(
@@ -59,11 +60,12 @@ def parse_users(
 
 
 class UsersFileError(Exception):
-    """The file cannot be used; one problem each, with file and line."""
+    """The file cannot be used; the first problems, with file and line."""
 
     def __init__(self, problems: list[str]) -> None:
-        super().__init__("; ".join(problems))
-        self.problems = problems
+        more = len(problems) - PROBLEMS_TOLD
+        self.problems = problems[:PROBLEMS_TOLD] + ([f"and {more} more"] if more > 0 else [])
+        super().__init__("; ".join(self.problems))
 
 
 def read_users(file: str) -> Users:
@@ -72,6 +74,8 @@ def read_users(file: str) -> Users:
         text = Path(file).read_bytes()
     except OSError as error:
         raise UsersFileError([f"{file}: cannot be read: {error.strerror}"]) from None
+    except ValueError:  # a NUL in it
+        raise UsersFileError(["this is not the name of a file"]) from None
     users, problems = parse_users(text.splitlines())
     if problems:
         raise UsersFileError([f"{file}:{problem}" for problem in problems])

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import ipaddress
 import os
 import socket
+import stat
 from collections.abc import Iterator
 
 Address = tuple[str | int, ...]
@@ -51,12 +53,68 @@ def naming_the_option(option: str, host: str, port: int) -> Iterator[None]:
     """An address that cannot be bound: the OSError says which option asked for it."""
     try:
         yield
+    except (OSError, UnicodeError) as error:
+        number = getattr(error, "errno", None) or 0  # below 0: of a look-up of a name
+        reason: str | None = "not a host name"
+        if isinstance(error, OSError):
+            reason = os.strerror(number) if number > 0 else error.strerror
+        wrong = option
+        if number not in (errno.EADDRINUSE, errno.EACCES):
+            wrong = "admin.host" if option.startswith("admin.") else "listen.host"
+        mend = f"set another {wrong} (TERRACE_{wrong.upper().replace('.', '__')})"
+        if number == errno.EADDRINUSE:
+            mend = f"free it, or {mend}"
+        raise OSError(number, f"{option} = {port} on {host}: {reason}; {mend}") from error
+
+
+def bind_unix(option: str, path: str, *, backlog: int) -> socket.socket:
+    """One that listens at `path`, in place of a stale one. Raises OSError that names the option."""
+    if problem := unix_socket_problem(path):
+        raise OSError(errno.EADDRINUSE, f"{option} = {path}: {problem}")
+    sock = socket.socket(socket.AF_UNIX)
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+        sock.bind(path)
+        sock.listen(backlog)
+        sock.setblocking(False)
     except OSError as error:
-        number = error.errno or 0  # below 0: of a look-up of a name
-        reason = os.strerror(number) if number > 0 else error.strerror
-        mend = f"set another one (TERRACE_{option.upper().replace('.', '__')})"
-        text = f"{option} = {port} on {host}: {reason}; {mend}"
-        raise OSError(error.errno, text) from error
+        sock.close()
+        text = f"{option} = {path}: {error.strerror or error}; choose another path"
+        raise OSError(error.errno, text) from None
+    return sock
+
+
+def unix_socket_problem(path: str) -> str:
+    """Why a unix socket cannot be made at `path`, and the mend, or "". A stale one is no reason."""
+    if problem := unix_path_problem(path):
+        return problem
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(path)
+        except (FileNotFoundError, ConnectionRefusedError):
+            return ""  # or left behind by a process that is gone
+        except OSError as error:
+            return f"{error.strerror or error}; choose another path"
+    return "another process listens there; end it, or choose another path"
+
+
+def unix_path_problem(path: str) -> str:
+    """As `unix_socket_problem`, but whether a socket is there, and whose, does not matter."""
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        directory = os.path.dirname(path) or "."
+        if not os.path.isdir(directory):
+            return "its directory does not exist; make it, or choose another path"
+        if not os.access(directory, os.W_OK | os.X_OK):
+            return "this user may not write into its directory; choose another path"
+        return ""
+    except (OSError, ValueError) as error:
+        return f"{getattr(error, 'strerror', None) or error}; choose another path"
+    if not stat.S_ISSOCK(found.st_mode):
+        return "a file that is not a socket is there; choose another path"
+    return ""
 
 
 def address_text(name: object) -> str:

@@ -6,14 +6,13 @@ The configuration itself has been validated by `proxy.config.load` before.
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import Awaitable, Iterator
 from dataclasses import dataclass, field
 
 from tiers import CertificateError, Mappings
 
+from .addresses import bind, unix_path_problem, unix_socket_problem
 from .config import Config
-from .listeners import unix_socket_problem
 from .masking import mask_option, one_line
 from .option_table import toml_text
 from .tls import server_context
@@ -77,12 +76,11 @@ def busy_ports(config: Config) -> Iterator[str]:
     if config.admin.enabled:
         listeners.append(("admin", config.admin.host, config.admin.port))
     for group, host, port in listeners:
-        if problem := _bind_problem(host, port):
-            host_group = "listen" if group == "tls" else group
-            yield (
-                f"{group}.port = {port}: cannot listen on {host}:{port}: {problem}; free the port, "
-                f"or set {host_group}.host / {group}.port (TERRACE_{group.upper()}__PORT)"
-            )
+        try:
+            for sock in bind(f"{group}.port", host, port, backlog=1):
+                sock.close()
+        except OSError as failure:
+            yield failure.strerror or str(failure)
 
 
 def _file_problems(config: Config) -> Iterator[str]:
@@ -92,27 +90,11 @@ def _file_problems(config: Config) -> Iterator[str]:
             server_context(config.tls)
         except CertificateError as failure:
             yield from str(failure).splitlines()
-    path = config.listen.unix_socket
+    path, handover = config.listen.unix_socket, config.listen.handover
     if path and (problem := unix_socket_problem(path)):
-        yield f"listen.unix_socket = {path}: {problem}; choose another path"
-
-
-def _bind_problem(host: str, port: int) -> str:
-    try:
-        addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        for family, kind, protocol, _, address in addresses:
-            with socket.socket(family, kind, protocol) as probe:
-                # As a server binds: connections that linger in TIME_WAIT do not count.
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                if family == socket.AF_INET6:
-                    probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-                probe.bind(address)
-                probe.listen(1)
-    except UnicodeError:
-        return "not a host name"
-    except OSError as error:
-        return error.strerror or str(error)
-    return ""
+        yield f"listen.unix_socket = {path}: {problem}"
+    if handover and (problem := unix_path_problem(handover)):
+        yield f"listen.handover = {handover}: {problem}"
 
 
 def _notes(config: Config) -> Iterator[str]:

@@ -180,14 +180,14 @@ def _check(argv: Sequence[str]) -> int:
     config = _config_of("check", argv)
     if config is None:
         return EXIT_PROBLEM
-    import asyncio
+    import uvloop
 
     from . import log
     from .check import check, summary
     from .config import LogOptions
 
     log.set_up(LogOptions(level="error"))  # the report says what went wrong; once is enough
-    findings = asyncio.run(check(config))
+    findings = uvloop.run(check(config))  # says of an address what `serve` would
     if findings.problems:
         print("\n".join(findings.problems), file=sys.stderr)
         return EXIT_PROBLEM

@@ -37,7 +37,9 @@ _COMMAND_OVERHEAD_BYTES = 64 * 1024  # name, key and options around the largest 
 _AUDIT_MIN_S = 0.1
 _L1_LARGEST_SHARE = 10  # the arena keeps no entry above a tenth of its budget
 _UNIX_PATH_BYTES = 107  # sun_path of Linux, without the NUL at its end
+_BESIDE_BYTES = 8  # a socket is made beside listen.handover first: a dot and a process id
 _ANY_HOST = ("0.0.0.0", "::", "*")  # noqa: S104 - compared, not bound
+_THIS_HOST = ("localhost", "127.0.0.1", "::1", *_ANY_HOST)
 
 # A mapping tells its first problem only; with that option made harmless it tells the next.
 _HARMLESS: Mapping[str, Mapping[str, Any]] = {
@@ -102,12 +104,22 @@ def _listeners(config: Config) -> Iterator[Broken]:
             ("admin.port", "listen.port"),
             f"listen.port and admin.port are both {listen.port}; give one of them another port",
         )
-    path_bytes = len(os.fsencode(listen.unix_socket))
-    if path_bytes > _UNIX_PATH_BYTES:
+    for option, path, most_bytes in (
+        ("listen.unix_socket", listen.unix_socket, _UNIX_PATH_BYTES),
+        ("listen.handover", listen.handover, _UNIX_PATH_BYTES - _BESIDE_BYTES),
+    ):
+        path_bytes = len(os.fsencode(path))
+        if path_bytes > most_bytes:
+            yield Broken(
+                (option,),
+                f"the path has {path_bytes} bytes, this unix socket may have {most_bytes}; "
+                "choose a shorter one",
+            )
+    if listen.handover and _same_path(listen.handover, listen.unix_socket):
         yield Broken(
-            ("listen.unix_socket",),
-            f"the path has {path_bytes} bytes, a unix socket may have {_UNIX_PATH_BYTES}; "
-            "choose a shorter one",
+            ("listen.handover", "listen.unix_socket"),
+            "clients and a second Terrace cannot come by the same socket; choose another path "
+            "for one of them",
         )
 
 
@@ -225,9 +237,15 @@ def _l1(config: Config) -> Iterator[Broken]:
 def _l2(config: Config) -> Iterator[Broken]:
     l2 = config.l2
     try:
-        Endpoint.from_url(l2.url)
+        endpoint = Endpoint.from_url(l2.url)
     except ValueError as problem:
         yield Broken(("l2.url",), str(problem))
+    else:
+        if _is_where_clients_come(config, endpoint):
+            yield Broken(
+                ("l2.url", "listen.port"),
+                "leads to this Terrace itself; give the address of Redis, or Terrace another one",
+            )
     yield from _l2_tls(l2)
     if l2.backoff_min_s > l2.backoff_max_s:
         yield Broken(
@@ -241,6 +259,18 @@ def _l2(config: Config) -> Iterator[Broken]:
             f"more idle connections ({l2.max_idle_pinned}) than connections ({l2.max_pinned}); "
             "lower l2.max_idle_pinned",
         )
+
+
+def _is_where_clients_come(config: Config, endpoint: Endpoint) -> bool:
+    listen = config.listen
+    if endpoint.path:
+        return _same_path(endpoint.path, listen.unix_socket)
+    one_host = endpoint.host == listen.host or {endpoint.host, listen.host} <= set(_THIS_HOST)
+    return one_host and endpoint.port in (listen.port, config.tls.port)
+
+
+def _same_path(one: str, other: str) -> bool:
+    return bool(other) and os.path.abspath(one) == os.path.abspath(other)
 
 
 def _l2_tls(l2: L2Options) -> Iterator[Broken]:

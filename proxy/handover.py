@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING
 
 from tiers import TaskSet
 
+from .addresses import unix_path_problem
 from .inherited import Inherited, roles
 
 if TYPE_CHECKING:
@@ -73,6 +74,8 @@ class Takeover:
 def take(config: Config) -> Takeover | None:
     """Ask the process on `listen.handover`, if there is one. Raises HandoverError."""
     path = config.listen.handover
+    if problem := unix_path_problem(path):
+        raise HandoverError(path, problem)
     connection = socket.socket(socket.AF_UNIX)
     connection.settimeout(PATIENCE_S)
     try:
@@ -82,7 +85,7 @@ def take(config: Config) -> Takeover | None:
         return None
     except OSError as error:
         connection.close()
-        raise HandoverError(path, error.strerror or str(error)) from None
+        raise HandoverError(path, f"{error.strerror or error}; choose another path") from None
     if not _is_ours(connection):
         connection.close()
         raise HandoverError(path, "another user listens there; remove it, or choose another path")
@@ -90,7 +93,8 @@ def take(config: Config) -> Takeover | None:
         message, fds = _receive(connection)
     except OSError as error:
         connection.close()
-        raise HandoverError(path, f"the process there does not hand over ({error})") from None
+        text = f"the process there does not hand over ({error}); end it, or choose another path"
+        raise HandoverError(path, text) from None
     wanted = {identity: role for role, identity in roles(config)}
     found = []
     for identity, fd in zip(json.loads(message), fds, strict=True):
@@ -151,7 +155,8 @@ class Offer:
             os.rename(beside, self._path)
         except OSError as error:
             listening.close()
-            raise HandoverError(self._path, error.strerror or str(error)) from None
+            text = f"{error.strerror or error}; choose another path"
+            raise HandoverError(self._path, text) from None
         listening.setblocking(False)
         self.listening = listening
         return listening

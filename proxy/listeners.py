@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import os
 import socket
 import ssl
-import stat
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from typing import TYPE_CHECKING, TypeAlias
 
-from .addresses import address_text, bind, naming_the_option
+from .addresses import address_text, bind, bind_unix, naming_the_option
 from .inherited import Inherited
 from .tls import server_context
 from .tls_listener import TlsListener
@@ -105,16 +103,10 @@ class Listeners:
             self._servers["tls"] = list(self._secure)
         if listen.unix_socket:
             given = inherited.take("unix")
-            if not given:
-                remove_stale(listen.unix_socket)
-            self._servers["unix"] = [
-                await loop.create_unix_server(
-                    self._factory,
-                    sock=given[0] if given else None,
-                    path=None if given else listen.unix_socket,
-                    backlog=listen.backlog,
-                )
-            ]
+            path, backlog = listen.unix_socket, listen.backlog
+            sock = given[0] if given else bind_unix("listen.unix_socket", path, backlog=backlog)
+            server = await loop.create_unix_server(self._factory, sock=sock, backlog=backlog)
+            self._servers["unix"] = [server]
             if not (given and inherited.lent):
                 self._unix_inode = os.stat(listen.unix_socket).st_ino
 
@@ -156,33 +148,3 @@ class Listeners:
         """After `close`: nobody becomes a client any more."""
         for listener in self._secure:
             await listener.end()
-
-
-def unix_socket_problem(path: str) -> str:
-    """Why a unix socket cannot be made at `path`, or "". A stale socket is no reason."""
-    try:
-        found = os.stat(path)
-    except FileNotFoundError:
-        if not os.path.isdir(os.path.dirname(path) or "."):
-            return "its directory does not exist"
-        return ""
-    except (OSError, ValueError) as error:
-        return getattr(error, "strerror", None) or str(error)
-    if not stat.S_ISSOCK(found.st_mode):
-        return "a file that is not a socket is there"
-    with socket.socket(socket.AF_UNIX) as probe:
-        try:
-            probe.connect(path)
-        except ConnectionRefusedError:
-            return ""  # left behind by a process that is gone
-        except OSError as error:
-            return error.strerror or str(error)
-    return "another process listens there"
-
-
-def remove_stale(path: str) -> None:
-    """Make room for a unix socket. Raises OSError when something else than a stale one is there."""
-    if problem := unix_socket_problem(path):
-        raise OSError(errno.EADDRINUSE, f"listen.unix_socket = {path}: {problem}")
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(path)

@@ -15,9 +15,8 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from .addresses import bind, bound, naming_the_option
+from .addresses import bind, bind_unix, bound, naming_the_option
 from .inherited import Inherited, roles
-from .listeners import remove_stale
 
 if TYPE_CHECKING:
     from .config import Config
@@ -42,7 +41,7 @@ class WorkerSockets:
                     if role == "unix" and not given.lent:
                         self._unix_inode = os.stat(config.listen.unix_socket).st_ino
                 elif role == "unix":
-                    self._shared[role] = [self._listen_unix(config.listen.unix_socket)]
+                    self._shared[role] = [self._listen_unix()]
                 elif self._balances:
                     self._bound[role] = list(self._bind(role))
                 else:
@@ -108,10 +107,8 @@ class WorkerSockets:
             sock.listen(self._config.listen.backlog)
         return listening
 
-    def _listen_unix(self, path: str) -> socket.socket:
-        remove_stale(path)
-        sock = socket.socket(socket.AF_UNIX)
-        sock.bind(path)
-        sock.listen(self._config.listen.backlog)
-        self._unix_inode = os.stat(path).st_ino
+    def _listen_unix(self) -> socket.socket:
+        listen = self._config.listen
+        sock = bind_unix("listen.unix_socket", listen.unix_socket, backlog=listen.backlog)
+        self._unix_inode = os.stat(listen.unix_socket).st_ino
         return sock

@@ -8,6 +8,7 @@ from .coherence import Coherence
 from .errors import ProtocolError, TierUnavailable
 from .l2_redis import L2Redis
 from .options import L2Options
+from .tls import CertificateError
 
 
 async def check_l2(
@@ -15,11 +16,17 @@ async def check_l2(
 ) -> tuple[list[str], list[str]]:
     """Problems, none when it works, and notes."""
     l2 = L2Redis(options, clock=time.monotonic, coherence=Coherence.detached())
+    try:
+        if l2.endpoint.tls is not None:
+            l2.endpoint.tls.context()
+    except CertificateError as failure:
+        return str(failure).splitlines(), []
     await l2.start()
     try:
         await l2.wait_ready(options.connect_timeout_s + 0.5)
         if not l2.ready:
-            return [f"l2.url: {l2.reason}; start Redis there or correct l2.url"], []
+            where = "" if str(l2.endpoint) in l2.reason else f"{l2.endpoint}: "
+            return [f"l2.url: {where}{l2.reason}; correct l2.url, or start Redis there"], []
         if needs_tracking and (l2.tracked is None or not l2.tracked.ready):
             return [
                 f"l2.url: L1 would be {l2.l1_mode}; use Redis 6 or newer, or set "

@@ -52,13 +52,14 @@ class Endpoint:
         """Raises ValueError saying what is wrong with the URL, which may hold a password, without
         quoting it."""
         mend = "write redis://host:port, rediss://host:port or unix:///path/to.sock"
+        encoded = f"{mend} (percent-encode special characters)"
+        if url != url.strip() or not url.isprintable():  # urlsplit() would drop some of it
+            raise ValueError(f"there is white space around it, or a line break in it; {encoded}")
         try:
             parts = urlsplit(url)
             port = parts.port
         except ValueError:
-            raise ValueError(
-                f"the host or port cannot be read; {mend} (percent-encode special characters)"
-            ) from None
+            raise ValueError(f"the host or port cannot be read; {encoded}") from None
         username, password = unquote(parts.username or ""), unquote(parts.password or "")
         if parts.scheme not in ("redis", "rediss", "unix"):
             raise ValueError(f"the scheme is not redis, rediss or unix; {mend}")
@@ -74,6 +75,8 @@ class Endpoint:
             return cls(path=path, username=username, password=password)
         if not parts.hostname or port == 0:
             raise ValueError(f"the host or port is missing; {mend}")
+        if " " in parts.hostname:
+            raise ValueError(f"the host or port cannot be read; {encoded}")
         return cls(
             host=parts.hostname,
             port=port or 6379,

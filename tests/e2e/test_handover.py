@@ -195,6 +195,18 @@ def test_whatever_connects_there_gets_nothing_by_nonsense(
     generations.restart()
 
 
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=needs_workers)])
+def test_a_file_in_the_way_is_left_alone(redis: RedisProcess, folder: Path, workers: int) -> None:
+    file = folder / "precious"
+    file.write_text("precious")
+    terrace = TerraceProcess(redis.url, workers=workers, listen__handover=file)
+    with contextlib.closing(terrace):
+        assert terrace.wait_exit() == 1
+        text = f"listen.handover = {file}: a file that is not a socket is there; choose another"
+        assert text in terrace.log()
+    assert file.read_text() == "precious"
+
+
 def test_all_kinds_of_sockets_are_handed_over(redis: RedisProcess, folder: Path) -> None:
     authority = Authority(folder)
     cert, key = authority.issue("server")

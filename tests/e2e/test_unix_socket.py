@@ -68,7 +68,8 @@ def test_one_in_use_is_left_alone(redis: RedisProcess, path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as other:
         other.bind(str(path))
         other.listen()
-        text = f"listen.unix_socket = {path}: another process listens there"
+        text = f"listen.unix_socket = {path}: another process listens there; "
+        text += "end it, or choose another path"
         assert refusal(redis, path) == text
     assert path.exists()
 
@@ -76,10 +77,12 @@ def test_one_in_use_is_left_alone(redis: RedisProcess, path: Path) -> None:
 def test_a_file_is_left_alone(redis: RedisProcess, path: Path) -> None:
     path.write_text("precious")
     text = f"listen.unix_socket = {path}: a file that is not a socket is there"
+    text += "; choose another path"
     assert refusal(redis, path) == text
     assert path.read_text() == "precious"
 
 
 def test_a_missing_directory_is_told(redis: RedisProcess, path: Path) -> None:
     gone = path.parent / "gone" / "t.sock"
-    assert refusal(redis, gone) == f"listen.unix_socket = {gone}: its directory does not exist"
+    text = f"listen.unix_socket = {gone}: its directory does not exist; make it, or "
+    assert refusal(redis, gone) == f"{text}choose another path"

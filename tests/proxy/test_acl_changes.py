@@ -138,6 +138,15 @@ def test_every_problem_of_a_file_is_told_with_its_line(tmp_path: Path) -> None:
         load(None, {}, ["acl.source=file", f"acl.file={file}"])
 
 
+def test_of_a_file_without_users_not_every_line_is_told(tmp_path: Path) -> None:
+    file = tmp_path / "shadow"
+    file.write_text("root:*:\n" * 1000)
+    with pytest.raises(UsersFileError, match=r"; and 990 more$"):
+        read_users(str(file))
+    with pytest.raises(UsersFileError, match="not the name of a file"):
+        read_users("a\0b")
+
+
 @pytest.mark.parametrize(
     ("flags", "complaint"),
     [

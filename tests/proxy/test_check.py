@@ -3,6 +3,7 @@
 import asyncio
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -69,7 +70,7 @@ async def test_problems_of_all_parts_come_together(
     monkeypatch.setattr(FakeL3, "answer", (["view a: not populated"], []))
     problems = (await check(config(f"listen.port={taken}"))).problems
     assert len(problems) == 4
-    assert problems[0].startswith(f"listen.port = {taken}: cannot listen on 127.0.0.1:{taken}: ")
+    assert problems[0].startswith(f"listen.port = {taken} on 127.0.0.1: ")
     assert "TERRACE_LISTEN__PORT" in problems[0]
     assert problems[1:] == [
         "L2 redis://***@h: connection refused",
@@ -110,10 +111,26 @@ def test_ports(taken: int) -> None:
     assert list(busy_ports(config(f"admin.port={taken}", "admin.enabled=false"))) == []
 
 
-@pytest.mark.parametrize("host", ["no such host", "x" * 70, "192.0.2.1"])
+@pytest.mark.parametrize("host", ["no such host", "x" * 70, "a..b", "192.0.2.1"])
 def test_a_host_that_is_not_here(host: str) -> None:
     (problem,) = busy_ports(config(f"listen.host={host}"))
-    assert problem.startswith(f"listen.port = 0: cannot listen on {host}:0: ")
+    assert problem.startswith(f"listen.port = 0 on {host}: ")
+    assert problem.endswith("; set another listen.host (TERRACE_LISTEN__HOST)")
+
+
+async def test_where_a_handover_cannot_be(tmp_path: Path) -> None:
+    file = tmp_path / "precious"
+    file.touch()
+    for path, what in (
+        (file, "a file that is not a socket is there; choose another path"),
+        (tmp_path / "gone" / "h", "its directory does not exist; make it, or choose another path"),
+    ):
+        (problem,) = (await check(config(f"listen.handover={path}"))).problems
+        assert problem == f"listen.handover = {path}: {what}"
+    with socket.socket(socket.AF_UNIX) as predecessor:
+        predecessor.bind(str(tmp_path / "h"))
+        predecessor.listen()
+        assert (await check(config(f"listen.handover={tmp_path / 'h'}"))).problems == []
 
 
 async def test_the_cost_of_the_staleness_bound_is_told() -> None:

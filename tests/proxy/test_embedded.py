@@ -323,7 +323,7 @@ def test_a_busy_port_is_told_before_anything_starts(folder: Path) -> None:
         port = other.getsockname()[1]
         code, errors = Trial(folder, listen__port=port).end(0)
     assert (code, errors.count("\n")) == (1, 1)
-    assert f":{port}" in errors
+    assert f" = {port} on " in errors
     assert "TERRACE_LISTEN__PORT" in errors
     assert not (folder / "redis").exists()
 

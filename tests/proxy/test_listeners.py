@@ -13,8 +13,9 @@ from typing import TypeAlias
 
 import pytest
 
+from proxy.addresses import bind_unix, unix_socket_problem
 from proxy.config import load
-from proxy.listeners import Listeners, unix_socket_problem
+from proxy.listeners import Listeners
 from proxy.server import Terrace
 from tests.certificates import Authority
 from tests.ports import free_port
@@ -175,6 +176,11 @@ async def test_a_socket_that_another_process_put_there_is_not_removed(
 
 def test_a_path_that_no_file_can_have() -> None:
     assert unix_socket_problem("a\0b")
+
+
+def test_what_cannot_be_bound_names_the_option() -> None:
+    with pytest.raises(OSError, match=r"listen\.unix_socket = /proc/x: .*; choose another path"):
+        bind_unix("listen.unix_socket", "/proc/x", backlog=1)
 
 
 # What a client connection is given

@@ -92,8 +92,8 @@ async def test_check_names_a_busy_port(authority: Authority) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         (problem,) = (await check(config(*files, f"tls.port={port}"))).problems
-    assert problem.startswith(f"tls.port = {port}: cannot listen on 127.0.0.1:{port}: ")
-    assert problem.endswith("set listen.host / tls.port (TERRACE_TLS__PORT)")
+    assert problem.startswith(f"tls.port = {port} on 127.0.0.1: ")
+    assert problem.endswith("; free it, or set another tls.port (TERRACE_TLS__PORT)")
 
 
 async def test_the_summary_tells_all_listeners(authority: Authority, tmp_path: Path) -> None:
