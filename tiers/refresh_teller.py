@@ -146,14 +146,28 @@ class Teller:
         for change in changes:
             await self._tell(change, told[change.view].said)
             self._suspect.discard(change.view)
+        for view in told.keys() - {change.view for change in changes}:
+            at = told[view]
+            if at.said != at.position:  # emptied: it has no row from before, but knows no more
+                await self._note(view, at.said, at.position)
 
     async def _tell(self, change: Change, said: Position) -> None:
         view = change.view
         at = None if view == PUSHES else change.after
         for mapping, keys in self._concerned(change).items():
             await self._audience.publish(mapping, at, keys)
-        if await self._audience.note_told(self._history, view, said, change.after):
-            self._told[view] = Told(change.after, change.after)
+        await self._note(view, said, change.after)
+
+    async def _note(self, view: str, said: Position, at: Position) -> None:
+        noted = await self._audience.note_told(self._history, view, said, at)
+        if not noted and self._told.get(view, Told()).position == said:
+            # As `look` would find out if it was emptied meanwhile; but then it would be told
+            # once more, and what clients write on the new row in between would leave with it.
+            server, told = await self._audience.told(self._history)
+            if server == self._server and view not in told:
+                noted = await self._audience.note_told(self._history, view, START, at)
+        if noted:
+            self._told[view] = Told(at, at)
         else:
             self._must_look = True
 

@@ -42,9 +42,10 @@ def direct(redis: RedisProcess, terrace: TerraceProcess) -> Iterator[Wire]:
 
 @contextmanager
 def nobody_else_notices(redis: RedisProcess, terrace: TerraceProcess) -> Iterator[None]:
-    before = shared_connections(redis)
-    assert len(before) >= 3
     with Canary(terrace.port, SINGS) as canary:
+        wait_until(lambda: canary.rounds > 0, "each kind has its connection")
+        before = shared_connections(redis)
+        assert len(before) >= 3
         yield
         wait_until(lambda: canary.rounds > ROUNDS, "the others have gone on")
     assert shared_connections(redis) == before

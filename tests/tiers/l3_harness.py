@@ -38,6 +38,7 @@ class Harness:
         self.changes: asyncio.Queue[ToldOf] = asyncio.Queue()
         self.published: asyncio.Queue[ToldOf] = asyncio.Queue()
         self.redis = Redis() if redis is None else redis
+        self.looks = 0  # at how far Redis was told
         settings = {"dsn": dsn, "view": tuple(views), "deadline": 1.0, **options}
         self.l3 = L3Postgres(
             L3Options.model_validate(settings), audience=self, on_change=self._on_change
@@ -47,6 +48,7 @@ class Harness:
 
     async def told(self, history: str) -> tuple[str, dict[str, Told]]:
         self._ask_redis()
+        self.looks += 1
         return self.redis.server, {view: Told(at, at) for view, at in self.redis.told.items()}
 
     async def publish(
@@ -97,6 +99,11 @@ class Harness:
         async with asyncio.timeout(WAIT_S):
             while not condition():  # noqa: ASYNC110 (a state, not an event)
                 await asyncio.sleep(0.01)
+
+    async def next_look(self) -> None:
+        """Until what was amiss with Redis at this moment has been noticed and seen to."""
+        looks = self.looks
+        await self.until(lambda: self.looks >= looks + 2)
 
     async def until_leading(self) -> None:
         await self.until(lambda: self.l3.statistics().is_leader)

@@ -55,6 +55,34 @@ async def test_refresh_that_redis_was_not_told_of_lags(database: Database) -> No
         assert (await only_view(harness)).lag_s == 0
 
 
+async def test_redis_that_was_emptied_does_not_lag(database: Database) -> None:
+    """It has none of the old rows, and nothing to be told: that is said there again."""
+    async with running(database, ITEMS, watch="50ms") as harness:
+        await harness.until_leading()
+        database.run("UPDATE base SET body = 'second' WHERE id = 1")
+        await harness.l3.refresh("items")
+        await harness.next_published()
+        await harness.until(lambda: harness.told_epoch() == 1)
+        harness.redis.told.clear()
+        await harness.until(lambda: harness.told_epoch() == 1)
+        assert (await only_view(harness)).lag_s == 0
+        assert harness.published.empty()
+
+
+async def test_redis_that_was_emptied_is_told_of_a_refresh_once(database: Database) -> None:
+    """What clients write on the new row stays: its key does not leave a second time."""
+    async with running(database, ITEMS, watch="2s") as harness:
+        await harness.until_leading()
+        for number in (1, 2):
+            harness.redis.told.clear()
+            database.run(f"UPDATE base SET body = 'version {number}' WHERE id = 1")
+            await harness.l3.refresh("items")
+            assert await harness.next_published() == ("items", number, [b"item:1"])
+            assert harness.told_epoch() == number
+        await harness.next_look()
+        assert harness.published.empty()
+
+
 async def test_every_proxy_knows_when_the_next_refresh_is_due(database: Database) -> None:
     views = {**ITEMS, "refresh": "60s"}
     async with running(database, views) as one, running(database, views) as other:
