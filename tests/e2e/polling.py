@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 PAUSE_S = 0.005
-PATIENCE_S = 10.0
+PATIENCE_S = 30.0
 
 
 def wait_until(condition: Callable[[], object], what: str, patience_s: float = PATIENCE_S) -> float:

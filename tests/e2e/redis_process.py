@@ -19,7 +19,7 @@ from proxy.embedded.redis import find_redis
 from tests.e2e.wire import Wire
 from tests.ports import free_port
 
-START_S = 10.0
+START_S = 30.0
 
 
 class RedisProcess:

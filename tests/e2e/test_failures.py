@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from tests.e2e.fault_matrix import RECOVERY_S, SLACK_S
 from tests.e2e.polling import wait_until
 from tests.e2e.redis_process import RedisProcess
 from tests.e2e.terrace_process import TerraceProcess, running_terrace
@@ -25,7 +26,7 @@ from tests.fault_proxy import FaultProxy
 from tests.ports import free_port
 from tiers.resp import decode
 
-RECOVERY_S = 1.0
+IN_TIME_S = 2.0  # the deadlines below, and patience with a busy machine
 IMPATIENT: dict[str, Any] = {"l2__deadline": "500ms", "l2__connect_timeout": "300ms"}
 L2_DOWN = b"-ERR terrace: L2 (redis) is unavailable: "
 UNKNOWN = b"the outcome of this command is unknown and it was not retried"
@@ -79,7 +80,7 @@ def expect_degraded(terrace: TerraceProcess, wire: Wire) -> None:
         began = time.monotonic()
         reply = wire.ask(*command)
         assert reply.startswith(b"-ERR terrace: L2 (redis)"), (command, reply)
-        assert time.monotonic() - began < 1.0, command
+        assert time.monotonic() - began < IN_TIME_S, command
     assert wire.ask("BLPOP", "q", 0).startswith(b"-ERR terrace: L2 (redis)")
     assert wire.ask("PING") == b"+PONG\r\n"
     assert terrace.get("/healthz")[0] == 200
@@ -89,7 +90,7 @@ def expect_recovery(terrace: TerraceProcess, wire: Wire, began: float, reply: by
     wait_until(lambda: wire.ask("GET", "unknown") == b"$-1\r\n", "reads reach Redis again")
     took_s = time.monotonic() - began
     print(f"recovered after {took_s * 1000:.0f} ms")
-    assert took_s < RECOVERY_S
+    assert took_s < RECOVERY_S + SLACK_S
     terrace.wait_ready()
     assert wire.ask("GET", "known") == reply
     assert wire.ask_all(("SET", "known", "new"), ("GET", "known"))[1] == b"$3\r\nnew\r\n"
@@ -114,7 +115,7 @@ def test_redis_freezes_and_goes_on(
     own_redis.freeze()
     began = time.monotonic()
     assert wire.ask("GET", "known") == b"$1\r\nv\r\n"
-    assert time.monotonic() - began < 1.0
+    assert time.monotonic() - began < IN_TIME_S
     reply = wire.ask("SET", "other", "x")
     assert UNKNOWN in reply or reply.startswith(L2_DOWN)
     wait_down(terrace)

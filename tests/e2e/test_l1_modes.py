@@ -16,6 +16,7 @@ from tiers.resp import decode
 
 EVAL_UNDECLARED = "return redis.call('set', ARGV[1], ARGV[2])"
 AGE_S = 0.3
+SOON_S = 3.0  # on a busy machine; what would go on serving the old does it for longer
 
 
 def hits(terrace: TerraceProcess) -> int:
@@ -135,7 +136,7 @@ def test_no_client_can_end_the_tracking_of_all(
         wait_until(lambda: decode(wire.ask("GET", "k")) == b"old", "the old value is seen")
         warm(terrace, wire, "GET", "k")
         direct.ask("SET", "k", "new")
-        assert wait_until(lambda: decode(wire.ask("GET", "k")) == b"new", "the new one") < 0.5
+        assert wait_until(lambda: decode(wire.ask("GET", "k")) == b"new", "the new one") < SOON_S
 
 
 def test_a_killed_tracked_connection_is_found_and_replaced(
@@ -169,7 +170,7 @@ def test_a_tracking_table_that_is_far_too_small(
                     wanted = [f"{key}={turn}".encode() for key in keys]
                     return values == singles == wanted
 
-                wait_until(seen, "all are seen", 1.0)
+                wait_until(seen, "all are seen", SOON_S)
                 for _ in range(3):
                     assert seen()
         finally:
@@ -194,7 +195,7 @@ def test_a_swap_by_a_stranger_is_found_within_the_watch(own_redis: RedisProcess)
         for _ in range(2):
             with swap(own_redis, terrace) as wire:
                 found_s = wait_until(lambda w=wire: decode(w.ask("GET", "k")) == b"one", "found")
-            assert found_s < 0.2 + 0.5
+            assert found_s < 0.2 + SOON_S
 
 
 def test_without_the_watch_it_is_not_found(own_redis: RedisProcess) -> None:

@@ -179,7 +179,7 @@ def test_no_change_is_built_on_nothing(
     with Wire(terrace.port) as wire, Wire(redis.port) as direct:
         direct.ask("UNLINK", *(f"c:{i}" for i in range(1, 21)))
         until = time.monotonic() + FOR_S / 4
-        while time.monotonic() < until:
+        while time.monotonic() < until or made < 3:
             row = f"c:{made % 20 + 1}"
             assert not wire.ask_all(*changes(row)[name])[-1].startswith(b"-")
             made += 1
@@ -187,7 +187,6 @@ def test_no_change_is_built_on_nothing(
             assert without_ttl != b":-1\r\n", word
             if made % 7 == 0:
                 direct.ask("UNLINK", row)
-    assert made > 2
 
 
 def test_an_evicted_key_is_absent_to_no_command(

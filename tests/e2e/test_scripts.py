@@ -47,7 +47,7 @@ def test_a_swap_within_a_script_is_seen_soon(wire: Wire, in_transaction: bool) -
         if in_transaction
         else (wire.ask(*swap))
     )
-    wait_until(lambda: b"one" in wire.ask("GET", "k"), "the other database is read", 0.9)
+    wait_until(lambda: b"one" in wire.ask("GET", "k"), "the other database is read", 1.8)
 
 
 def test_pipelined_behind_the_script(wire: Wire) -> None:

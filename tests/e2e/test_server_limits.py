@@ -48,7 +48,7 @@ def nobody_else_notices(redis: RedisProcess, terrace: TerraceProcess) -> Iterato
         assert len(before) >= 3
         yield
         wait_until(lambda: canary.rounds > ROUNDS, "the others have gone on")
-    assert shared_connections(redis) == before
+    assert before <= shared_connections(redis), "one was closed"
 
 
 def shared_connections(redis: RedisProcess) -> set[bytes]:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.polling import wait_until
-from tests.e2e.terrace_process import TerraceProcess, running_terrace
+from tests.e2e.terrace_process import START_S, TerraceProcess, running_terrace
 from tests.e2e.wire import Wire
 from tiers import CORE
 from tiers.resp import decode
@@ -55,7 +55,7 @@ def wire_to_each(terrace: TerraceProcess, workers: int, proto: int = 2) -> Itera
             except ConnectionError:  # it waited in the queue of one that was killed
                 return False
 
-        wait_until(found_all, "every worker answers", 15.0)
+        wait_until(found_all, "every worker answers", START_S)
         yield [found[number] for number in range(workers)]
 
 
@@ -64,7 +64,7 @@ def running_workers(
     redis_url: str, workers: int, *arguments: str, **options: Any
 ) -> Iterator[TerraceProcess]:
     with running_terrace(redis_url, *arguments, workers=workers, **options) as terrace:
-        wait_until(lambda: terrace.log().count(" serves ") >= workers, "all workers serve", 15.0)
+        wait_until(lambda: terrace.log().count(" serves ") >= workers, "all workers serve", START_S)
         wait_tracking(terrace, workers)
         yield terrace
 

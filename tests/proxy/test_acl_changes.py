@@ -110,7 +110,7 @@ def write(file: Path, text: str) -> None:
 
 async def load_file(p: Play) -> None:
     p.client >> command("ACL", "LOAD")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while p.client.session.blocked:
             await p.settle()
 

@@ -17,7 +17,7 @@ from tiers.views import ViewMapping
 
 ToldOf: TypeAlias = tuple[str, int, list[bytes] | None]
 
-WAIT_S = 10.0
+WAIT_S = 30.0
 
 
 class Redis:

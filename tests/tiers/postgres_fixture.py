@@ -169,7 +169,7 @@ class Database:
         self._connection.close()
 
 
-def eventually(condition: Callable[[], Any], *, timeout_s: float = 10.0) -> None:
+def eventually(condition: Callable[[], Any], *, timeout_s: float = 30.0) -> None:
     """Wait for something outside this process; fails after the timeout."""
     deadline = time.monotonic() + timeout_s
     while not condition():

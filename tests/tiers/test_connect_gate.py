@@ -57,7 +57,7 @@ async def test_one_probe_at_a_time_and_all_at_once_when_it_succeeds() -> None:
         admitted.append(number)
 
     comers = [tasks.start(f"{number}", come(number)) for number in range(5)]
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while not admitted:  # noqa: ASYNC110 (a state, not an event)
             await asyncio.sleep(0.001)
         assert len(admitted) == 1

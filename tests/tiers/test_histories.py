@@ -124,7 +124,9 @@ async def test_emptied_redis_is_told_what_comes_and_not_what_was(database: Datab
         await refreshed(database, harness, 1)
         harness.redis.told.clear()
         await refreshed(database, harness, 2)
-        assert harness.published.empty()
+        await harness.until(lambda: harness.told_epoch() == 2)
+        while not harness.published.empty():  # it may be told twice
+            assert await harness.next_published() == ("items", 2, [b"item:2"])
         harness.redis.told.clear()
         harness.redis.server = "a copy of what it was long ago"
         view, epoch, keys = await harness.next_published()

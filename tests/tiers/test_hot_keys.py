@@ -38,7 +38,7 @@ def hit(cache: TieredCache, *keys: bytes) -> None:
 
 
 async def ready(cache: TieredCache) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while cache.hot_keys is None or not cache.hot_keys.read:  # noqa: ASYNC110 (a state)
             await asyncio.sleep(0.005)
 
@@ -64,7 +64,7 @@ async def test_entries_read_back_are_coherent_like_all_others(redis: RedisProces
     async with caching(redis) as cache:
         await ready(cache)
         await cache.l2.call("SET", "a", "new")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while (await cache.get(b"a")).value != b"new":  # noqa: ASYNC110 (a state)
                 await asyncio.sleep(0.005)
 
@@ -110,6 +110,6 @@ async def test_readiness_waits_for_it_no_longer_than_configured(redis: RedisProc
     assert cache.is_warming_up
     clock[0] += 3.0
     assert not cache.is_warming_up
-    async with caching(redis, warm_wait_s=60.0) as cache, asyncio.timeout(5):
+    async with caching(redis, warm_wait_s=60.0) as cache, asyncio.timeout(20):
         while cache.is_warming_up:  # noqa: ASYNC110 (a state)
             await asyncio.sleep(0.005)

@@ -26,8 +26,8 @@ from tiers.tasks import TaskSet
 
 __all__ = ["database", "postgres"]
 
-DEADLINE_S = 0.2
-FOR_S = 0.8
+DEADLINE_S = 0.6  # for one read on a busy machine
+FOR_S = 1.5
 QUERY = "SELECT id FROM generate_series(1, 100) id"
 
 
@@ -82,7 +82,7 @@ async def test_a_locked_view_leaves_the_others_served(database: Database, pool_m
         assert harness.l3.lanes()["locked"].breaker.state is not State.CLOSED
         database.run("ROLLBACK")
         began_s = time.monotonic()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while (await harness.load(b"locked:1"))[0].kind is not Kind.HIT:
                 pass
         assert time.monotonic() - began_s < 2.0
@@ -154,7 +154,7 @@ async def test_many_views_that_do_not_answer_are_tried_by_few_connections(
             outcomes = await reads_beside(harness, [*trouble], "free")
             assert {outcome.kind for outcome in outcomes} == {Kind.HIT}
             other.rollback()
-        async with asyncio.timeout(5):  # it is found to be free again beside those that are not
+        async with asyncio.timeout(20):  # it is found to be free again beside those that are not
             while (await harness.load(b"locked0:1"))[0].kind is not Kind.HIT:
                 pass
         stop.set()

@@ -518,13 +518,13 @@ async def test_stream_gives_all_rows_that_match(database: Database) -> None:
 
 
 async def test_starts_before_postgres_and_recovers_by_itself(restless: Postgres) -> None:
-    harness = Harness(restless.dsn(), [PEOPLE])
+    harness = Harness(restless.dsn(), [PEOPLE], deadline=4.0)
     try:
         await harness.l3.start()
         await harness.until(lambda: harness.l3.state.startswith("down: "))
         started_at = time.monotonic()
         (outcome,) = await harness.load(b"person:1")
-        assert time.monotonic() - started_at < 0.9  # not the whole deadline
+        assert time.monotonic() - started_at < 3.0  # not the whole deadline
         assert outcome.kind is Kind.UNAVAILABLE
         assert "connection" in outcome.reason
         ((problem,), _) = await harness.l3.check()

@@ -181,7 +181,7 @@ async def test_who_left_is_in_nobodys_way() -> None:
     rate = 10
     async with scripted_redis() as server, pool_on(server, connect_rate=rate) as pool:
         tasks = TaskSet("test")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             for _ in range(rate):  # what the bucket holds
                 await pool.connect(2)
             left = [tasks.start(f"{n}", pool.connect(2)) for n in range(10 * rate)]

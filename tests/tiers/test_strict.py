@@ -10,7 +10,8 @@ import pytest
 from tiers import L1Memory, L1Options, L2Redis, NamespaceOptions, Namespaces, TierUnavailable
 from tiers.strict import KEPT_S, LEASE_S, UNKNOWN, Peers, StrictWrites
 
-TABLE = NamespaceOptions(match="s*", consistency="strict", max_staleness_s=0.02)
+BOUND_S = 0.2  # enough for a busy machine to tell "not held" from "held"
+TABLE = NamespaceOptions(match="s*", consistency="strict", max_staleness_s=BOUND_S)
 SPACES = Namespaces([TABLE])
 MINE = SPACES.strict_digest
 OLD_MS = int(KEPT_S * 1000) + 1
@@ -67,7 +68,7 @@ def writes(registry: Registry, l1: L1Memory | None = None) -> StrictWrites:
 
 async def seconds_held(strict: StrictWrites, key: bytes = b"s1") -> float:
     began = asyncio.get_running_loop().time()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         await strict.wait([key])
     return asyncio.get_running_loop().time() - began
 
@@ -75,7 +76,7 @@ async def seconds_held(strict: StrictWrites, key: bytes = b"s1") -> float:
 async def test_alone_a_write_is_held_for_one_question() -> None:
     registry = Registry()
     strict = writes(registry)
-    assert await seconds_held(strict) < 0.02
+    assert await seconds_held(strict) < BOUND_S
     assert registry.members == [b""]
     assert (strict.held, strict.holding) == (1, 0)
 
@@ -83,20 +84,20 @@ async def test_alone_a_write_is_held_for_one_question() -> None:
 async def test_beside_another_it_is_held_for_the_bound() -> None:
     registry = Registry()
     registry.reply = [OLD_MS, [b"other 20000 " + MINE]]
-    assert await seconds_held(writes(registry)) >= 0.02
+    assert await seconds_held(writes(registry)) >= BOUND_S
 
 
 async def test_a_young_set_and_a_redis_that_fails_are_others_that_are_not_known() -> None:
     registry = Registry()
     for reply in ([1, []], [-1, []], TierUnavailable("L2 (redis)", "gone")):
         registry.reply = reply
-        assert await seconds_held(writes(registry)) >= 0.02
+        assert await seconds_held(writes(registry)) >= BOUND_S
 
 
 async def test_other_keys_are_not_held() -> None:
     registry = Registry()
     strict = writes(registry)
-    assert await seconds_held(strict, b"other") < 0.02
+    assert await seconds_held(strict, b"other") < BOUND_S
     assert not strict.held
     assert not registry.members
 

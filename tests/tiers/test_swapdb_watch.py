@@ -85,7 +85,7 @@ async def test_a_script_is_looked_behind_at_once(redis: Counts) -> None:
     """And many of them together."""
     watch = asyncio.get_running_loop().create_task(redis.watch.keep())  # the interval is 1 s
     redis.now = counts(1)
-    async with asyncio.timeout(0.5):
+    async with asyncio.timeout(0.9):
         redis.watch.suspect()
         while not redis.flushed:  # noqa: ASYNC110 (a count, not an event)
             await asyncio.sleep(0)
