@@ -17,7 +17,7 @@ from tiers.resp import NULL2, NULL3, Request, array
 from . import errors, pinning, store_writes, tracked_reads
 from .command_access import NAME_MAX_BYTES
 from .commands import UNKNOWN, Command, Kind
-from .guarded import Guarded, is_script, removes, viewed
+from .guarded import Guarded, is_script, looked_at, removes, viewed
 from .handlers import LOCAL_HANDLERS, OWN_HANDLERS
 from .large import isolate
 from .load_first import load_first, refuse
@@ -202,12 +202,12 @@ def mget(session: Session, command: Command, request: Request, now: float) -> No
 def plain_read(session: Session, command: Command, request: Request, now: float) -> None:
     tracks = session.pin is not None and session.pin.tracking
     may_wait = command.is_blocking(request[0])
-    if load_first(session, command, request, views=tracks or may_wait):
+    if (tracks or may_wait) and load_first(session, command, request, views=True):
         return
     if may_wait:
         pinning.run_private(session, command, request, now)
         return
-    if not tracks and (keys := viewed(session, command, request[0])):
+    if not tracks and (keys := looked_at(session, command, request[0])):
         _run_guarded(session, command, request, keys, Slot)
         return
     via = route(session, command, request)

@@ -2,7 +2,8 @@
 
 At first the command is sent so that it runs only if Redis has all of its mapped keys: one
 round trip where it does. Where it does not, their rows are read, and the command is sent
-again behind them, in one transaction (`tiers.held_rows`).
+again behind them, in one transaction (`tiers.held_rows`). Reads of keys of the store go the
+same way, but their entries are brought back into Redis, and the command is sent again as before.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from .commands import Command, Kind
 if TYPE_CHECKING:
     from .session import Session
 
-SENDINGS = 8  # of keys of the store, which nothing brings back within the step
+SENDINGS = 8  # entries of the store are brought back beside the step, and may leave once more
 
 
 def viewed(session: Session, command: Command, args: Sequence[bytes]) -> list[bytes]:
@@ -27,6 +28,14 @@ def viewed(session: Session, command: Command, args: Sequence[bytes]) -> list[by
     if stack.l3 is None or session.db or command.overwrites_blindly(args):
         return []
     return stack.viewed(command.may_touch(args))
+
+
+def looked_at(session: Session, command: Command, args: Sequence[bytes]) -> list[bytes]:
+    """The keys of a read that L3 may have, in a view or in the store."""
+    mapping_of = session.stack.mapping_of
+    if session.stack.l3 is None or session.db:
+        return []
+    return [k for k in dict.fromkeys(command.may_touch(args)) if mapping_of(k) is not None]
 
 
 class Guarded:
@@ -115,8 +124,7 @@ class Guarded:
         if failure is None or (failure.tier != "L2" and session.config.l3.on_error == "nil"):
             self._rows = [row for row in rows if row.value is not None]
             held = {row.key for row in rows}
-            stack = session.stack
-            self._keys = [k for k in self._keys if k in held or not stack.viewed([k])]
+            self._keys = [key for key in self._keys if key in held]
             self._send()
         elif failure.tier == "L2":
             self._waiter.on_lost(failure.reason, False)

@@ -2,7 +2,8 @@
 
 A row is read when the first command is queued that looks at its key, and stored by the
 transaction itself where Redis lacks the key then. The first load would be of no use: nothing
-keeps the key there until EXEC.
+keeps the key there until EXEC. An entry of the store is brought back before its command is
+queued; whether it was taken out again is asked at the end, and told instead of a nil.
 """
 
 from __future__ import annotations
@@ -109,3 +110,8 @@ def settle(pin: Pinned) -> None:
     if rows.needs_settling:
         raw = settle_command(list(rows.removed.items()), rows.name)
         pin.upstream.send(raw, _HiddenSlot(transaction, is_fill=False), pin.session.db)
+    # Of those that were written, too, the capture finds out.
+    read = {k: v for k, v in rows.stored.items() if k not in transaction.durable}
+    if read and (store := pin.session.stack.store) is not None:
+        slot = _HiddenSlot(transaction, is_fill=True)
+        pin.upstream.send(store.seen_command(read), slot, pin.session.db)

@@ -85,6 +85,10 @@ def queue(pin: Pinned, command: Command, request: Request) -> None:
         transaction.durable += durable
         if transaction.footing == BLIND:
             transaction.footing = session.footing
+    elif durable and not transaction.selects and command.name != "WATCH":
+        transaction.kept_bytes += kept_bytes(request)
+        for key in durable:
+            transaction.rows.stored.setdefault(key, session.footing)
     if edit is not None:
         transaction.kept_bytes += EDIT_BYTES
     if command.kind is Kind.WRITE:

@@ -94,23 +94,31 @@ class FaultIn:
         else:
             self._coalescers[mapping.name].submit(key, on_done)
 
-    async def ensure_loaded(self, pairs: Sequence[tuple[Mapped, bytes]]) -> Outcome | None:
+    async def bring(
+        self, pairs: Sequence[tuple[Mapped, bytes]]
+    ) -> tuple[list[bytes], Outcome | None]:
         """Make L2 hold each of these keys that has a row.
 
-        Returns None when it does, else the UNAVAILABLE outcome that prevented it.
+        Returns the keys that it holds then, and the UNAVAILABLE outcome of one that could not
+        be had, if any.
         """
         try:
             present = await self._l2.pipeline([[b"EXISTS", key] for _, key in pairs])
         except TierUnavailable as failure:
-            return Outcome(Kind.UNAVAILABLE, tier="L2", reason=failure.reason)
+            return [], Outcome(Kind.UNAVAILABLE, tier="L2", reason=failure.reason)
+        held = [key for (_, key), there in zip(pairs, present, strict=True) if there != 0]
         missing = [pair for pair, there in zip(pairs, present, strict=True) if there == 0]
         outcomes = await asyncio.gather(*(self.load_one(m, k) for m, k in missing))
-        for outcome in outcomes:
+        failure_found: Outcome | None = None
+        for (_, key), outcome in zip(missing, outcomes, strict=True):
             if outcome.is_failure:
-                return outcome
-            if outcome.reason == NOT_STORED:
-                return Outcome(Kind.UNAVAILABLE, tier="L3", reason=NOT_STORED)
-        return None
+                failure_found = failure_found or outcome
+            elif outcome.reason == NOT_STORED:
+                reason = Outcome(Kind.UNAVAILABLE, tier="L3", reason=NOT_STORED)
+                failure_found = failure_found or reason
+            elif outcome.kind is not Kind.NEGATIVE:
+                held.append(key)
+        return held, failure_found
 
     async def hold(
         self, pairs: Sequence[tuple[ViewMapping, bytes]]

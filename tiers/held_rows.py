@@ -28,7 +28,7 @@ from .errors import TierUnavailable
 from .l2_commands import Script
 from .leases import EPOCHS, LEASES
 from .resp import OK, ReplyScanner, pack
-from .views import ViewMapping
+from .store_keys import Mapped
 
 TOMBSTONE = b"__terrace:tombstone:"  # prefix of markers of keys deleted on purpose
 LENT_MS = 50  # outlives the transaction; the default of l1.max_staleness
@@ -45,7 +45,7 @@ class HeldRow(NamedTuple):
     """The row of a key, read from L3 when its view had this epoch."""
 
     key: bytes
-    mapping: ViewMapping
+    mapping: Mapped
     epoch: bytes
     value: Value | None  # None: not at hand, but Redis had the key
     ttl_s: float | None = None

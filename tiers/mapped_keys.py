@@ -68,7 +68,8 @@ class MappedKeys:
         pairs = [(m, k) for k in dict.fromkeys(keys) if (m := self.mapping_of(k, db)) is not None]
         if not pairs or self.fault_in is None:
             return None
-        return await self.fault_in.ensure_loaded(pairs)
+        _, failure = await self.fault_in.bring(pairs)
+        return failure
 
     def viewed(self, keys: Iterable[bytes]) -> list[bytes]:
         """Those of the keys that a view may have, each once; of database 0."""
@@ -93,7 +94,8 @@ class MappedKeys:
         ]
 
     def hold(self, keys: Sequence[bytes], on_done: OnHeld) -> None:
-        """Read the rows of mapped keys; those of the store are brought into L2 instead.
+        """Read the rows of mapped keys; entries of the store are brought into L2 instead, and are
+        rows that are not at hand.
 
         See `FaultIn.hold`. `on_done` is called once, later.
         """
@@ -108,8 +110,13 @@ class MappedKeys:
         assert self.fault_in is not None
         pairs = [(m, key) for key in keys if (m := self.l3.mappings.match(key)) is not None]
         rows, failure = await self.fault_in.hold(pairs)
-        stored = [key for key in keys if self.l3.mappings.match(key) is None]
-        return rows, failure or await self.ensure_loaded(stored)
+        match = self.l3.stores.match
+        stored = {key: store for key in keys if (store := match(key)) is not None}
+        if stored:
+            there, lost = await self.fault_in.bring([(store, k) for k, store in stored.items()])
+            rows += [HeldRow(key, stored[key], b"", None) for key in there]
+            failure = failure or lost
+        return rows, failure
 
     async def renew(self, rows: Sequence[HeldRow]) -> None:
         """Where a refresh has overtaken rows that are held, make L2 hold what they are now."""

@@ -31,7 +31,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -125,6 +125,7 @@ class Store:
         memory_us = 2 * fill_age_us
         self._memory = b"%d" % memory_us
         self._capture = store_script("store_capture.lua")
+        self._seen = store_script("store_seen.lua")
         self._settle_script = store_script("store_settle.lua")
         self._evict_script = store_script("store_evict.lua")
         prefixes = [mapping.prefix for mapping in StoreMappings(options.store)]
@@ -191,6 +192,14 @@ class Store:
         # The whole script: a server that does not know its hash would refuse it too late.
         return pack([b"EVAL", self._capture.text, b"%d" % (len(keys) + 1), STATE, *keys,
                      self._memory, *relied_on])  # fmt: skip
+
+    def seen_command(self, footings: Mapping[bytes, Footing]) -> bytes:
+        """To be one of the last commands of a transaction that read these keys, each brought here
+        after `look` had said so; its reply is one of `read_fill`."""
+        args = [word for footing in footings.values() for word in footing]
+        return pack(
+            [b"EVAL", self._seen.text, b"%d" % (len(footings) + 1), STATE, *footings, *args]
+        )
 
     def unwrap(
         self,

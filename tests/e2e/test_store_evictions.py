@@ -20,6 +20,7 @@ __all__ = ["postgres"]
 
 WRITERS = 4
 STATE = "__terrace:store"
+QUEUED = [b"+QUEUED\r\n"]
 
 
 @pytest.fixture(scope="module")
@@ -79,3 +80,93 @@ def test_increments_beside_an_invalidation_are_all_there(
     assert ledger.acknowledged.total() > 20
     told = {text for text in ledger.errors if "send it again" not in text}
     assert told <= {"L3 (postgres) is unavailable"}, ledger.errors  # contended
+
+
+READS = {
+    "EXISTS": (("EXISTS", "s:r:1", "s:r:2"), b":2\r\n"),
+    "EXISTS with one that is absent": (("EXISTS", "s:r:1", "s:r:none"), b":1\r\n"),
+    "TTL": (("TTL", "s:r:1"), b":-1\r\n"),
+    "STRLEN": (("STRLEN", "s:r:2"), b":3\r\n"),
+    "BITCOUNT": (("BITCOUNT", "s:r:1"), b":15\r\n"),
+    "HGET": (("HGET", "s:r:h", "field"), b"$5\r\nvalue\r\n"),
+    "MGET": (("MGET", "s:r:1", "s:r:2"), b"*2\r\n$3\r\none\r\n$3\r\ntwo\r\n"),
+}
+
+
+def ways(command: tuple[str, ...]) -> list[tuple[tuple[str, ...], ...]]:
+    return [(command,), (("MULTI",), command, ("EXEC",))]
+
+
+@pytest.mark.parametrize("what", ["FLUSHALL", "TIER.INVALIDATE"])
+def test_a_stored_key_that_leaves_redis_is_absent_to_no_read(
+    terrace: TerraceProcess, redis: RedisProcess, what: str
+) -> None:
+    stop, wrong = threading.Event(), dict[str, bytes]()
+    answered = 0
+    with Wire(terrace.port) as wire:
+        for command in (("SET", "s:r:1", "one"), ("SET", "s:r:2", "two"),
+                        ("HSET", "s:r:h", "field", "value")):  # fmt: skip
+            assert not wire.ask(*command).startswith(b"-")
+
+    def disturb() -> None:
+        with Wire(redis.port) as direct, Wire(terrace.port) as wire:
+            while not stop.is_set():
+                if what == "FLUSHALL":
+                    direct.ask("FLUSHALL")
+                else:
+                    wire.ask("TIER.INVALIDATE", "s:r:*")
+                time.sleep(0.003)
+
+    with ThreadPoolExecutor(1) as threads, Wire(terrace.port) as wire:
+        done = threads.submit(disturb)
+        until = time.monotonic() + 1.5
+        while time.monotonic() < until:
+            for name, (command, right) in READS.items():
+                for way in ways(command):
+                    reply = wire.ask_all(*way)[-1]
+                    if reply.startswith(b"-"):  # said honestly
+                        continue
+                    answered += 1
+                    if reply != (right if len(way) == 1 else b"*1\r\n" + right):
+                        wrong[f"{name}, {len(way)}"] = reply
+        stop.set()
+        done.result(10)
+    assert wrong == {}
+    assert answered > 20
+
+
+def test_a_transaction_tells_what_was_taken_out_under_it_from_what_was_deleted(
+    terrace: TerraceProcess, redis: RedisProcess
+) -> None:
+    with Wire(terrace.port) as wire, Wire(terrace.port) as other, Wire(redis.port) as direct:
+        other.ask("SET", "s:t", "value")
+        assert wire.ask_all(("MULTI",), ("GET", "s:t"), ("SET", "plain", "1"))[1:] == QUEUED * 2
+        other.ask("TIER.INVALIDATE", "KEYS", "s:t")
+        assert wire.ask("EXEC").startswith(b"-ERR terrace: ")
+        assert wire.ask_all(("MULTI",), ("GET", "s:t"))[1:] == QUEUED
+        direct.ask("FLUSHALL")
+        assert wire.ask("EXEC").startswith(b"-ERR terrace: ")
+        assert wire.ask_all(("MULTI",), ("GET", "s:t"), ("SELECT", "1"), ("GET", "s:t"))[1:] == (
+            QUEUED * 3
+        )
+        other.ask("TIER.INVALIDATE", "s:*")
+        assert wire.ask("EXEC").startswith(b"-ERR terrace: ")
+        wire.ask("SELECT", 0)
+        assert wire.ask_all(("MULTI",), ("GET", "s:t"), ("GET", "s:none"))[1:] == QUEUED * 2
+        assert other.ask("DEL", "s:t") == b":1\r\n"
+        assert wire.ask("EXEC") == b"*2\r\n$-1\r\n$-1\r\n"
+
+
+@pytest.mark.parametrize("command", [
+    ("GET", "s:none"), ("EXISTS", "s:none"), ("MGET", "s:none", "other"), ("TTL", "s:none"),
+    ("HGETALL", "s:none"), ("HLEN", "s:none"), ("MGET", "s:none", "s:one"),
+])  # fmt: skip
+def test_a_client_that_caches_may_ask_for_what_the_store_lacks(
+    terrace: TerraceProcess, command: tuple[str, ...]
+) -> None:
+    with Wire(terrace.port, 3) as tracks, Wire(terrace.port, 3) as plain:
+        plain.ask("SET", "s:one", "1")
+        assert tracks.ask("CLIENT", "TRACKING", "ON") == b"+OK\r\n"
+        reply, right = tracks.ask(*command), plain.ask(*command)
+        assert reply == right
+        assert tracks.read()[0].startswith(b">2\r\n$10\r\ninvalidate\r\n")
