@@ -103,4 +103,42 @@ GET string ; QUIT
 """,
 }
 
-NEED_REDIS_7 = ("no-evict", "shard pubsub", "scripts")
+# What only newer servers have, between cached reads; elsewhere the errors are compared.
+DIALOGUES["newer"] = r"""
+GET string ; SET string v IFEQ 'hello world' ; GET string ; DELIFEQ string v ; GET string ; EXISTS string
+MGET string number ; MSETEX 2 string x number y EX 100 ; MGET string number ; MSETEX 1 absent z NX ; MGET absent
+MGET string absent ; MSETEX 2 string x absent y XX ; MGET string absent
+HGETALL hash ; HSETEX hash EX 100 FIELDS 1 f1 new ; HGETALL hash ; HGETDEL hash FIELDS 1 f1 ; HGETALL hash
+HGETALL hash ; HEXPIRE hash 0 FIELDS 1 f1 ; HGETALL hash ; HLEN hash ; HPEXPIREAT hash 1 FIELDS 2 f2 n ; HGETALL hash
+HEXPIRE hash 100 FIELDS 1 f1 ; HGET hash f1 ; HPERSIST hash FIELDS 1 f1 ; HTTL hash FIELDS 1 f1 ; HGET hash f1
+HMGET hash f1 f2 ; HGETEX hash EXAT 1 FIELDS 1 f1 ; HMGET hash f1 f2 ; HSETEX hash FNX FIELDS 1 f1 x ; HMGET hash f1 f2
+MULTI ; HGETEX hash EX 100 FIELDS 1 f1 ; HGETALL hash ; HGETDEL hash FIELDS 3 f1 f2 n ; EXISTS hash ; EXEC ; HGETALL hash
+MULTI ; MSETEX 1 string x ; DELIFEQ number 42 ; HSETEX hash FIELDS 1 f1 ; EXEC ; MGET string number
+MULTI ; SET string x IFEQ no ; SET string y IFEQ 'hello world' GET ; EXEC ; GET string
+WATCH string ; DELIFEQ string 'hello world' ; MULTI ; GET string ; EXEC
+WATCH hash ; HEXPIRE hash 100 FIELDS 1 f1 ; MULTI ; HGET hash f1 ; EXEC
+WATCH hash ; HTTL hash FIELDS 1 f1 ; MULTI ; HGET hash f1 ; EXEC
+HELLO 3 ; HGETEX hash FIELDS 2 f1 no ; ZRANK zset b WITHSCORE ; HELLO 2 ; HGETEX hash FIELDS 2 f1 no ; ZRANK zset b WITHSCORE
+VADD v VALUES 3 1 0 0 a ; VADD v VALUES 3 0 1 0 b ; VCARD v ; VDIM v ; TYPE v ; VREM v a ; VCARD v ; VISMEMBER v b ; DEL v
+HELLO 3 ; VADD v VALUES 2 1 0 a SETATTR '{"year": 1}' ; VGETATTR v a ; VSIM v ELE a WITHSCORES ; VISMEMBER v a ; VEMB v a ; DEL v
+MULTI ; VADD v VALUES 2 1 0 a ; VCARD v ; DEL v ; EXEC
+SELECT 1 ; MSETEX 1 string elsewhere ; GET string ; HSETEX h FIELDS 1 a b ; HGETALL h ; SELECT 0 ; GET string
+SELECT 1 ; DELIFEQ string no ; SELECT 0 ; GET string
+SCRIPT LOAD 'return 7' ; SCRIPT SHOW 59b6ab2fbe0ee4b25733de0f62e6cda4899ef8e9 ; SCRIPT EXISTS 59b6ab2fbe0ee4b25733de0f62e6cda4899ef8e9
+MULTI ; SCRIPT SHOW 59b6ab2fbe0ee4b25733de0f62e6cda4899ef8e9 ; COMMANDLOG LEN large-reply ; EXEC
+EVAL 'return server.call("get", KEYS[1])' 1 string ; EVAL 'server.call("set", KEYS[1], "x")' 1 string ; GET string
+HGETALL hash ; EVAL 'return redis.pcall("hgetdel", KEYS[1], "FIELDS", 1, "f1")' 1 hash ; HGETALL hash
+MULTI ; CLIENT CAPA redirect ; CLIENT GETNAME ; EXEC
+MULTI ; CLIENT IMPORT-SOURCE OFF ; CLIENT GETNAME ; EXEC
+MULTI ; WAITAOF 0 0 0 ; WAIT 0 0 ; EXEC
+MULTI ; CLUSTERSCAN 0 ; HOTKEYS GET ; EXEC
+SUBSCRIBE a ; HGETEX hash FIELDS 1 f1 ; MSETEX 1 string x ; UNSUBSCRIBE a ; GET string
+CLIENT REPLY SKIP ; MSETEX 1 string x ; GET string
+CLIENT REPLY OFF ; HGETDEL hash FIELDS 1 f1 ; CLIENT REPLY ON ; HGETALL hash
+CLIENT TRACKING ON ; GET string ; GET string ; MSETEX 1 string x ; GET string ; CLIENT TRACKING OFF
+CLIENT TRACKING ON ; HGETALL hash ; HGETALL hash ; HGETDEL hash FIELDS 1 f1 ; HGETALL hash ; CLIENT TRACKING OFF
+XADD stream 3-1 f x ; XDELEX stream IDS 1 3-1 ; XLEN stream ; XREAD STREAMS stream + ; XLEN stream
+SUBSTR string 0 3 ; GETRANGE string 0 3 ; GETEX string EX 100 ; GET string ; PERSIST string
+BITOP DIFF dest string bits ; GET dest ; SUNIONCARD 2 set set2 ; SCARD set
+"""
+NEED_REDIS_7 = ("newer", "no-evict", "shard pubsub", "scripts")
