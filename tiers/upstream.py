@@ -88,10 +88,14 @@ class Endpoint:
     def __str__(self) -> str:
         return f"unix:{self.path}" if self.path else f"{self.host}:{self.port}"
 
+    @property
+    def user(self) -> bytes:
+        """As whom Terrace logs in."""
+        return (self.username or "default").encode()
+
     def login_commands(self, proto: int) -> list[list[bytes]]:
         """What a fresh (or RESET) connection sends to speak `proto` as this user."""
-        user = (self.username or "default").encode()
-        auth = [b"AUTH", user, self.password.encode()]
+        auth = [b"AUTH", self.user, self.password.encode()]
         if proto == 3:
             return [[b"HELLO", b"3", *(auth if self.password else [])]]
         if not self.password:

@@ -39,6 +39,11 @@ _BAD_BITS = error(
     f"number up to {_PASSWORD_BITS_MAX}"
 )
 
+_OWN_USER = (
+    "is the user of l2.url: changing it here could lock terrace out of Redis, or end what it "
+    "does for all; change it in Redis itself, or give terrace a user of its own there"
+)
+
 
 def acl(session: Session, command: Command, request: Request) -> None:
     args = request[0]
@@ -207,9 +212,12 @@ def _help(session: Session, request: Request) -> None:
 
 def _change(session: Session, request: Request) -> None:
     """SETUSER, DELUSER, SAVE: done by L2 where users are its own."""
-    acl = session.terrace.acl
-    if acl.redis is not None:
-        session.terrace.run_task(session, _change_in_redis(session, request[0]))
+    acl, args = session.terrace.acl, request[0]
+    own = session.stack.l2.endpoint.user
+    if acl.redis is not None and own in (args[2:3] if args[1].upper() == b"SETUSER" else args[2:]):
+        session.reply(error(f"ERR terrace: {errors.shown(own)} {_OWN_USER}"))
+    elif acl.redis is not None:
+        session.terrace.run_task(session, _change_in_redis(session, args))
     elif acl.options.source == "file":
         session.reply(
             error(

@@ -15,6 +15,7 @@ from tiers import PATTERN_MAX_BYTES, glob_matcher, in_turns
 from tiers.resp import ReplyScanner, Request, bulk, error, mapping
 
 from .. import errors
+from ..acl_source import DEFAULT
 from ..commands import Command
 from ..config import Config
 from ..masking import mask, mask_option
@@ -88,7 +89,7 @@ def locks_out(session: Session, args: list[bytes]) -> bool:
     own = endpoint.password.encode()
     pairs = zip(args[2::2], args[3::2], strict=False)
     changed = any(name.lower() == b"requirepass" and value != own for name, value in pairs)
-    return changed and endpoint.username in ("", "default")
+    return changed and endpoint.user == DEFAULT
 
 
 def hide_secrets(reply: bytes) -> bytes:

@@ -227,6 +227,25 @@ def test_users_are_changed_through_terrace(
         assert ann.read_to_end() == b""
 
 
+def test_a_client_cannot_change_the_user_that_terrace_is(
+    own_redis: RedisProcess, follower: TerraceProcess
+) -> None:
+    with Wire(own_redis.port) as redis:
+        redis.ask("ACL", "SETUSER", "proxy", "on", ">pw", "~*", "&*", "+@all")
+    url = f"redis://proxy:pw@127.0.0.1:{own_redis.port}"
+    with (
+        running_terrace(url, acl__source="redis") as other,
+        Wire(follower.port) as as_default,
+        Wire(other.port) as as_proxy,
+    ):
+        for admin, own in ((as_default, b"default"), (as_proxy, b"proxy")):
+            wait_until(lambda a=admin: a.ask("PING") == b"+PONG\r\n", "the users of L2")
+            for line in (("SETUSER", own, "off"), ("DELUSER", "ann", own), ("deluser", own)):
+                refusal = admin.ask("ACL", *line)
+                assert refusal.startswith(b"-ERR terrace: " + own + b" is the user of l2.url")
+        assert as_proxy.ask("ACL", "SETUSER", "default", "-flushall") == OK
+
+
 def test_the_users_stay_while_redis_is_away(
     own_redis: RedisProcess, follower: TerraceProcess
 ) -> None:
