@@ -30,6 +30,7 @@ from tiers import OWN_KEYS
 
 from ._client_pipe_py import (
     FULL_READ_BYTES,
+    IN_FLIGHT_MAX_BYTES,
     LOOK_EVERY,
     MANY_ARGUMENTS,
     SHARE_S,
@@ -43,6 +44,7 @@ cdef enum:
     VARIANT_MAX_BYTES = 4096  # reads with longer arguments go through Python
 
 cdef Py_ssize_t _SPILL = SPILL_BYTES
+cdef Py_ssize_t _IN_FLIGHT_MAX = IN_FLIGHT_MAX_BYTES
 cdef Py_ssize_t _LARGE = LARGE_COMMAND_BYTES
 cdef Py_ssize_t _ARGUMENT_BYTES = ARGUMENT_BYTES
 cdef Py_ssize_t _MANY_ARGUMENTS = MANY_ARGUMENTS
@@ -204,12 +206,13 @@ cdef class ClientPipe(InFlight):
         return not (self.closing or self._is_full())
 
     cdef bint _is_full(self) noexcept:
-        cdef Py_ssize_t max_bytes = self.lane.output_max_bytes
-        cdef Py_ssize_t expected_bytes = (
-            self._slot_bytes + self._released_bytes() + self.unread_bytes
-            + self.in_flight * self._reply_bytes
+        cdef Py_ssize_t coming_bytes = self.in_flight * self._reply_bytes
+        cdef Py_ssize_t owed_bytes = self._slot_bytes + self._released_bytes() + self.unread_bytes
+        cdef int halved = self.full
+        self.full = (
+            coming_bytes > _IN_FLIGHT_MAX >> halved
+            or owed_bytes + coming_bytes > self.lane.output_max_bytes >> halved
         )
-        self.full = expected_bytes > (max_bytes >> 1 if self.full else max_bytes)
         return self.full
 
     def is_full(self):

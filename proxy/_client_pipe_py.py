@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 MANY_ARGUMENTS = 128  # of a request that may be kept until it is answered (MGET)
 SPILL_BYTES = 1024 * 1024  # replies of one batch are sent in portions, so that limits can act
 FIRST_REPLY_BYTES = 1024 * 1024  # what a reply is taken for before the first one came
-REPLY_SHIFT = 4  # each reply brings that guess nearer to itself, by a sixteenth
+REPLY_SHIFT = 4  # a smaller one brings that guess nearer to itself by a sixteenth, a larger at once
+# Of replies that one client may have coming: those of all others on the same connection to Redis
+# wait behind them, and Redis makes all of them before it sends the first.
+IN_FLIGHT_MAX_BYTES = 32 * 1024**2
 FLOOD_FACTOR = 4  # times limits.output_buffer_bytes: who is owed more is closed at once
 # One client's share of a turn of the loop; what it asked for beyond goes on in the next turn.
 SHARE_S = 0.005
@@ -369,7 +372,10 @@ class ClientPipe:
         self.wake()
 
     def _note(self, reply_bytes: int) -> None:
-        self._reply_bytes += (reply_bytes - self._reply_bytes) >> REPLY_SHIFT
+        if reply_bytes > self._reply_bytes:
+            self._reply_bytes = reply_bytes
+        else:
+            self._reply_bytes += (reply_bytes - self._reply_bytes) >> REPLY_SHIFT
 
     @property
     def owed_bytes(self) -> int:
@@ -379,9 +385,12 @@ class ClientPipe:
     def is_full(self) -> bool:
         """Whether so much is owed, or will be when what is in flight is answered, that no
         more commands may run; `full` keeps it."""
-        expected_bytes = self.owed_bytes + self.in_flight * self._reply_bytes
-        max_bytes = self.lane.output_max_bytes
-        self.full = expected_bytes > (max_bytes >> 1 if self.full else max_bytes)
+        coming_bytes = self.in_flight * self._reply_bytes
+        halved = int(self.full)
+        self.full = (
+            coming_bytes > IN_FLIGHT_MAX_BYTES >> halved
+            or self.owed_bytes + coming_bytes > self.lane.output_max_bytes >> halved
+        )
         return self.full
 
     @property

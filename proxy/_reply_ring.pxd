@@ -54,4 +54,7 @@ cdef class ReplyRing(FastWaiter):
         return self._out.size + self._chunk_bytes
 
     cdef inline void _note(self, Py_ssize_t reply_bytes) noexcept:
-        self._reply_bytes += (reply_bytes - self._reply_bytes) >> REPLY_SHIFT
+        if reply_bytes > self._reply_bytes:
+            self._reply_bytes = reply_bytes
+        else:
+            self._reply_bytes += (reply_bytes - self._reply_bytes) >> REPLY_SHIFT

@@ -101,6 +101,7 @@ class Terrace:
         self.connections: set[Connection] = set()
         self.memory = MemoryGuard(self.memory_share(config), self.connections)
         self._dirty: list[Connection] = []
+        self.rescued_bytes = 0  # in this turn: see `session.RESCUED_MAX_BYTES`
         self._task_of: dict[Session, asyncio.Task[Any]] = {}
         self._tasks = TaskSet("proxy")
         self._learning: asyncio.Task[Any] | None = None
@@ -321,6 +322,15 @@ class Terrace:
         """When all other clients had their turn."""
         assert self._loop is not None
         self._loop.call_soon(work)
+
+    def note_rescued(self, reply_bytes: int) -> None:
+        """L1 answered a read that Redis does not; counted within a turn."""
+        if not self.rescued_bytes:
+            self.in_next_turn(self._forget_rescued)
+        self.rescued_bytes += reply_bytes
+
+    def _forget_rescued(self) -> None:
+        self.rescued_bytes = 0
 
     def _flush_dirty(self) -> None:
         dirty, self._dirty = self._dirty, []

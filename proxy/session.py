@@ -41,6 +41,11 @@ if TYPE_CHECKING:
     from .server import Terrace
 
 
+# What one turn may copy out of L1 for reads that Redis does not answer: thousands of them may be
+# in flight when it falls silent, and all are looked at in the same turn.
+RESCUED_MAX_BYTES = 64 * 1024**2
+
+
 class Session(ClientPipe):
     """State of one client connection.
 
@@ -249,11 +254,19 @@ class Session(ClientPipe):
         self.set_authenticated(self.terrace.acl.is_open)
 
     def get_suspect(self, key: bytes, variant: bytes) -> bytes | None:
-        """An L1 entry to serve although Redis cannot be asked; None outside the window."""
+        """An L1 entry to serve although Redis cannot be asked; None outside the window, or where
+        a client that is owed much, or all clients in one turn, would get too much at once."""
         l1 = self.stack.l1
         if l1 is None or self.opaque_in_flight:
             return None  # its own script may just be changing the key
-        return l1.get_suspect(key, variant, self.clock())
+        if self.closing or self.owed_bytes > self.lane.output_max_bytes:
+            return None
+        if self.terrace.rescued_bytes > RESCUED_MAX_BYTES:
+            return None
+        reply = l1.get_suspect(key, variant, self.clock())
+        if reply is not None:
+            self.terrace.note_rescued(len(reply))
+        return reply
 
     def known_read(self, key: bytes, variant: bytes, proto: int) -> bytes | None:
         stale = self.get_suspect(key, variant)

@@ -193,6 +193,7 @@ class Play:
         self.now = 1000.0
         self.loop = Loop()
         self.terrace = Terrace(Config.model_validate(settings), clock=lambda: self.now)
+        self.terrace.in_next_turn = self.loop.call_soon  # type: ignore[method-assign]
         stack = self.terrace.stack
         stack.l2.fields_expire = fields_expire
         self.l1 = stack.l1

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
 
+from proxy._client_pipe_py import FIRST_REPLY_BYTES, IN_FLIGHT_MAX_BYTES
 from proxy.client_pipe import FLOOD_FACTOR, SPILL_BYTES
 from proxy.connection import WRITE_HIGH_WATER_BYTES, Connection
+from proxy.reads import pttl
+from proxy.session import RESCUED_MAX_BYTES
 from proxy.slots import Slot
-from tests.proxy.session_play import Play, Wire, command, confirmation
+from tests.proxy.session_play import PING, Play, Wire, command, confirmation
 from tests.proxy.test_connection import attach
 from tiers import TOO_LARGE, script_lanes
 from tiers.resp import OK, PONG, bulk, integer
@@ -339,3 +344,109 @@ def test_subscriptions_are_not_kept_without_end() -> None:
         assert 8 < number < 12
         wire.connection.connection_lost(None)
         pin.wire.written = b""
+
+
+class TestOthersOnTheConnection:
+    """What comes for one client is in the way of what comes for all others."""
+
+    @pytest.mark.parametrize("asked", [("GET", "k"), ("DUMP", "k")])
+    def test_large_replies(self, asked: tuple[str, str]) -> None:
+        """The rest is asked for when half of it came; also behind small ones."""
+        play = Play()
+        wire = SlowWire(play)
+        upstream = play.tracked if asked[0] == "GET" else play.plain2
+        head = integer(-1) if upstream is play.tracked else b""
+        one, small, large = command(*asked), b"-ERR not kept\r\n", bulk(b"x" * 2 * MiB)
+        coming = 0
+
+        def ask() -> int:
+            nonlocal coming
+            coming += upstream.wire.written.count(one)
+            upstream.wire.written = b""
+            return coming
+
+        def answer(reply: bytes) -> None:
+            nonlocal coming
+            upstream >> head + reply
+            coming -= 1
+            assert wire.take_all() == reply
+
+        wire.connection.data_received(command(*asked) * 700)
+        play.tick()
+        assert ask() == IN_FLIGHT_MAX_BYTES // FIRST_REPLY_BYTES + 1
+        for _ in range(400):
+            answer(small)
+            ask()
+        before = ask()
+        assert before > 200
+        while coming:
+            answer(large)
+            assert ask() <= max(before - 1, IN_FLIGHT_MAX_BYTES // len(large) + 1)
+            before = coming
+        wire.connection.data_received(one)
+        ask()
+        answer(small)
+
+
+class TestRedisFallsSilent:
+    """What L1 may answer then is copied for each read in flight, all in one turn."""
+
+    VALUE = bulk(b"x" * 900_000)
+    MAX_BYTES = RESCUED_MAX_BYTES + len(VALUE)
+
+    @pytest.fixture
+    def silent(self) -> Iterator[Play]:
+        """Thirty reads each of six clients are in flight."""
+        with Play() as play:
+            play.client >> command("GET", "big")
+            play.tracked << pttl(b"big", command("GET", "big"))
+            play.tracked >> integer(-1) + self.VALUE
+            play.client << self.VALUE
+            play.now += 1.0
+            for client in [play.client, *(play.connect() for _ in range(5))]:
+                client >> command("GET", "big") * 30
+            play.tracked << PING + pttl(b"big", command("GET", "big")) * 180
+            play.tracked >> PONG
+            yield play
+
+    def copied_bytes(self, play: Play, happens: Callable[[], None]) -> int:
+        """Out of L1; in the turn in which this happens."""
+        l1 = play.l1
+        assert l1 is not None
+        suspect, sizes = l1.get_suspect, list[int]()
+
+        def get_suspect(key: bytes, variant: bytes, now: float) -> bytes | None:
+            reply = suspect(key, variant, now)
+            sizes.append(len(reply or b""))
+            return reply
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(l1, "get_suspect", get_suspect)
+            happens()
+        return sum(sizes)
+
+    def test_for_long(self, silent: Play) -> None:
+        """What there was no room for waits on."""
+        stall = partial(silent.terrace.stack.l2._note_stall, True)
+        assert self.copied_bytes(silent, stall) <= self.MAX_BYTES
+        silent.tick()
+        assert sum(client.session.slot_count for client in silent.clients) > 0
+        silent.tracked >> (integer(-1) + self.VALUE) * 180
+        for client in silent.clients:
+            client << self.VALUE * 30
+
+    def test_for_ever(self, silent: Play) -> None:
+        """What there was no room for is told so."""
+        assert self.copied_bytes(silent, silent.tracked.lose) <= self.MAX_BYTES
+        replies = b"".join(client.take() for client in silent.clients)
+        assert replies.count(self.VALUE) == RESCUED_MAX_BYTES // len(self.VALUE) + 1
+        assert replies.count(b"-ERR terrace: L2 (redis) is unavailable") == 180 - replies.count(
+            self.VALUE
+        )
+        assert not silent.terrace.rescued_bytes  # the next turn has room again
+
+    def test_for_clients_that_have_left(self, silent: Play) -> None:
+        for client in silent.clients[1:]:
+            client.leave()
+        assert self.copied_bytes(silent, silent.tracked.lose) == 30 * len(self.VALUE)
+        silent.client << self.VALUE * 30
