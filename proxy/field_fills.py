@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tiers import (
+    FIELDS_MAX,
+    LARGE_COMMAND_BYTES,
     TTL_ABSENT,
     TTL_REFUSED,
     FieldFill,
@@ -85,6 +87,10 @@ def _ask_fields(
     def refused() -> None:
         session.stats.fills_refused += 1
 
+    if len(reply) > session.config.l1.max_value_bytes:
+        refused()  # as it would be in the end
+        return
+
     def told(names: bytes) -> None:
         # A reply that is not as long as `names`: a field has ended between the two.
         same = names[:1] not in (b"-", b"!") and _head(names) == _head(reply)
@@ -94,9 +100,16 @@ def _ask_fields(
             return
         absent = absent_in(command.fields, reply)
         waiter = FieldFill(pttl_ms, absent, lambda left: _commit_now(session, fill, left), refused)
-        tracked.send(ask_fields(fill.key, fields), waiter, fill.db)
+        asked = ask_fields(fill.key, fields)
+        if len(asked) > LARGE_COMMAND_BYTES:
+            refused()
+            return
+        tracked.send(asked, waiter, fill.db)
 
     if command.fields is Fields.ASKED and tracked is not None and tracked.ready:
+        if int(_head(reply)[1:]) > FIELDS_MAX:
+            refused()
+            return
         tracked.send(pack([b"HKEYS", fill.key]), FieldNames(told, refused), fill.db)
     else:
         told(reply)

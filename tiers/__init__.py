@@ -30,7 +30,15 @@ from .core import CORE, CORE_TEXT
 from .errors import MappingProblem, ProtocolError, ServerError, TierError, TierUnavailable
 from .glob import PATTERN_MAX_BYTES, literal_prefix
 from .glob import matcher as glob_matcher
-from .hash_fields import FieldFill, FieldNames, Fields, absent_in, ask_fields, fields_of
+from .hash_fields import (
+    FIELDS_MAX,
+    FieldFill,
+    FieldNames,
+    Fields,
+    absent_in,
+    ask_fields,
+    fields_of,
+)
 from .held_rows import (
     TOMBSTONE,
     HeldRow,
@@ -95,6 +103,7 @@ __all__ = [
     "CORE",
     "CORE_TEXT",
     "DISCARD",
+    "FIELDS_MAX",
     "LARGE_COMMAND_BYTES",
     "OWN_KEYS",
     "PATTERN_MAX_BYTES",

@@ -15,6 +15,7 @@ import enum
 from collections.abc import Callable, Sequence
 
 from .resp import decode, pack
+from .server_limits import LARGE_COMMAND_BYTES
 
 FIELDS_MAX = 4096  # of one read that are asked for their time to live; more, and it is not kept
 ENDLESS, NO_FIELD = -1, -2  # HPTTL's replies for one field: no expiry, no such field
@@ -61,6 +62,7 @@ class FieldNames:
     """Waits for HKEYS behind a read that does not name its fields."""
 
     __slots__ = ("_refused", "_told")
+    reply_max_bytes = LARGE_COMMAND_BYTES  # longer names could not be asked for
 
     def __init__(self, told: Callable[[bytes], object], refused: Callable[[], object]) -> None:
         self._told = told

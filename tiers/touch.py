@@ -14,6 +14,7 @@ from .hit_samples import HitSamples
 from .l2_redis import L2Redis
 from .pipe import DISCARD
 from .resp import pack
+from .server_limits import LARGE_COMMAND_BYTES
 
 KEYS_MAX = 128  # touched at once
 
@@ -44,5 +45,7 @@ class Toucher:
         for read in self._samples.newest(min(fresh, KEYS_MAX)):
             keys[read.db].add(read.key)
         for db, names in keys.items():
-            self.touched += len(names)
-            self._l2.at(db, 3).send(pack([b"TOUCH", *sorted(names)]), DISCARD, db)
+            command = pack([b"TOUCH", *sorted(names)])
+            if len(command) <= LARGE_COMMAND_BYTES:  # else other samples come
+                self.touched += len(names)
+                self._l2.at(db, 3).send(command, DISCARD, db)

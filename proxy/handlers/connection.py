@@ -46,14 +46,20 @@ def ping(session: Session, command: Command, request: Request) -> None:
         session.reply(errors.wrong_arity("PING"))
     else:
         reply = bulk(args[1]) if len(args) == 2 else PONG
-        if session.stack.l2.busy.is_now:
+        if session.stack.l2.busy.is_now or _hears_of_others(session):
             _ask(session, command, request, reply)
         else:
             session.reply(reply)
 
 
+def _hears_of_others(session: Session) -> bool:
+    """Its PONG says that all has come which Redis sent before: messages and invalidations."""
+    pin = session.pin
+    return pin is not None and pin.streams and not pin.monitoring
+
+
 class _PingSlot(Slot):
-    """While Redis is busy it says so; while it is down Terrace answers."""
+    """Redis answers where it may say more than PONG; while it is down Terrace does."""
 
     __slots__ = ("own",)
 

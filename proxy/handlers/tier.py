@@ -20,13 +20,21 @@ if TYPE_CHECKING:
     from ..session import Session
 
 AUDIT_DEFAULT, AUDIT_MAX = 100, 1000  # keys
+EXPLAINED_MAX_BYTES = (
+    64 * 1024
+)  # of a key: each tier is asked for it, on connections that all share
 KEYS_AT_ONCE = 1000  # of TIER.INVALIDATE, in one turn of the loop
 _LONG_PATTERN = error(f"ERR terrace: a pattern has at most {PATTERN_MAX_BYTES} bytes")
+_LONG_KEY = error(f"ERR terrace: TIER.EXPLAIN takes keys of at most {EXPLAINED_MAX_BYTES} bytes")
 _NO_L3 = error("ERR terrace: L3 (postgres) is not configured; set l3.dsn and [[l3.view]]")
 
 
 def explain(session: Session, command: Command, request: Request) -> None:
-    session.terrace.run_task(session, _explain(session, request[0][1]))
+    key = request[0][1]
+    if len(key) > EXPLAINED_MAX_BYTES:
+        session.reply(_LONG_KEY)
+        return
+    session.terrace.run_task(session, _explain(session, key))
 
 
 async def _explain(session: Session, key: bytes) -> None:

@@ -81,3 +81,16 @@ def test_the_next_tracking_client_hears_nothing_of_the_keys_of_the_first(
                     heard += b"".join(second.read())
             assert b"seen by the second" in heard
             assert b"seen by the first" not in heard
+
+
+@pytest.mark.parametrize("listen", [("CLIENT", "TRACKING", "ON"), ("SUBSCRIBE", "channel")])
+def test_a_pong_comes_behind_what_others_did_before(terrace: TerraceProcess, listen: Words) -> None:
+    """PING is how a client makes sure that it has heard of everything."""
+    with Wire(terrace.port, 3) as listener, Wire(terrace.port) as other:
+        listener.ask(*listen)
+        for number in range(300):
+            listener.ask("GET", "k")
+            other.ask_all(("SET", "k", number), ("PUBLISH", "channel", number))
+            listener.send("PING")
+            assert listener.read()[0][:1] == b">", f"round {number}"
+            assert listener.read() == [b"+PONG\r\n"]

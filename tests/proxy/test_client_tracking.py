@@ -11,7 +11,7 @@ from tests.proxy.mapped_play import L3Play
 from tests.proxy.pin_play import given_back
 from tests.proxy.session_play import CLIENT_ID, Client, Peer, Play, command, confirmation
 from tests.proxy.step_play import ran, step, tripped
-from tiers.resp import NULL2, NULL3, OK, array, bulk, integer
+from tiers.resp import NULL2, NULL3, OK, PONG, array, bulk, integer
 
 TRACK = command("CLIENT", "TRACKING", "ON")
 CHANGED = invalidation([b"k"])
@@ -151,8 +151,8 @@ class TestMappedKeys:
     async def test_no_row_is_not_kept(self, play: L3Play, client: Client, pin: Peer) -> None:
         client >> command("GET", "m:1") + command("PING")
         await play.fault_in("m:1", None)
-        pin << command("GET", "m:1") + command("EXISTS", "m:1")
-        pin >> NULL3 + integer(0)
+        pin << command("GET", "m:1") + command("EXISTS", "m:1") + command("PING")
+        pin >> NULL3 + integer(0) + PONG
         client << b""
         play.plain3 << step(*ttl_and("GET", "m:1"), stand=["m:1"])
         play.plain3 >> tripped(2, 3)

@@ -154,3 +154,29 @@ def test_a_lost_connection_keeps_nothing(play: Play) -> None:
     play.tracked.lose()
     assert play.l1 is not None
     assert len(play.l1.arena) == 0
+
+
+@pytest.mark.parametrize("read", ["HVALS", "HKEYS"])
+def test_what_would_not_be_kept_is_not_asked_for(read: str) -> None:
+    """Too long a reply, and names that are too long together: in the way of all others."""
+    with Play(fields_expire=True, l1={"max_value_bytes": "4MiB"}) as play:
+        client = play.connect(3)
+        large = [bulk(b"%d" % number + b"x" * 1024 * 1024) for number in range(5)]
+        play.client >> command(read, "h")
+        play.tracked << fill(read, "h")
+        play.tracked >> integer(-1) + array(large)
+        play.client.take()
+        play.tracked << b""
+        client >> command("HGETALL", "h")
+        play.tracked << fill("HGETALL", "h")
+        play.tracked >> integer(-1) + b"%1\r\n" + large[0] + bulk("v")
+        client.take()
+        play.tracked << b""
+
+
+def test_names_are_not_asked_for_where_they_are_too_many(play: Play) -> None:
+    play.client >> command("HVALS", "h")
+    play.tracked << fill("HVALS", "h")
+    play.tracked >> integer(-1) + array([bulk("v")] * 4097)
+    play.client.take()
+    play.tracked << b""

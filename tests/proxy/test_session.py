@@ -313,6 +313,10 @@ def test_hello_changes_the_protocol_between_two_requests(play: Play) -> None:
             error("ERR terrace: L3 (postgres) is not configured; set l3.dsn and [[l3.view]]"),
         ),
         (["TIER.EXPLAIN"], b"-ERR wrong number of arguments for 'tier.explain' command\r\n"),
+        (
+            ["TIER.EXPLAIN", "k" * 65537],
+            error("ERR terrace: TIER.EXPLAIN takes keys of at most 65536 bytes"),
+        ),
         (["TIER.INVALIDATE", "KEYS"], errors.wrong_arity("tier.invalidate")),
         (["TIER.INVALIDATE", "a", "b"], errors.SYNTAX),
     ],

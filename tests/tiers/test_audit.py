@@ -238,3 +238,8 @@ def test_touch_names_each_fresh_key_once_per_database() -> None:
         samples.note(b"%d" % number, b"", 0.0)
     toucher.touch()
     assert plain.sent[0][0].startswith(b"*%d\r\n" % (KEYS_MAX + 1))
+    plain.sent.clear()
+    for number in range(KEYS_MAX):
+        samples.note(b"%d" % number + b"x" * 60_000, b"", 0.0)
+    toucher.touch()
+    assert not plain.sent, "more than the server surely takes on a connection that all share"
