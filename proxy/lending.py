@@ -79,6 +79,18 @@ async def _hold_then_queue(pin: Pinned, keys: list[bytes], request: Request) -> 
     session.put_back(request)
 
 
+def note_gone(pin: Pinned, durable: list[bytes]) -> None:
+    """In front of a command that writes these keys: which of them are gone.
+
+    Only of the first command on a key. Later ones may find that the transaction deleted it.
+    """
+    session, transaction = pin.session, pin.transaction
+    keys = [key for key in durable if key not in transaction.durable]
+    if keys and session.stack.store is not None:
+        raw = session.stack.store.gone_command(keys, session.seen)
+        pin.upstream.send(raw, _HiddenSlot(transaction, is_fill=False), session.db)
+
+
 def look_again(pin: Pinned, request: Request) -> bool:
     """Before EXEC: True if it was put off until Redis has the rows that are newer by now.
 

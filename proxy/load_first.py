@@ -55,7 +55,9 @@ async def _load_then_run(session: Session, keys: list[bytes], request: Request) 
         failure = await store_writes.look(session, durable)
     else:
         failure = None
-    failure = failure or await stack.ensure_loaded(keys, session.db)
+    if failure is None:
+        there, failure = await stack.bring(keys, session.db)
+        session.seen = stack.durable(there, session.db)
     if failure is None or (failure.tier == "L3" and may_be_nil):
         session.loaded_request = request
         session.put_back(request)

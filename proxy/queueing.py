@@ -82,6 +82,7 @@ def queue(pin: Pinned, command: Command, request: Request) -> None:
         if refusal := store_writes.refusal_in_multi(pin, command, args, durable):
             abort(pin, refusal)
             return
+        lending.note_gone(pin, durable)
         transaction.durable += durable
         if transaction.footing == BLIND:
             transaction.footing = session.footing

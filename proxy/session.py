@@ -80,6 +80,7 @@ class Session(ClientPipe):
         self.queued = False  # for a private connection
         self.loaded_request: Request | None = None  # its mapped keys are in L2 by now
         self.footing = BLIND  # what Redis was before they were seen there (store)
+        self.seen: list[bytes] = []  # those that were there then, or brought
         self.invalidations: InvalidationFeed | None = None  # what others redirect to this client
         self.redirect_found = (0, 0)  # client of another worker, where Redis sends what is its
         self.on_close_request: Callable[[str], None] = lambda reason: None

@@ -23,17 +23,18 @@ if TYPE_CHECKING:
     from .pinned import Pinned
     from .session import Session
 
-WRAPPED_REPLIES = 4  # MULTI, the command, the capture, EXEC
+WRAPPED_REPLIES = 4  # MULTI, the command, the capture, EXEC; one more if it looks
 
 
 class StoreSlot(WriteSlot):
-    """Waits for the four replies of a wrapped command, then for the commit.
+    """Waits for the replies of a wrapped command, then for the commit.
 
     Of a command that may write other keys, too, for a PING on the tracked connection as
     well (see `BarrierSlot`).
     """
 
-    __slots__ = ("_answer", "_frames", "_left", "_lost", "_relied_on", "_tracked", "durable")
+    __slots__ = ("_answer", "_frames", "_left", "_lost", "_relied_on", "_replies", "_tracked",
+                 "durable")  # fmt: skip
 
     reply_max_bytes = 0  # it holds what the table is to be told
 
@@ -45,12 +46,14 @@ class StoreSlot(WriteSlot):
         durable: list[bytes],
         *,
         relied_on: Footing,
+        replies: int,
         tracked: KeptUpstream | None,
     ) -> None:
         l1 = session.stack.l1
         super().__init__(session, rule, keys, l1.coherence if l1 is not None else None)
         self.durable = durable
         self._relied_on = relied_on
+        self._replies = replies
         self._tracked = tracked
         self._frames: list[bytes] = []
         self._answer = b""
@@ -60,11 +63,11 @@ class StoreSlot(WriteSlot):
             session.opaque_in_flight += 1
 
     def on_reply(self, reply: bytes, sent_at: float) -> None:
-        if len(self._frames) == WRAPPED_REPLIES:
+        if len(self._frames) == self._replies:
             self._release()  # the PING
             return
         self._frames.append(reply)
-        if len(self._frames) < WRAPPED_REPLIES:
+        if len(self._frames) < self._replies:
             return
         if self.coherence is not None:
             self.coherence.end_write(self.keys)
@@ -86,7 +89,7 @@ class StoreSlot(WriteSlot):
         self._release()
 
     def on_lost(self, reason: str, sent: bool) -> None:
-        if len(self._frames) == WRAPPED_REPLIES:  # the tracked connection: its epoch ended
+        if len(self._frames) == self._replies:  # the tracked connection: its epoch ended
             self._release()
         elif not self._lost:  # told once for each reply that is missing
             self._lost = True
@@ -140,12 +143,15 @@ def write(
         via = routed
     is_blind = command.overwrites_blindly(args) and command.name not in DELETES
     relied_on = BLIND if is_blind else session.footing
+    seen = None if is_blind else session.seen
+    replies = WRAPPED_REPLIES + (not is_blind)
     slot = StoreSlot(
         session,
         rule_for(session, command, via),
         keys,
         durable,
         relied_on=relied_on,
+        replies=replies,
         tracked=stack.l2.tracked if command.kind is Kind.OPAQUE else None,
     )
     if command.kind is Kind.OPAQUE:
@@ -157,8 +163,8 @@ def write(
         slot.on_lost(via.reason, False)
         return
     send_tombstones(session, command, via, keys)
-    raw = store.wrap(bytes(buffer[start:end]), durable, relied_on=relied_on)
-    via.send(raw, slot, session.db, WRAPPED_REPLIES)
+    raw = store.wrap(bytes(buffer[start:end]), durable, relied_on=relied_on, seen=seen)
+    via.send(raw, slot, session.db, replies)
 
 
 def reaches_in(session: Session, command: Command, args: Sequence[bytes]) -> bool:

@@ -65,11 +65,15 @@ class MappedKeys:
 
         Returns None when it does, else the UNAVAILABLE outcome that prevented it.
         """
+        _, failure = await self.bring(keys, db)
+        return failure
+
+    async def bring(self, keys: Iterable[bytes], db: int = 0) -> tuple[list[bytes], Outcome | None]:
+        """The same, and those of the mapped keys that L2 holds then."""
         pairs = [(m, k) for k in dict.fromkeys(keys) if (m := self.mapping_of(k, db)) is not None]
         if not pairs or self.fault_in is None:
-            return None
-        _, failure = await self.fault_in.bring(pairs)
-        return failure
+            return [], None
+        return await self.fault_in.bring(pairs)
 
     def viewed(self, keys: Iterable[bytes]) -> list[bytes]:
         """Those of the keys that a view may have, each once; of database 0."""

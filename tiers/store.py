@@ -13,6 +13,7 @@ Why an acknowledged write is never lost, nor covered by something older
     remembered for twice the time that a fill may take, and a write that finds itself
     forgotten at the end takes the key out of Redis and is not acknowledged.
   - What Terrace takes out of Redis it writes down there in the same script.
+  - What Redis itself evicts between a look and the command is seen in front of the command.
   - A Redis that lost its data, or has that of another time, has another lineage (see
     `store_lineage`), and the table takes writes of the newest one only. Fills begun before
     are refused and writes captured before are not acknowledged. A command that looks at
@@ -22,7 +23,8 @@ Why an acknowledged write is never lost, nor covered by something older
     across lineages; where a new clock is behind the table, the version is moved beyond it.
 
 Not promised: that a value is only visible after its write was acknowledged, nor that Redis
-keeps it: under an eviction policy, a key evicted between its load and a command is absent.
+keeps it: under an eviction policy, a key evicted between its load and a read in a transaction
+is absent.
 """
 
 from __future__ import annotations
@@ -37,6 +39,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from .errors import ServerError, TierUnavailable
+from .l2_commands import Script
 from .l2_redis import L2Redis
 from .options import L3Options
 from .resp import OK, ReplyScanner, decode, error, pack
@@ -126,6 +129,7 @@ class Store:
         self._memory = b"%d" % memory_us
         self._capture = store_script("store_capture.lua")
         self._seen = store_script("store_seen.lua")
+        self._gone = Script("store_gone.lua")
         self._settle_script = store_script("store_settle.lua")
         self._evict_script = store_script("store_evict.lua")
         prefixes = [mapping.prefix for mapping in StoreMappings(options.store)]
@@ -179,13 +183,29 @@ class Store:
             return f"a key of {longest} bytes is too long to be stored; use at most {MAX_KEY_BYTES}"
         return self._table_reason()
 
-    def wrap(self, raw: bytes, keys: Sequence[bytes], *, relied_on: Footing) -> bytes:
-        """The command in a transaction that captures `keys`: four replies, see `unwrap`.
+    def wrap(
+        self,
+        raw: bytes,
+        keys: Sequence[bytes],
+        *,
+        relied_on: Footing,
+        seen: Sequence[bytes] | None = None,
+    ) -> bytes:
+        """The command in a transaction that captures `keys`: four replies, see `unwrap`; one
+        more with `seen`, which is for a command that does care.
 
         `relied_on`: what `look` said before the keys were seen to be in Redis or loaded;
-        BLIND for a command that does not care for their old values.
+        BLIND for a command that does not care for their old values. `seen`: those of them
+        that Redis had then.
         """
-        return b"".join((_MULTI, raw, self.capture_command(keys, relied_on), _EXEC))
+        front = b"" if seen is None else self.gone_command(keys, seen)
+        return b"".join((_MULTI, front, raw, self.capture_command(keys, relied_on), _EXEC))
+
+    def gone_command(self, keys: Sequence[bytes], seen: Sequence[bytes]) -> bytes:
+        """To be in front of the first command of a transaction that counts on these keys, of
+        which Redis was seen to have some; they have to be captured, too."""
+        flags = (b"0" if key in seen else b"1" for key in keys)
+        return pack([b"EVAL", self._gone.text, b"%d" % (len(keys) + 1), STATE, *keys, *flags])
 
     def capture_command(self, keys: Sequence[bytes], relied_on: Footing) -> bytes:
         """To be the last command of a transaction that wrote these keys."""
@@ -209,8 +229,8 @@ class Store:
         *,
         relied_on: Footing,
     ) -> None:
-        """The four replies to a wrapped command: commit, then pass on what the client gets."""
-        begun, queued, _, result = frames
+        """The replies to a wrapped command: commit, then pass on what the client gets."""
+        begun, *_, queued, _, result = frames
         if begun != OK:  # not in a transaction: the command may have run all the same
             unknown = not queued.startswith(b"-")
             reason = f"it refused MULTI: {_text(begun)}"
@@ -218,7 +238,7 @@ class Store:
         elif result.startswith(b"-"):
             on_reply(queued if queued.startswith(b"-") else result, None)
         else:
-            reply, captured = ReplyScanner().feed(result[result.index(b"\n") + 1 :])
+            *_, reply, captured = ReplyScanner().feed(result[result.index(b"\n") + 1 :])
             is_undone = reply.startswith(b"-") and relied_on == BLIND
             self.commit_captured(keys, captured, reply, on_reply, is_undone=is_undone)
 

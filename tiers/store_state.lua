@@ -10,6 +10,9 @@
 --            'w' .. key version of the last write of the key
 --            'e' .. key version at which the key was taken out of Redis for a reason that is no
 --                       write
+--            'd' .. key the same version, if that write left the key absent
+--            'g' .. key within one transaction: the key was absent before its command ran; 0 if it
+--            had been seen, else 1
 --            'E'        minus the newest version of that kind that is remembered for no one key
 -- Versions are microseconds, and grow. Marks of keys are forgotten when all who could ask for
 -- them are late anyway.

@@ -73,4 +73,5 @@ class Ledger:
         for key, sent in sorted(self.sent.items()):
             reply = wire.ask("GET", key)
             value = 0 if reply == b"$-1\r\n" else int(reply.split(b"\r\n")[1])
-            assert self.acknowledged[key] <= value <= sent, (key, reply, self.errors)
+            known = (key, self.acknowledged[key], reply, sent, self.errors)
+            assert self.acknowledged[key] <= value <= sent, known

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tests.e2e.ledger import Ledger
+from tests.e2e.polling import wait_until
 from tests.e2e.redis_process import RedisProcess, running_redis
 from tests.e2e.terrace_process import TerraceProcess, running_terrace
 from tests.e2e.wire import Wire
@@ -45,7 +46,7 @@ def terrace(redis: RedisProcess, database: Database) -> Iterator[TerraceProcess]
         yield terrace
 
 
-KEYS = [f"s:k:shared:{n}" for n in range(4)]
+KEYS = [f"s:keys:shared:{n}" for n in range(4)]
 EVICTIONS = {
     "keys": ("TIER.INVALIDATE", "KEYS", *KEYS, "other"),
     "pattern": ("TIER.INVALIDATE", "s:*"),
@@ -63,21 +64,23 @@ def again_and_again(port: int, command: tuple[str, ...], stop: threading.Event) 
 def test_increments_beside_an_invalidation_are_all_there(
     terrace: TerraceProcess, redis: RedisProcess, way: str
 ) -> None:
-    ledger = Ledger("s:k:")
+    ledger = Ledger(f"s:{way}:")
     with Wire(redis.port) as direct:
         direct.ask("FLUSHALL")
     with ThreadPoolExecutor(WRITERS + 1) as threads:
         done = [threads.submit(ledger.write, [terrace.port], n) for n in range(WRITERS)]
         done += [threads.submit(again_and_again, terrace.port, EVICTIONS[way], ledger.stop)]
-        time.sleep(0.8)
-        ledger.stop.set()
+        try:
+            time.sleep(0.8)
+            wait_until(lambda: ledger.acknowledged.total() > 20, "some writes are acknowledged")
+        finally:
+            ledger.stop.set()
         for future in done:
             future.result(20)
     with Wire(terrace.port) as wire:
         ledger.check(wire)
         wire.ask(*EVICTIONS[way])
         ledger.check(wire)
-    assert ledger.acknowledged.total() > 20
     told = {text for text in ledger.errors if "send it again" not in text}
     assert told <= {"L3 (postgres) is unavailable"}, ledger.errors  # contended
 
@@ -120,16 +123,18 @@ def test_a_stored_key_that_leaves_redis_is_absent_to_no_read(
     with ThreadPoolExecutor(1) as threads, Wire(terrace.port) as wire:
         done = threads.submit(disturb)
         until = time.monotonic() + 1.5
-        while time.monotonic() < until:
-            for name, (command, right) in READS.items():
-                for way in ways(command):
-                    reply = wire.ask_all(*way)[-1]
-                    if reply.startswith(b"-"):  # said honestly
-                        continue
-                    answered += 1
-                    if reply != (right if len(way) == 1 else b"*1\r\n" + right):
-                        wrong[f"{name}, {len(way)}"] = reply
-        stop.set()
+        try:
+            while time.monotonic() < until:
+                for name, (command, right) in READS.items():
+                    for way in ways(command):
+                        reply = wire.ask_all(*way)[-1]
+                        if reply.startswith(b"-"):  # said honestly
+                            continue
+                        answered += 1
+                        if reply != (right if len(way) == 1 else b"*1\r\n" + right):
+                            wrong[f"{name}, {len(way)}"] = reply
+        finally:
+            stop.set()
         done.result(10)
     assert wrong == {}
     assert answered > 20
@@ -170,3 +175,44 @@ def test_a_client_that_caches_may_ask_for_what_the_store_lacks(
         reply, right = tracks.ask(*command), plain.ask(*command)
         assert reply == right
         assert tracks.read()[0].startswith(b">2\r\n$10\r\ninvalidate\r\n")
+
+
+def test_a_key_that_redis_evicts_is_absent_to_no_write(
+    terrace: TerraceProcess, redis: RedisProcess
+) -> None:
+    ledger = Ledger("s:e:")
+    keys = [f"s:e:shared:{n}" for n in range(4)]
+
+    def evict() -> None:
+        with Wire(redis.port) as direct:
+            while not ledger.stop.is_set():
+                direct.ask("UNLINK", *keys)
+                time.sleep(0.001)
+
+    with ThreadPoolExecutor(WRITERS + 1) as threads:
+        done = [threads.submit(ledger.write, [terrace.port], n) for n in range(WRITERS)]
+        done += [threads.submit(evict)]
+        try:
+            time.sleep(0.8)
+            wait_until(lambda: ledger.acknowledged.total() > 20, "some writes are acknowledged")
+        finally:
+            ledger.stop.set()
+        for future in done:
+            future.result(20)
+    with Wire(terrace.port) as wire:
+        ledger.check(wire)
+
+
+def test_a_transaction_undoes_what_it_made_of_an_evicted_key(
+    terrace: TerraceProcess, redis: RedisProcess
+) -> None:
+    with Wire(terrace.port) as wire, Wire(redis.port) as direct:
+        wire.ask("SET", "s:n", 41)
+        assert wire.ask_all(("MULTI",), ("SET", "s:m", 1), ("INCR", "s:n"))[1:] == QUEUED * 2
+        direct.ask("UNLINK", "s:n")
+        assert b"send it again" in wire.ask("EXEC")
+        assert wire.ask_all(("MULTI",), ("INCR", "s:n"), ("DEL", "s:n"), ("INCR", "s:n"),
+                            ("GETDEL", "s:n"), ("EXEC",))[-1] == (
+            b"*4\r\n:42\r\n:1\r\n:1\r\n$1\r\n1\r\n"
+        )  # fmt: skip
+        assert wire.ask_all(("GET", "s:n"), ("INCR", "s:n")) == [b"$-1\r\n", b":1\r\n"]
