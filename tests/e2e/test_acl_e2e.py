@@ -297,7 +297,7 @@ _DIALOGUE: tuple[tuple[Argument, ...], ...] = (
     ("GET", "yours:1"), ("GET", "mine:1"), ("GET",), ("CONFIG", "GET", "maxmemory"),
     ("CONFIG", "NOPE"), ("CONFIG",), ("KEYS", "*"), ("FLUSHALL",), ("PUBLISH", "yours.1", "x"),
     ("PUBLISH", "mine.1", "x"), ("SUBSCRIBE", "yours.1"), ("PSUBSCRIBE", "mine.1"),
-    ("PSUBSCRIBE", "mine.*"), ("PUNSUBSCRIBE",), ("UNSUBSCRIBE",),
+    ("PSUBSCRIBE", "mine.*"), ("UNSUBSCRIBE",), ("PUNSUBSCRIBE",),
     ("SORT", "mine:1", "BY", "w*"), ("SORT", "mine:1", "GET", "#"), ("SORT", "mine:1", "BY", "no"),
     ("SORT", "mine:1", "STORE", "yours:1"), ("WATCH", "yours:1"), ("WATCH", "mine:1"),
     ("MULTI",), ("GET", "yours:1"), ("SET", "mine:1", "v"), ("EXEC",), ("EXEC",), ("GET", "mine:1"),

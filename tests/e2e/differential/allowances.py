@@ -72,6 +72,7 @@ REPLICATION = "`SYNC`, `PSYNC`, `REPLCONF` and `SCRIPT DEBUG` are refused"
 ONE_USER = 'while `acl.source` is "none"'
 ANSWERED = "`NO-TOUCH` and `NO-EVICT` are answered"
 UNKNOWN = b"unknown subcommand"
+CONFIRMED = "by a client without subscriptions are confirmed"
 FILTERS = "`CLIENT LIST` and `KILL` take the filters of Valkey 9"
 DIFFERENCES = (
     Difference("SYNC", REPLICATION),
@@ -87,6 +88,9 @@ DIFFERENCES = (
     Difference(
         "CLIENT REPLY OFF ; UNSUBSCRIBE a ; CLIENT REPLY ON", "are not confirmed", b"subscribe"
     ),
+    Difference("UNSUBSCRIBE a", CONFIRMED, b"-NOSUB"),
+    Difference("PUNSUBSCRIBE", CONFIRMED, b"-NOSUB"),
+    Difference("SUNSUBSCRIBE", CONFIRMED, b"-NOSUB"),
     Difference("CLIENT SETINFO LIB-NAME x", ANSWERED, UNKNOWN),
     Difference("CLIENT SETINFO LIB-NAME 'a b'", ANSWERED, UNKNOWN),
     Difference("CLIENT SETINFO lib-ver ''", ANSWERED, UNKNOWN),

@@ -52,9 +52,6 @@ SUBSCRIBE a b a ; UNSUBSCRIBE b ; UNSUBSCRIBE a
 SUBSCRIBE a ; PING ; PING text ; UNSUBSCRIBE
 SUBSCRIBE a ; PSUBSCRIBE p* ; PUNSUBSCRIBE ; UNSUBSCRIBE ; SET string 1 ; GET string
 PSUBSCRIBE p* q* ; PUNSUBSCRIBE p* q* ; GET string
-UNSUBSCRIBE
-UNSUBSCRIBE a b
-PUNSUBSCRIBE
 SUBSCRIBE
 PSUBSCRIBE
 SUBSCRIBE a ; RESET ; GET string
@@ -65,7 +62,16 @@ MULTI ; CLIENT NO-EVICT on ; EXEC
 """,
     "shard pubsub": r"""
 SSUBSCRIBE s ; SUNSUBSCRIBE s
+""",
+    "not subscribed": r"""
+UNSUBSCRIBE
+UNSUBSCRIBE a b
+PUNSUBSCRIBE
+PUNSUBSCRIBE a*
+""",
+    "no shard subscribed": r"""
 SUNSUBSCRIBE
+SUNSUBSCRIBE s
 """,
     "subscribed": r"""
 SUBSCRIBE a ; GET string ; UNSUBSCRIBE a
@@ -141,4 +147,6 @@ XADD stream 3-1 f x ; XDELEX stream IDS 1 3-1 ; XLEN stream ; XREAD STREAMS stre
 SUBSTR string 0 3 ; GETRANGE string 0 3 ; GETEX string EX 100 ; GET string ; PERSIST string
 BITOP DIFF dest string bits ; GET dest ; SUNIONCARD 2 set set2 ; SCARD set
 """
-NEED_REDIS_7 = ("newer", "no-evict", "shard pubsub", "scripts")
+NEED_REDIS_7 = ("newer", "no shard subscribed", "no-evict", "shard pubsub", "scripts")
+# Valkey 8.0 refuses these, see `allowances`.
+NEED_CONFIRMATION = ("not subscribed", "no shard subscribed")
