@@ -14,6 +14,7 @@ from pathlib import Path
 from .command_text import commands_page
 from .config import Config
 from .config_sources import RESERVED_ENV
+from .module_text import modules_page
 from .option_table import Row, groups, item_rows, table
 from .reload import LIVE
 
@@ -180,6 +181,7 @@ def generated_files() -> dict[str, str]:
         "conf/terrace.toml": sample_file(),
         "docs/CONFIG.md": reference_page(),
         "docs/COMMANDS.md": commands_page(),
+        "docs/MODULES.md": modules_page(),
     }
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from proxy.config import Config, load
 from proxy.config_text import describe, generated_files, main
+from proxy.module_text import modules_page
 from proxy.option_table import table
 
 ROOT = Path(__file__).parent.parent
@@ -17,6 +18,13 @@ def test_file_is_up_to_date(name: str) -> None:
     assert (ROOT / name).read_text(encoding="utf-8") == generated_files()[name], (
         f"{name} is out of date: run `python -m proxy.config_text`"
     )
+
+
+def test_every_module_says_what_it_is_for() -> None:
+    lines = modules_page().splitlines()
+    assert [line for line in lines if line.startswith("- ") and line.endswith(": ")] == []
+    for module in ("tiers/coherence.py", "proxy/session.py", "proxy/handlers/tier.py"):
+        assert any(line.startswith(f"- `{module.rpartition('/')[2]}`: ") for line in lines)
 
 
 def test_the_generator_writes_all_files(tmp_path: Path) -> None:

@@ -1,0 +1,36 @@
+"""docs/MODULES.md: every module and what it is for, from the first sentence of each."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+_ROOT = Path(__file__).parent.parent
+_FOLDERS = ("tiers", "proxy", "proxy/handlers", "proxy/http", "proxy/embedded")
+_START = re.compile(r'(?:#[^\n]*\n|\s)*(?:"""|-- )')
+_END = re.compile(r'[.?](?=\s|"""|$)|"""|\n(?:--)?\n')
+
+
+def modules_page() -> str:
+    return "\n".join(_lines()) + "\n"
+
+
+def _lines() -> Iterator[str]:
+    yield "# Modules"
+    yield ""
+    yield "Written from the first sentence of each by `python -m proxy.config_text`; do not edit."
+    yield "[ARCHITECTURE.md](ARCHITECTURE.md) says how they work together."
+    for folder in _FOLDERS:
+        yield ""
+        yield f"## {folder}/"
+        yield ""
+        for file in sorted((_ROOT / folder).iterdir()):
+            if file.suffix in (".py", ".pyx", ".lua") and not file.name.startswith("__"):
+                yield f"- `{file.name}`: {_first_sentence(file.read_text(encoding='utf-8'))}"
+
+
+def _first_sentence(source: str) -> str:
+    start = _START.match(source)
+    text = _END.split(source[start.end() :], maxsplit=1)[0] if start else ""
+    return " ".join(text.replace("\n--", "\n").split())
