@@ -107,7 +107,7 @@ def _ask_fields(
         tracked.send(asked, waiter, fill.db)
 
     if command.fields is Fields.ASKED and tracked is not None and tracked.ready:
-        if int(_head(reply)[1:]) > FIELDS_MAX:
+        if reply[:1] in (b"-", b"!") or int(_head(reply)[1:]) > FIELDS_MAX:
             refused()
             return
         tracked.send(pack([b"HKEYS", fill.key]), FieldNames(told, refused), fill.db)
