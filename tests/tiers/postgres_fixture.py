@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import itertools
 import os
@@ -146,6 +147,10 @@ class Database:
     def run(self, *statements: str) -> None:
         for statement in statements:
             self._connection.execute(statement.encode())
+
+    async def change(self, *statements: str) -> None:
+        """Beside the loop: they may wait for locks that what runs there has to give back."""
+        await asyncio.to_thread(self.run, *statements)
 
     def rows(self, query: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         return self._connection.execute(query.encode(), parameters or None).fetchall()

@@ -26,7 +26,7 @@ def _base(database: Database) -> None:
 async def refresh_by_hand(database: Database, harness: Harness, how: str = "") -> None:
     """In a session of its own that ends, as psql's does: then the server has counted."""
     await settled(database, harness)
-    database.run(f"REFRESH MATERIALIZED VIEW {how} items")
+    await database.change(f"REFRESH MATERIALIZED VIEW {how} items")
     database.reconnect()
 
 

@@ -201,7 +201,7 @@ async def test_truncated_tables(database: Database, tables: Sequence[str]) -> No
     async with running(database, ITEMS, **QUIET) as harness:
         await harness.until_leading()
         await refreshed(database, harness, 1, 2)
-        database.run("TRUNCATE " + ", ".join(f"terrace.{table}" for table in tables))
+        await database.change("TRUNCATE " + ", ".join(f"terrace.{table}" for table in tables))
         if "views" in tables:
             assert await harness.next_published() == ("items", 0, None)
             assert await harness.next_change() == ("items", 0, None)
@@ -215,7 +215,7 @@ async def test_sequence_of_the_outbox_goes_back(database: Database) -> None:
         for row in (1, 2, 3):
             database.run(f"SELECT terrace.push('item:{{id}}', ARRAY['item:{row}'])")
             assert (await harness.next_published())[2] == [b"item:%d" % row]
-            database.run("ALTER TABLE terrace.pushed ALTER COLUMN id RESTART WITH 1")
+            await database.change("ALTER TABLE terrace.pushed ALTER COLUMN id RESTART WITH 1")
 
 
 async def test_tables_of_an_older_terrace_are_completed(database: Database) -> None:

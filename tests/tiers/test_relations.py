@@ -81,7 +81,7 @@ async def test_another_relation_under_the_name(database: Database, way: str, rep
     async with running(database, {**ITEMS, "reply": reply}, **FAST) as harness:
         await settled(harness, database)
         assert "first" in str(await value(harness))
-        database.run(*WAYS[way])
+        await database.change(*WAYS[way])
         expected = OTHER_HASH if reply == "hash" else OTHER_ROW
         if way != "recreate":
             assert await value(harness) == expected  # at once, not at the next look
@@ -100,7 +100,7 @@ async def test_scheduled_refreshes_go_on(
 ) -> None:
     async with running(database, {**ITEMS, "refresh": "30ms"}, **FAST) as harness:
         await settled(harness, database)
-        database.run(*WAYS[way])
+        await database.change(*WAYS[way])
         await told_of_all_keys(harness)
         before = harness.l3.statistics().refreshes
         await harness.until(lambda: harness.l3.statistics().refreshes > before + 2)
@@ -116,7 +116,7 @@ async def test_replaced_while_nobody_watches_for_refreshes(database: Database) -
     """A refresh by hand looks the relation up, whatever `watch` says."""
     async with running(database, ITEMS, watch=0) as harness:
         await settled(harness, database, watched=False)
-        database.run(*SWAP)
+        await database.change(*SWAP)
         await harness.l3.refresh("items")
         assert (await harness.next_published())[2] is None
 
@@ -135,7 +135,7 @@ async def test_replaced_while_no_terrace_ran(database: Database, way: str) -> No
 async def test_renamed_column_is_another_relation(database: Database) -> None:
     async with running(database, {**ITEMS, "reply": "hash"}, **FAST) as harness:
         await settled(harness, database)
-        database.run("ALTER MATERIALIZED VIEW items RENAME COLUMN body TO text")
+        await database.change("ALTER MATERIALIZED VIEW items RENAME COLUMN body TO text")
         assert await value(harness) == {b"id": b"7", b"text": b"first"}
         await told_of_all_keys(harness)
 
@@ -149,11 +149,12 @@ async def test_other_owner(database: Database) -> None:
     dsn = database.dsn.replace("user=terrace", "user=humble")
     async with running(dsn, {**ITEMS, "refresh": "1h"}, **FAST) as harness:
         await settled(harness, database)
-        database.run("ALTER MATERIALIZED VIEW items OWNER TO terrace",
-                     "GRANT SELECT ON items TO humble")  # fmt: skip
+        await database.change(
+            "ALTER MATERIALIZED VIEW items OWNER TO terrace", "GRANT SELECT ON items TO humble"
+        )
         await told_of_all_keys(harness)
         await harness.until(lambda: "may not be refreshed by humble" in harness.l3.state)
-        database.run("ALTER MATERIALIZED VIEW items OWNER TO humble")
+        await database.change("ALTER MATERIALIZED VIEW items OWNER TO humble")
         await told_of_all_keys(harness, 2)
         await harness.until(lambda: harness.l3.state == "ready")
     database.run("DROP OWNED BY humble CASCADE", "DROP ROLE humble")
@@ -182,12 +183,12 @@ async def test_new_relation_that_does_not_fit(
     async with running(database, ITEMS, **FAST) as harness:
         await settled(harness, database)
         assert harness.l3.served() == {"items": True}
-        database.run("BEGIN", "DROP MATERIALIZED VIEW items", *create, "COMMIT")
+        await database.change("BEGIN", "DROP MATERIALIZED VIEW items", *create, "COMMIT")
         assert await harness.next_published() == ("items", 1, None)  # no old row stays
         await harness.until(lambda: says in harness.l3.state)
         assert says in await value(harness)
         assert harness.l3.served() == {"items": False}
-        database.run(*mend)
+        await database.change(*mend)
         await harness.until(lambda: harness.l3.state == "ready")
         assert harness.l3.served() == {"items": True}
         await harness.l3.refresh("items")
@@ -197,10 +198,10 @@ async def test_new_relation_that_does_not_fit(
 async def test_gap_between_drop_and_create(database: Database) -> None:
     async with running(database, ITEMS, **FAST) as harness:
         await settled(harness, database)
-        database.run("DROP MATERIALIZED VIEW items")
+        await database.change("DROP MATERIALIZED VIEW items")
         assert "does not exist" in await value(harness)
         await harness.until(lambda: "does not exist" in harness.l3.state)
-        database.run(*RECREATE[1:])
+        await database.change(*RECREATE[1:])
         await told_of_all_keys(harness)
         await harness.until(lambda: harness.l3.state == "ready")
         assert await value(harness) == OTHER_ROW
@@ -211,8 +212,11 @@ async def test_relation_that_comes_earlier_in_the_search_path(database: Database
     async with running(dsn, ITEMS, **FAST) as harness:
         await settled(harness, database)
         assert "first" in str(await value(harness))  # prepared on the connection
-        database.run("CREATE SCHEMA early", f"CREATE MATERIALIZED VIEW early.items AS {OTHER}",
-                     "CREATE UNIQUE INDEX ON early.items (id)")  # fmt: skip
+        await database.change(
+            "CREATE SCHEMA early",
+            f"CREATE MATERIALIZED VIEW early.items AS {OTHER}",
+            "CREATE UNIQUE INDEX ON early.items (id)",
+        )
         await told_of_all_keys(harness)
         await harness.until(lambda: harness.l3.state == "ready")
         assert await value(harness) == OTHER_ROW
@@ -222,7 +226,7 @@ async def test_absence_of_the_old_relation_is_forgotten(database: Database) -> N
     async with running(database, {**ITEMS, "negative_ttl": "60s"}, **FAST) as harness:
         await settled(harness, database)
         assert await value(harness, b"item:abc") is Kind.NEGATIVE
-        database.run(
+        await database.change(
             "DROP MATERIALIZED VIEW items",
             "CREATE MATERIALIZED VIEW items AS SELECT 'abc' AS id, 1 AS body",
             "CREATE UNIQUE INDEX ON items (id)",
@@ -242,7 +246,7 @@ async def test_trouble_with_one_view_does_not_end_the_term(database: Database) -
         await harness.until_leading()
         pids = database.backends("refresher")
         for _ in range(3):
-            database.run(*RECREATE)
+            await database.change(*RECREATE)
             before = harness.l3.statistics().refreshes
             await harness.until(lambda at=before: harness.l3.statistics().refreshes > at + 2)
         assert database.backends("refresher") == pids
