@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -85,8 +86,9 @@ def _status_bytes(pid: int, name: str) -> int:
 def _family(pid: int) -> Iterator[int]:
     yield pid
     for task in _entries(_PROC / str(pid) / "task"):
-        for child in (task / "children").read_text().split():
-            yield from _family(int(child))
+        with contextlib.suppress(FileNotFoundError):  # the thread has ended
+            for child in (task / "children").read_text().split():
+                yield from _family(int(child))
 
 
 def _entries(directory: Path) -> list[Path]:

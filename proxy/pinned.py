@@ -55,6 +55,7 @@ class Pinned:
         upstream.pipe.tap = self._tap
         upstream.on_owner_lost = self._on_lost
         self.lost = False
+        self.refusal = b""  # why there was none for a transaction; else it was lost later
         self.in_multi = False
         self.watching = False
         self.monitoring = False
@@ -243,12 +244,13 @@ class Pinned:
         if command.name in ("EXEC", "DISCARD") or (command.name == "UNWATCH" and not self.in_multi):
             self.in_multi = self.watching = False
             self.maybe_release()
-            session.reply(errors.EXEC_LOST if command.name == "EXEC" else OK)
+            aborted = errors.exec_refused(self.refusal) if self.refusal else errors.EXEC_LOST
+            session.reply(aborted if command.name == "EXEC" else OK)
         elif command.name == "MULTI" and not self.in_multi:
             self.in_multi = True  # doomed, as in `doom`: what is pipelined behind it must not run
             session.reply(OK)
         else:
-            session.reply(errors.PIN_LOST)
+            session.reply(self.refusal or errors.PIN_LOST)
 
 
 class PubSubSlot(Slot):
@@ -333,7 +335,7 @@ async def _connect(session: Session, request: Request, db: int) -> None:
                 session.l2_failed(reply)
         name = request[0][0].upper()
         if name == b"MULTI":
-            doom(session)
+            doom(session, reply)
             return
         session.watch_failed = session.watch_failed or name == b"WATCH"
         session.reply(reply)
@@ -343,8 +345,10 @@ async def _connect(session: Session, request: Request, db: int) -> None:
     session.put_back(request)
 
 
-def doom(session: Session) -> None:
+def doom(session: Session, refusal: bytes = b"") -> None:
     """A transaction that cannot be: +OK as always, then errors, then EXECABORT.
+
+    The errors are `refusal`, as Redis' own would be, or say that a connection was lost.
 
     An error for MULTI itself would let the commands pipelined behind it run one by one.
     """
@@ -355,5 +359,6 @@ def doom(session: Session) -> None:
         session.pin.abandon()
     session.pin = Pinned(session, Upstream(session.clock))
     session.pin.lost = session.pin.in_multi = True
+    session.pin.refusal = refusal
     session.watch_failed = False
     session.reply(OK)

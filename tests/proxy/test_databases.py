@@ -187,7 +187,7 @@ async def test_a_refusal_there_is_the_reply_and_nothing_runs(play: Play) -> None
     pin >> OUT_OF_RANGE
     await play.settle()
     pin << b""
-    play.client << OK + errors.PIN_LOST + errors.EXEC_LOST
+    play.client << OK + OUT_OF_RANGE + errors.exec_refused(OUT_OF_RANGE)
 
 
 def test_a_select_in_a_state_with_a_connection_is_its_connections(play: Play) -> None:
