@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from tiers import PATTERN_MAX_BYTES, Audit, MappingProblem, ViewMapping, literal_prefix
+from tiers import OWN_KEYS, PATTERN_MAX_BYTES, Audit, MappingProblem, ViewMapping, literal_prefix
 from tiers.resp import Request, array, bulk, error, integer, mapping, parse_integer
 
 from .. import errors
@@ -48,10 +48,13 @@ def _reply_facts(session: Session, facts: dict[str, str]) -> None:
 
 
 def invalidate(session: Session, command: Command, request: Request) -> None:
-    args = request[0]
+    args, buffer, start, end = request
     if args[1].upper() == b"KEYS":
         if len(args) < 3:
             session.reply(errors.wrong_arity("TIER.INVALIDATE"))
+            return
+        if buffer.find(OWN_KEYS, start, end) >= 0 and any(k.startswith(OWN_KEYS) for k in args[2:]):
+            session.reply(errors.RESERVED)
             return
         session.terrace.run_task(session, _invalidate_keys(session, args[2:]))
     elif len(args) == 2:

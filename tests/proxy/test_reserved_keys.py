@@ -16,7 +16,8 @@ WRITES = (
     ("RENAME", OWN, "a"), ("RENAME", "a", OWN), ("COPY", "a", OWN), ("EXPIRE", OWN, 1),
     ("SORT", "l", "STORE", OWN), ("EVAL", "return 1", 1, OWN), ("BLPOP", OWN, 0),
     ("NEWER.WRITE", OWN), ("ZUNIONSTORE", OWN, 1, "a"), ("ZUNIONSTORE", "a", 1, OWN),
-    ("MIGRATE", "h", 1, OWN, 0, 1), ("XREADGROUP", "GROUP", "g", "c", "STREAMS", OWN, ">"),
+    ("TIER.INVALIDATE", "KEYS", "a", OWN), ("MIGRATE", "h", 1, OWN, 0, 1),
+    ("XREADGROUP", "GROUP", "g", "c", "STREAMS", OWN, ">"),
 )  # fmt: skip
 
 
