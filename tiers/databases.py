@@ -282,11 +282,14 @@ class Databases:
             self._watch(each, now)
             if each.is_idle and now - each.rests_since > IDLE_S:
                 each.upstream.abort("idle")
-                del self._all[key]
+                self._forget(key)
         self._watch(self.scout, now)
         if self.scout.is_idle and now - self.scout.rests_since > IDLE_S:
             self.scout.upstream.abort("idle")
         self._serve_queue()
+
+    def _forget(self, key: tuple[int, ...]) -> None:
+        del self._all[key]
 
     def _watch(self, each: DatabaseUpstream, now: float) -> None:
         since = self._silent_since(each)

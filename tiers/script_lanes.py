@@ -9,6 +9,7 @@ A client's other commands get here only behind its own script, as on a connectio
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 from .busy import Busy
@@ -28,21 +29,30 @@ class ScriptLanes(Databases):
     def __init__(self, *settings: Any, busy: Busy, **more: Any) -> None:
         super().__init__(*settings, **more)
         self._busy = busy
+        self._lanes: dict[tuple[int, int], list[DatabaseUpstream]] = {}
+        self._numbers = itertools.count()
+        self._turn = 0  # which one of many is shared next
 
     def at(self, db: int, proto: int) -> DatabaseUpstream:
         """A connection in this database, open or not: one where nobody waits, if there is one."""
-        lanes: list[DatabaseUpstream] = []
-        for number in range(LANES_MAX):
-            lane = self._all.get((db, proto, number))
-            if lane is None:
-                if lanes and len(self._all) >= SPREAD_MAX:
-                    continue
-                return self._add(db, proto, number)
-            if lane.is_idle:
+        lanes = self._lanes.setdefault((db, proto), [])
+        for lane in lanes:  # for each script: so without calls where somebody waits
+            if not len(lane.upstream.pipe) and lane.is_idle:
                 return lane
-            lanes.append(lane)
+        if len(lanes) < LANES_MAX and (not lanes or len(self._all) < SPREAD_MAX):
+            lanes.append(self._add(db, proto, next(self._numbers)))
+            return lanes[-1]
         late = self.clock() - LATE_S
-        return min(lanes, key=lambda lane: (self._sent_at(lane, late) < late, lane.load))
+        for _ in lanes:
+            self._turn = (self._turn + 1) % len(lanes)
+            lane = lanes[self._turn]
+            if self._sent_at(lane, late) >= late:
+                break
+        return lane
+
+    def _forget(self, key: tuple[int, ...]) -> None:
+        self._lanes[key[0], key[1]].remove(self._all[key])
+        super()._forget(key)
 
     @staticmethod
     def _sent_at(lane: DatabaseUpstream, otherwise: float) -> float:

@@ -21,12 +21,12 @@ OUT_OF_RANGE = "ERR DB index is out of range"
 
 
 @contextlib.asynccontextmanager
-async def on(server: ScriptedRedis) -> AsyncIterator[Databases]:
+async def on(server: ScriptedRedis, *, of_scripts: bool = False) -> AsyncIterator[Databases]:
     l2 = L2Redis(options(url=server.url), clock=time.monotonic, coherence=None)
     await l2.start()
     assert await l2.wait_ready(2.0)
     try:
-        yield l2.databases
+        yield l2.scripts if of_scripts else l2.databases
     finally:
         await l2.close()
 
@@ -153,6 +153,26 @@ async def test_the_idle_are_closed_and_forgotten_and_opened_again() -> None:
         databases.watch(time.monotonic() + IDLE_S + 1)
         assert (len(databases), len(databases._all)) == (0, 0)
         databases.at(3, 2).send(PING, waiter := Waits(), 3)
+        await waiter.wait()
+        assert waiter.replies[0][0] == b"+PONG\r\n"
+
+
+async def test_lanes_of_scripts_are_one_each_and_closed_when_idle() -> None:
+    async with scripted_redis() as server, on(server, of_scripts=True) as lanes:
+        server.answer = lambda args: None if args[0] == b"DBSIZE" else usual(args)
+        for number in range(3):
+            lanes.at(3, 2).send(pack([b"DBSIZE"]), Waits(), 3)
+            assert len(lanes._all) == number + 1
+        first, *others = lanes._all.values()
+        await until(lambda: all(each.upstream.ready for each in (first, *others)))
+        for each in others:
+            each.upstream.abort("cut")
+        assert lanes.at(3, 2) is others[0]
+        lanes.watch(time.monotonic() + IDLE_S + 1)
+        first.upstream.abort("cut")
+        lanes.watch(time.monotonic() + IDLE_S + 1)
+        assert not lanes._all
+        lanes.at(3, 2).send(PING, waiter := Waits(), 3)
         await waiter.wait()
         assert waiter.replies[0][0] == b"+PONG\r\n"
 
