@@ -98,14 +98,14 @@ class Sequences(RuleBasedStateMachine):
 
     @rule(number=st.integers(0, CLIENTS - 1), proto=st.sampled_from("23"))
     def hello(self, number: int, proto: str) -> None:
-        # Inside MULTI it is refused by Terrace, as BEHAVIOUR.md says.
+        # Inside MULTI it is refused by Terrace, as docs/behaviour/differences.md says.
         self.clients[number].run([("DISCARD",), ("HELLO", proto)])
 
     @rule(args=WRITES)
     def foreign_write(self, args: Args) -> None:
         """Seen by all when the barrier was answered; before that, within l1.max_staleness."""
         if args[0] == "SWAPDB":
-            return  # by strangers it is invisible, as BEHAVIOUR.md says
+            return  # by strangers it is invisible, as docs/behaviour/differences.md says
         raw = encode(*(arg.encode("latin-1") for arg in args))
         for wire in self.foreign:
             wire.send_raw(raw)

@@ -36,7 +36,7 @@ UNWANTED = re.compile(
     rb"|host:|skip",
     re.I,
 )
-# What BEHAVIOUR.md says to differ.
+# What docs/behaviour/differences.md says to differ.
 LISTED = re.compile(rb"multi.*(?:subscribe|client)|reply.*subscribe", re.I | re.S)
 
 # Valkey 9 looks at bytes that all others skip, and splits inline commands more freely. Terrace
