@@ -46,7 +46,7 @@ $(STAMP): pyproject.toml
 build: $(BUILT)  ## build the compiled core in place (without a C compiler the Python core runs)
 
 # The install has built it; this builds it again when a source has changed.
-$(BUILT): $(STAMP) $(wildcard tiers/*.pyx tiers/*.pxd tiers/*.h proxy/*.pyx proxy/*.pxd proxy/*.h)
+$(BUILT): $(STAMP) $(foreach s,pyx pxd h,$(wildcard tiers/*/*.$s tiers/*/*/*.$s proxy/*.$s proxy/*/*.$s))
 	@if ! test -e $@ || test -n "$$(find $^ -newer $@)"; then $(SETUP) build_ext --inplace \
 	    || echo "the compiled core was not built again: make venv EXTRAS=build,…" >&2; fi
 	@touch $@

@@ -25,8 +25,8 @@ from rich.console import Console
 from rich.table import Table
 
 from tiers import L1Memory, L1Options
-from tiers.arena import Arena
 from tiers.core import CORE
+from tiers.l1.arena import Arena
 
 from .machine import load_average
 from .policies import Policy, fifo_hits, lru_hits, s3_fifo_hits, sieve_hits, w_tinylfu_hits

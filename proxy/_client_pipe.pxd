@@ -4,9 +4,9 @@ from libc.stdint cimport uint64_t
 
 from proxy._in_flight cimport InFlight
 from proxy._lane cimport Row
-from tiers._buffer cimport Buffer
-from tiers._pipe cimport Pending, UpstreamPipe
-from tiers._requests cimport RequestScanner
+from tiers.wire._buffer cimport Buffer
+from tiers.wire._pipe cimport Pending, UpstreamPipe
+from tiers.wire._requests cimport RequestScanner
 
 
 cdef class ClientPipe(InFlight):

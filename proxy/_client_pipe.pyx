@@ -15,16 +15,16 @@ from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memcmp, memcpy
 
-from tiers._arena cimport Arena
-from tiers._buffer cimport Buffer, append, clear, reserve
-from tiers._pipe cimport FAST, Pending, UpstreamPipe
-from tiers._requests cimport COMMAND, NEED_MORE, RequestScanner
+from tiers.l1._arena cimport Arena
+from tiers.wire._buffer cimport Buffer, append, clear, reserve
+from tiers.wire._pipe cimport FAST, Pending, UpstreamPipe
+from tiers.wire._requests cimport COMMAND, NEED_MORE, RequestScanner
 
 from proxy._in_flight cimport FILL, FORWARDED, HOT, MAPPED, PTTL, UNFILLED, WRITTEN, InFlight
 from proxy._lane cimport CACHED, READ, WRITE, Lane, Row
 from proxy._reply_ring cimport KEEP_BYTES
 
-from tiers.server_limits import LARGE_COMMAND_BYTES
+from tiers.wire.server_limits import LARGE_COMMAND_BYTES
 
 from tiers import OWN_KEYS
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tiers import RequestScanner, TieredCache, Via
-from tiers.resp import NULL2, NULL3, Request
+from tiers.wire.resp import NULL2, NULL3, Request
 
 from .backlog import ARGUMENT_BYTES, Backlog
 

@@ -1,7 +1,7 @@
 # What is in flight of one client, as C sees it.
 
 from proxy._reply_ring cimport ReplyRing
-from tiers._pipe cimport Pending, UpstreamPipe
+from tiers.wire._pipe cimport Pending, UpstreamPipe
 
 cdef enum:
     # What a record in flight is

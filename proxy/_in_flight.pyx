@@ -13,14 +13,14 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from libc.stdint cimport uint32_t
 from libc.string cimport memcpy
 
-from tiers._arena cimport Arena
-from tiers._pipe cimport Pending, UpstreamPipe
+from tiers.l1._arena cimport Arena
+from tiers.wire._pipe cimport Pending, UpstreamPipe
 
 from proxy._lane cimport Lane
 from proxy._reply_ring cimport ReplyRing
 
-from tiers._pipe_py import MISFIT
-from tiers.resp import to_resp2
+from tiers.wire._pipe_py import MISFIT
+from tiers.wire.resp import to_resp2
 
 cdef enum:
     TTL_ABSENT = -2  # what PTTL says of a key that is not there

@@ -2,8 +2,8 @@
 
 from libc.stdint cimport uint64_t
 
-from tiers._arena cimport Arena
-from tiers._pipe cimport UpstreamPipe
+from tiers.l1._arena cimport Arena
+from tiers.wire._pipe cimport UpstreamPipe
 
 cdef enum:
     # The way of a command

@@ -10,7 +10,7 @@ from libc.stdint cimport uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcmp, memcpy
 
-from tiers._pipe cimport UpstreamPipe
+from tiers.wire._pipe cimport UpstreamPipe
 
 from tiers import Fields
 

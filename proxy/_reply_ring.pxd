@@ -3,8 +3,8 @@
 from libc.stdint cimport uint64_t
 
 from proxy._lane cimport Lane
-from tiers._buffer cimport Buffer
-from tiers._pipe cimport FastWaiter
+from tiers.wire._buffer cimport Buffer
+from tiers.wire._pipe cimport FastWaiter
 
 cdef enum:
     KEEP_BYTES = 64 * 1024  # an output buffer up to this size is kept

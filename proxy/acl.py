@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from tiers import L2Redis
-from tiers.resp import error
+from tiers.wire.resp import error
 
 from . import errors
 from .acl_log import AclLog, Context

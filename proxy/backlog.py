@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 
-from tiers.resp import Request
+from tiers.wire.resp import Request
 
 ARGUMENT_BYTES = 48  # for a short argument as an object, and its place in a list
 

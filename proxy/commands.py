@@ -49,7 +49,7 @@ class Command:
                 where it has `options`, only if all are of those, each with its one value.
     may_block   blocks when given a BLOCK argument.
     scripts     runs a script, which may take long, or says what scripts there are.
-    fields      where a read names the hash fields that it looks at (see `tiers.hash_fields`):
+    fields      where a read names the hash fields that it looks at (see `tiers.l1.hash_fields`):
                 they may expire before the key does.
     summary     for own commands: what COMMAND DOCS and the manual say.
     """

@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from tiers import OWN_KEYS, TOO_LARGE, Via, read_variant
-from tiers.resp import NULL2, NULL3, Request, array
+from tiers.wire.resp import NULL2, NULL3, Request, array
 
 from . import errors, pinning, store_writes, tracked_reads
 from .command_access import NAME_MAX_BYTES

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tiers import TierUnavailable
-from tiers.resp import error
+from tiers.wire.resp import error
 
 SHOWN_BYTES = 128  # of an argument that an error quotes
 

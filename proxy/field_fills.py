@@ -1,4 +1,4 @@
-"""Fills of reads that look at hash fields, which may expire on their own (`tiers.hash_fields`)."""
+"""Fills of reads that look at hash fields, which may expire on their own (`hash_fields`)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tiers import (
     ask_fields,
     fields_of,
 )
-from tiers.resp import pack
+from tiers.wire.resp import pack
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -2,7 +2,7 @@
 
 At first the command is sent so that it runs only if Redis has all of its mapped keys: one
 round trip where it does. Where it does not, their rows are read, and the command is sent
-again behind them, in one transaction (`tiers.held_rows`). Reads of keys of the store go the
+again behind them, in one transaction (`tiers.load.held_rows`). Reads of keys of the store go the
 same way, but their entries are brought back into Redis, and the command is sent again as before.
 """
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tiers import LARGE_COMMAND_BYTES
-from tiers.resp import Request
+from tiers.wire.resp import Request
 
 from .pinned import acquire
 

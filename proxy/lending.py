@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tiers import fill_commands, settle_command
-from tiers.resp import QUEUED, Request
+from tiers.wire.resp import QUEUED, Request
 
 from .commands import Command
 from .guarded import removes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tiers.resp import Request
+from tiers.wire.resp import Request
 
 from . import errors, store_writes
 from .commands import Command

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from tiers import TOO_LARGE, TTL_ABSENT, Mapped, Outcome, read_pttl
 from tiers import Kind as OutcomeKind
-from tiers.resp import NULL2, NULL3, Request, array, bulk, pack
+from tiers.wire.resp import NULL2, NULL3, Request, array, bulk, pack
 
 from . import errors
 from .guarded import Guarded

@@ -21,7 +21,7 @@ import re
 from typing import TYPE_CHECKING
 
 from tiers import NoPlace, ServerError, TierUnavailable, Upstream
-from tiers.resp import OK, Request, bulk, decode, error, integer, push
+from tiers.wire.resp import OK, Request, bulk, decode, error, integer, push
 
 from . import errors
 from .commands import Command

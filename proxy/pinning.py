@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tiers import in_turns
-from tiers.resp import OK, Request, bulk, error, integer, null, push
+from tiers.wire.resp import OK, Request, bulk, error, integer, null, push
 
 from . import errors, lending, store_writes, waits
 from .commands import Command

@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from tiers import BLIND
-from tiers.resp import OK, Request, pack, parse_integer
+from tiers.wire.resp import OK, Request, pack, parse_integer
 
 from . import errors, lending, store_writes, waits
 from .backlog import kept_bytes

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from tiers import TTL_ABSENT, Mapped, Outcome, Via, read_pttl, request_of
 from tiers import Kind as OutcomeKind
-from tiers.resp import NIL, Request, decode, pack, to_resp2
+from tiers.wire.resp import NIL, Request, decode, pack, to_resp2
 
 from . import errors
 from .commands import Command

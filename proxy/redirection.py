@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tiers import ANY_DB, Upstream
-from tiers.resp import NULL2, NULL3, array, bulk
+from tiers.wire.resp import NULL2, NULL3, array, bulk
 
 if TYPE_CHECKING:
     from .session import Session

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tiers import DISCARD, TOMBSTONE, Via
-from tiers.resp import Request, pack
+from tiers.wire.resp import Request, pack
 
 from .commands import Command, Kind
 from .slots import BarrierSlot, Slot

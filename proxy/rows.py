@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tiers import Value
-from tiers.resp import NIL, array, bulk, integer, mapping, simple
+from tiers.wire.resp import NIL, array, bulk, integer, mapping, simple
 
 from .commands import Command
 

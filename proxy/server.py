@@ -19,7 +19,7 @@ from tiers import (
     TierUnavailable,
     host_memory_bytes,
 )
-from tiers.resp import error
+from tiers.wire.resp import error
 
 from . import errors
 from . import log as log_setup

@@ -26,7 +26,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from tiers import BLIND, RequestScanner, db_of, get_variant, request_of
-from tiers.resp import NULL2, NULL3, Request, decode
+from tiers.wire.resp import NULL2, NULL3, Request, decode
 
 from . import errors
 from .client_pipe import SHARE_S, SPILL_BYTES, ClientPipe

@@ -1,6 +1,6 @@
 """Reply slots: one per request, filled in any order, released in arrival order.
 
-A slot is also the waiter (`tiers.pipe.Waiter`) of the request it sent upstream, so
+A slot is also the waiter (`tiers.wire.pipe.Waiter`) of the request it sent upstream, so
 that a reply finds its client with one call. Each kind of slot carries the
 coherence steps of its kind of command; they run when the reply is parsed, before
 the reply can be released.
@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from tiers import Coherence, KeptUpstream
-from tiers.resp import to_resp2
+from tiers.wire.resp import to_resp2
 
 if TYPE_CHECKING:
     from .session import Session
@@ -30,7 +30,7 @@ class Slot:
 
     @property
     def reply_max_bytes(self) -> int:
-        """A larger one is not kept: the client is told so instead (`tiers.pipe`)."""
+        """A larger one is not kept: the client is told so instead (`tiers.wire.pipe`)."""
         return self.session.lane.output_max_bytes
 
     def on_reply(self, reply: bytes, sent_at: float) -> None:

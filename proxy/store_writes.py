@@ -1,7 +1,7 @@
 """Writes of keys that are kept in the store: acknowledged when the table has them.
 
 The command travels inside a transaction of its own that captures what its keys then hold
-(`tiers.store`). Its reply waits here until that is committed.
+(`tiers.store.store`). Its reply waits here until that is committed.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from tiers import BLIND, DISCARD, Footing, KeptUpstream, Outcome, TierUnavailable, Via
 from tiers import Kind as OutcomeKind
-from tiers.resp import Request, parse_integer, to_resp2
+from tiers.wire.resp import Request, parse_integer, to_resp2
 
 from . import errors
 from .commands import Command, Kind

@@ -28,7 +28,7 @@ from tiers import share_arena
 
 from . import handover
 from . import log as log_setup
-from .bus import (
+from .bus import (  # fmt: skip
     BODY_MAX_BYTES,
     DRAINING,
     EVERYBODY,
@@ -41,7 +41,7 @@ from .bus import (
     BusError,
     Frame,
     FrameReader,
-)  # fmt: skip
+)
 from .handover import HandoverError, Offer
 from .inherited import from_systemd
 from .parent_offer import ParentOffer

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tiers.resp import Request, integer, pack, to_resp2
+from tiers.wire.resp import Request, integer, pack, to_resp2
 
 from .commands import Command, Kind
 from .guarded import Guarded, is_script

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
 from tiers import BLIND, Footing, TierUnavailable
-from tiers.resp import QUEUED, ReplyScanner, Request, array, pack
+from tiers.wire.resp import QUEUED, ReplyScanner, Request, array, pack
 
 from . import errors
 from .lent_rows import LentRows, take_out

@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tiers import DISCARD
-from tiers.resp import ReplyScanner, Request, array, integer, pack
+from tiers.wire.resp import ReplyScanner, Request, array, integer, pack
 
 from . import errors
 from .slots import Slot

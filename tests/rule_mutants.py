@@ -56,10 +56,10 @@ MUTANTS = (
     ], "test_replies_leave_in_the_order_of_the_requests"),
     mutant(2, "a connection somebody was blocked on is used again", [
         ("proxy/pinned.py", "self.has_tracked or len(self.upstream.pipe)", "self.has_tracked"),
-        ("tiers/pins.py", "if not pin.ready or len(pin.pipe) or self", "if not pin.ready or self"),
+        ("tiers/l2/pins.py", "not pin.ready or len(pin.pipe) or self", "not pin.ready or self"),
     ], "test_a_client_that_leaves_while_blocked_leaves_no_waiter"),
     mutant(2, "after its deadline a request is given up, its connection goes on", [
-        ("tiers/kept_upstream.py",
+        ("tiers/l2/kept_upstream.py",
          "timed_out=True))\n                upstream.abort(reason)",
          "timed_out=True))\n                upstream.pipe.fail_all(reason)"),
     ], "test_a_silent_server_is_given_up_at_the_deadline"),
@@ -79,9 +79,9 @@ MUTANTS = (
     mutant(4, "a command that writes follows a SELECT that is not confirmed", [
         ("proxy/routing.py",
          "            and (roams or l2.tracked.fits(session.db))\n", ""),
-        ("tiers/upstream.py",
+        ("tiers/l2/upstream.py",
          "(self._queue if self.roams else self.send)(raw", "self._queue(raw"),
-        ("tiers/upstream.py",
+        ("tiers/l2/upstream.py",
          '            waiter.on_lost(f"its connection is not in database {db}", False)',
          "            self._queue(raw, waiter, db, replies)"),
     ], "test_a_write_never_follows_a_select_that_is_not_confirmed"),
@@ -103,12 +103,12 @@ MUTANTS = (
          "        if False:\n            self.pin.abandon()"),
     ], "test_a_client_that_leaves_takes_nothing_along"),
     mutant(6, "a connection per transaction", [
-        ("tiers/pins.py",
+        ("tiers/l2/pins.py",
          "pin.send(raw, _Cleaned(self, pin, len(commands), db), ANY_DB, len(commands))",
          "self.discard(pin)"),
     ], "test_300_transactions_of_eight_clients_open_no_connection"),
     mutant(6, "given back as it is", [
-        ("tiers/pins.py",
+        ("tiers/l2/pins.py",
          "pin.send(raw, _Cleaned(self, pin, len(commands), db), ANY_DB, len(commands))",
          "self._idle.append(pin)"),
     ], "test_nothing_of_a_client_clings_to_its_connection"),
@@ -119,10 +119,10 @@ MUTANTS = (
         ("proxy/transactions.py", "            transaction.keys,\n", "            [],\n"),
     ], "test_a_transaction_runs_on_a_private_connection_and_gives_it_back"),
     mutant(8, "a thousand arguments before the login", [
-        ("tiers/_requests_py.py", "PREAUTH_MULTIBULK_MAX = 10 ", "PREAUTH_MULTIBULK_MAX = 1000 "),
+        ("tiers/wire/_requests_py.py", "MULTIBULK_MAX = 10 ", "MULTIBULK_MAX = 1000 "),
     ], "test_before_authentication_requests_are_small"),
     mutant(8, "long arguments before the login", [
-        ("tiers/_requests_py.py",
+        ("tiers/wire/_requests_py.py",
          "PREAUTH_BULK_MAX_BYTES = 16 * 1024", "PREAUTH_BULK_MAX_BYTES = 16 * 1024**2"),
     ], "test_before_authentication_requests_are_small"),
     mutant(9, "no bound on one client's unread replies", [
@@ -147,20 +147,20 @@ MUTANTS = (
         ("proxy/connection.py", "        self._terrace.mark_dirty(self)", "        self._flush()"),
     ], "test_replies_of_one_tick_leave_in_one_write"),
     mutant(12, "idle connections are not probed", [
-        ("tiers/kept_upstream.py",
+        ("tiers/l2/kept_upstream.py",
          "elif now - upstream.pipe.last_sent_at > self.options.ping_interval_s:", "elif False:"),
     ], "test_an_idle_connection_is_probed_and_a_half_open_one_found_out"),
     mutant(12, "no keepalive", [
-        ("tiers/upstream.py", "            set_keepalive(sock)\n", ""),
+        ("tiers/l2/upstream.py", "            set_keepalive(sock)\n", ""),
     ], "test_dead_peers_are_found_by_the_kernel_too"),
     mutant(12, "the name is looked up once", [
-        ("tiers/upstream.py",
+        ("tiers/l2/upstream.py",
          "        await loop.create_connection(lambda: self, endpoint.host, endpoint.port,",
          "        if endpoint.host not in _FOUND:\n"
          "            found = await loop.getaddrinfo(endpoint.host, endpoint.port)\n"
          "            _FOUND[endpoint.host] = found[0][4][:2]\n"
          "        await loop.create_connection(lambda: self, *_FOUND[endpoint.host],"),
-        ("tiers/upstream.py", "TCP_KEEPALIVE_S = 15\n", "TCP_KEEPALIVE_S = 15\n_FOUND = {}\n"),
+        ("tiers/l2/upstream.py", "TCP_KEEPALIVE_S = 15\n", "TCP_KEEPALIVE_S = 15\n_FOUND = {}\n"),
     ], "test_every_attempt_looks_the_name_up_anew"),
     mutant(13, "a write is sent again", [
         ("proxy/routing.py",
@@ -177,17 +177,17 @@ MUTANTS = (
          "        self.finish(self.session.lost_write(reason, False))"),
     ], "test_a_write_says_whether_it_was_sent"),
     mutant(14, "what was sent last moves the deadline of all", [
-        ("tiers/_pipe_py.py",
+        ("tiers/wire/_pipe_py.py",
          "return self._batches[0][1] if self._batches else None",
          "return self.last_sent_at if self._batches else None"),
     ], "test_the_oldest_request_says_since_when_is_waited"),
     mutant(15, "an error of the data opens the breaker of L3", [
-        ("tiers/l3_pool.py",
+        ("tiers/pg/pool.py",
          "self._breaker.on_success()  # the server is there: it answered",
          'self._breaker.on_hard_failure("an error")'),
     ], "test_an_error_of_the_data_is_none_of_the_server"),
     mutant(15, "an error reply ends the connection", [
-        ("tiers/_pipe_py.py",
+        ("tiers/wire/_pipe_py.py",
          "            waiter = pending.popleft()\n",
          "            waiter = pending.popleft()\n            if frame[:1] == b'-':\n"
          "                raise ProtocolError('an error')\n"),
@@ -206,7 +206,7 @@ MUTANTS = (
          "return is_open and self.stack.l2.ready and not", "return is_open and not"),
     ], "test_starts_with_redis_down"),
     mutant(17, "Postgres that is down at the start is given up", [
-        ("tiers/l3_postgres.py",
+        ("tiers/l3/postgres.py",
          '        self._tasks.start("link", self._link.keep())\n',
          "        try:\n"
          "            await self._connector.connect()\n"
@@ -226,14 +226,14 @@ MUTANTS = (
         ("proxy/server.py", "if listen.protected_mode and", "if False and"),
     ], "test_protected_mode_asks_where_a_client_comes_from_not_how"),
     mutant(20, "a key may end its parameter", [
-        ("tiers/l3_rows.py", "    if '\"' in text:\n", "    if False:\n"),
+        ("tiers/pg/rows.py", "    if '\"' in text:\n", "    if False:\n"),
     ], "test_hostile_keys_are_absent_and_harm_no_other_key"),
     mutant(20, "any text is sent as an integer", [
-        ("tiers/l3_types.py",
+        ("tiers/pg/types.py",
          "        if _INTEGER.match(text) is None:\n            return False\n", ""),
     ], "test_key_types"),
     mutant(21, "a byte is lost where the input is cut", [
-        ("tiers/_requests_py.py",
+        ("tiers/wire/_requests_py.py",
          "self._chunks.append(data[pos:] if pos else data)",
          "self._chunks.append(data[pos + 1 :])"),
     ], "test_requests"),
@@ -245,10 +245,10 @@ MUTANTS = (
         ("proxy/tls.py", "_CLIENT_AUTH[options.client_auth]", "ssl.CERT_NONE"),
     ], "test_client_certificates_are_required"),
     mutant(22, "any Redis is trusted", [
-        ("tiers/tls.py", "        if not options.tls_verify:", "        if True:"),
+        ("tiers/l2/tls.py", "        if not options.tls_verify:", "        if True:"),
     ], "test_a_stranger_is_not_trusted"),
     mutant(22, "settings of TLS for PostgreSQL are lost", [
-        ("tiers/l3_connection.py",
+        ("tiers/pg/connection.py",
          "{**defaults, **given}",
          '{**defaults, **given, "sslmode": "require", "sslrootcert": None}'),
     ], "test_a_server_with_a_strange_certificate_is_not_used"),

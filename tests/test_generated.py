@@ -23,7 +23,7 @@ def test_file_is_up_to_date(name: str) -> None:
 def test_every_module_says_what_it_is_for() -> None:
     lines = modules_page().splitlines()
     assert [line for line in lines if line.startswith("- ") and line.endswith(": ")] == []
-    for module in ("tiers/coherence.py", "proxy/session.py", "proxy/handlers/tier.py"):
+    for module in ("tiers/l1/coherence.py", "proxy/session.py", "proxy/handlers/tier.py"):
         assert any(line.startswith(f"- `{module.rpartition('/')[2]}`: ") for line in lines)
 
 

@@ -75,7 +75,7 @@ TIERS_EXPORTS = exported_by_tiers()
 def beyond_the_tiers_package(found: Import) -> bool:
     if found.top != "tiers":
         return False
-    if found.module == "tiers.resp":
+    if found.module == "tiers.wire.resp":
         return False  # the codec is public as a module: its names are short and many
     return found.module != "tiers" or found.name not in TIERS_EXPORTS
 
@@ -105,7 +105,7 @@ def is_embedded(file: PurePosixPath) -> bool:
 
 
 def is_l3(file: PurePosixPath) -> bool:
-    return in_tiers(file) and file.stem.startswith(("l3_", "refresh"))
+    return in_tiers(file) and file.parts[1] in ("l3", "pg", "refresh", "store")
 
 
 RULES = [
@@ -123,9 +123,9 @@ RULES = [
     ),
     Rule(
         "protocol and rules do no IO and know no event loop",
-        lambda file: file.stem in SANS_IO,
+        lambda file: file.stem in SANS_IO and file.parts[1] != "l2",
         top_is("asyncio", "uvloop", "socket", "selectors"),
-        ("tiers/coherence.py", "import asyncio.events"),
+        ("tiers/l1/coherence.py", "import asyncio.events"),
     ),
     Rule(
         "psycopg belongs to the L3 modules",
@@ -136,10 +136,10 @@ RULES = [
     Rule(
         "redis-py belongs to the L2 modules and to the embedded trial",
         lambda file: (
-            str(file) not in ("tiers/l2_redis.py", "tiers/cluster.py") and not is_embedded(file)
+            str(file) not in ("tiers/l2/redis.py", "tiers/cluster.py") and not is_embedded(file)
         ),
         top_is("redis"),
-        ("tiers/upstream.py", "import redis.asyncio"),
+        ("tiers/l2/upstream.py", "import redis.asyncio"),
     ),
     Rule(
         "only the composition root chooses the event loop",

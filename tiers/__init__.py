@@ -21,16 +21,17 @@ are in `coherence`.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .audit import Audit, AuditFigures
 from .base import OWN_KEYS, Kind, Outcome, Size, Tier, Value, WritableTier
-from .breaker import BreakerStatistics
-from .breaker import State as BreakerState
-from .coherence import Coherence
 from .core import CORE, CORE_TEXT
 from .errors import MappingProblem, ProtocolError, ServerError, TierError, TierUnavailable
 from .glob import PATTERN_MAX_BYTES, literal_prefix
 from .glob import matcher as glob_matcher
-from .hash_fields import (
+from .guard.breaker import BreakerStatistics
+from .guard.breaker import State as BreakerState
+from .host_cores import host_cores
+from .host_memory import host_memory_bytes
+from .l1.coherence import Coherence
+from .l1.hash_fields import (
     FIELDS_MAX,
     FieldFill,
     FieldNames,
@@ -39,19 +40,7 @@ from .hash_fields import (
     ask_fields,
     fields_of,
 )
-from .held_rows import (
-    TOMBSTONE,
-    HeldRow,
-    Step,
-    fill_commands,
-    read_fill,
-    settle_command,
-    unused_name,
-)
-from .host_cores import host_cores
-from .host_memory import host_memory_bytes
-from .kept_upstream import KeptUpstream
-from .l1_memory import (
+from .l1.memory import (
     TTL_ABSENT,
     TTL_REFUSED,
     L1Memory,
@@ -61,9 +50,23 @@ from .l1_memory import (
     read_variant,
     request_of,
 )
-from .l2_check import check_l2
-from .l2_redis import L2Redis
-from .namespaces import Namespace, Namespaces
+from .l1.namespaces import Namespace, Namespaces
+from .l1.shared_arena import SharedArena, share_arena
+from .l2.check import check_l2
+from .l2.kept_upstream import KeptUpstream
+from .l2.pin_queue import NoPlace
+from .l2.redis import L2Redis
+from .l2.tls import CertificateError, authorities_problem, key_pair_problems
+from .l2.upstream import ANY_DB, Endpoint, Upstream, Via, set_keepalive
+from .load.held_rows import (
+    TOMBSTONE,
+    HeldRow,
+    Step,
+    fill_commands,
+    read_fill,
+    settle_command,
+    unused_name,
+)
 from .options import (
     VIEWS_MAX,
     Bytes,
@@ -77,25 +80,22 @@ from .options import (
     ViewOptions,
     parse_duration_s,
 )
-from .pin_queue import NoPlace
-from .pipe import DISCARD, TOO_LARGE, Waiter
-from .resp import Request, RequestScanner
-from .server_limits import LARGE_COMMAND_BYTES
-from .shared_arena import SharedArena, share_arena
 from .stack import TieredCache
-from .store_keys import Mapped, StoreMapping, StoreMappings
-from .store_lineage import BLIND, Footing
+from .store.keys import Mapped, StoreMapping, StoreMappings
+from .store.lineage import BLIND, Footing
 from .tasks import TaskSet
-from .tls import CertificateError, authorities_problem, key_pair_problems
 from .turns import in_turns
-from .upstream import ANY_DB, Endpoint, Upstream, Via, set_keepalive
 from .views import Mappings, ViewMapping
+from .watch.audit import Audit, AuditFigures
+from .wire.pipe import DISCARD, TOO_LARGE, Waiter
+from .wire.resp import Request, RequestScanner
+from .wire.server_limits import LARGE_COMMAND_BYTES
 
 if TYPE_CHECKING:
-    from .l3_lane import LaneStatistics
-    from .l3_postgres import L3Postgres
-    from .l3_triggers import Triggers, run_triggers
-    from .view_status import ViewStatus
+    from .l3.postgres import L3Postgres
+    from .l3.triggers import Triggers, run_triggers
+    from .pg.lane import LaneStatistics
+    from .refresh.status import ViewStatus
 
 __all__ = [
     "ANY_DB",
@@ -196,11 +196,11 @@ __all__ = [
 
 # They need psycopg, which takes a tenth of the time to start: imported when first asked for.
 _WITH_PSYCOPG = {
-    "L3Postgres": "l3_postgres",
-    "LaneStatistics": "l3_lane",
-    "Triggers": "l3_triggers",
-    "ViewStatus": "view_status",
-    "run_triggers": "l3_triggers",
+    "L3Postgres": "l3.postgres",
+    "LaneStatistics": "pg.lane",
+    "Triggers": "l3.triggers",
+    "ViewStatus": "refresh.status",
+    "run_triggers": "l3.triggers",
 }
 
 

@@ -39,20 +39,20 @@ def extensions(root: Path) -> list[Extension]:
     compile_args = [*COMPILE_ARGS, *(SANITIZE_ARGS if sanitize else ())]
     return [
         Extension(
-            f"{package}.{source.stem}",
+            ".".join(source.relative_to(root).with_suffix("").parts),
             [source.relative_to(root).as_posix()],
             depends=sorted(
                 path.relative_to(root).as_posix()
                 for pattern in ("*.h", "*.pxd")
-                for path in (root / package).glob(pattern)
+                for path in (root / package).rglob(pattern)
             ),
-            include_dirs=["tiers"],
+            include_dirs=["tiers/l1/native"],
             extra_compile_args=compile_args,
             extra_link_args=["-fsanitize=address,undefined"] if sanitize else [],
             optional=not REQUIRED,
         )
         for package in PACKAGES
-        for source in sorted((root / package).glob("*.pyx"))
+        for source in sorted((root / package).rglob("*.pyx"))
     ]
 
 

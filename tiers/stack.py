@@ -21,36 +21,36 @@ from math import inf
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from .audit import Audit
 from .base import OWN_KEYS, Kind, Outcome
 from .errors import TierUnavailable
-from .fault_in import FaultIn
 from .glob import matcher
-from .hot_keys import HotKeys
-from .l1_memory import L1Memory
-from .l2_redis import L2Redis
-from .mapped_keys import MappedKeys
-from .namespaces import Namespaces
+from .l1.memory import L1Memory
+from .l1.namespaces import Namespaces
+from .l2.redis import L2Redis
+from .load.fault_in import FaultIn
+from .load.mapped_keys import MappedKeys
+from .load.tracked_read import TrackedRead
+from .load.view_changes import ViewChanges, held_keys
+from .load.warm import Warmer
 from .options import L1Options, L2Options, L3Options, NamespaceOptions
-from .refill import hot, refill
-from .resp import NULL3, decode, pack
-from .store import Store
-from .store_lineage import BLIND
-from .store_write import write_durable
-from .strict import StrictWrites
-from .swapdb_watch import SwapdbWatch
+from .store.lineage import BLIND
+from .store.store import Store
+from .store.write import write_durable
 from .tasks import TaskSet
-from .touch import Toucher
-from .tracked_read import TrackedRead
 from .turns import in_turns
-from .view_changes import ViewChanges, held_keys
 from .views import ViewMapping
-from .wanted import Wanted
-from .warm import Warmer
+from .watch.audit import Audit
+from .watch.hot_keys import HotKeys
+from .watch.refill import hot, refill
+from .watch.strict import StrictWrites
+from .watch.swapdb import SwapdbWatch
+from .watch.touch import Toucher
+from .watch.wanted import Wanted
+from .wire.resp import NULL3, decode, pack
 
 if TYPE_CHECKING:
-    from .l3_postgres import L3Postgres
-    from .shared_arena import SharedArena
+    from .l1.shared_arena import SharedArena
+    from .l3.postgres import L3Postgres
 
 
 LOADS = 8  # of a key that leaves L2 again and again under a `get`
@@ -103,7 +103,7 @@ class TieredCache(MappedKeys):
         self.l3: L3Postgres | None = None
         if l3.dsn:
             # Not above: psycopg is a tenth of the time to start, and nothing to who has no L3.
-            from .l3_postgres import L3Postgres
+            from .l3.postgres import L3Postgres
 
             self.l3 = L3Postgres(
                 l3, clock=clock, audience=self.changes, on_change=self.changes.on_change

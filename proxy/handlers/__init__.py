@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
 
-from tiers.resp import Request
+from tiers.wire.resp import Request
 
 from ..commands import Command
 from . import acl, client, config, connection, introspection, scan, scripting, tier, views

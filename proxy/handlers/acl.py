@@ -7,17 +7,7 @@ from collections.abc import Callable, Iterable
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from tiers.resp import (
-    OK,
-    Request,
-    array,
-    bulk,
-    error,
-    integer,
-    mapping,
-    null,
-    parse_integer,
-)
+from tiers.wire.resp import OK, Request, array, bulk, error, integer, mapping, null, parse_integer
 
 from .. import errors
 from ..acl_log import LogEntry, unpacked

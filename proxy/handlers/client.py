@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
 
-from tiers.resp import OK, Request, bulk, error, integer, null, parse_integer
+from tiers.wire.resp import OK, Request, bulk, error, integer, null, parse_integer
 
 from .. import errors
 from ..commands import Command

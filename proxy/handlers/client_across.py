@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from tiers.resp import OK, Request, error, integer
+from tiers.wire.resp import OK, Request, error, integer
 
 from ..sibling_answers import as_text
 from . import client_list

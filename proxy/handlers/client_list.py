@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, TypeAlias
 
-from tiers.resp import OK, Request, bulk, error, integer, parse_integer
+from tiers.wire.resp import OK, Request, bulk, error, integer, parse_integer
 
 from .. import errors
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tiers.resp import OK, Request, error, integer, pack, parse_integer
+from tiers.wire.resp import OK, Request, error, integer, pack, parse_integer
 
 from .. import pinned
 from ..redirection import attach, attach_nowait

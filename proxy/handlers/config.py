@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from tiers import PATTERN_MAX_BYTES, glob_matcher, in_turns
-from tiers.resp import ReplyScanner, Request, bulk, error, mapping
+from tiers.wire.resp import ReplyScanner, Request, bulk, error, mapping
 
 from .. import errors
 from ..acl_source import DEFAULT

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from tiers import ANY_DB, DISCARD, Via
-from tiers.resp import (
+from tiers.wire.resp import (  # fmt: skip
     OK,
     PONG,
     Request,
@@ -18,7 +18,7 @@ from tiers.resp import (
     pack,
     parse_integer,
     simple,
-)  # fmt: skip
+)
 
 from .. import errors
 from ..commands import Command

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tiers import ServerError, TierUnavailable
-from tiers.resp import Request, array, bulk, integer, mapping, simple
+from tiers.wire.resp import Request, array, bulk, integer, mapping, simple
 
 from ..command_access import COMMANDS
 from ..commands import Command, Kind

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tiers import VIEWS_MAX, TierUnavailable, Via, ViewMapping, glob_matcher, literal_prefix
-from tiers.resp import Request, array, bulk, decode, error, parse_integer
+from tiers.wire.resp import Request, array, bulk, decode, error, parse_integer
 
 from .. import errors
 from ..commands import Command

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tiers import ANY_DB
-from tiers.resp import Request, error
+from tiers.wire.resp import Request, error
 
 from .. import pinning
 from ..commands import Command

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from tiers import OWN_KEYS, PATTERN_MAX_BYTES, Audit, MappingProblem, ViewMapping, literal_prefix
-from tiers.resp import Request, array, bulk, error, integer, mapping, parse_integer
+from tiers.wire.resp import Request, array, bulk, error, integer, mapping, parse_integer
 
 from .. import errors
 from ..bus import QUESTION_MAX_BYTES

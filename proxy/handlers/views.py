@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tiers.resp import Request, array, bulk, error, mapping
+from tiers.wire.resp import Request, array, bulk, error, mapping
 
 from ..commands import Command
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from tiers.resp import decode
+from tiers.wire.resp import decode
 
 _NAMED = re.compile(rb"\b(?:[Tt]his user|User \S+) has no permissions")
 _UNNAMED = b"this user has no permissions"

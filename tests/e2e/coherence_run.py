@@ -18,7 +18,7 @@ from tests.e2e.history import INFINITE, Findings, History, Read, Write
 from tests.e2e.polling import wait_until
 from tests.e2e.redis_process import RedisProcess
 from tests.e2e.wire import Wire
-from tiers.resp import decode
+from tiers.wire.resp import decode
 
 MAX_STALENESS_S = 0.05
 SCHEDULING_S = 0.1

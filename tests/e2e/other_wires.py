@@ -7,7 +7,7 @@ import socket
 import ssl
 
 from tests.e2e.wire import TIMEOUT_S, Wire
-from tiers.resp import ReplyScanner
+from tiers.wire.resp import ReplyScanner
 
 
 class _WireOver(Wire):

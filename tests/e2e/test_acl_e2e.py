@@ -16,7 +16,7 @@ from tests.e2e.polling import wait_until
 from tests.e2e.redis_process import RedisProcess
 from tests.e2e.terrace_process import START_S, TerraceProcess, running_terrace
 from tests.e2e.wire import Argument, Wire
-from tiers.resp import OK, bulk, decode
+from tiers.wire.resp import OK, bulk, decode
 
 BOB = ("on", ">pw", "~mine:*", "&mine.*", "+@all", "-@dangerous", "+sort", "+tier.explain")
 USERS = f"user default on nopass ~* &* +@all\nuser bob {' '.join(BOB)}\n"

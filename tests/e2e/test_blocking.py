@@ -10,7 +10,7 @@ from tests.e2e.polling import wait_until
 from tests.e2e.redis_process import RedisProcess
 from tests.e2e.terrace_process import TerraceProcess, running_terrace
 from tests.e2e.wire import Wire, encode
-from tiers.resp import decode
+from tiers.wire.resp import decode
 
 TIMES = 100
 NIL = {2: b"*-1\r\n", 3: b"_\r\n"}

@@ -18,7 +18,7 @@ from tests.e2e.polling import wait_until
 from tests.e2e.redis_process import RedisProcess
 from tests.e2e.terrace_process import TerraceProcess
 from tests.e2e.wire import Argument, Wire
-from tiers.resp import decode
+from tiers.wire.resp import decode
 
 ROUNDS = 50
 WAITERS = 40  # per round, half of which vanish: a thousand clients per command

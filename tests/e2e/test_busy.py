@@ -13,7 +13,7 @@ from tests.e2e.polling import wait_until
 from tests.e2e.redis_process import RedisProcess
 from tests.e2e.terrace_process import TerraceProcess, running_terrace
 from tests.e2e.wire import Argument, Wire
-from tiers.resp import OK, PONG, bulk
+from tiers.wire.resp import OK, PONG, bulk
 
 SPIN = "while true do end"
 LIBRARY = f"#!lua name=t\nredis.register_function('spin', function() {SPIN} end)"

@@ -22,7 +22,7 @@ from tests.e2e.redis_process import RedisProcess, running_redis
 from tests.e2e.terrace_process import TerraceProcess, running_terrace
 from tests.e2e.wire import Wire
 from tests.tiers.postgres_fixture import Database, Postgres, postgres
-from tiers.resp import decode
+from tiers.wire.resp import decode
 
 __all__ = ["postgres"]
 

@@ -12,7 +12,7 @@ from tests.e2e.redis_process import RedisProcess
 from tests.e2e.terrace_process import TerraceProcess, running_terrace
 from tests.e2e.wire import Wire
 from tests.tiers.scripted_redis import Answer, ScriptedRedis, scripted_redis, usual
-from tiers.resp import array, bulk, error, integer, simple
+from tiers.wire.resp import array, bulk, error, integer, simple
 
 
 def described(name: str, arity: int, flags: str, key: int, categories: str) -> bytes:

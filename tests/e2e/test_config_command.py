@@ -9,7 +9,7 @@ from proxy.option_table import table
 from tests.e2e.redis_process import RedisProcess
 from tests.e2e.terrace_process import TerraceProcess, running_terrace
 from tests.e2e.wire import Wire
-from tiers.resp import OK, decode
+from tiers.wire.resp import OK, decode
 
 
 def pairs(reply: bytes) -> dict[str, str]:

@@ -11,7 +11,7 @@ from tests.e2e.polling import wait_until
 from tests.e2e.redis_process import RedisProcess
 from tests.e2e.terrace_process import TerraceProcess, running_terrace
 from tests.e2e.wire import Wire
-from tiers.resp import NULL2, OK, bulk, integer
+from tiers.wire.resp import NULL2, OK, bulk, integer
 
 OUT_OF_RANGE = b"-ERR DB index is out of range\r\n"
 SPIN = "while true do end"

@@ -31,7 +31,7 @@ from tests.e2e.differential.play import MODES, Mode, compared, differences, in_o
 from tests.e2e.redis_process import RedisProcess
 from tests.e2e.terrace_process import TerraceProcess
 from tests.e2e.wire import Wire
-from tiers.resp import decode
+from tiers.wire.resp import decode
 
 SHOWN = 8  # differences in the message of a failing test
 BEHAVIOUR = Path(__file__).parent.parent.parent / "docs" / "behaviour"

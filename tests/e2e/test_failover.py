@@ -13,7 +13,7 @@ from tests.e2e.polling import wait_until
 from tests.e2e.redis_process import RedisProcess, running_redis
 from tests.e2e.terrace_process import running_terrace
 from tests.e2e.wire import Wire
-from tiers.resp import OK, bulk, integer
+from tiers.wire.resp import OK, bulk, integer
 
 READONLY = b"-READONLY"
 

@@ -25,7 +25,7 @@ from tests.e2e.terrace_process import TerraceProcess, running_terrace
 from tests.e2e.wire import Argument, Wire, encode
 from tests.fault_proxy import FaultProxy
 from tests.ports import free_port
-from tiers.resp import decode
+from tiers.wire.resp import decode
 
 IN_TIME_S = 2.0  # the deadlines below, and patience with a busy machine
 IMPATIENT: dict[str, Any] = {"l2__deadline": "500ms", "l2__connect_timeout": "300ms"}

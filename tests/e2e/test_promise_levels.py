@@ -21,7 +21,7 @@ from tests.e2e.redis_process import RedisProcess
 from tests.e2e.terrace_process import TerraceProcess, running_terrace
 from tests.e2e.wire import Argument, Wire
 from tests.fault_proxy import FaultProxy
-from tiers.resp import decode
+from tiers.wire.resp import decode
 
 BOUND_S = 0.1
 LATE_S = 0.01

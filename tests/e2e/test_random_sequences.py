@@ -19,7 +19,7 @@ from tests.e2e.random_commands import COMMANDS, READS, WRITES, Args
 from tests.e2e.redis_process import RedisProcess, running_redis
 from tests.e2e.terrace_process import TerraceProcess, running_terrace
 from tests.e2e.wire import Wire, encode
-from tiers.resp import decode
+from tiers.wire.resp import decode
 
 CLIENTS = 3
 SOAK_EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "1500"))

@@ -18,7 +18,7 @@ from tests.e2e.redis_process import RedisProcess
 from tests.e2e.terrace_process import TerraceProcess
 from tests.e2e.wire import Wire
 from tests.ports import free_port
-from tiers.resp import decode
+from tiers.wire.resp import decode
 
 
 class Configured:

@@ -11,7 +11,7 @@ from tests.e2e.polling import wait_until
 from tests.e2e.redis_process import RedisProcess
 from tests.e2e.terrace_process import TerraceProcess, running_terrace
 from tests.e2e.wire import Wire
-from tiers.resp import decode
+from tiers.wire.resp import decode
 
 UNDECLARED = "return redis.call('incr', 'cou' .. 'nter')"
 SPIN = "while true do end"

@@ -10,7 +10,7 @@ from tests.e2e.polling import wait_until
 from tests.e2e.redis_process import RedisProcess
 from tests.e2e.terrace_process import TerraceProcess, running_terrace
 from tests.e2e.wire import Argument, Wire
-from tiers.resp import decode
+from tiers.wire.resp import decode
 
 OWN = (b"id", b"mode")  # of Terrace's own: each client's number, and no cluster
 

@@ -26,7 +26,7 @@ from tests.e2e.worker_processes import (
     worker_pids,
 )
 from tests.ports import free_port
-from tiers.resp import decode
+from tiers.wire.resp import decode
 
 pytestmark = needs_workers
 

@@ -12,7 +12,7 @@ from tests.e2e.polling import wait_until
 from tests.e2e.redis_process import RedisProcess
 from tests.e2e.terrace_process import TerraceProcess
 from tests.e2e.wire import Wire
-from tiers.resp import decode
+from tiers.wire.resp import decode
 
 NIL_ARRAY = {2: b"*-1\r\n", 3: b"_\r\n"}
 

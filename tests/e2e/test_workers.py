@@ -39,7 +39,7 @@ from tests.e2e.worker_processes import (
     wire_to_each,
     worker_pids,
 )
-from tiers.resp import decode
+from tiers.wire.resp import decode
 
 pytestmark = needs_workers
 

@@ -19,7 +19,7 @@ from tests.e2e.terrace_process import TerraceProcess
 from tests.e2e.wire import Wire
 from tests.e2e.worker_processes import needs_workers, running_workers, wire_to_each, worker_pids
 from tests.tiers.postgres_fixture import Database, Postgres, postgres
-from tiers.resp import decode
+from tiers.wire.resp import decode
 
 __all__ = ["postgres"]
 

@@ -7,7 +7,7 @@ import struct
 from types import TracebackType
 from typing import Self
 
-from tiers.resp import ReplyScanner, pack
+from tiers.wire.resp import ReplyScanner, pack
 
 TIMEOUT_S = 5.0
 

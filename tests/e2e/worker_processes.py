@@ -15,7 +15,7 @@ from tests.e2e.polling import wait_until
 from tests.e2e.terrace_process import START_S, TerraceProcess, running_terrace
 from tests.e2e.wire import Wire
 from tiers import CORE
-from tiers.resp import decode
+from tiers.wire.resp import decode
 
 needs_workers = [
     pytest.mark.skipif(CORE != "c", reason="several workers need the compiled core"),

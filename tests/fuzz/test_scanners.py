@@ -9,19 +9,19 @@ import pytest
 from tests.fuzz.budget import SEED, within_budget
 from tests.fuzz.mutator import corpus, mutants, pieces
 from tests.tiers.twin_modules import twins
-from tiers import _replies_py, _requests_py
 from tiers.errors import ProtocolError
+from tiers.wire import _replies_py, _requests_py
 
 QUERY_BUFFER_BYTES = 64 * 1024
 
 
-@pytest.fixture(params=twins("tiers._requests_py", "tiers._requests"))
+@pytest.fixture(params=twins("tiers.wire._requests_py", "tiers.wire._requests"))
 def requests(request: pytest.FixtureRequest) -> type[_requests_py.RequestScanner]:
     scanner: type[_requests_py.RequestScanner] = request.param.RequestScanner
     return scanner
 
 
-@pytest.fixture(params=twins("tiers._replies_py", "tiers._replies"))
+@pytest.fixture(params=twins("tiers.wire._replies_py", "tiers.wire._replies"))
 def replies(request: pytest.FixtureRequest) -> type[_replies_py.ReplyScanner]:
     scanner: type[_replies_py.ReplyScanner] = request.param.ReplyScanner
     return scanner

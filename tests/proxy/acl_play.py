@@ -7,7 +7,7 @@ from typing import Any
 
 from proxy.acl_source import read_users
 from tests.proxy.session_play import Play, command
-from tiers.resp import OK
+from tiers.wire.resp import OK
 
 USERS = """\
 # the application, a reader of one corner, somebody who may not run transactions

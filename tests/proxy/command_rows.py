@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from tests.e2e.wire import Wire
-from tiers.resp import decode
+from tiers.wire.resp import decode
 
 # What COMMAND does not tell.
 _CHANNELS = {

@@ -11,7 +11,7 @@ import pytest
 from tests.proxy.session_play import NOWHERE, Play, command
 from tests.proxy.step_play import name_steps_alike
 from tiers import HeldRow, Kind, Outcome, Value, ViewMapping
-from tiers.resp import bulk, integer
+from tiers.wire.resp import bulk, integer
 
 DOWN = Outcome(Kind.UNAVAILABLE, tier="L3", reason="connection refused")
 

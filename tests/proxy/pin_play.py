@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.proxy.session_play import Peer, Play, command
-from tiers.resp import OK
+from tiers.wire.resp import OK
 
 GET_K = command("GET", "k")
 SET_K = command("SET", "k", "new")

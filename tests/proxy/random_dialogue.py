@@ -20,8 +20,9 @@ from typing import Any
 
 from tests.proxy.session_play import NOWHERE, Client, Peer, Play, command
 from tests.proxy.step_play import name_steps_alike, stood
-from tiers import HeldRow, Kind, Mapped, Outcome, ViewMapping, script_lanes
-from tiers.resp import (
+from tiers import HeldRow, Kind, Mapped, Outcome, ViewMapping
+from tiers.l2 import script_lanes
+from tiers.wire.resp import (  # fmt: skip
     NULL2,
     NULL3,
     OK,
@@ -33,7 +34,7 @@ from tiers.resp import (
     integer,
     mapping,
     push,
-)  # fmt: skip
+)
 
 OnHeld = Callable[[list[HeldRow], Outcome | None], None]
 STEPS = 150

@@ -22,11 +22,11 @@ from typing import Any, Self, cast
 from proxy.config import Config
 from proxy.server import Terrace
 from proxy.session import Session
-from tiers.databases import DatabaseUpstream
-from tiers.kept_upstream import KeptUpstream
-from tiers.pipe import DISCARD
-from tiers.resp import OK, PONG, integer, pack
-from tiers.upstream import Upstream
+from tiers.l2.databases import DatabaseUpstream
+from tiers.l2.kept_upstream import KeptUpstream
+from tiers.l2.upstream import Upstream
+from tiers.wire.pipe import DISCARD
+from tiers.wire.resp import OK, PONG, integer, pack
 
 NOWHERE = "unix:///nonexistent/redis.sock"
 PING = b"*1\r\n$4\r\nPING\r\n"

@@ -18,7 +18,7 @@ from tests.proxy.acl_play import (
     users_file,
 )
 from tests.proxy.session_play import Peer, Play, command, fill
-from tiers.resp import NULL2, OK, PONG, QUEUED
+from tiers.wire.resp import NULL2, OK, PONG, QUEUED
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from tests.proxy.acl_play import (
 )
 from tests.proxy.session_play import Play, command, confirmation
 from tiers import L2Redis, ServerError, TierUnavailable
-from tiers.resp import OK, PONG, decode
+from tiers.wire.resp import OK, PONG, decode
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from proxy.command_categories import CATEGORIES, REDIS_ROWS
 from tests.e2e.redis_process import RedisProcess, running_redis
 from tests.e2e.wire import Wire
 from tests.proxy import command_rows
-from tiers.resp import decode
+from tiers.wire.resp import decode
 
 SEED = 2022
 USERS = 250

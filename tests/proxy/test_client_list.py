@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.proxy.session_play import Play, command, confirmation
-from tiers.resp import OK, bulk, integer
+from tiers.wire.resp import OK, bulk, integer
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from tests.proxy.mapped_play import L3Play
 from tests.proxy.pin_play import given_back
 from tests.proxy.session_play import CLIENT_ID, Client, Peer, Play, command, confirmation
 from tests.proxy.step_play import ran, step, tripped
-from tiers.resp import NULL2, NULL3, OK, PONG, array, bulk, integer
+from tiers.wire.resp import NULL2, NULL3, OK, PONG, array, bulk, integer
 
 TRACK = command("CLIENT", "TRACKING", "ON")
 CHANGED = invalidation([b"k"])

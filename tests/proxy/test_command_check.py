@@ -17,7 +17,7 @@ from proxy.embedded.redis import RedisServer
 from tests.e2e.wire import Wire
 from tests.proxy.session_play import Play, command
 from tiers import ServerError, TierUnavailable
-from tiers.resp import OK, decode, integer
+from tiers.wire.resp import OK, decode, integer
 
 
 def row(name: str, arity: int, flags: str, keys: tuple[int, int, int], cats: str = "") -> list[Any]:

@@ -13,7 +13,7 @@ from proxy.command_table import ROWS, TABLE
 from proxy.commands import UNKNOWN, Command, CommandTable, Kind
 from proxy.embedded.redis import RedisServer
 from tests.e2e.wire import Wire
-from tiers.resp import decode
+from tiers.wire.resp import decode
 
 TABLE_VERSION = "7.0"  # older servers differ in arities, newer ones know more commands
 

@@ -15,7 +15,7 @@ from proxy.connection import WRITE_HIGH_WATER_BYTES, Connection
 from proxy.session import Session
 from tests.proxy.session_play import Play, Wire, command
 from tiers import TaskSet
-from tiers.resp import PONG, Request, bulk, integer
+from tiers.wire.resp import PONG, Request, bulk, integer
 
 KiB, MiB = 1024, 1024**2
 PING = command("PING")

@@ -10,8 +10,8 @@ from proxy import errors
 from tests.proxy.pin_play import BLPOP, DISCARD, EXEC, MULTI, given_back
 from tests.proxy.session_play import PING, Play, command, fill
 from tiers import get_variant
-from tiers.resp import OK, PONG, bulk, integer
-from tiers.upstream import Upstream
+from tiers.l2.upstream import Upstream
+from tiers.wire.resp import OK, PONG, bulk, integer
 
 GET_K = command("GET", "k")
 SET_K = command("SET", "k", "new")

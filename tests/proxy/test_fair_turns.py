@@ -16,7 +16,7 @@ from proxy.handlers.introspection import NAMES_LOOK_MAX
 from proxy.pinning import LEFT_AT_ONCE
 from proxy.session import Session
 from tests.proxy.session_play import Loop, Peer, Play, Wire, command
-from tiers.resp import PONG, Request, array, bulk, integer
+from tiers.wire.resp import PONG, Request, array, bulk, integer
 
 MiB = 1024**2
 COST_S = SHARE_S / 5  # of one command here

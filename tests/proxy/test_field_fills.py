@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.proxy.session_play import Client, Play, command, fill
-from tiers.resp import NULL3, array, bulk, integer, push
+from tiers.wire.resp import NULL3, array, bulk, integer, push
 
 MAP = b"%2\r\n" + bulk("f") + bulk("1") + bulk("g") + bulk("2")
 NAMES = array([bulk("f"), bulk("g")])

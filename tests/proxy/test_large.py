@@ -9,8 +9,8 @@ import pytest
 from tests.proxy.pin_play import GET_K, SET_K, given_back
 from tests.proxy.session_play import NOWHERE, Play, command, fill
 from tiers import LARGE_COMMAND_BYTES
-from tiers.resp import OK, bulk, integer
-from tiers.server_limits import ServerLimits
+from tiers.wire.resp import OK, bulk, integer
+from tiers.wire.server_limits import ServerLimits
 
 LARGE = command("SET", "k", b"x" * LARGE_COMMAND_BYTES)
 REFUSED = b"-ERR Protocol error: invalid bulk length\r\n"

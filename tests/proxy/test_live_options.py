@@ -12,7 +12,7 @@ from proxy.config import Config
 from proxy.reload import LIVE
 from proxy.slots import Slot
 from tests.proxy.session_play import NOWHERE, Play, command
-from tiers.resp import PONG, RequestScanner, bulk, integer
+from tiers.wire.resp import PONG, RequestScanner, bulk, integer
 
 Observe = Callable[[Play], object]
 

@@ -11,7 +11,7 @@ from tests.proxy.mapped_play import DOWN, L3Play
 from tests.proxy.session_play import PING, Peer, command, fill
 from tests.proxy.step_play import NAME, ran, step, tripped
 from tiers import TierUnavailable, fill_commands, settle_command
-from tiers.resp import OK, PONG, QUEUED, array, bulk, integer
+from tiers.wire.resp import OK, PONG, QUEUED, array, bulk, integer
 
 FAILED = errors.load_failed("connection refused")
 MULTI, EXEC, DISCARD, RESET = (command(w) for w in ("MULTI", "EXEC", "DISCARD", "RESET"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.proxy.session_play import PING, Play, command, fill
-from tiers.resp import OK, PONG, bulk, integer
+from tiers.wire.resp import OK, PONG, bulk, integer
 
 
 def play_with(*namespaces: dict[str, str]) -> Play:

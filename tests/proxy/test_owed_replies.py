@@ -16,8 +16,9 @@ from proxy.session import RESCUED_MAX_BYTES
 from proxy.slots import Slot
 from tests.proxy.session_play import PING, Play, Wire, command, confirmation
 from tests.proxy.test_connection import attach
-from tiers import TOO_LARGE, script_lanes
-from tiers.resp import OK, PONG, bulk, integer
+from tiers import TOO_LARGE
+from tiers.l2 import script_lanes
+from tiers.wire.resp import OK, PONG, bulk, integer
 
 KiB, MiB = 1024, 1024**2
 BOUND_BYTES = 4 * MiB

@@ -6,7 +6,7 @@ import pytest
 
 from proxy.commands import Kind
 from tests.proxy.session_play import Play, command
-from tiers.resp import OK, PONG, QUEUED, bulk, integer
+from tiers.wire.resp import OK, PONG, QUEUED, bulk, integer
 
 SET_K, GET_K, PING = command("SET", "k", "v"), command("GET", "k"), command("PING")
 UNPAUSE = command("CLIENT", "UNPAUSE")

@@ -8,7 +8,7 @@ import pytest
 
 from tests.proxy.pin_play import given_back
 from tests.proxy.session_play import NOWHERE, Play, command, confirmation, message
-from tiers.resp import OK, PONG, integer
+from tiers.wire.resp import OK, PONG, integer
 
 MULTI, EXEC, RESET, PING = (command(word) for word in ("MULTI", "EXEC", "RESET", "PING"))
 MONITOR = command("MONITOR")

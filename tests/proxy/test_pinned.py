@@ -22,7 +22,7 @@ from tests.proxy.pin_play import (
     given_back,
 )
 from tests.proxy.session_play import PING, Play, command, fill
-from tiers.resp import OK, PONG, QUEUED, bulk, integer
+from tiers.wire.resp import OK, PONG, QUEUED, bulk, integer
 
 
 @pytest.fixture

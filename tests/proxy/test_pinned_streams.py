@@ -15,7 +15,7 @@ from tests.proxy.pin_play import (
     given_back,
 )
 from tests.proxy.session_play import PING, Play, command, confirmation, message
-from tiers.resp import OK, PONG, bulk
+from tiers.wire.resp import OK, PONG, bulk
 
 
 @pytest.fixture

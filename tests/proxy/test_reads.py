@@ -12,7 +12,7 @@ from tests.proxy.mapped_play import DOWN, L3Play
 from tests.proxy.session_play import PING, command, fill
 from tests.proxy.step_play import ran, step, tripped
 from tiers import Kind, Outcome
-from tiers.resp import NULL2, NULL3, OK, PONG, array, bulk, integer
+from tiers.wire.resp import NULL2, NULL3, OK, PONG, array, bulk, integer
 
 ABSENT2, ABSENT3 = integer(-2) + NULL2, integer(-2) + NULL3
 GONE = "connection closed by the server"

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.proxy.session_play import Play, command, fill
-from tiers.resp import NULL3, OK, bulk, integer
+from tiers.wire.resp import NULL3, OK, bulk, integer
 
 SET_K = command("SET", "k", "new")
 INVALIDATE_K = b">2\r\n$10\r\ninvalidate\r\n*1\r\n$1\r\nk\r\n"

@@ -9,7 +9,7 @@ import pytest
 from tests.proxy.mapped_play import L3Play
 from tests.proxy.session_play import Play, command, fill
 from tests.proxy.step_play import ran, step, tripped
-from tiers.resp import OK, PONG, bulk, integer
+from tiers.wire.resp import OK, PONG, bulk, integer
 
 GET_K, SET_K = command("GET", "k"), command("SET", "k", "new")
 ON, OFF, SKIP = (command("CLIENT", "REPLY", mode) for mode in ("ON", "OFF", "SKIP"))

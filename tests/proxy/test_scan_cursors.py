@@ -14,9 +14,9 @@ from proxy.handlers.cursors import VIEW_END, VIEW_FIRST, to_client, to_server, v
 from proxy.handlers.scan import _first_cursor, _scan_view, parse_options
 from proxy.session import Session
 from tiers import VIEWS_MAX, ViewMapping
-from tiers.l3_scan import ScanPage
+from tiers.l3.scan import ScanPage
 from tiers.options import ViewOptions
-from tiers.resp import array, bulk, decode
+from tiers.wire.resp import array, bulk, decode
 
 TOP = 2**64 - VIEW_FIRST
 EDGES = [

@@ -11,7 +11,7 @@ from proxy import errors
 from proxy.handlers.connection import INVALID_NAME
 from tests.proxy.session_play import PING, Play, command, fill
 from tests.tiers.splits import every_split
-from tiers.resp import NULL2, NULL3, OK, PONG, bulk, error, integer
+from tiers.wire.resp import NULL2, NULL3, OK, PONG, bulk, error, integer
 
 GET_K = command("GET", "k")
 SET_K = command("SET", "k", "new")

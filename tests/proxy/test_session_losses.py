@@ -8,7 +8,7 @@ import pytest
 
 from proxy import errors
 from tests.proxy.session_play import NOWHERE, PING, Play, command, fill
-from tiers.resp import NULL2, OK, PONG, bulk, integer
+from tiers.wire.resp import NULL2, OK, PONG, bulk, integer
 
 GET_K = command("GET", "k")
 SET_K = command("SET", "k", "new")

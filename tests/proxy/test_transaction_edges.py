@@ -11,7 +11,7 @@ from proxy import errors
 from tests.proxy.mapped_play import DOWN, L3Play
 from tests.proxy.pin_play import given_back
 from tests.proxy.session_play import Client, Peer, Play, command
-from tiers.resp import NULL2, NULL3, OK, PONG, QUEUED, bulk, integer
+from tiers.wire.resp import NULL2, NULL3, OK, PONG, QUEUED, bulk, integer
 
 MULTI, EXEC, PING, RESET = (command(word) for word in ("MULTI", "EXEC", "PING", "RESET"))
 DISCARD, UNWATCH = command("DISCARD"), command("UNWATCH")

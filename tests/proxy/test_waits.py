@@ -8,7 +8,7 @@ import pytest
 
 from tests.proxy.pin_play import EXEC, MULTI, SET_K, given_back
 from tests.proxy.session_play import PING, Peer, Play, command
-from tiers.resp import OK, PONG, QUEUED, array, integer
+from tiers.wire.resp import OK, PONG, QUEUED, array, integer
 
 WAIT, WAITAOF = command("WAIT", 1, 100), command("WAITAOF", 1, 0, 100)
 MESSAGE = command("SPUBLISH", "__terrace:wait", "")

@@ -23,7 +23,7 @@ import sys
 import time
 from typing import Any
 
-from tiers._arena import HISTOGRAMS, OWN_COUNTERS, Arena
+from tiers.l1._arena import HISTOGRAMS, OWN_COUNTERS, Arena
 
 KEYS = 400
 FOREVER = 1e9

@@ -2,7 +2,7 @@
 
 Nothing happens by itself: a schedule of steps says when bytes are sent, executed,
 delivered or lost, and when time passes. The clients follow the rules that
-`tiers.coherence` demands; every L1 hit they get is judged against the history:
+`tiers.l1.coherence` demands; every L1 hit they get is judged against the history:
 
   own writes   a client never reads a value older than its own last write, sent or not
   bound        a hit was current at some instant no longer than max_staleness ago
@@ -19,10 +19,10 @@ from functools import partial
 from typing import TypeAlias
 
 from tests.tiers.model_redis import KEYS, Link, ModelRedis
-from tiers.l1_memory import L1Memory
+from tiers.l1.memory import L1Memory
 from tiers.options import L1Options
-from tiers.pipe import DISCARD, UpstreamPipe
-from tiers.resp import decode, pack
+from tiers.wire.pipe import DISCARD, UpstreamPipe
+from tiers.wire.resp import decode, pack
 
 MAX_STALENESS_S = 0.05
 STALE_ON_ERROR_S = 0.25

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.tiers.twins import built
-from tiers._arena_py import Arena
+from tiers.l1._arena_py import Arena
 
 
 @pytest.fixture(autouse=True)

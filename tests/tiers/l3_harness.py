@@ -10,9 +10,9 @@ from typing import Any, TypeAlias
 from tests.tiers.postgres_fixture import Database
 from tiers.base import Outcome
 from tiers.errors import TierUnavailable
-from tiers.l3_postgres import L3Postgres
+from tiers.l3.postgres import L3Postgres
 from tiers.options import L3Options
-from tiers.positions import START, Position, Told
+from tiers.refresh.positions import START, Position, Told
 from tiers.views import ViewMapping
 
 ToldOf: TypeAlias = tuple[str, int, list[bytes] | None]

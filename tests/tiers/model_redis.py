@@ -13,8 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf
 
-from tiers.pipe import UpstreamPipe
-from tiers.resp import NULL3, OK, PONG, RequestScanner, array, bulk, integer, push
+from tiers.wire.pipe import UpstreamPipe
+from tiers.wire.resp import NULL3, OK, PONG, RequestScanner, array, bulk, integer, push
 
 KEYS = (b"a", b"b")
 

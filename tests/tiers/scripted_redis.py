@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TypeAlias
 
-from tiers.resp import OK, PONG, RequestScanner, integer, mapping, simple
+from tiers.wire.resp import OK, PONG, RequestScanner, integer, mapping, simple
 
 Answer: TypeAlias = "bytes | None"
 """Bytes to send for one request; None: stay silent."""

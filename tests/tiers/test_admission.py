@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.tiers.manual_clock import Clock
-from tiers.admission import Admission
+from tiers.guard.admission import Admission
 
 
 class Postgres:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.tiers.twins import TWINS, Arena, few_slots, new_arena
-from tiers._arena_py import HOLES_MIN, NODE_BYTES, VARIANT_BYTES
+from tiers.l1._arena_py import HOLES_MIN, NODE_BYTES, VARIANT_BYTES
 
 NOW = 100.0
 LATER = 200.0

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 
 from tests.tiers.twins import CArena, new_arena
-from tiers import _arena_py
+from tiers.l1 import _arena_py
 
 KEYS = st.sampled_from([b"a", b"b", b"c", b"d", b"e", b"f"])
 VARIANTS = st.sampled_from([b"", b"1", b"x", b"y"])

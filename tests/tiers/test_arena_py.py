@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tiers._arena_py import GARBAGE_PER_COMMIT, HOLES_MIN, Arena
+from tiers.l1._arena_py import GARBAGE_PER_COMMIT, HOLES_MIN, Arena
 
 NOW = 100.0
 LATER = 200.0

@@ -114,7 +114,7 @@ def test_a_worker_that_died_is_cleared_and_its_number_goes_on(arena: Any) -> Non
 
 
 def test_counters_and_latencies_add_up_over_workers(arena: Any) -> None:
-    from tiers._arena import COUNTERS, HISTOGRAMS, OWN_COUNTERS
+    from tiers.l1._arena import COUNTERS, HISTOGRAMS, OWN_COUNTERS
 
     for worker in range(3):
         arena.attach(worker)

@@ -10,11 +10,11 @@ from typing import cast
 import pytest
 
 from tiers import L1Memory, L1Options, L2Redis, NamespaceOptions, Namespaces, TierUnavailable
-from tiers.audit import RECHECKS, Audit, AuditFigures, same
-from tiers.hit_samples import KEPT, SAMPLE_EVERY_S, HitSamples, Read
-from tiers.l1_memory import get_variant, read_variant
-from tiers.resp import NULL3, pack
-from tiers.touch import KEYS_MAX, Toucher
+from tiers.l1.memory import get_variant, read_variant
+from tiers.l1.samples import KEPT, SAMPLE_EVERY_S, HitSamples, Read
+from tiers.watch.audit import RECHECKS, Audit, AuditFigures, same
+from tiers.watch.touch import KEYS_MAX, Toucher
+from tiers.wire.resp import NULL3, pack
 
 BOUND_S = 0.002
 K = Read(b"k", b"")

@@ -7,7 +7,7 @@ import itertools
 import pytest
 
 from tests.tiers.manual_clock import Clock
-from tiers.breaker import TRANSITIONS, Breaker, Event, State
+from tiers.guard.breaker import TRANSITIONS, Breaker, Event, State
 
 
 class Story:

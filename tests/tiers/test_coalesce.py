@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from tiers.admission import Admission
 from tiers.base import Kind, Outcome
-from tiers.coalesce import Coalescer
 from tiers.errors import TierUnavailable
+from tiers.guard.admission import Admission
+from tiers.load.coalesce import Coalescer
 from tiers.tasks import TaskSet
 
 

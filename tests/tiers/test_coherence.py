@@ -20,10 +20,11 @@ from hypothesis import strategies as st
 from tests.tiers.coherence_world import STEPS, Step, Violation, World, _Barrier
 from tests.tiers.model_redis import KEYS, ModelRedis
 from tests.tiers.twins import TWINS, few_slots, new_arena
-from tiers import _arena_py, coherence, l1_memory
-from tiers._arena_py import Arena
-from tiers.coherence import Coherence
-from tiers.l1_memory import L1Memory
+from tiers.l1 import _arena_py, coherence
+from tiers.l1 import memory as l1_memory
+from tiers.l1._arena_py import Arena
+from tiers.l1.coherence import Coherence
+from tiers.l1.memory import L1Memory
 
 WEIGHTS = {
     "read": 40, "write": 5, "stranger": 5, "exchange": 8, "send": 12, "execute": 20,

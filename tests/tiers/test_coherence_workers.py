@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from tests.tiers.twins import CArena
-from tiers.coherence import Coherence
-from tiers.hit_samples import Read
-from tiers.l2_redis import L2Redis
-from tiers.namespaces import Namespaces, ungated
+from tiers.l1.coherence import Coherence
+from tiers.l1.namespaces import Namespaces, ungated
+from tiers.l1.samples import Read
+from tiers.l2.redis import L2Redis
 from tiers.options import L2Options, NamespaceOptions
-from tiers.wanted import Wanted
+from tiers.watch.wanted import Wanted
 
 BOUND_S = 0.06
 NOW = 100.0

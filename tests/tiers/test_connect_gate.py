@@ -9,9 +9,9 @@ import time
 import pytest
 
 from tests.tiers.manual_clock import Clock
-from tiers.breaker import State
-from tiers.connect_gate import ConnectGate, TokenBucket
 from tiers.errors import TierUnavailable
+from tiers.guard.breaker import State
+from tiers.guard.connect_gate import ConnectGate, TokenBucket
 from tiers.options import L2Options
 from tiers.tasks import TaskSet
 

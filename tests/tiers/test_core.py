@@ -28,7 +28,7 @@ def terrace(wanted: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_a_forced_core_that_is_not_there_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(core, "COMPILED", ("tiers._arena", "tiers._never_built"))
+    monkeypatch.setattr(core, "COMPILED", ("tiers.l1._arena", "tiers._never_built"))
     with pytest.raises(ImportError, match=r"TERRACE_CORE=c: .* \(tiers\._never_built\).*unset"):
         core.choose("c")
     assert core.choose("") == core.choose("py") == "py"
@@ -53,7 +53,7 @@ def test_a_wrong_name_is_told_in_one_line(arguments: list[str]) -> None:
 
 
 def test_every_compiled_module_has_a_stub_or_a_twin_that_types_it() -> None:
-    for source in [*ROOT.glob("tiers/_*.pyx"), *ROOT.glob("proxy/_*.pyx")]:
+    for source in [*ROOT.glob("tiers/**/_*.pyx"), *ROOT.glob("proxy/**/_*.pyx")]:
         named = re.search(r"`(_\w+_py)\b", source.read_text())  # the twin of several modules
         twin = f"{named[1] if named else source.stem + '_py'}.py"
         assert source.with_suffix(".pyi").exists() or source.with_name(twin).exists(), source.name
@@ -61,13 +61,15 @@ def test_every_compiled_module_has_a_stub_or_a_twin_that_types_it() -> None:
 
 def test_every_compiled_module_is_asked_for() -> None:
     """Else a build of which a part failed would choose the core that cannot run."""
-    sources = [*ROOT.glob("tiers/_*.pyx"), *ROOT.glob("proxy/_*.pyx")]
-    assert set(core.COMPILED) == {f"{path.parent.name}.{path.stem}" for path in sources}
+    sources = [*ROOT.glob("tiers/**/_*.pyx"), *ROOT.glob("proxy/**/_*.pyx")]
+    assert set(core.COMPILED) == {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts) for path in sources
+    }
 
 
 @pytest.mark.skipif(CArena is None, reason="no compiled core here")
 def test_the_stub_of_the_arena_names_what_it_has() -> None:
-    declared = ast.parse((ROOT / "tiers/_arena.pyi").read_text()).body[-1]
+    declared = ast.parse((ROOT / "tiers/l1/_arena.pyi").read_text()).body[-1]
     assert isinstance(declared, ast.ClassDef)
     named: dict[str, list[str]] = {}
     for node in declared.body:
@@ -75,7 +77,7 @@ def test_the_stub_of_the_arena_names_what_it_has() -> None:
             named[node.name] = [arg.arg for arg in (*node.args.args, *node.args.kwonlyargs)]
         elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
             named[node.target.id] = []
-    arena = importlib.import_module("tiers._arena").Arena
+    arena = importlib.import_module("tiers.l1._arena").Arena
     public = {name for name in vars(arena) if not name.startswith("_")}
     assert public == {name for name in named if not name.startswith("_")}
     for name in public:

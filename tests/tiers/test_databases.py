@@ -11,11 +11,11 @@ import pytest
 
 from tests.tiers.scripted_redis import Answer, ScriptedRedis, scripted_redis, usual
 from tests.tiers.upstream_play import PING, Waits, options, until
-from tiers import databases as module
-from tiers.databases import IDLE_S, Databases
-from tiers.l2_redis import L2Redis
-from tiers.resp import OK, error, pack
-from tiers.upstream import ANY_DB
+from tiers.l2 import databases as module
+from tiers.l2.databases import IDLE_S, Databases
+from tiers.l2.redis import L2Redis
+from tiers.l2.upstream import ANY_DB
+from tiers.wire.resp import OK, error, pack
 
 OUT_OF_RANGE = "ERR DB index is out of range"
 

@@ -78,7 +78,7 @@ async def test_concurrent_refresh_that_only_inserted_is_known_by_its_keys(
 async def test_too_many_inserted_rows_are_any_key(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tiers.foreign_refresh.MAX_CHANGED_KEYS", 10)
+    monkeypatch.setattr("tiers.refresh.foreign.MAX_CHANGED_KEYS", 10)
     async with running(database, ITEMS, **WATCHED) as harness:
         database.run("INSERT INTO base SELECT i, '' FROM generate_series(101, 111) i")
         await refresh_by_hand(database, harness, "CONCURRENTLY")

@@ -10,8 +10,9 @@ import pytest
 
 from tests.tiers.l3_harness import Harness, Redis, running
 from tests.tiers.postgres_fixture import Database, database, postgres
-from tiers import l3_listener, refresher
-from tiers.positions import START, Change, Logged, Position, merged, parse_position
+from tiers.l3 import listener as l3_listener
+from tiers.refresh import refresher
+from tiers.refresh.positions import START, Change, Logged, Position, merged, parse_position
 
 __all__ = ["database", "postgres"]
 

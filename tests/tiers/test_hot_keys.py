@@ -9,11 +9,11 @@ import pytest
 
 from tests.e2e.redis_process import RedisProcess, running_redis
 from tiers.base import Kind
-from tiers.hit_samples import HitSamples
-from tiers.hot_keys import HOT
-from tiers.l1_memory import get_variant
+from tiers.l1.memory import get_variant
+from tiers.l1.samples import HitSamples
 from tiers.options import L1Options, L2Options
 from tiers.stack import TieredCache
+from tiers.watch.hot_keys import HOT
 
 
 @pytest.fixture

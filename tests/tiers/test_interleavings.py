@@ -17,13 +17,13 @@ from tests.e2e.redis_process import RedisProcess, running_redis
 from tests.tiers.interleaving import Play, orders
 from tiers.base import Kind, Outcome
 from tiers.errors import TierUnavailable
-from tiers.held_rows import TOMBSTONE
-from tiers.l3_store import Written
-from tiers.leases import EPOCHS
+from tiers.load.held_rows import TOMBSTONE
+from tiers.load.leases import EPOCHS
 from tiers.options import L1Options, L2Options, L3Options
-from tiers.positions import Position
+from tiers.refresh.positions import Position
 from tiers.stack import TieredCache
-from tiers.store_entry import Capture, Entry
+from tiers.store.entry import Capture, Entry
+from tiers.store.table import Written
 from tiers.views import ViewMapping
 
 KEY = b"n:1"

@@ -12,14 +12,14 @@ import pytest
 
 from tests.tiers.scripted_redis import WAIT_S, Answer, ScriptedRedis, scripted_redis, usual
 from tests.tiers.upstream_play import SECRET, Waits, options, until
-from tiers.connect_gate import ConnectGate
 from tiers.errors import TierUnavailable
-from tiers.kept_upstream import KeptUpstream
-from tiers.node import WHO
+from tiers.guard.connect_gate import ConnectGate
+from tiers.l2.kept_upstream import KeptUpstream
+from tiers.l2.node import WHO
+from tiers.l2.upstream import TCP_KEEPALIVE_S, TCP_USER_TIMEOUT_MS, Endpoint, Upstream
 from tiers.options import L2Options
-from tiers.resp import error, pack, simple
 from tiers.tasks import TaskSet
-from tiers.upstream import TCP_KEEPALIVE_S, TCP_USER_TIMEOUT_MS, Endpoint, Upstream
+from tiers.wire.resp import error, pack, simple
 
 
 class Kept:

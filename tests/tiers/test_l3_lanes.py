@@ -15,13 +15,13 @@ import pytest
 from tests.tiers.l3_harness import Harness, running
 from tests.tiers.manual_clock import Clock
 from tests.tiers.postgres_fixture import Database, database, postgres
-from tiers import l3_rows
-from tiers.admission import Admission
 from tiers.base import Kind
-from tiers.breaker import State
 from tiers.errors import TierUnavailable
-from tiers.l3_connection import Connection
-from tiers.l3_lane import Lane
+from tiers.guard.admission import Admission
+from tiers.guard.breaker import State
+from tiers.pg import rows as l3_rows
+from tiers.pg.connection import Connection
+from tiers.pg.lane import Lane
 from tiers.tasks import TaskSet
 
 __all__ = ["database", "postgres"]

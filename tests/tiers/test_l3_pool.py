@@ -7,10 +7,10 @@ import pytest
 
 from tests.tiers.postgres_fixture import Database, database, postgres
 from tiers import TierUnavailable
-from tiers.breaker import State
-from tiers.l3_connection import Connection
-from tiers.l3_pool import LoadPool
+from tiers.guard.breaker import State
 from tiers.options import L3Options
+from tiers.pg.connection import Connection
+from tiers.pg.pool import LoadPool
 
 __all__ = ["database", "postgres"]
 

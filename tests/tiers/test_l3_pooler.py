@@ -13,7 +13,7 @@ from tests.tiers.pgbouncer_fixture import pooled
 from tests.tiers.postgres_fixture import Database, database, postgres
 from tiers.base import Kind
 from tiers.errors import TierUnavailable
-from tiers.store_entry import Capture, Entry
+from tiers.store.entry import Capture, Entry
 from tiers.tasks import TaskSet
 
 __all__ = ["database", "postgres"]

@@ -15,13 +15,13 @@ from psycopg.errors import FeatureNotSupported
 
 from tests.tiers.l3_harness import Harness, running
 from tests.tiers.postgres_fixture import Database, Postgres, database, postgres
-from tiers import l3_listener
 from tiers.base import Kind
 from tiers.errors import MappingProblem, TierUnavailable
-from tiers.l3_connection import conninfo_of
-from tiers.l3_postgres import L3Postgres
-from tiers.l3_rows import array_literal
+from tiers.l3 import listener as l3_listener
+from tiers.l3.postgres import L3Postgres
 from tiers.options import L3Options
+from tiers.pg.connection import conninfo_of
+from tiers.pg.rows import array_literal
 
 __all__ = ["database", "postgres"]
 

@@ -12,10 +12,10 @@ from tests.fault_proxy import FaultProxy
 from tests.tiers.l3_harness import WAIT_S
 from tests.tiers.postgres_fixture import Database, database, postgres
 from tiers import TierUnavailable
-from tiers.breaker import State
-from tiers.l3_connection import Connection, close, connect_hedged
-from tiers.l3_pool import LoadPool
+from tiers.guard.breaker import State
 from tiers.options import L3Options
+from tiers.pg.connection import Connection, close, connect_hedged
+from tiers.pg.pool import LoadPool
 from tiers.tasks import TaskSet
 
 __all__ = ["database", "postgres"]

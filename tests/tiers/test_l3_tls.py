@@ -11,9 +11,9 @@ from tests.certificates import Authority
 from tests.ports import free_port
 from tests.tiers.postgres_fixture import SUPERUSER, Postgres
 from tiers import TierUnavailable
-from tiers.l3_connection import Connection
-from tiers.l3_pool import LoadPool
 from tiers.options import L3Options
+from tiers.pg.connection import Connection
+from tiers.pg.pool import LoadPool
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from tests.e2e.redis_process import RedisProcess, running_redis
 from tests.tiers.postgres_fixture import Database, database, postgres
 from tests.tiers.store_harness import caching
 from tiers.base import Kind
-from tiers.leases import LEASES
+from tiers.load.leases import LEASES
 from tiers.stack import TieredCache
 
 __all__ = ["database", "postgres"]

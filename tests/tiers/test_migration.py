@@ -10,8 +10,8 @@ import pytest
 
 from tests.tiers.l3_harness import Harness, running
 from tests.tiers.postgres_fixture import Database, database, postgres
-from tiers import l3_migrate
 from tiers.base import Kind
+from tiers.l3 import migrate as l3_migrate
 
 __all__ = ["database", "postgres"]
 

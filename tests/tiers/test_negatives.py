@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.tiers.manual_clock import Clock
-from tiers import notices
-from tiers.negatives import MAX_KEY_BYTES, NegativeCache
-from tiers.positions import Change, Position
+from tiers.guard.negatives import MAX_KEY_BYTES, NegativeCache
+from tiers.refresh import notices
+from tiers.refresh.positions import Change, Position
 
 
 def test_absence_is_remembered_for_its_ttl() -> None:

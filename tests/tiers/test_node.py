@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from tests.tiers.manual_clock import Clock
 from tests.tiers.upstream_play import options
-from tiers.connect_gate import ConnectGate
-from tiers.node import MOVE_PAUSE_MAX_S, MOVE_PAUSE_MIN_S, Node, run_id_of
-from tiers.upstream import Endpoint
+from tiers.guard.connect_gate import ConnectGate
+from tiers.l2.node import MOVE_PAUSE_MAX_S, MOVE_PAUSE_MIN_S, Node, run_id_of
+from tiers.l2.upstream import Endpoint
 
 
 def node_with(clock: Clock, ours: list[str]) -> Node:

@@ -11,13 +11,13 @@ import pytest
 
 from tests.tiers.scripted_redis import Answer, ScriptedRedis, scripted_redis, usual
 from tests.tiers.upstream_play import PING, Waits, options, until
-from tiers.connect_gate import ConnectGate
 from tiers.errors import ServerError, TierUnavailable
-from tiers.pin_queue import NoPlace
-from tiers.pins import MOVES_S, PinPool
-from tiers.resp import error, pack
+from tiers.guard.connect_gate import ConnectGate
+from tiers.l2.pin_queue import NoPlace
+from tiers.l2.pins import MOVES_S, PinPool
+from tiers.l2.upstream import Endpoint
 from tiers.tasks import TaskSet
-from tiers.upstream import Endpoint
+from tiers.wire.resp import error, pack
 
 SECRET = "hunter2"
 

@@ -12,16 +12,18 @@ from hypothesis import strategies as st
 
 from tests.tiers.splits import cut
 from tests.tiers.twin_modules import twins
-from tiers._pipe_py import TOO_LARGE
 from tiers.errors import ProtocolError
-from tiers.pipe import DISCARD, UpstreamPipe
-from tiers.resp import OK, pack
+from tiers.wire._pipe_py import TOO_LARGE
+from tiers.wire.pipe import DISCARD, UpstreamPipe
+from tiers.wire.resp import OK, pack
 
 PING = pack([b"PING"])
 PUSH = b">2\r\n+invalidate\r\n*1\r\n+k\r\n"
 
 
-@pytest.fixture(autouse=True, scope="module", params=twins("tiers._pipe_py", "tiers._pipe"))
+@pytest.fixture(
+    autouse=True, scope="module", params=twins("tiers.wire._pipe_py", "tiers.wire._pipe")
+)
 def twin(request: pytest.FixtureRequest) -> Iterator[None]:
     """All tests of this module run with each twin."""
     module: ModuleType = request.param

@@ -9,10 +9,11 @@ import pytest
 
 from tests.tiers.l3_harness import Harness, ToldOf, running
 from tests.tiers.postgres_fixture import Database, database, postgres
-from tiers import notices, refresh_teller
 from tiers.errors import MappingProblem, TierUnavailable
-from tiers.l3_triggers import Triggers, run_triggers
+from tiers.l3.triggers import Triggers, run_triggers
 from tiers.options import L3Options, ViewOptions
+from tiers.refresh import notices
+from tiers.refresh import teller as refresh_teller
 from tiers.views import Mappings
 
 __all__ = ["database", "postgres"]

@@ -10,9 +10,11 @@ import pytest
 
 from tests.tiers.l3_harness import Harness, Redis, running
 from tests.tiers.postgres_fixture import Database, database, postgres
-from tiers import l3_listener, refresh, refresh_log, refresher
 from tiers.base import Kind
 from tiers.errors import MappingProblem, TierUnavailable
+from tiers.l3 import listener as l3_listener
+from tiers.refresh import log as refresh_log
+from tiers.refresh import refresh, refresher
 
 __all__ = ["database", "postgres"]
 

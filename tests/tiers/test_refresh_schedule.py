@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tiers.refresh_schedule import (
+from tiers.refresh.schedule import (
     BUSY_SHARE,
     INTERVAL_JITTER,
     LONGEST_S,

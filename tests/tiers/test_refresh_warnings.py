@@ -8,7 +8,7 @@ import pytest
 
 from tests.tiers.l3_harness import Harness, running
 from tests.tiers.postgres_fixture import Database, database, postgres
-from tiers import refresh_diagnosis
+from tiers.refresh import diagnosis as refresh_diagnosis
 
 __all__ = ["database", "postgres"]
 

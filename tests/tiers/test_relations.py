@@ -11,8 +11,9 @@ import pytest
 
 from tests.tiers.l3_harness import Harness, running
 from tests.tiers.postgres_fixture import Database, database, postgres
-from tiers import l3_listener, refresher
 from tiers.base import Kind
+from tiers.l3 import listener as l3_listener
+from tiers.refresh import refresher
 
 __all__ = ["database", "postgres"]
 

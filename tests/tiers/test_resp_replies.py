@@ -15,12 +15,14 @@ from hypothesis import strategies as st
 
 from tests.tiers.splits import cut, every_split
 from tests.tiers.twin_modules import twins
-from tiers._replies_py import ReplyScanner, to_resp2
 from tiers.errors import ProtocolError
-from tiers.resp import bulk
+from tiers.wire._replies_py import ReplyScanner, to_resp2
+from tiers.wire.resp import bulk
 
 
-@pytest.fixture(autouse=True, scope="module", params=twins("tiers._replies_py", "tiers._replies"))
+@pytest.fixture(
+    autouse=True, scope="module", params=twins("tiers.wire._replies_py", "tiers.wire._replies")
+)
 def twin(request: pytest.FixtureRequest) -> Iterator[None]:
     """All tests of this module run with each twin."""
     module: ModuleType = request.param

@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 
 from tests.tiers.splits import cut, every_split
 from tests.tiers.twin_modules import twins
-from tiers._requests_py import RequestScanner, pack, split_inline
+from tiers.wire._requests_py import RequestScanner, pack, split_inline
 
 
-@pytest.fixture(autouse=True, scope="module", params=twins("tiers._requests_py", "tiers._requests"))
+@pytest.fixture(
+    autouse=True, scope="module", params=twins("tiers.wire._requests_py", "tiers.wire._requests")
+)
 def twin(request: pytest.FixtureRequest) -> Iterator[None]:
     """All tests of this module run with each twin."""
     module: ModuleType = request.param

@@ -6,7 +6,7 @@ import pytest
 
 from tiers.errors import MappingProblem
 from tiers.options import StoreOptions, ViewOptions
-from tiers.store_keys import StoreMappings
+from tiers.store.keys import StoreMappings
 from tiers.views import ViewMapping
 
 

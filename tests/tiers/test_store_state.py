@@ -10,12 +10,12 @@ from tests.e2e.redis_process import RedisProcess, running_redis
 from tests.tiers.postgres_fixture import Database, database, postgres
 from tests.tiers.store_harness import caching
 from tiers.stack import TieredCache
-from tiers.store_lineage import BLIND, STATE, Footing, store_script
+from tiers.store.lineage import BLIND, STATE, Footing, store_script
 
 __all__ = ["database", "postgres"]
 
 LONG = b"%d" % 10**9  # us
-CAPTURE = store_script("store_capture.lua")
+CAPTURE = store_script("capture")
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 
 from tiers import Coherence, L2Redis, TierUnavailable
-from tiers.swapdb_watch import SwapdbWatch
+from tiers.watch.swapdb import SwapdbWatch
 
 
 class Counts:

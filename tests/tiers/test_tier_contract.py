@@ -16,12 +16,12 @@ from proxy.embedded.redis import RedisServer
 from tests.e2e.wire import Wire
 from tiers.base import Kind, Outcome, Tier, WritableTier
 from tiers.errors import TierUnavailable
-from tiers.l1_memory import L1Memory
-from tiers.l2_redis import L2Redis
-from tiers.l3_postgres import L3Postgres
+from tiers.l1.memory import L1Memory
+from tiers.l2.redis import L2Redis
+from tiers.l3.postgres import L3Postgres
 from tiers.options import L1Options, L2Options, L3Options
-from tiers.resp import bulk
 from tiers.stack import TieredCache
+from tiers.wire.resp import bulk
 
 PRESENT, ABSENT = b"contract:present", b"contract:absent"
 VALUE, CHANGED = b"some\r\nvalue", b"changed"

@@ -9,7 +9,7 @@ import pytest
 
 from tests.certificates import Authority
 from tiers import L2Options
-from tiers.tls import (
+from tiers.l2.tls import (
     CertificateError,
     ClientTls,
     authorities_problem,

@@ -14,8 +14,8 @@ from tests.tiers.scripted_redis import ScriptedRedis, scripted_redis
 from tests.tiers.test_pipe import Recorder
 from tests.tiers.upstream_play import PING, SECRET, Waits
 from tiers.errors import TierUnavailable
-from tiers.resp import pack
-from tiers.upstream import Endpoint, Upstream
+from tiers.l2.upstream import Endpoint, Upstream
+from tiers.wire.resp import pack
 
 # URLs
 

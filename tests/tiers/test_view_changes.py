@@ -10,11 +10,11 @@ import pytest
 from tests.e2e.redis_process import RedisProcess, running_redis
 from tests.tiers.postgres_fixture import Database, Postgres, database, postgres
 from tests.tiers.store_harness import caching
-from tiers import refresher
-from tiers.leases import EPOCHS
-from tiers.positions import START, Position, Told
+from tiers.load.leases import EPOCHS
+from tiers.load.view_changes import TOLD
+from tiers.refresh import refresher
+from tiers.refresh.positions import START, Position, Told
 from tiers.stack import TieredCache
-from tiers.view_changes import TOLD
 from tiers.views import ViewMapping
 
 __all__ = ["database", "postgres"]

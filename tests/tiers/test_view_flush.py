@@ -6,13 +6,13 @@ import asyncio
 import time
 from typing import cast
 
-from tiers.arena import Arena
-from tiers.l1_memory import L1Memory
-from tiers.l2_redis import L2Redis
-from tiers.namespaces import Namespaces
+from tiers.l1.arena import Arena
+from tiers.l1.memory import L1Memory
+from tiers.l1.namespaces import Namespaces
+from tiers.l2.redis import L2Redis
+from tiers.load.view_changes import ViewChanges
 from tiers.options import L1Options, ViewOptions
 from tiers.tasks import TaskSet
-from tiers.view_changes import ViewChanges
 from tiers.views import ViewMapping
 
 KEYS = 20_000

@@ -7,7 +7,7 @@ import pytest
 from tests.tiers.l3_harness import Harness, running
 from tests.tiers.postgres_fixture import Database, database, postgres
 from tiers.errors import TierUnavailable
-from tiers.view_status import ViewStatus
+from tiers.refresh.status import ViewStatus
 
 __all__ = ["database", "postgres"]
 

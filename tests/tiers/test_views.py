@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tiers.errors import MappingProblem
-from tiers.l3_types import KEY_TYPES, SEPARATOR
 from tiers.options import ViewOptions
+from tiers.pg.types import KEY_TYPES, SEPARATOR
 from tiers.views import MAX_KEY_BYTES, Mappings, ViewMapping
 
 

@@ -14,9 +14,9 @@ import pytest
 from tests.e2e.redis_process import RedisProcess, running_redis
 from tests.tiers.postgres_fixture import Database, database, postgres
 from tests.tiers.store_harness import caching
-from tiers import refresh
 from tiers.errors import TierUnavailable
 from tiers.options import L2Options, L3Options
+from tiers.refresh import refresh
 from tiers.stack import TieredCache
 from tiers.views import ViewMapping
 

@@ -8,8 +8,8 @@ from typing import Any, TypeAlias
 
 import pytest
 
-from tiers import _arena_py
-from tiers._arena_py import Arena as PyArena
+from tiers.l1 import _arena_py
+from tiers.l1._arena_py import Arena as PyArena
 
 Arena: TypeAlias = PyArena  # what tests may use of either twin
 ARENAS_CHECKED = 16  # the last ones: a test that builds hundreds checks each itself
@@ -18,7 +18,7 @@ built: deque[Any] = deque(maxlen=ARENAS_CHECKED)
 
 def _compiled() -> Any:
     try:
-        base: Any = importlib.import_module("tiers._arena").Arena
+        base: Any = importlib.import_module("tiers.l1._arena").Arena
     except ImportError:
         return None
 

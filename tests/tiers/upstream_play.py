@@ -9,7 +9,7 @@ from typing import Any
 from tests.tiers.scripted_redis import WAIT_S
 from tests.tiers.test_pipe import Recorder
 from tiers.options import L2Options
-from tiers.resp import pack
+from tiers.wire.resp import pack
 
 SECRET = "hunter2-%40"
 PING = pack([b"PING"])

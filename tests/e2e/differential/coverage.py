@@ -23,7 +23,7 @@ from tests.e2e.differential.corpus import Dialogue
 from tests.e2e.differential.play import END, frames_of
 from tests.e2e.redis_process import RedisProcess
 from tests.e2e.wire import Wire
-from tiers.resp import decode
+from tiers.wire.resp import decode
 
 SUCCESS, ARITY, WRONGTYPE, OTHER = "success", "arity", "WRONGTYPE", "other error"
 EXCEPTIONS = {

@@ -18,7 +18,7 @@ from tests.e2e.polling import wait_until
 from tests.e2e.redis_process import RedisProcess
 from tests.e2e.wire import Wire
 from tests.e2e.wire import encode as encode_arguments
-from tiers.resp import ReplyScanner, decode
+from tiers.wire.resp import ReplyScanner, decode
 
 END = "end of the dialogue"
 CLOSED = b"(closed)"

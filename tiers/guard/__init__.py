@@ -1,0 +1,1 @@
+"""What keeps a failing or slow tier from harming the others: breaker, admission, back-off."""

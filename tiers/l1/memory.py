@@ -1,0 +1,216 @@
+"""L1 as a tier: the arena, its coherence and its options in one place.
+
+What may be cached and under which deadline is decided here; where it is stored
+is the arena's business and whether it may be served is coherence's.
+
+Promise of get: a value that was current in Redis at some instant no longer than
+`max_staleness` ago, or a miss. It never answers NEGATIVE or UNAVAILABLE: a closed
+L1 (no tracking, late watermark) is a miss, because L2 can still be asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from math import inf
+from typing import TYPE_CHECKING, cast
+
+from ..base import Kind, Outcome
+from ..options import L1Options
+from ..wire.resp import NULL3
+from .arena import Arena
+from .coherence import Coherence
+from .namespaces import Namespace, Namespaces
+from .samples import HitSamples
+
+if TYPE_CHECKING:
+    from .shared_arena import SharedArena
+
+TTL_NONE, TTL_ABSENT = -1, -2  # PTTL replies: no expiry, no such key
+TTL_REFUSED = -9  # PTTL was answered by an error: nothing may be cached
+
+
+def read_pttl(reply: bytes) -> int:
+    """What PTTL said, in ms or one of the above."""
+    return int(reply[1:-2]) if reply[:1] == b":" else TTL_REFUSED
+
+
+def get_variant(db: int) -> bytes:
+    """The variant under which GET is stored; shared by RESP2 and RESP3 clients."""
+    return b"%d" % db if db else b""
+
+
+def read_variant(proto: int, db: int, raw: bytes) -> bytes:
+    """The variant of any other read: its very bytes, per protocol and database."""
+    return b"%d:%d:%b" % (proto, db, raw)
+
+
+def request_of(variant: bytes) -> bytes:
+    """The encoded request that `read_variant` made this of."""
+    return variant.split(b":", 2)[2]
+
+
+def db_of(variant: bytes) -> int:
+    """The database that `read_variant` made this for."""
+    return int(variant.split(b":", 2)[1])
+
+
+class L1Memory:
+    """`arena` and `coherence` are public: the proxy's hot path calls them directly."""
+
+    name = "L1"
+
+    def __init__(
+        self,
+        options: L1Options,
+        clock: Callable[[], float],
+        namespaces: Namespaces | None = None,
+        arena: SharedArena | None = None,
+    ) -> None:
+        self.options = options
+        self.namespaces = Namespaces() if namespaces is None else namespaces
+        self.strict_until = 0.0  # the end of the lease to serve strict keys (see `strict`)
+        self.samples = HitSamples()
+        self.clock = clock
+        if arena is None:
+            self.arena = Arena(options.max_bytes, max_variants=options.max_variants_per_key)
+        else:
+            self.arena = cast(Arena, arena)  # the twins have the same face
+            self.arena.max_staleness_s = options.max_staleness_s
+        self._smallest_bytes = options.max_bytes // 32
+        self.coherence = Coherence(
+            self.arena,
+            max_staleness_s=options.max_staleness_s,
+            stale_on_error_s=options.stale_on_error_s,
+        )
+
+    def __repr__(self) -> str:
+        return f"<L1Memory {self.arena!r} {self.coherence!r}>"
+
+    def can_hold(self, max_bytes: int) -> bool:
+        """The compiled arena reserves its addresses, in segments of a size that goes with them."""
+        return self._smallest_bytes <= max_bytes <= self.arena.reserve_bytes
+
+    def adopt(self, options: L1Options) -> None:
+        """Other options from now on: the budget, bounds on staleness and ages."""
+        if options.max_bytes != self.options.max_bytes:
+            self.arena.resize(options.max_bytes)
+        if self.arena.workers > 1:
+            self.arena.max_staleness_s = options.max_staleness_s
+        self.options = options
+        self.coherence.max_staleness_s = options.max_staleness_s
+        self.coherence.stale_on_error_s = options.stale_on_error_s
+
+    def commit(
+        self, key: bytes, variant: bytes, reply: bytes, token: int, epoch: int,
+        sent_at: float, pttl_ms: int, max_age_s: float | None = None, unasked: bool = False,
+    ) -> bool:  # fmt: skip
+        """Store a reply; `pttl_ms` is PTTL's answer in the same stream, before the read.
+
+        The deadline counts from the sending, so it is never late. `unasked`: see `is_hot`.
+        """
+        if not token or pttl_ms == TTL_REFUSED or reply[:1] in (b"-", b"!"):
+            return False
+        if len(reply) > self.options.max_value_bytes:
+            return False
+        age_s = self.max_age_s if max_age_s is None else min(max_age_s, self.max_age_s)
+        space = self.namespaces.find(key)
+        if space is not None:
+            if not space.cached:
+                return False
+            age_s = self._age_s(space, max_age_s)
+            variant = space.variant(variant)
+        if pttl_ms >= 0:
+            age_s = min(age_s, pttl_ms / 1000)
+        if reply == NULL3:
+            reply = NULL3  # share one object among all nils
+        deadline = sent_at + age_s
+        return self.arena.commit_fill(key, variant, reply, token, epoch, deadline, unasked)
+
+    @property
+    def max_age_s(self) -> float:
+        """How old an entry may become where no namespace says otherwise."""
+        return min(self.options.max_age_s, self.coherence.age_bound_s)
+
+    def _age_s(self, space: Namespace, max_age_s: float | None) -> float:
+        age_s = space.max_age_s if max_age_s is None else min(max_age_s, space.max_age_s)
+        if self.coherence.age_bound_s != inf:
+            age_s = min(age_s, self.coherence.age_bound_s)
+            if space.gated:  # the age is the bound on staleness then
+                age_s = min(age_s, space.max_staleness_s)
+        return age_s
+
+    def is_open(self, now: float, space: Namespace | None = None) -> bool:
+        """Whether hits may be served to the keys of a namespace."""
+        if space is None or not space.gated:
+            return self.coherence.is_open(now)
+        if space.strict and now >= self.strict_until:
+            return False
+        return self.coherence.live and now - self.coherence.asof <= space.max_staleness_s
+
+    def hit(self, key: bytes, variant: bytes, now: float) -> bytes | None:
+        """A reply that may be served now, under whatever rules the key has; else None."""
+        space = self.namespaces.find(key)
+        if not self.is_open(now, space):
+            return None
+        return self.arena.get(key, space.variant(variant) if space else variant, now)
+
+    def is_hot(self, key: bytes, variant: bytes, now: float) -> bool:
+        """Whether the next read would be a hit, and clients do read it: an entry that was
+        refreshed behind a write, and not read since, is not worth refreshing again."""
+        space = self.namespaces.find(key)
+        if space is not None:
+            variant = space.variant(variant)
+        return self.is_open(now, space) and self.arena.is_hot(key, variant, now)
+
+    def get_suspect(self, key: bytes, variant: bytes, now: float) -> bytes | None:
+        """An entry to serve although Redis cannot be asked, if the key's namespace allows it."""
+        space = self.namespaces.find(key)
+        if space is None:
+            return self.coherence.get_suspect(key, variant, now)
+        return self.coherence.get_suspect(key, space.variant(variant), now, space.stale_on_error_s)
+
+    async def get(self, key: bytes) -> Outcome:
+        reply = self.hit(key, b"", self.clock())
+        if reply is None:
+            return Outcome(Kind.MISS, tier=self.name)
+        if reply == NULL3:
+            return Outcome(Kind.NEGATIVE, tier=self.name)
+        return Outcome(Kind.HIT, value=reply[reply.index(b"\n") + 1 : -2], tier=self.name)
+
+    async def invalidate(self, keys: Sequence[bytes]) -> None:
+        self.coherence.on_push(keys)
+
+    async def explain(self, key: bytes, db: int = 0) -> Mapping[str, str]:
+        now = self.clock()
+        variants = self.arena.variants(key)
+        facts: dict[str, str] = {}
+        space = self.namespaces.find(key)
+        variant = get_variant(db)
+        if space is not None:
+            facts["namespace"] = f"{space.pattern.decode('utf-8', 'replace')} ({space.consistency})"
+            variant = space.variant(variant)
+        if space is not None and not space.cached:
+            facts["L1"] = "off for this namespace"
+        elif not variants:
+            facts["L1"] = "absent"
+        else:
+            entry = self.arena.peek(key, variant)
+            usable = variants and self.is_open(now, space)
+            fresh = entry is not None and entry[3] == self.arena.epoch and now < entry[1]
+            facts["L1"] = (
+                "present" if usable and (fresh or entry is None) else "present, not served"
+            )
+            facts["L1.variants"] = str(variants)
+            facts["L1.size"] = f"{self.arena.size_bytes(key)} bytes"
+            if entry is not None:
+                facts["L1.deadline"] = f"in {max(0.0, entry[1] - now):.3f} s"
+        if not self.coherence.live:
+            facts["L1.why"] = "no tracked connection to L2: no hits and no fills"
+        elif space is not None and space.strict and now >= self.strict_until:
+            facts["L1.why"] = "no lease to serve strict keys; it is asked for in Redis"
+        elif not self.is_open(now, space):
+            facts["L1.why"] = (
+                f"the watermark is {self.coherence.age_s(now) * 1000:.0f} ms old, more than "
+                f"max_staleness; it moves with the next reads"
+            )
+        return facts

@@ -1,0 +1,20 @@
+"""An L1 for several processes, made by the one that forks them. Only the compiled core has it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeAlias
+
+from ..options import L1Options
+
+if TYPE_CHECKING:
+    from ._arena import Arena
+
+SharedArena: TypeAlias = "Arena"
+
+
+def share_arena(options: L1Options, workers: int) -> SharedArena:
+    """Raises MemoryError when the host has no room for it, ImportError without that core."""
+    from ._arena import Arena
+
+    max_bytes = options.max_bytes if options.enabled else 0  # its counters are shared anyway
+    return Arena(max_bytes, max_variants=options.max_variants_per_key, workers=workers)

@@ -1,0 +1,202 @@
+"""Terrace's own commands to Redis, among those of clients on the shared connections."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from typing import Any
+
+import hiredis
+
+from ..errors import ProtocolError, ServerError, TierUnavailable
+from ..wire.resp import decode, pack
+from ..wire.server_limits import LARGE_COMMAND_BYTES, ServerLimits
+from .databases import Databases
+from .kept_upstream import KeptUpstream
+from .pins import PinPool
+from .script_lanes import ScriptLanes
+from .upstream import Via
+
+NAME = "L2 (redis)"
+
+
+class Script:
+    """A Lua script, run by its hash and sent whole only when Redis does not know it.
+
+    `files` are paths in this package, `store/look.lua` for example. Several files are one
+    script, what they share first; their comments are not sent.
+    """
+
+    def __init__(self, *files: str) -> None:
+        here = resources.files("tiers")
+        lines = [line for file in files for line in here.joinpath(file).read_bytes().splitlines()]
+        self.text = b"\n".join(line for line in lines if not line.startswith(b"--"))
+        self.sha = hashlib.sha1(self.text).hexdigest().encode()  # noqa: S324 (Redis' naming)
+
+
+class _FutureWaiter:
+    __slots__ = ("future",)
+
+    def __init__(self, future: asyncio.Future[bytes]) -> None:
+        self.future = future
+
+    def on_reply(self, reply: bytes, sent_at: float) -> None:
+        if not self.future.done():
+            self.future.set_result(reply)
+
+    def on_lost(self, reason: str, sent: bool) -> None:
+        if not self.future.done():
+            self.future.set_exception(TierUnavailable(NAME, reason, outcome_unknown=sent))
+
+
+class _CollectWaiter:
+    """Waits for several replies to one request."""
+
+    __slots__ = ("_frames", "_future", "_replies")
+
+    def __init__(self, future: asyncio.Future[list[bytes]], replies: int) -> None:
+        self._future = future
+        self._replies = replies
+        self._frames: list[bytes] = []
+
+    def on_reply(self, reply: bytes, sent_at: float) -> None:
+        self._frames.append(reply)
+        if len(self._frames) == self._replies and not self._future.done():
+            self._future.set_result(self._frames)
+
+    def on_lost(self, reason: str, sent: bool) -> None:
+        if not self._future.done():
+            self._future.set_exception(TierUnavailable(NAME, reason, outcome_unknown=sent))
+
+
+class L2Commands:
+    """The base of `L2Redis`: what it asks Redis itself. A command is never sent twice."""
+
+    plain: Mapping[int, KeptUpstream]  # by protocol version
+    tracked: KeptUpstream | None
+    pins: PinPool
+    limits: ServerLimits
+    databases: Databases
+    scripts: ScriptLanes
+
+    def at(self, db: int, proto: int) -> Via:
+        """The connection for whatever may change something in this database."""
+        return self.plain[proto] if db == 0 else self.databases.at(db, proto)
+
+    async def call(self, *args: bytes | int | float | str, db: int = 0) -> Any:
+        """One command, its reply decoded. Raises TierUnavailable or ServerError."""
+        return _checked(_read(await self.ask_raw(pack(_encode(args)), proto=3, db=db)))
+
+    async def ask(self, args: Sequence[bytes], *, proto: int, db: int = 0) -> bytes:
+        """One command in a protocol version, its raw reply. Raises TierUnavailable."""
+        return await self.ask_raw(pack(list(args)), proto=proto, db=db)
+
+    async def ask_alone(self, args: Sequence[bytes], *, proto: int) -> bytes:
+        """`ask` on a connection that is clean again afterwards. Raises TierUnavailable."""
+        return (await self._alone(pack(list(args)), proto, 0, 1))[0]
+
+    async def barrier(self) -> None:
+        """Wait until everything is parsed that Redis has sent on the tracked connection by now.
+
+        Raises TierUnavailable.
+        """
+        future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        tracked, waiter = self.tracked, _FutureWaiter(future)
+        if tracked is not None and tracked.ready:
+            tracked.ping(waiter)
+        else:
+            waiter.on_lost("no tracked connection", False)
+        await future
+
+    async def ask_raw(self, raw: bytes, *, proto: int, db: int = 0) -> bytes:
+        """One encoded command in a protocol version, its raw reply. Raises TierUnavailable."""
+        if self._is_risky(raw):
+            return (await self._alone(raw, proto, db, 1))[0]
+        future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        kept, waiter = self.at(db, proto), _FutureWaiter(future)
+        if kept.ready:
+            kept.send(raw, waiter, db)
+        else:
+            waiter.on_lost(kept.reason, False)
+        return await future
+
+    def _is_risky(self, raw: bytes) -> bool:
+        """Whether the server might close the connection for it (see `server_limits`)."""
+        if len(raw) <= LARGE_COMMAND_BYTES:
+            return False
+        return not (self.pins.is_exhausted and self.limits.surely_takes(len(raw)))
+
+    async def _alone(self, raw: bytes, proto: int, db: int, replies: int) -> list[bytes]:
+        """On a private connection; the raw replies. Raises TierUnavailable."""
+        try:
+            pin = await self.pins.connect(proto, db)
+        except ServerError as refusal:  # of the database
+            return [b"-%b\r\n" % str(refusal).encode()] * replies
+        try:
+            future: asyncio.Future[list[bytes]] = asyncio.get_running_loop().create_future()
+            pin.send(raw, _CollectWaiter(future, replies), db, replies)
+            return await future
+        finally:
+            self.pins.give_back(pin)
+
+    async def pipeline(self, commands: Sequence[Sequence[bytes | int]], db: int = 0) -> list[Any]:
+        """Several small commands in one go; error replies come back as exceptions in the list."""
+        loop = asyncio.get_running_loop()
+        futures: list[asyncio.Future[bytes]] = []
+        for command in commands:
+            future: asyncio.Future[bytes] = loop.create_future()
+            futures.append(future)
+            self._send_internal(pack(_encode(command)), _FutureWaiter(future), db)
+        replies = await asyncio.gather(*futures, return_exceptions=True)
+        for reply in replies:
+            if isinstance(reply, BaseException):
+                raise reply
+        return [_read(reply) for reply in replies if isinstance(reply, bytes)]
+
+    async def collect(self, raw: bytes, replies: int) -> list[bytes]:
+        """Encoded commands that must not be parted; their raw replies. Raises TierUnavailable."""
+        if self._is_risky(raw):
+            return await self._alone(raw, 3, 0, replies)
+        future: asyncio.Future[list[bytes]] = asyncio.get_running_loop().create_future()
+        waiter = _CollectWaiter(future, replies)
+        kept = self.plain[3]
+        if kept.ready:
+            kept.send(raw, waiter, 0, replies)
+        else:
+            waiter.on_lost(kept.reason, False)
+        return await future
+
+    async def run_script(self, script: Script, keys: Sequence[bytes], args: Sequence[bytes]) -> Any:
+        try:
+            return await self.call(b"EVALSHA", script.sha, len(keys), *keys, *args)
+        except ServerError as error:
+            if not str(error).startswith("NOSCRIPT"):
+                raise
+        return await self.call(b"EVAL", script.text, len(keys), *keys, *args)
+
+    def _send_internal(self, raw: bytes, waiter: _FutureWaiter, db: int) -> None:
+        kept = self.at(db, 3)
+        if not kept.ready:
+            waiter.on_lost(kept.reason, False)
+        else:
+            kept.send(raw, waiter, db)
+
+
+def _encode(args: Sequence[bytes | int | float | str]) -> list[bytes]:
+    return [a if isinstance(a, bytes) else str(a).encode() for a in args]
+
+
+def _read(reply: bytes) -> Any:
+    """Decoded; TierUnavailable when it makes no sense."""
+    try:
+        return decode(reply)
+    except ProtocolError as error:
+        raise TierUnavailable("L2 (redis)", str(error)) from None
+
+
+def _checked(reply: Any) -> Any:
+    if isinstance(reply, hiredis.ReplyError):
+        raise ServerError(str(reply))
+    return reply

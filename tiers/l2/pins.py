@@ -1,0 +1,329 @@
+"""Private connections to Redis: leased one at a time, cleaned with RESET, or closed.
+
+A lease is for one client (transactions, pub/sub, blocking commands, ...). It comes
+back through `give_back`, which cleans it with RESET before anybody else gets it, or
+through `discard`, which closes it: a connection whose waiter went away is never
+reused, or a BLPOP would eat an element that nobody receives. Login, protocol and
+database are confirmed by Redis before it is leased.
+
+Who cannot have one now waits in a queue: for the bucket of the gate, or, when there are as
+many connections as may be, for one that comes back. The latter only while they do come
+back: where blocked or subscribed clients hold them all, it would be in vain.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from ..errors import ServerError, TierUnavailable
+from ..guard.connect_gate import ConnectGate
+from ..options import L2Options
+from ..wire.resp import OK, decode, pack
+from .node import WHO, run_id_of
+from .pin_queue import NoPlace, PinQueue
+from .upstream import ANY_DB, Endpoint, Upstream
+
+MOVES_S = 0.25  # all are in use, and none was opened or given back for so long: none will be
+
+
+class _Cleaned:
+    """Waits for the replies to RESET and what follows it, of a connection that was given back."""
+
+    def __init__(self, pool: PinPool, pin: Upstream, replies: int, db: int) -> None:
+        self._pool, self._pin = pool, pin
+        self._left, self._db = replies, db
+        self._clean = True
+
+    def on_reply(self, reply: bytes, sent_at: float) -> None:
+        self._left -= 1
+        self._clean = self._clean and not reply.startswith(b"-")
+        if not self._left:
+            self._pool._on_cleaned(self._pin, self._clean, self._db)
+
+    def on_lost(self, reason: str, sent: bool) -> None:
+        pass  # _on_closed does the accounting
+
+
+class PinPool:
+    """At most `max_pinned` connections at once; up to `max_idle_pinned` wait for reuse."""
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        options: L2Options,
+        gate: ConnectGate,
+        clock: Callable[[], float],
+    ) -> None:
+        self._endpoint = endpoint
+        self.options = options
+        self._gate = gate
+        self._clock = clock
+        self._idle: list[Upstream] = []
+        self._all: set[Upstream] = set()
+        self._queue = PinQueue()
+        self._timer: asyncio.TimerHandle | None = None  # of the next token
+        self._moved_at = float("-inf")  # one was opened, or came back
+        self.on_identity: Callable[[str], None] = lambda run_id: None
+        self.on_alarm: Callable[[bytes], None] | None = None
+        self.silent_since: Callable[[float], float] = lambda sent_at: sent_at
+        self.opened = 0
+        self.leases = 0
+
+    def __repr__(self) -> str:
+        return f"<PinPool {len(self._all)} open, {len(self._idle)} idle, {self.waiting} wait>"
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    @property
+    def idle(self) -> int:
+        return len(self._idle)
+
+    def lease_nowait(self, proto: int, db: int = 0) -> Upstream | None:
+        """A clean idle connection that speaks `proto` and is in `db` (ANY_DB: in any), or None."""
+        for pin in reversed(self._idle):
+            if pin.ready and pin.proto == proto and (db == ANY_DB or pin.fits(db)):
+                self._idle.remove(pin)
+                self.leases += 1
+                return pin
+        return None
+
+    def _take_idle(self, proto: int, db: int) -> Upstream | None:
+        """The same, or any other idle connection: `open` switches it."""
+        self._idle = [pin for pin in self._idle if pin.ready]
+        pin = self.lease_nowait(proto, db)
+        if pin is None and self._idle:
+            self.leases += 1
+            pin = self._idle.pop()
+        return pin
+
+    @property
+    def waiting(self) -> int:
+        """Clients that wait for a connection."""
+        return len(self._queue)
+
+    @property
+    def wait_max_s(self) -> float:
+        """How long a client may wait: the deadline, and what the rate takes to make them all."""
+        return self.options.deadline_s + self.options.max_pinned / self.options.connect_rate
+
+    @property
+    def is_exhausted(self) -> bool:
+        """Whether a client would have to wait until one comes back."""
+        return not self._idle and not self._has_room
+
+    @property
+    def _has_room(self) -> bool:
+        return len(self._all) < self.options.max_pinned
+
+    async def connect(self, proto: int, db: int = 0) -> Upstream:
+        """`turn` and `open`. Raises as they do."""
+        return await self.open(await self.turn(proto, db), proto, db)
+
+    async def turn(self, proto: int, db: int = 0) -> Upstream:
+        """Wait until there is a connection for this client; `open` has to follow at once.
+
+        Raises TierUnavailable, at once while the node is known to be down; NoPlace when all
+        are in use, or `wait_max_s` passed.
+        """
+        self._gate.check()
+        now = self._clock()
+        if not self._queue:
+            if (pin := self._take_idle(proto, db)) is not None:
+                return pin
+            if self._has_room and self._gate.take_token():
+                return self._reserve()
+        if self._is_stuck(now):
+            raise self._all_in_use()
+        self._gate.delayed += 1
+        with self._queue.place(proto, db, now) as place:
+            self._serve()
+            try:
+                return await place.got
+            except asyncio.CancelledError:
+                if place.got.done() and not place.got.cancelled() and not place.got.exception():
+                    self.give_back(place.got.result())
+                raise
+
+    def _reserve(self) -> Upstream:
+        """A place among all connections, for one that is about to be opened."""
+        pin = Upstream(self._clock, max_in_flight=self.options.max_in_flight)
+        pin.pipe.alarm = self.on_alarm
+        pin._on_closed = lambda reason: self._all.discard(pin)
+        self._all.add(pin)
+        return pin
+
+    def _serve(self) -> None:
+        """Give the first ones in the queue what there is."""
+        while (place := self._queue.first) is not None:
+            pin = self._take_idle(place.proto, place.db)
+            if pin is None:
+                if not self._has_room:
+                    return
+                if not self._gate.take_token():
+                    self._serve_later()
+                    return
+                pin = self._reserve()
+            self._queue.serve(place, pin)
+
+    def _serve_later(self) -> None:
+        """When the bucket has the next token."""
+        if self._timer is None:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(1 / self.options.connect_rate, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        self._serve()
+
+    def _is_stuck(self, now: float) -> bool:
+        return not self._has_room and now - self._moved_at > MOVES_S
+
+    def _all_in_use(self) -> NoPlace:
+        return NoPlace(
+            f"all {self.options.max_pinned} private connections (l2.max_pinned) are in use"
+        )
+
+    async def open(self, pin: Upstream, proto: int, db: int = 0) -> Upstream:
+        """Connect what `turn` returned, or switch it. Raises TierUnavailable, and ServerError
+        where Redis refuses the database: then the connection is kept for others."""
+        try:
+            if not pin.ready:
+                await self._connect(pin, proto)
+            elif pin.proto != proto:
+                [reply] = await pin.run([[b"HELLO", b"%d" % proto]])
+                if reply.startswith(b"-"):
+                    raise TierUnavailable("L2 (redis)", f"it refused HELLO {proto}")
+                pin.proto = proto
+            if db == ANY_DB or pin.fits(db):
+                return pin
+            [reply] = await pin.run([[b"SELECT", b"%d" % db]])
+        except BaseException:
+            self.discard(pin)
+            raise
+        if reply != OK:
+            self._keep(pin)
+            raise ServerError(reply[1:-2].decode("utf-8", "replace"))
+        pin.pipe.db = db
+        return pin
+
+    async def _connect(self, pin: Upstream, proto: int) -> None:
+        try:
+            commands = [*self._endpoint.login_commands(proto), [b"PING"], [b"CLIENT", b"ID"], WHO]
+            replies = await pin.open(self._endpoint, commands, self.options.connect_timeout_s)
+        except TierUnavailable as failure:
+            self.discard(pin)
+            self._gate.failed(failure)
+            raise
+        self._gate.succeeded()
+        *replies, who = replies
+        for reply in replies:
+            # -BUSY: a script runs; SCRIPT KILL has to get through just then
+            if reply.startswith(b"-") and not reply.startswith(b"-BUSY"):
+                text = reply[1:-2].decode("utf-8", "replace")
+                raise TierUnavailable("L2 (redis)", f"{self._endpoint} answered {text}")
+        pin.client_id = int(replies[-1][1:-2]) if replies[-1].startswith(b":") else 0
+        self.opened += 1
+        self.leases += 1
+        self._moved_at = self._clock()
+        pin.ready = True
+        pin.proto = proto
+        pin.run_id = run_id_of(decode(who))
+        self.on_identity(pin.run_id)
+
+    def give_back(self, pin: Upstream) -> None:
+        """The client is done with it: clean it, keep it if there is room.
+
+        It is cleaned for the next client of its kind: in the same protocol and database.
+        """
+        pin.on_owner_lost = None
+        pin.patient = False
+        pin.pipe.tap = None
+        pin.pipe.tap_all = False
+        if not pin.ready or len(pin.pipe) or self._has_enough:
+            self.discard(pin)
+            return
+        db = max(pin.pipe.db, 0)
+        commands = [[b"RESET"], *self._endpoint.login_commands(pin.proto)]
+        if db:
+            commands.append([b"SELECT", b"%d" % db])
+        raw = b"".join(map(pack, commands))
+        pin.send(raw, _Cleaned(self, pin, len(commands), db), ANY_DB, len(commands))
+
+    @property
+    def _has_enough(self) -> bool:
+        return len(self._idle) >= self.options.max_idle_pinned and not self._queue
+
+    def _on_cleaned(self, pin: Upstream, clean: bool, db: int) -> None:
+        if not clean:
+            self.discard(pin)
+            return
+        pin.pipe.db = db
+        self._keep(pin)
+
+    def _keep(self, pin: Upstream) -> None:
+        """It is clean, and nobody's."""
+        if self._has_enough:
+            self.discard(pin)
+            return
+        self._moved_at = self._clock()
+        self._idle.append(pin)
+        self._serve()
+
+    def discard(self, pin: Upstream) -> None:
+        """Close it: Redis drops whatever it was waiting for."""
+        pin.on_owner_lost = None
+        self._all.discard(pin)
+        self._moved_at = self._clock()
+        pin.abort("closed")
+
+    def on_unreachable(self, failure: TierUnavailable) -> None:
+        """The node is down: what was connected before may be dead, and would be found out only
+        when it owes a client its reply; nobody waits for a new one."""
+        if not self._gate.breaker.is_closed:
+            self._queue.refuse(failure)
+        self.drop_idle()
+
+    def drop_idle(self) -> None:
+        idle, self._idle = self._idle, []
+        for pin in idle:
+            self.discard(pin)
+
+    def elsewhere(self, run_id: str) -> list[Upstream]:
+        """Those that reach another server than this one, leased or not."""
+        return [pin for pin in self._all if pin.run_id not in ("", run_id)]
+
+    def watch(self, now: float) -> None:
+        """Called several times a second: end those whose oldest request passed its deadline, serve
+        those that wait, and refuse those that wait for too long."""
+        for pin in list(self._all):
+            if now - self.silent_since(self._sent_at(pin, now)) > self.options.deadline_s:
+                reason = f"no reply within {self.options.deadline_s:g} s"
+                self._gate.failed(TierUnavailable("L2 (redis)", reason, timed_out=True))
+                pin.abort(reason)
+        self._serve()
+        if self._is_stuck(now):
+            self._queue.refuse(self._all_in_use())
+        late = NoPlace(
+            f"no private connection within {self.wait_max_s:g} s; see l2.connect_rate "
+            "and l2.max_pinned"
+        )
+        self._queue.refuse(late, came_before=now - self.wait_max_s)
+
+    @staticmethod
+    def _sent_at(pin: Upstream, otherwise: float) -> float:
+        since = None if pin.patient or not pin.ready else pin.pipe.waiting_since()
+        return otherwise if since is None else since
+
+    def owed_since(self, now: float) -> float:
+        """When the oldest request that has a deadline was sent; `now` for none."""
+        return min((self._sent_at(pin, now) for pin in self._all), default=now)
+
+    def close(self) -> None:
+        self._queue.refuse(TierUnavailable("L2 (redis)", "shutting down"))
+        if self._timer is not None:
+            self._timer.cancel()
+        for pin in list(self._all):
+            self.discard(pin)
+        self._idle.clear()

@@ -1,0 +1,399 @@
+"""L2: the real Redis, over a few shared pipelined connections and a pool of private ones.
+
+Shared connections (see `pipe`): one *tracked* (RESP3 with CLIENT TRACKING: fills
+L1 and carries its invalidations), one *plain* per protocol version, whose replies
+are passed on byte for byte, and such plain ones for each other database in use
+(`databases`). Private (pinned) connections serve what needs a
+connection of its own: transactions, pub/sub, blocking commands, MONITOR.
+
+As a tier: get/set/delete of strings in database 0.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from math import inf
+from typing import Any
+
+from ..base import Kind, Outcome, Size
+from ..errors import TierUnavailable
+from ..guard.connect_gate import ConnectGate
+from ..l1.coherence import Coherence
+from ..l1.hash_fields import PROBE, fields_expire
+from ..l1.namespaces import Namespace
+from ..options import L2Options
+from ..tasks import TaskSet
+from ..wire.pipe import UpstreamPipe
+from ..wire.resp import decode
+from ..wire.server_limits import QUESTIONS, ServerLimits
+from .busy import Busy
+from .commands import NAME, L2Commands
+from .databases import Databases
+from .kept_upstream import KeptUpstream
+from .node import MOVED, Node
+from .pins import PinPool
+from .script_lanes import ScriptLanes
+from .upstream import Endpoint, Upstream
+
+log = logging.getLogger("terrace.l2")
+
+TICK_S = 0.05
+STALL_S = 0.25  # Redis owes a reply for longer: reads may be served from suspect entries
+CLIENT_NAME = b"terrace"
+_INVALIDATE_ONE = b">2\r\n$10\r\ninvalidate\r\n*1\r\n$"
+
+
+class L2Redis(L2Commands):
+    """The shared connections, the pins, and Terrace's own commands.
+
+    `coherence` is None when L1 is off: then nothing is tracked. A finite `fallback_age_s`
+    bounds L1's entries where the server refuses to track; else L1 is off there.
+    """
+
+    name = "L2"
+
+    def __init__(
+        self,
+        options: L2Options,
+        *,
+        clock: Callable[[], float],
+        coherence: Coherence | None,
+        fallback_age_s: float = inf,
+    ) -> None:
+        self.options = options
+        self.endpoint = Endpoint.from_options(options)
+        self.coherence = coherence
+        self.clock = clock
+        self._tasks = TaskSet("l2")
+        self.follow_staleness()
+        self._fallback_age_s = fallback_age_s
+        self._refusal = ""  # of CLIENT TRACKING
+        self.command_counts: object = None  # what INFO said just after CLIENT TRACKING
+        self.l1_mode = "off" if coherence is None else "connecting"
+        self.fields_expire = True  # hash fields may end before their key, unless known better
+        self.known_dbs = {0}  # databases that SELECT was seen to accept: where it cannot be asked
+        self.on_connect: list[Callable[[], None]] = []  # called when Redis answers (again)
+        self.stalled = False  # a shared connection owes a reply for longer than STALL_S
+        self.limits = ServerLimits()
+        self.gate = ConnectGate(str(self.endpoint), options, clock)
+
+        def kept(name: str, proto: int, **more: Any) -> KeptUpstream:
+            return KeptUpstream(
+                name, self.endpoint, options, self.gate, proto=proto, clock=clock,
+                handshake=[[b"CLIENT", b"SETNAME", CLIENT_NAME], *more.pop("handshake", [])],
+                **more,
+            )  # fmt: skip
+
+        self.plain = {
+            2: kept("L2 plain RESP2", 2),
+            3: kept(
+                "L2 plain RESP3",
+                3,
+                handshake=QUESTIONS,
+                accept=self._accept_limits,
+                on_ready=self._on_plain_ready,
+            ),
+        }
+        self.tracked: KeptUpstream | None = None
+        if coherence is not None:
+            self.tracked = kept(
+                "L2 tracked",
+                3,
+                handshake=[
+                    PROBE,
+                    [b"CLIENT", b"NO-EVICT", b"ON"],
+                    [b"CLIENT", b"TRACKING", b"ON"],
+                    [b"INFO", b"commandstats"],
+                ],
+                accept=self._accept_tracking,
+                on_ready=self._on_tracked_ready,
+                on_down=self._on_tracked_down,
+                on_progress=coherence.on_reply,
+                tap=self._on_push,
+                roams=True,
+            )
+        where = (self.endpoint, options, self.gate, self.plain)
+        how: dict[str, Any] = {"clock": clock, "tasks": self._tasks, "name": CLIENT_NAME}
+        self.busy = Busy(clock, self.plain[3])
+        self.databases = Databases(*where, **how)
+        self.scripts = ScriptLanes(*where, **how, busy=self.busy)
+        self.pins = PinPool(self.endpoint, options, self.gate, clock)
+        self.pools: tuple[Databases | PinPool, ...] = (self.databases, self.scripts, self.pins)
+        self.node = Node(
+            self.endpoint, options, self.gate, clock,
+            others=lambda run_id: bool(self._elsewhere(run_id)), move=self._move,
+        )  # fmt: skip
+        self.busy.pass_on = self.node.suspect
+        for kept_one in self.shared:
+            kept_one.on_identity, kept_one.on_alarm = self.node.found, self.busy.hear
+        for pool in self.pools:
+            pool.on_identity, pool.on_alarm = self.node.found, self.busy.hear
+        self.pins.silent_since = self.busy.silent_since
+        self.gate.on_failure = self._on_unreachable
+        self.gate.on_open = self._on_reachable
+
+    def __repr__(self) -> str:
+        return f"<L2Redis {self.endpoint} {self.state}>"
+
+    # Life
+
+    async def start(self) -> None:
+        """Start connecting; returns at once, whether Redis is there or not."""
+        for kept in self.shared:
+            self._tasks.start(kept.name, kept.keep())
+        self._tasks.start("ticker", self._tick())
+        self._tasks.start("node", self.node.keep())
+
+    async def wait_ready(self, timeout_s: float) -> bool:
+        """Wait until Redis answers, at most `timeout_s`; whether it does."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                for kept in self.shared:
+                    await kept.connected.wait()
+        return self.ready
+
+    async def close(self) -> None:
+        await self._tasks.close()
+        for pool in self.pools:
+            pool.close()
+
+    def adopt(self, options: L2Options) -> None:
+        """Other deadlines and bounds from now on; where Redis is must not differ."""
+        self.options = options
+        for each in (*self.shared, *self.pools):
+            each.options = options
+
+    def follow_staleness(self) -> None:
+        """L1's bound may have changed: keep the watermark moving accordingly."""
+        coherence = self.coherence
+        self._ping_after_s = coherence.max_staleness_s / 3 if coherence is not None else 0.0
+
+    @property
+    def shared(self) -> list[KeptUpstream]:
+        """The shared connections."""
+        return [*self.plain.values(), *([self.tracked] if self.tracked else [])]
+
+    @property
+    def lost_at(self) -> float:
+        """When a shared connection was last lost."""
+        return max(kept.lost_at for kept in self.shared)
+
+    @property
+    def ready(self) -> bool:
+        return self.plain[2].ready and self.plain[3].ready
+
+    @property
+    def state(self) -> str:
+        return "ready" if self.ready else f"down: {self.reason}"
+
+    @property
+    def reason(self) -> str:
+        return self.plain[2].reason if not self.plain[2].ready else self.plain[3].reason
+
+    @property
+    def server_version(self) -> str:
+        """Version of the Redis behind; a plausible one before it was ever reached."""
+        return _text(self.server.get(b"version", b"7.0.0"))
+
+    @property
+    def server(self) -> Mapping[bytes, Any]:
+        """What the Redis behind says of itself in HELLO; empty before it was ever reached."""
+        return self.plain[3].server
+
+    async def _tick(self) -> None:
+        """Watch the connections."""
+        while True:
+            await asyncio.sleep(TICK_S)
+            now = self.clock()
+            for kept in self.shared:
+                kept.watch(now)
+            self.busy.watch(now, min(self.scripts.owed_since(now), self.pins.owed_since(now)))
+            for pool in self.pools:
+                pool.watch(now)
+            waiting = [pipe.waiting_since() for pipe in self._pipes()]
+            self._note_stall(any(since is not None and now - since > STALL_S for since in waiting))
+
+    def _pipes(self) -> list[UpstreamPipe]:
+        """Of all connections that clients share, but for those that may owe a script's reply."""
+        return [*(kept.upstream.pipe for kept in self.shared), *self.databases.pipes]
+
+    def _note_stall(self, stalled: bool) -> None:
+        if stalled != self.stalled:
+            self.stalled = stalled
+            if stalled:
+                for pipe in self._pipes():
+                    pipe.answer_early()
+                log.warning("%s owes replies for more than %g s: reads are answered as if it "
+                            "were down where L1 can", NAME, STALL_S)  # fmt: skip
+            elif self.ready:
+                log.info("%s answers in time again", NAME)
+
+    def _on_unreachable(self, reason: str) -> None:
+        self.pins.on_unreachable(TierUnavailable(NAME, reason))
+        for kept in self.shared:
+            kept.on_unreachable(reason)
+
+    def _on_reachable(self) -> None:
+        for kept in self.shared:
+            kept.retry()
+
+    def _elsewhere(self, run_id: str) -> list[Upstream]:
+        """Connections of every kind that reach another server than this one."""
+        kept = [kept for kept in self.shared if kept.ready and kept.run_id not in ("", run_id)]
+        pooled = [each for pool in self.pools for each in pool.elsewhere(run_id)]
+        return [*(each.upstream for each in kept), *pooled]
+
+    def _move(self, run_id: str) -> None:
+        """Also what clients hold (a transaction, a subscription) ends, as it does with its server:
+        an EXEC there would be lost, and a message here would not be heard."""
+        for upstream in self._elsewhere(run_id):
+            upstream.abort(MOVED)
+
+    def want_l1(self, now: float, space: Namespace | None = None) -> None:
+        """Hits are being served: keep the watermark moving.
+
+        A PING when nothing was sent for a third of the bound, right away rather than by a
+        timer: in a saturated loop a timer's PING comes too late. Nothing is sent when nobody reads.
+        """
+        tracked = self.tracked
+        if tracked is None or not tracked.ready or self._refusal:
+            return
+        pipe = tracked.upstream.pipe
+        after_s = self._ping_after_s if space is None else space.max_staleness_s / 3
+        if now - pipe.last_sent_at >= after_s and not pipe.has_output:
+            tracked.ping()
+            tracked.upstream.flush()  # now: what is left of this tick may be long
+
+    def catch_up(self, since: float) -> None:
+        """Another worker serves what this one filled, and found its watermark old."""
+        tracked = self.tracked
+        if tracked is None or not tracked.ready or self._refusal:
+            return
+        pipe = tracked.upstream.pipe
+        if pipe.last_sent_at <= since and not pipe.has_output:
+            tracked.ping()
+
+    def _accept_limits(self, replies: list[Any]) -> str:
+        self.limits.note(replies[-len(QUESTIONS) :])
+        return ""
+
+    async def learn_limits(self) -> None:
+        """What the server takes may have changed. A server that is down is asked at its return."""
+        with contextlib.suppress(TierUnavailable):
+            self.limits.note(await self.pipeline(QUESTIONS))
+
+    def _on_plain_ready(self, sent_at: float) -> None:
+        for told in self.on_connect:
+            told()
+
+    # The tracked connection
+
+    def _accept_tracking(self, replies: list[Any]) -> str:
+        answer, self.command_counts = replies[-2:]
+        self._refusal = ""
+        self.fields_expire = fields_expire(replies[-4])
+        if isinstance(answer, Exception):
+            self._refusal = f"the server refuses CLIENT TRACKING ({answer})"
+            if self._fallback_age_s == inf:
+                self.l1_mode = f"off: {self._refusal}"
+                return self.l1_mode
+        return ""
+
+    def _on_tracked_ready(self, sent_at: float) -> None:
+        assert self.coherence is not None
+        if self._refusal:
+            self.l1_mode = f"ttl {self._fallback_age_s:g}s: {self._refusal}"
+            self.coherence.on_connect(sent_at, self._fallback_age_s)
+            log.warning("L1 is bounded by age only, as %s", self._refusal)
+        else:
+            self.l1_mode = "tracking"
+            self.coherence.on_connect(sent_at)
+
+    def _on_tracked_down(self) -> None:
+        assert self.coherence is not None
+        if self.coherence.live:
+            self.l1_mode = "off: the tracked connection is down"
+        self.coherence.on_loss()
+
+    def _on_push(self, frame: bytes) -> bool:
+        if frame.startswith(_INVALIDATE_ONE):  # nearly all, and one for each row that is stored
+            assert self.coherence is not None
+            self.coherence.on_key_push(frame[frame.index(b"\n", len(_INVALIDATE_ONE)) + 1 : -2])
+            return True
+        message = decode(frame)
+        if message and message[0] == b"invalidate":
+            assert self.coherence is not None
+            self.coherence.on_push(message[1])
+        return True
+
+    # As a tier
+
+    async def get(self, key: bytes) -> Outcome:
+        try:
+            value, pttl = await self.pipeline([[b"GET", key], [b"PTTL", key]])
+        except TierUnavailable as error:
+            return Outcome(Kind.UNAVAILABLE, tier=self.name, reason=str(error))
+        if isinstance(value, Exception):
+            return Outcome(Kind.UNAVAILABLE, tier=self.name, reason=str(value))
+        if value is None:
+            return Outcome(Kind.MISS, tier=self.name)
+        ttl_s = pttl / 1000 if isinstance(pttl, int) and pttl >= 0 else None
+        return Outcome(Kind.HIT, value=value, tier=self.name, ttl_s=ttl_s)
+
+    async def set(self, key: bytes, value: bytes, *, ttl_s: float | None = None) -> None:
+        expiry = (b"PX", max(1, round(ttl_s * 1000))) if ttl_s is not None else ()
+        with self.writing([key]):
+            await self.call(b"SET", key, value, *expiry)
+
+    async def delete(self, keys: Sequence[bytes]) -> int:
+        if not keys:
+            return 0
+        with self.writing(keys):
+            return int(await self.call(b"UNLINK", *keys))
+
+    async def invalidate(self, keys: Sequence[bytes]) -> None:
+        """Redis is the copy that writes go to: there is nothing to forget here."""
+
+    async def size(self) -> Size:
+        """Memory used and keys of all databases, as INFO says. Raises TierUnavailable."""
+        text = _text(await self.call(b"INFO", b"everything"))
+        facts = dict(line.split(":", 1) for line in text.split("\r\n") if ":" in line)
+        spaces = [v for k, v in facts.items() if k.startswith("db") and v.startswith("keys=")]
+        keys = sum(int(space.split(",")[0].removeprefix("keys=")) for space in spaces)
+        return Size(used_bytes=int(facts.get("used_memory", 0)), entries=keys)
+
+    @contextlib.contextmanager
+    def writing(self, keys: Sequence[bytes]) -> Iterator[None]:
+        """The coherence steps around a write of Terrace's own."""
+        if self.coherence is not None:
+            self.coherence.begin_write(keys)
+        try:
+            yield
+        finally:
+            if self.coherence is not None:
+                self.coherence.end_write(keys)
+
+    async def explain(self, key: bytes, db: int = 0) -> Mapping[str, str]:
+        try:
+            kind, pttl, size, idle = await self.pipeline(
+                [[b"TYPE", key], [b"PTTL", key], [b"MEMORY", b"USAGE", key],
+                 [b"OBJECT", b"IDLETIME", key]], db,
+            )  # fmt: skip
+        except TierUnavailable as error:
+            return {"L2": f"unavailable: {error.reason}"}
+        if kind in (b"none", "none"):
+            return {"L2": "absent"}
+        facts = {"L2": "present", "L2.type": _text(kind)}
+        facts["L2.ttl"] = "none" if pttl == -1 else f"{pttl} ms"
+        if isinstance(size, int):
+            facts["L2.size"] = f"{size} bytes"
+        if isinstance(idle, int):
+            facts["L2.idle"] = f"{idle} s"
+        return facts
+
+
+def _text(value: Any) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)

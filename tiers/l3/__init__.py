@@ -1,0 +1,1 @@
+"""The PostgreSQL tier: views bound to keys, looked up, created, migrated and watched."""

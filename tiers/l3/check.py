@@ -1,0 +1,74 @@
+"""What `terrace check` asks of PostgreSQL, and the link of a pooler beside it."""
+
+from __future__ import annotations
+
+import psycopg
+
+from ..errors import TierUnavailable
+from ..options import L3Options
+from ..pg.connection import (
+    NAME,
+    Connection,
+    Connector,
+    Deadline,
+    close,
+    describe,
+    opened,
+    session_option,
+)
+from ..pg.session import LOADS, adopt, in_transaction
+from .binding import Binder, Examination
+from .schema import prepare_schema
+
+_POOLED = "L3: l3.dsn leads through a connection pooler; loads and the store use it, nothing else"
+_ELSEWHERE = (
+    "l3.dsn and l3.direct_dsn lead to different servers or databases; let both lead to the same"
+)
+
+
+async def examine(connector: Connector, binder: Binder) -> Examination:
+    """Connect once and list every problem there is; changes nothing."""
+    options = connector.options
+    try:
+        async with connector.connected("check") as connection:
+            notes = await _pooler_notes(connection, options)
+            obstacles = await prepare_schema(connection, options, create=False)
+            found = await binder.check(connection)
+            return Examination([*obstacles, *found.problems], [*notes, *found.notes])
+    except (TierUnavailable, psycopg.Error) as error:
+        reason = describe(error, options)
+        if not reason.startswith("l3."):  # which says what to do
+            option = f"l3.{session_option(options)}"
+            reason = f"{option}: {reason}; see that PostgreSQL runs and the dsn is right"
+        return Examination([reason], [])
+
+
+async def _pooler_notes(connection: Connection, options: L3Options) -> list[str]:
+    is_pooled = bool(options.direct_dsn) and await examine_pooler(options, connection)
+    return [_POOLED] if is_pooled else []
+
+
+async def examine_pooler(options: L3Options, direct: Connection) -> bool:
+    """Whether l3.dsn leads through a pooler. Raises TierUnavailable if it is of no use so."""
+    connection = await opened(options, "dsn")
+    try:
+        with Deadline(connection, options.connect_timeout_s):
+            await adopt(connection, LOADS, "check", timeout_s=options.deadline_s)
+            async with in_transaction(connection):
+                through = await _database_of(connection)
+            if through != await _database_of(direct):
+                raise TierUnavailable(NAME, _ELSEWHERE)
+    except psycopg.Error as error:
+        raise TierUnavailable(NAME, f"l3.dsn: {describe(error, options)}") from None
+    finally:
+        await close(connection)
+    return bool(connection.scope)
+
+
+async def _database_of(connection: Connection) -> object:
+    """What no two databases have in common, be they of one server or copies."""
+    query = (
+        "SELECT pg_postmaster_start_time()::text, oid::int8 FROM pg_database"
+        " WHERE datname = current_database()"
+    )
+    return await (await connection.execute(query)).fetchone()

@@ -1,0 +1,142 @@
+"""The link: the one long-lived connection that is L3's eyes, and the state that L3 is in.
+
+It prepares the schema, looks at the views, and listens for changes. Lost, it is made again
+for ever; while it cannot be made, L3 is down, and says why.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+import psycopg
+
+from ..errors import TierUnavailable
+from ..options import L3Options
+from ..pg.connection import NAME, Connection, Connector, Deadline, describe
+from ..pg.pooler import demand_unchanged
+from ..refresh.refresher import Refresher
+from ..tasks import TaskSet
+from .binding import Binder
+from .check import examine_pooler
+from .listener import Listener
+from .schema import prepare_schema
+
+log = logging.getLogger("terrace.l3")
+
+LOOK_DEADLINE_S = 5.0
+BACKOFF_S = (0.05, 0.4)  # the link is back within a second of the server
+
+CONNECTING = "connecting"
+READY = "ready"
+CLOSED = "closed"
+DOWN = "down: "  # and the reason
+
+
+class Link:
+    """`state` is one of those above; `complete` is set while no view is still to be created.
+
+    `on_listening` when changes are heard (again), before the views are looked at;
+    `on_linked_again` when a link that was lost is back; `on_down` with the reason.
+    """
+
+    def __init__(
+        self,
+        options: L3Options,
+        connector: Connector,
+        binder: Binder,
+        listener: Listener,
+        refresher: Refresher,
+        tasks: TaskSet,
+        *,
+        on_listening: Callable[[], None],
+        on_linked_again: Callable[[], Awaitable[None]],
+        on_down: Callable[[str], None],
+    ) -> None:
+        self.state = "not started"
+        self.complete = asyncio.Event()
+        self._options, self._connector, self._binder = options, connector, binder
+        self._listener, self._refresher, self._tasks = listener, refresher, tasks
+        self._on_listening, self._on_linked_again = on_listening, on_linked_again
+        self._on_down = on_down
+        self._refreshing = False
+        self._was_linked = False
+        self._creation: asyncio.Task[None] | None = None
+
+    def __repr__(self) -> str:
+        return f"<Link {self.state}>"
+
+    async def keep(self) -> None:
+        """Runs until it is cancelled."""
+        backoff_s = BACKOFF_S[0]
+        while True:
+            try:
+                async with self._connector.connected("link", hedged=True) as connection:
+                    await self._establish(connection)
+                    backoff_s = BACKOFF_S[0]
+                    await self._listener.listen(connection, self._revisit)
+            except (TierUnavailable, psycopg.Error) as error:
+                self._on_lost(describe(error, self._options))
+            except Exception:
+                log.exception("the link to PostgreSQL failed and is made again")
+                self._on_lost("internal error; see the log")
+            await asyncio.sleep(backoff_s)
+            backoff_s = min(backoff_s * 2, BACKOFF_S[1])
+
+    async def _establish(self, connection: Connection) -> None:
+        if self._options.direct_dsn:
+            await examine_pooler(self._options, connection)
+        obstacles = await prepare_schema(connection, self._options)
+        if obstacles:
+            raise TierUnavailable(NAME, "; ".join(obstacles))
+        await self._refresher.know(connection)
+        if not self._refreshing:  # not before: its tables must be there
+            self._refreshing = True
+            self._tasks.start("refresher", self._refresher.run())
+        await self._listener.start(connection)
+        self._on_listening()
+        await self._binder.look(connection)
+        if self.state != CLOSED:
+            if self._was_linked:
+                await self._on_linked_again()
+            log.info("L3 (postgres) is linked")
+            self.state, self._was_linked = READY, True
+        self._on_bound()
+
+    async def _revisit(self, connection: Connection) -> None:
+        with Deadline(connection, LOOK_DEADLINE_S):
+            await demand_unchanged(connection)
+            await self._binder.look(connection)
+        self._on_bound()
+
+    def _on_bound(self) -> None:
+        """The views were looked at: create the missing ones, schedule the new ones."""
+        self._refresher.wake()
+        if not self._binder.missing:
+            self.complete.set()
+        if not self._binder.missing and not self._binder.outdated:
+            return
+        if self._creation is None or self._creation.done():
+            self._creation = self._tasks.start("create", self._create_missing())
+
+    async def _create_missing(self) -> None:
+        try:
+            await self._binder.create_missing()
+        except (TierUnavailable, psycopg.Error) as error:
+            log.warning("creating views was interrupted: %s", describe(error, self._options))
+        else:
+            self._on_bound()
+
+    def _on_lost(self, reason: str) -> None:
+        """A link lost may be that connection only; one that cannot be made is an outage."""
+        if self.state == CLOSED:
+            return
+        if self.state == READY:
+            log.warning("the link to PostgreSQL was lost: %s", reason)
+            self.state = CONNECTING
+        elif self.state != f"{DOWN}{reason}":
+            log.warning("L3 (postgres) is down: %s", reason)
+            self.state = f"{DOWN}{reason}"
+            self._on_down(reason)
+        self.complete.clear()

@@ -1,0 +1,98 @@
+"""SCAN over the keys of a view, with cursors that any proxy can continue.
+
+A position is a heap block of the view and the view's epoch. A page reads the next
+blocks by row address, so a whole scan reads each block once, whatever the order of
+keys. Rows move only when a refresh rewrites them, and then the outbox names their keys:
+a page that finds a newer epoch than its cursor's also returns the keys changed since.
+All of a page is read from one snapshot. So a key that is there throughout is returned
+at least once: either its row stayed where it was until the scan came by, or it moved,
+and the next page names it.
+
+When the changed keys are not known (too many, or trimmed), the scan starts again. Not
+covered: VACUUM FULL or somebody else's refresh in the middle of a scan.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from ..pg.connection import Connection
+from ..pg.rows import BoundView
+from ..pg.session import execute_one, in_transaction
+from ..pg.sql import identifier, joined, render
+from ..refresh.log import RefreshLog
+from ..refresh.positions import Position
+
+ROWS_PER_BLOCK = 40  # until the view has been analyzed
+MAX_BLOCKS = 256  # 2 MB per page, however high the COUNT
+
+
+@dataclass(frozen=True, slots=True)
+class ScanPage:
+    keys: list[bytes]
+    epoch: int  # with `next_block`, where to go on
+    next_block: int | None  # None: the scan is complete
+    restarted: bool = False  # the given position could not be continued
+
+
+async def scan_page(
+    connection: Connection,
+    view: BoundView,
+    refresh_log: RefreshLog,
+    *,
+    epoch: int,
+    block: int,
+    count: int,
+) -> ScanPage:
+    """About `count` keys from a position; block 0 starts a scan, whatever the epoch.
+
+    Raises psycopg.Error.
+    """
+    async with in_transaction(connection, snapshot=True):
+        name = view.mapping.name
+        current = (await refresh_log.positions(connection, [name]))[name].epoch
+        blocks, rows_per_block = await _extent(connection, view)
+        keys: list[bytes] = []
+        restarted = False
+        if block > 0 and epoch != current:
+            missed = await refresh_log.since(connection, {name: Position(epoch, None)})
+            changed = missed[0].keys if missed else []
+            if changed is None:
+                block, restarted = 0, True
+            else:
+                # Those that still exist: the rest was deleted.
+                keys = [k for k, o in (await view.load(connection, changed)).items() if o.has_value]
+        end = block + min(MAX_BLOCKS, max(1, math.ceil(count / rows_per_block)))
+        keys += await _keys_between(connection, view, block, end)
+    next_block = end if end < blocks else None
+    return ScanPage(list(dict.fromkeys(keys)), current, next_block, restarted)
+
+
+async def _extent(connection: Connection, view: BoundView) -> tuple[int, float]:
+    """Number of heap blocks, and rows in each as far as the statistics know."""
+    query = (
+        "SELECT pg_relation_size(oid) / current_setting('block_size')::int8, reltuples, relpages"
+        " FROM pg_class WHERE oid = %s"
+    )
+    row: tuple[Any, ...] | None = await (await connection.execute(query, (view.oid,))).fetchone()
+    blocks, tuples, pages = row or (0, -1.0, 0)
+    return int(blocks), tuples / pages if pages > 0 and tuples > 0 else ROWS_PER_BLOCK
+
+
+async def _keys_between(
+    connection: Connection, view: BoundView, first: int, end: int
+) -> list[bytes]:
+    keys = joined(", ", [identifier(column) for column in view.mapping.columns])
+    query = render(
+        "SELECT {texts} FROM (SELECT {keys} FROM {view}"
+        " WHERE ctid >= %s::tid AND ctid < %s::tid) AS v",
+        texts=view.key_texts,
+        keys=keys,
+        view=view.relation,
+    )
+    between = (f"({first},0)", f"({end},0)")
+    cursor = await execute_one(connection, query, between, binary=True)
+    found = (view.key_of(row) for row in await cursor.fetchall())
+    return [key for key in found if key is not None]

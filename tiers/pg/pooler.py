@@ -1,0 +1,58 @@
+"""Whether a connection pooler leaves a session to its connection.
+
+In session mode it does, until the connection is closed. In transaction mode it gives the
+session to whoever comes next, and a connection gets another one: that is what is tried
+for here. A pooler shows by the process ids (`l3_session`); its mode is not to be asked
+for without the right to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+
+from ..errors import TierUnavailable
+from .session import NAME, Connection, backend_of
+
+# Each is a chance for the pooler to give the session away. It may be several processes
+# with sessions of their own, of which a connection reaches one by chance.
+PROBES = 6
+
+_IS_SHARED = (
+    "a connection pooler in transaction mode gives the session to others, so LISTEN and session "
+    "locks do not work through it"
+)
+_NO_SECOND = "a connection pooler stands between, and has no second connection ({})"
+_PAST_IT = (
+    "set l3.direct_dsn (TERRACE_L3__DIRECT_DSN) to a connection string that leads past the pooler"
+)
+_IS_LOST = "the connection pooler gave the session to others"
+
+
+async def demand_session(
+    connection: Connection,
+    own: int,
+    option: str,
+    another: Callable[[], AbstractAsyncContextManager[Connection]],
+) -> None:
+    """Raises TierUnavailable, naming the option, when the session may become that of others.
+
+    `own` is the process that has served the connection so far.
+    """
+    for _ in range(PROBES):
+        try:
+            async with another() as other:
+                # Twice, since two sessions might be handed out in turn.
+                seen = [await backend_of(asked) for asked in (other, connection, connection)]
+        except TierUnavailable as failure:
+            reason = f"{option}: {_NO_SECOND.format(failure.reason)}; {_PAST_IT}"
+            raise TierUnavailable(NAME, reason) from None
+        if seen[0] == own or seen[1:] != [own, own]:
+            raise TierUnavailable(NAME, f"{option}: {_IS_SHARED}; {_PAST_IT}")
+    connection.kept_backend = own
+
+
+async def demand_unchanged(connection: Connection) -> None:
+    """Raises TierUnavailable when a pooler has taken the session away after all."""
+    if connection.kept_backend and await backend_of(connection) != connection.kept_backend:
+        raise TierUnavailable(NAME, _IS_LOST)

@@ -1,0 +1,1 @@
+"""Refreshes of materialized views: who runs them, when, and how each Redis learns what changed."""

@@ -1,0 +1,1 @@
+"""Keys that outlive Redis: written through to a table of PostgreSQL, and loaded back."""

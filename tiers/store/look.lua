@@ -1,0 +1,16 @@
+-- What Redis is now, before keys are looked at.
+--
+-- KEYS[1]  state of the store, see state.lua
+-- KEYS[2..] keys that will be counted on and may be of another lineage: then they are taken out
+-- ARGV[1]  how long to remember writes, in us
+-- Returns {lineage, clock, sweep}: 0 if all keys are of this lineage, 1 while somebody sweeps
+-- others out, 2 if they wait for somebody to do so.
+forget(ARGV[1])
+local claimed = sweep_until()
+for i = 2, claimed and #KEYS or 0 do
+  if not is_verified(KEYS[i]) then
+    take_out(KEYS[i])
+    redis.call('ZADD', state, text(version), 'v' .. KEYS[i])
+  end
+end
+return {lineage, text(version + 1), not claimed and 0 or claimed < now and 2 or 1}

@@ -1,0 +1,1 @@
+"""What works beside L1: audit, hot keys, refills, strict acknowledgements, SWAPDB, TOUCH."""

@@ -1,0 +1,157 @@
+"""The keys that clients GET most (of database 0), kept in Redis: the next start begins warm.
+
+Which they are is known from sampled hits (`hit_samples`): a key scores once for every
+second in which it was sampled. The scores of a fleet are added up in one sorted set;
+what was hot before counts half at each addition, so that yesterday's keys leave it. At
+start the keys are read into L1 as any read would, on the tracked connection. Values are
+never kept, and a key that Redis no longer has is skipped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from ..errors import TierError
+from ..l1.memory import L1Memory, get_variant
+from ..l1.samples import KEPT
+from ..l2.commands import Script
+from ..l2.redis import L2Redis
+from ..tasks import TaskSet
+from ..wire.resp import pack
+from .refill import Refill
+
+log = logging.getLogger("terrace.warm")
+
+HOT = b"__terrace:hot"
+COUNT_INTERVAL_S = 1.0  # less than it takes the samples to overwrite themselves
+SAVE_INTERVAL_S = 60.0
+KEPT_S = 7 * 86_400
+CLOSE_TIMEOUT_S = 1.0  # a Redis that is gone does not hold up the shutdown
+READ_AT_ONCE = 500
+
+
+class HotKeys:
+    """Counts, saves and reads back. `limit` is l1.hot_keys; 0 does nothing at all."""
+
+    def __init__(self, l1: L1Memory, l2: L2Redis, clock: Callable[[], float]) -> None:
+        self.limit = l1.options.hot_keys
+        self.read = 0  # keys read into L1 at start
+        self._l1, self._l2 = l1, l2
+        self._clock = clock
+        self._script = Script("watch/hot_keys.lua")
+        self._scores: Counter[bytes] = Counter()
+        self._seen = 0
+        self._wait_until = clock() + l1.options.warm_wait_s
+        self._reading: asyncio.Task[None] | None = None
+        self._tasks = TaskSet("hot keys")
+
+    def __repr__(self) -> str:
+        return f"<HotKeys {len(self._scores)} counted, {self.read} read>"
+
+    @property
+    def holds_readiness(self) -> bool:
+        """Whether the reading of the start is still waited for."""
+        pending = self._reading is None or not self._reading.done()
+        return self.limit > 0 and pending and self._clock() < self._wait_until
+
+    def start(self) -> None:
+        if self.limit:
+            self._wait_until = self._clock() + self._l1.options.warm_wait_s
+            self._reading = self._tasks.start("read", self._read_when_connected())
+            self._tasks.start("keep", self._keep())
+
+    async def close(self) -> None:
+        """Saves what was counted since, if Redis answers soon."""
+        await self._tasks.close()
+        if self.limit:
+            self.count()
+            with contextlib.suppress(TierError, TimeoutError):
+                async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                    await self.save()
+
+    def count(self) -> None:
+        """Score the keys that were sampled since the last time."""
+        samples = self._l1.samples
+        fresh, self._seen = samples.taken - self._seen, samples.taken
+        for read in samples.newest(min(fresh, KEPT)):
+            if read.variant == get_variant(0):
+                self._scores[read.key] += 1
+
+    async def save(self) -> None:
+        """Add the scores to the fleet's. Raises TierError."""
+        if not self._scores:
+            return
+        scores, self._scores = self._scores.most_common(self.limit), Counter()
+        args = [b"%d" % self.limit, b"%d" % KEPT_S]
+        for key, score in scores:
+            args += (b"%d" % score, key)
+        await self._l2.run_script(self._script, [HOT], args)
+
+    async def read_back(self) -> int:
+        """Read the fleet's hot keys into L1; how many were asked for. Raises TierError."""
+        keys = await self._l2.call(b"ZREVRANGE", HOT, 0, self.limit - 1)
+        for at in range(0, len(keys), READ_AT_ONCE):
+            await self._fill(keys[at : at + READ_AT_ONCE])
+        self.read += len(keys)
+        return len(keys)
+
+    async def _fill(self, keys: Sequence[bytes]) -> None:
+        tracked = self._l2.tracked
+        if tracked is None or not tracked.ready:
+            return
+        last: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        for n, key in enumerate(keys, 1):
+            read = _Fill(self._l1, key, last if n == len(keys) else None)
+            tracked.read(pack([b"PTTL", key]), read)
+            tracked.read(pack([b"GET", key]), read)
+        await last
+
+    async def _read_when_connected(self) -> None:
+        tracked = self._l2.tracked
+        if tracked is None:
+            return
+        await tracked.connected.wait()
+        await self._l2.wait_ready(self._l2.options.connect_timeout_s)
+        with contextlib.suppress(TierError):  # then L1 starts cold, as it may
+            count = await self.read_back()
+            log.info("L1 was warmed with the %d hottest keys of before", count)
+
+    async def _keep(self) -> None:
+        saved_at = self._clock()
+        while True:
+            await asyncio.sleep(COUNT_INTERVAL_S)
+            self.count()
+            if self._clock() - saved_at >= SAVE_INTERVAL_S:
+                saved_at = self._clock()
+                try:
+                    await self.save()
+                except TierError as failure:
+                    log.debug("the hot keys were not saved: %s", failure)
+
+
+class _Fill(Refill):
+    """A refill that tells when it has ended, either way."""
+
+    __slots__ = ("_done", "_replies")
+
+    def __init__(self, l1: L1Memory, key: bytes, done: asyncio.Future[None] | None) -> None:
+        super().__init__(l1, key, db=0)
+        self._done = done
+        self._replies = 0
+
+    def on_reply(self, reply: bytes, sent_at: float) -> None:
+        super().on_reply(reply, sent_at)
+        self._replies += 1
+        if self._replies == 2:
+            self._end()
+
+    def on_lost(self, reason: str, sent: bool) -> None:
+        self._end()
+
+    def _end(self) -> None:
+        if self._done is not None and not self._done.done():
+            self._done.set_result(None)
