@@ -46,7 +46,7 @@ $(STAMP): pyproject.toml
 build: $(BUILT)  ## build the compiled core in place (without a C compiler the Python core runs)
 
 # The install has built it; this builds it again when a source has changed.
-$(BUILT): $(STAMP) $(foreach s,pyx pxd h,$(wildcard tiers/*/*.$s tiers/*/*/*.$s proxy/*.$s proxy/*/*.$s))
+$(BUILT): $(STAMP) $(foreach s,pyx pxd h,$(wildcard tiers/*/*.$s tiers/*/*/*.$s proxy/*/*.$s))
 	@if ! test -e $@ || test -n "$$(find $^ -newer $@)"; then $(SETUP) build_ext --inplace \
 	    || echo "the compiled core was not built again: make venv EXTRAS=build,…" >&2; fi
 	@touch $@
@@ -98,7 +98,7 @@ soak: $(BUILT)  ## long and heavy tests
 	@$(BIN)/python -m pytest -m soak $(ARGS)
 
 docs: $(STAMP)  ## write the generated files
-	@$(BIN)/python -m proxy.config_text
+	@$(BIN)/python -m proxy.config.text
 
 clean:  ## remove what was built and the data of `make run`
 	@test ! -f .terrace/postgres/location || rm -rf "$$(cat .terrace/postgres/location)"

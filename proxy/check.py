@@ -1,6 +1,6 @@
 """`terrace check`: asks the servers and ports that a configuration names, all at once.
 
-The configuration itself has been validated by `proxy.config.load` before.
+The configuration itself has been validated by `proxy.config.model.load` before.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from tiers import CertificateError, Mappings
 
 from .addresses import bind, unix_path_problem, unix_socket_problem
-from .config import Config
+from .config.model import Config
+from .config.option_table import toml_text
 from .masking import mask_option, one_line
-from .option_table import toml_text
-from .tls import server_context
+from .workers.tls import server_context
 
 _LOOPBACK = ("127.", "::1", "localhost")
 _PROBE_GRACE_S = 5.0  # above the connect timeout and the deadline that a probe keeps by itself

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .config import Config
+    from .config.model import Config
 
 EXIT_PROBLEM = 1
 EXIT_USAGE = 2
@@ -121,7 +121,7 @@ class _OptionsHelp(argparse.Action):
         super().__init__(option_strings, dest, nargs=0, help="list all options and exit")
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        from .config_text import help_text
+        from .config.text import help_text
 
         print(parser.format_help(), help_text(), sep="\n")
         parser.exit()
@@ -143,7 +143,7 @@ def _reader_of(command: str, argv: Sequence[str]) -> Callable[[], Config]:
     )
     args = parser.parse_args(argv)
 
-    from .config import load
+    from .config.model import load
 
     return partial(load, args.config, os.environ, args.set)
 
@@ -154,7 +154,7 @@ def _config_of(command: str, argv: Sequence[str]) -> Config | None:
 
 
 def _read_or_tell(read: Callable[[], Config]) -> Config | None:
-    from .config import ConfigError
+    from .config.model import ConfigError
 
     try:
         return read()
@@ -184,7 +184,7 @@ def _check(argv: Sequence[str]) -> int:
 
     from . import log
     from .check import check, summary
-    from .config import LogOptions
+    from .config.model import LogOptions
 
     log.set_up(LogOptions(level="error"))  # the report says what went wrong; once is enough
     findings = uvloop.run(check(config))  # says of an address what `serve` would

@@ -14,20 +14,22 @@ from typing import TYPE_CHECKING
 from tiers import OWN_KEYS, TOO_LARGE, Via, read_variant
 from tiers.wire.resp import NULL2, NULL3, Request, array
 
-from . import errors, pinning, store_writes, tracked_reads
-from .command_access import NAME_MAX_BYTES
-from .commands import UNKNOWN, Command, Kind
-from .guarded import Guarded, is_script, looked_at, removes, viewed
+from . import errors
+from .client.slots import Slot, WriteSlot
+from .commands.access import NAME_MAX_BYTES
+from .commands.command import UNKNOWN, Command, Kind
+from .flow import store_writes, tracked_reads
+from .flow.guarded import Guarded, is_script, looked_at, removes, viewed
+from .flow.load_first import load_first, refuse
+from .flow.mget import MGET_FILL_MAX, MgetSlot
+from .flow.reads import ReadSlot, pttl
+from .flow.routing import barrier, route, rule_for, send, send_tombstones, strict_s
 from .handlers import LOCAL_HANDLERS, OWN_HANDLERS
-from .large import isolate
-from .load_first import load_first, refuse
-from .mget import MGET_FILL_MAX, MgetSlot
-from .reads import ReadSlot, pttl
-from .routing import barrier, route, rule_for, send, send_tombstones, strict_s
-from .slots import Slot, WriteSlot
+from .private import pinning
+from .private.large import isolate
 
 if TYPE_CHECKING:
-    from .session import Session
+    from .client.session import Session
 
 MGET_LOOK_MAX = 10_000  # keys of one MGET that are looked for in L1, all in one turn of the loop
 _BEFORE_AUTH = frozenset(("AUTH", "HELLO", "QUIT", "RESET"))

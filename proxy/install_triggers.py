@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from tiers import L3Options, Mappings, TierError, Triggers, run_triggers
 
-from .config import Config
+from .config.model import Config
 
 EXIT_PROBLEM = 1
 

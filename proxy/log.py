@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, TextIO
 from .masking import one_line
 
 if TYPE_CHECKING:
-    from .config import LogOptions
+    from .config.model import LogOptions
 
 MAX_LINE_CHARS = 4096  # what journald and docker pass on in one piece, with room to spare
 MAX_FRAMES = 12

@@ -19,7 +19,7 @@ def modules_page() -> str:
 def _lines() -> Iterator[str]:
     yield "# Modules"
     yield ""
-    yield "Written from the first sentence of each by `python -m proxy.config_text`; do not edit."
+    yield "Written from the first sentence of each by `make docs`; do not edit."
     yield "[ARCHITECTURE.md](ARCHITECTURE.md) says how they work together."
     for folder in _folders():
         yield ""

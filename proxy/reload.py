@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 
 from tiers import CertificateError, Options
 
-from .acl_source import UsersFileError, read_users
-from .config import Config, ConfigError
-from .tls import FILES, content
+from .acl.source import UsersFileError, read_users
+from .config.model import Config, ConfigError
+from .workers.tls import FILES, content
 
 if TYPE_CHECKING:
     from .server import Terrace

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 
 from tiers import CORE_TEXT, CertificateError, TaskSet
 
-from . import handover
 from .addresses import bind
-from .config import Config
-from .handover import Offer, Offering
-from .inherited import from_systemd
+from .config.model import Config
 from .server import Terrace
-from .worker import Worker
+from .workers import handover
+from .workers.handover import Offer, Offering
+from .workers.inherited import from_systemd
+from .workers.worker import Worker
 
 if TYPE_CHECKING:
     from .http import AdminServer
@@ -44,7 +44,7 @@ def run(config: Config, read: Callable[[], Config] | None = None) -> int:
 
     if config.admin.enabled:
         from . import http  # noqa: F401 (loaded once, before the workers are forked)
-    from .supervisor import supervise
+    from .workers.supervisor import supervise
 
     return supervise(config, lambda worker: uvloop.run(_serve(config, read, worker)))
 

@@ -23,28 +23,28 @@ from tiers.wire.resp import error
 
 from . import errors
 from . import log as log_setup
-from .acl import Acl
+from .acl.acl import Acl
 from .addresses import is_loopback
-from .client_pipe import Lane
-from .command_source import ServerCommands
-from .config import Config, TlsOptions
-from .connection import Connection
-from .descriptors import raise_limit
+from .client.connection import Connection
+from .client.output_budget import OutputBudget
+from .client.pause import Pause
+from .client.pipe import Lane
+from .client.session import Session
+from .commands.source import ServerCommands
+from .config.model import Config, TlsOptions
 from .dispatch import dispatch
 from .handlers.client_list import describe
-from .inherited import Inherited
-from .listeners import Listeners
+from .handlers.sibling_answers import ANSWERS
 from .memory import SWEEP_S, MemoryGuard, share_bytes
-from .output_budget import OutputBudget
-from .pause import Pause
 from .refusals import Refusals
 from .reload import Reloader
-from .session import Session
-from .sibling_answers import ANSWERS
-from .siblings import Siblings
 from .stats import BUCKETS_S, Stats
-from .watchdog import BEAT_S
-from .worker import OwnNumbers, SharedNumbers, Worker, beat
+from .workers.descriptors import raise_limit
+from .workers.inherited import Inherited
+from .workers.listeners import Listeners
+from .workers.siblings import Siblings
+from .workers.watchdog import BEAT_S
+from .workers.worker import OwnNumbers, SharedNumbers, Worker, beat
 
 log = logging.getLogger("terrace")
 

@@ -50,12 +50,12 @@ def _unused(via, buffer, start, end, slot, session):
 
 MUTANTS = (
     mutant(1, "local answers overtake", [
-        ("proxy/_client_pipe_py.py",
+        ("proxy/client/_pipe_py.py",
          "        if self._slots:\n            self._slots.append(Done(reply))",
          "        if False:\n            self._slots.append(Done(reply))"),
     ], "test_replies_leave_in_the_order_of_the_requests"),
     mutant(2, "a connection somebody was blocked on is used again", [
-        ("proxy/pinned.py", "self.has_tracked or len(self.upstream.pipe)", "self.has_tracked"),
+        ("proxy/private/pinned.py", "has_tracked or len(self.upstream.pipe)", "has_tracked"),
         ("tiers/l2/pins.py", "not pin.ready or len(pin.pipe) or self", "not pin.ready or self"),
     ], "test_a_client_that_leaves_while_blocked_leaves_no_waiter"),
     mutant(2, "after its deadline a request is given up, its connection goes on", [
@@ -64,20 +64,20 @@ MUTANTS = (
          "timed_out=True))\n                upstream.pipe.fail_all(reason)"),
     ], "test_a_silent_server_is_given_up_at_the_deadline"),
     mutant(3, "a write in flight does not keep hits away", [
-        ("proxy/slots.py", "            coherence.begin_write(keys)", "            pass"),
+        ("proxy/client/slots.py", "            coherence.begin_write(keys)", "            pass"),
     ], "test_a_pipelined_get_sees_the_set_before_it"),
     mutant(4, "L1 keys know no database", [
-        ("proxy/session.py",
+        ("proxy/client/session.py",
          "self.get_variant = get_variant(db)", "self.get_variant = get_variant(0)"),
     ], "test_databases_are_apart_in_l1"),
     mutant(4, "CLIENT in a transaction is about the upstream connection", [
-        ("proxy/queueing.py", "answer = stand_in(request)", "answer = None"),
+        ("proxy/private/queueing.py", "answer = stand_in(request)", "answer = None"),
     ], "test_what_is_about_the_client_is_answered_by_terrace"),
     mutant(4, "SELECT in a transaction is not followed", [
-        ("proxy/queueing.py", "            pin.session.set_db(db)\n", ""),
+        ("proxy/private/queueing.py", "            pin.session.set_db(db)\n", ""),
     ], "test_a_select_counts_wherever_it_stands_in_a_transaction"),
     mutant(4, "a command that writes follows a SELECT that is not confirmed", [
-        ("proxy/routing.py",
+        ("proxy/flow/routing.py",
          "            and (roams or l2.tracked.fits(session.db))\n", ""),
         ("tiers/l2/upstream.py",
          "(self._queue if self.roams else self.send)(raw", "self._queue(raw"),
@@ -86,7 +86,7 @@ MUTANTS = (
          "            self._queue(raw, waiter, db, replies)"),
     ], "test_a_write_never_follows_a_select_that_is_not_confirmed"),
     mutant(5, "blocking commands share a connection", [
-        ("proxy/pinning.py",
+        ("proxy/private/pinning.py",
          "    pin = acquire(session, request, db)\n    if pin is None:\n        return\n"
          "    pin.waits_alone",
          "    from .dispatch import opaque\n    opaque(session, command, request, now)\n"
@@ -98,7 +98,7 @@ MUTANTS = (
          "    if False:"),
     ], "test_a_blocking_command_holds_up_only_its_own_client"),
     mutant(5, "the connection of a client that left stays", [
-        ("proxy/session.py",
+        ("proxy/client/session.py",
          "        if self.pin is not None:\n            self.pin.abandon()",
          "        if False:\n            self.pin.abandon()"),
     ], "test_a_client_that_leaves_takes_nothing_along"),
@@ -113,10 +113,10 @@ MUTANTS = (
          "self._idle.append(pin)"),
     ], "test_nothing_of_a_client_clings_to_its_connection"),
     mutant(7, "L1 answers in WATCH", [
-        ("proxy/_client_pipe_py.py", "            and self.pin is None\n", ""),
+        ("proxy/client/_pipe_py.py", "            and self.pin is None\n", ""),
     ], "test_watch_keeps_the_connection_until_exec"),
     mutant(7, "EXEC writes nothing, as far as L1 knows", [
-        ("proxy/transactions.py", "            transaction.keys,\n", "            [],\n"),
+        ("proxy/private/transactions.py", "            transaction.keys,\n", "            [],\n"),
     ], "test_a_transaction_runs_on_a_private_connection_and_gives_it_back"),
     mutant(8, "a thousand arguments before the login", [
         ("tiers/wire/_requests_py.py", "MULTIBULK_MAX = 10 ", "MULTIBULK_MAX = 1000 "),
@@ -126,25 +126,25 @@ MUTANTS = (
          "PREAUTH_BULK_MAX_BYTES = 16 * 1024", "PREAUTH_BULK_MAX_BYTES = 16 * 1024**2"),
     ], "test_before_authentication_requests_are_small"),
     mutant(9, "no bound on one client's unread replies", [
-        ("proxy/connection.py",
+        ("proxy/client/connection.py",
          "elif now - self._read_at > self.limits.unread_timeout_s > 0:", "elif False:"),
     ], "test_a_client_that_does_not_read_its_replies"),
     mutant(9, "no bound on all clients' unread replies", [
-        ("proxy/output_budget.py",
+        ("proxy/client/output_budget.py",
          "if self._upper_bytes <= self.total_bytes or", "if True or"),
     ], "test_all_clients_together_leave_too_much_unread"),
     mutant(9, "slow subscribers stay", [
-        ("proxy/connection.py",
+        ("proxy/client/connection.py",
          "if subscribed and session.unread_bytes", "if False and session.unread_bytes"),
     ], "test_a_slow_subscriber_is_dropped"),
     mutant(10, "reading is paused for good", [
-        ("proxy/connection.py", "elif not (self._reading or", "elif False and (self._reading or"),
+        ("proxy/client/connection.py", "not (self._reading or", "False and (self._reading or"),
     ], "test_much_more_than_the_query_buffer_in_flight_is_only_slowed_down"),
     mutant(10, "a blocked client may send without end", [
-        ("proxy/connection.py", "if must_read and too_much:", "if False:"),
+        ("proxy/client/connection.py", "if must_read and too_much:", "if False:"),
     ], "test_too_much_behind_a_blocking_command"),
     mutant(11, "a write for each reply", [
-        ("proxy/connection.py", "        self._terrace.mark_dirty(self)", "        self._flush()"),
+        ("proxy/client/connection.py", "self._terrace.mark_dirty(self)", "self._flush()"),
     ], "test_replies_of_one_tick_leave_in_one_write"),
     mutant(12, "idle connections are not probed", [
         ("tiers/l2/kept_upstream.py",
@@ -163,14 +163,14 @@ MUTANTS = (
         ("tiers/l2/upstream.py", "TCP_KEEPALIVE_S = 15\n", "TCP_KEEPALIVE_S = 15\n_FOUND = {}\n"),
     ], "test_every_attempt_looks_the_name_up_anew"),
     mutant(13, "a write is sent again", [
-        ("proxy/routing.py",
+        ("proxy/flow/routing.py",
          "slot: Slot) -> None:\n    if via.ready:\n        _, buffer, start, end = request\n"
          "        via.send(buffer[start:end], slot, session.db)",
          "slot: Slot) -> None:\n    if via.ready:\n        _, buffer, start, end = request\n"
          f"        {_RETRY}"),
     ], "test_a_write_that_was_sent_is_not_retried"),
     mutant(13, "a lost write says that it was not sent", [
-        ("proxy/slots.py",
+        ("proxy/client/slots.py",
          "            self.coherence.end_write(self.keys)\n"
          "        self.finish(self.session.lost_write(reason, sent))",
          "            self.coherence.end_write(self.keys)\n"
@@ -193,7 +193,7 @@ MUTANTS = (
          "                raise ProtocolError('an error')\n"),
     ], "test_error_replies_are_no_fault_of_the_connection"),
     mutant(16, "a failed element is a nil", [
-        ("proxy/mget.py",
+        ("proxy/flow/mget.py",
          'if outcome.is_failure and self.session.config.l3.on_error == "error":', "if False:"),
     ], "test_one_failed_element_fails_the_whole_mget"),
     mutant(17, "waits for Redis before it listens", [
@@ -215,12 +215,12 @@ MUTANTS = (
          '        self._tasks.start("link", self._link.keep())\n'),
     ], "test_starts_before_postgres_and_recovers_by_itself"),
     mutant(18, "hits are for everybody", [
-        ("proxy/_client_pipe_py.py",
+        ("proxy/client/_pipe_py.py",
          "        fast = self.can_hit(now) and self.user.unrestricted\n",
          "        fast = self.can_hit(now)\n"),
     ], "test_what_another_filled_is_not_hit"),
     mutant(18, "rules are those of the login", [
-        ("proxy/acl.py", "            elif user is not session.user:", "            elif False:"),
+        ("proxy/acl/acl.py", "elif user is not session.user:", "elif False:"),
     ], "test_the_next_command_is_judged_by_the_new_rules"),
     mutant(19, "anybody is served", [
         ("proxy/server.py", "if listen.protected_mode and", "if False and"),
@@ -238,11 +238,11 @@ MUTANTS = (
          "self._chunks.append(data[pos + 1 :])"),
     ], "test_requests"),
     mutant(21, "clients that leave in the middle are kept", [
-        ("proxy/connection.py",
+        ("proxy/client/connection.py",
          "            self._terrace.close_session(self.session)\n", ""),
     ], "test_half_a_command_and_gone"),
     mutant(22, "client certificates are not asked for", [
-        ("proxy/tls.py", "_CLIENT_AUTH[options.client_auth]", "ssl.CERT_NONE"),
+        ("proxy/workers/tls.py", "_CLIENT_AUTH[options.client_auth]", "ssl.CERT_NONE"),
     ], "test_client_certificates_are_required"),
     mutant(22, "any Redis is trusted", [
         ("tiers/l2/tls.py", "        if not options.tls_verify:", "        if True:"),
@@ -253,7 +253,7 @@ MUTANTS = (
          '{**defaults, **given, "sslmode": "require", "sslrootcert": None}'),
     ], "test_a_server_with_a_strange_certificate_is_not_used"),
     mutant(23, "ACL LOG tells what a failed login tried", [
-        ("proxy/acl.py",
+        ("proxy/acl/acl.py",
          'self.log.record("auth", context, command, name,',
          'self.log.record("auth", context, command, password,'),
     ], "test_logins_are_in_no_log_of_redis_and_none_of_terrace"),
@@ -281,7 +281,7 @@ MUTANTS = (
          "            result, config = self._plan(Config())\n            users = None"),
     ], "test_a_bad_configuration_changes_nothing", "test_sighup_tells_the_log"),
     mutant(24, "old certificates go before the new ones are read", [
-        ("proxy/listeners.py",
+        ("proxy/workers/listeners.py",
          "        context = server_context(tls)\n        self._tls = tls",
          "        for server in self._servers.pop(\"tls\", []):\n            server.close()\n"
          "        context = server_context(tls)\n        self._tls = tls"),
@@ -292,7 +292,7 @@ MUTANTS = (
          '    session.stats.commands[args[0].decode("latin-1")] += 1\n'),
     ], "test_labels_do_not_grow_with_what_clients_send"),
     mutant(26, "what is in flight is cut off", [
-        ("proxy/connection.py",
+        ("proxy/client/connection.py",
          '(session.in_flight or left or session.blocked == "task"):', "False:"),
     ], "test_sigterm_answers_what_is_in_flight"),
     mutant(26, "draining takes as long as it takes", [

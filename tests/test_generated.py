@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from proxy.config import Config, load
-from proxy.config_text import describe, generated_files, main
+from proxy.config.model import Config, load
+from proxy.config.option_table import table
+from proxy.config.text import describe, generated_files, main
 from proxy.module_text import modules_page
-from proxy.option_table import table
 
 ROOT = Path(__file__).parent.parent
 
@@ -16,14 +16,14 @@ ROOT = Path(__file__).parent.parent
 @pytest.mark.parametrize("name", generated_files())
 def test_file_is_up_to_date(name: str) -> None:
     assert (ROOT / name).read_text(encoding="utf-8") == generated_files()[name], (
-        f"{name} is out of date: run `python -m proxy.config_text`"
+        f"{name} is out of date: run `make docs`"
     )
 
 
 def test_every_module_says_what_it_is_for() -> None:
     lines = modules_page().splitlines()
     assert [line for line in lines if line.startswith("- ") and line.endswith(": ")] == []
-    for module in ("tiers/l1/coherence.py", "proxy/session.py", "proxy/handlers/tier.py"):
+    for module in ("tiers/l1/coherence.py", "proxy/client/session.py", "proxy/handlers/tier.py"):
         assert any(line.startswith(f"- `{module.rpartition('/')[2]}`: ") for line in lines)
 
 

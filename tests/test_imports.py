@@ -113,13 +113,13 @@ RULES = [
         "the proxy uses only what `tiers` exports",
         in_proxy,
         beyond_the_tiers_package,
-        ("proxy/session.py", "from tiers.options import L1Options"),
+        ("proxy/client/session.py", "from tiers.options import L1Options"),
     ),
     Rule(
         "the tiers know nothing of clients",
         in_tiers,
         top_is("proxy"),
-        ("tiers/stack.py", "from proxy.config import Config"),
+        ("tiers/stack.py", "from proxy.config.model import Config"),
     ),
     Rule(
         "protocol and rules do no IO and know no event loop",
@@ -143,9 +143,11 @@ RULES = [
     ),
     Rule(
         "only the composition root chooses the event loop",
-        lambda file: str(file) not in ("proxy/cli.py", "proxy/serve.py", "proxy/supervisor.py"),
+        lambda file: (
+            str(file) not in ("proxy/cli.py", "proxy/serve.py", "proxy/workers/supervisor.py")
+        ),
         top_is("uvloop"),
-        ("proxy/connection.py", "import uvloop"),
+        ("proxy/client/connection.py", "import uvloop"),
     ),
 ]
 
@@ -209,18 +211,19 @@ def test_an_unowned_task_is_noticed(source: str) -> None:
 def test_relative_imports_are_followed() -> None:
     found = list(
         imports(
-            "proxy/handlers/scan.py", "from ..session import S\nfrom . import x\nfrom .. import y"
+            "proxy/handlers/scan.py",
+            "from ..client.session import S\nfrom . import x\nfrom .. import y",
         )
     )
     assert [(i.module, i.name) for i in found] == [
-        ("proxy.session", "S"),
+        ("proxy.client.session", "S"),
         ("proxy.handlers", "x"),
         ("proxy", "y"),
     ]
 
 
 def test_the_sources_are_found() -> None:
-    assert {"proxy/config.py", "tiers/options.py"} <= set(SOURCES)
+    assert {"proxy/config/model.py", "tiers/options.py"} <= set(SOURCES)
     assert {PurePosixPath(file).stem for file in SOURCES} >= {"resp", "_requests_py", "coherence"}
 
 

@@ -12,7 +12,8 @@ from importlib.util import find_spec
 COMPILED = (
     "tiers.l1._arena",
     "tiers.wire._pipe", "tiers.wire._replies", "tiers.wire._requests", "tiers.wire._window",
-    "proxy._client_pipe", "proxy._in_flight", "proxy._lane", "proxy._reply_ring",
+    "proxy.client._pipe", "proxy.client._in_flight", "proxy.client._lane",
+    "proxy.client._reply_ring",
 )  # fmt: skip
 """All of them, or none: each is built on the others. (A wheel has no sources to list.)"""
 

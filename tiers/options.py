@@ -2,7 +2,7 @@
 
 A row is name, type, default, unit and help. The config file, the environment
 variables, `terrace serve --help`, conf/terrace.toml and docs/CONFIG.md are all
-derived from these rows (and from those of the front in `proxy.config`), so an
+derived from these rows (and from those of the front in `proxy.config.model`), so an
 option is written down once.
 
 Durations are fields ending in `_s` and hold float seconds; in a config file

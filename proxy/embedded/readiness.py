@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 
-from ..config import Config
+from ..config.model import Config
 from .endpoints import loopback_of
 
 ANSWER_TIMEOUT_S = 1.0

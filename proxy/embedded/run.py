@@ -17,7 +17,7 @@ from queue import SimpleQueue
 from typing import IO
 
 from ..check import busy_ports
-from ..config import Config, ConfigError, load
+from ..config.model import Config, ConfigError, load
 from .endpoints import Endpoints, admin_url, endpoints_file, proxy_url
 from .postgres import PostgresServer
 from .process import Child, EmbeddedError, end_orphan, free_port

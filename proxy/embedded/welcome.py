@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from ..config import Config
+from ..config.model import Config
 from ..masking import mask_option
 from .endpoints import Endpoints, endpoints_file
 

@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from tiers.wire.resp import Request
 
-from ..commands import Command
+from ..commands.command import Command
 from . import acl, client, config, connection, introspection, scan, scripting, tier, views
 
 if TYPE_CHECKING:
-    from ..session import Session
+    from ..client.session import Session
 
 Handler: TypeAlias = "Callable[[Session, Command, Request], None]"
 

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING
 from tiers.wire.resp import OK, Request, array, bulk, error, integer, mapping, null, parse_integer
 
 from .. import errors
-from ..acl_log import LogEntry, unpacked
-from ..acl_selector import Denial, Selector
-from ..acl_source import UsersFileError
-from ..command_access import CATEGORY_NAMES, COMMANDS, lookup
-from ..command_categories import CATEGORIES
-from ..commands import UNKNOWN, Command
+from ..acl.log import LogEntry, unpacked
+from ..acl.selector import Denial, Selector
+from ..acl.source import UsersFileError
+from ..commands.access import CATEGORY_NAMES, COMMANDS, lookup
+from ..commands.categories import CATEGORIES
+from ..commands.command import UNKNOWN, Command
 
 if TYPE_CHECKING:
-    from ..acl_rules import User
-    from ..session import Session
+    from ..acl.rules import User
+    from ..client.session import Session
 
 _LOG_DEFAULT = 10  # entries shown by ACL LOG without a count
 _PASSWORD_BITS = 256

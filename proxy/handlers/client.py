@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, TypeAlias
 from tiers.wire.resp import OK, Request, bulk, error, integer, null, parse_integer
 
 from .. import errors
-from ..commands import Command
+from ..commands.command import Command
 from . import acl, client_across, client_list, client_tracking
 from .connection import name_refusal
 
 if TYPE_CHECKING:
-    from ..session import Session
+    from ..client.session import Session
 
 Answer: TypeAlias = "Callable[[Session, Request], bytes]"
 Handler: TypeAlias = "Callable[[Session, Request], None]"

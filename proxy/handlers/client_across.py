@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from tiers.wire.resp import OK, Request, error, integer
 
-from ..sibling_answers import as_text
 from . import client_list
+from .sibling_answers import as_text
 
 if TYPE_CHECKING:
-    from ..session import Session
+    from ..client.session import Session
 
 Across: TypeAlias = "Callable[[Session, list[bytes]], Coroutine[Any, Any, None]]"
 

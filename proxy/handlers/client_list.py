@@ -14,8 +14,8 @@ from tiers.wire.resp import OK, Request, bulk, error, integer, parse_integer
 from .. import errors
 
 if TYPE_CHECKING:
+    from ..client.session import Session
     from ..server import Terrace
-    from ..session import Session
 
 Filter: TypeAlias = "Callable[[Session], bool]"
 

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 
 from tiers.wire.resp import OK, Request, error, integer, pack, parse_integer
 
-from .. import pinned
-from ..redirection import attach, attach_nowait
-from ..slots import Slot
+from ..client.redirection import attach, attach_nowait
+from ..client.slots import Slot
+from ..private import pinned
 
 if TYPE_CHECKING:
-    from ..session import Session
+    from ..client.session import Session
 
 _NO_TARGET = error("ERR The client ID you want redirect to does not exist")
 _REDIRECT = b"$8\r\nredirect\r\n:"

@@ -15,15 +15,15 @@ from tiers import PATTERN_MAX_BYTES, glob_matcher, in_turns
 from tiers.wire.resp import ReplyScanner, Request, bulk, error, mapping
 
 from .. import errors
-from ..acl_source import DEFAULT
-from ..commands import Command
-from ..config import Config
+from ..acl.source import DEFAULT
+from ..commands.command import Command
+from ..config.model import Config
+from ..config.option_table import Row, table, toml_text
 from ..masking import mask, mask_option
-from ..option_table import Row, table, toml_text
 from .introspection import extended
 
 if TYPE_CHECKING:
-    from ..session import Session
+    from ..client.session import Session
 
 PREFIX = b"terrace."
 # Redis does not say which of its parameters it takes for secrets: masterauth, primaryauth,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from tiers import ANY_DB, DISCARD, Via
-from tiers.wire.resp import (  # fmt: skip
+from tiers.wire.resp import (
     OK,
     PONG,
     Request,
@@ -21,12 +21,12 @@ from tiers.wire.resp import (  # fmt: skip
 )
 
 from .. import errors
-from ..commands import Command
-from ..routing import route, send
-from ..slots import Slot
+from ..client.slots import Slot
+from ..commands.command import Command
+from ..flow.routing import route, send
 
 if TYPE_CHECKING:
-    from ..session import Session
+    from ..client.session import Session
 
 _OWN_WORDS = frozenset((b"proto", b"id", b"mode", b"modules"))  # of HELLO
 _NO_PASSWORD_SET = error(

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 from tiers import ServerError, TierUnavailable
 from tiers.wire.resp import Request, array, bulk, integer, mapping, simple
 
-from ..command_access import COMMANDS
-from ..commands import Command, Kind
-from ..report import info_section
+from ..commands.access import COMMANDS
+from ..commands.command import Command, Kind
+from ..figures.report import info_section
 
 if TYPE_CHECKING:
-    from ..session import Session
+    from ..client.session import Session
 
 # Arguments of COMMAND among which Terrace's own commands are looked for; with more of them it is
 # Redis' alone.

@@ -24,13 +24,13 @@ from tiers import VIEWS_MAX, TierUnavailable, Via, ViewMapping, glob_matcher, li
 from tiers.wire.resp import Request, array, bulk, decode, error, parse_integer
 
 from .. import errors
-from ..commands import Command
-from ..large import isolate
-from ..slots import Slot
+from ..client.slots import Slot
+from ..commands.command import Command
+from ..private.large import isolate
 from .cursors import VIEW_FIRST, to_client, to_server, view_cursor
 
 if TYPE_CHECKING:
-    from ..session import Session
+    from ..client.session import Session
 
 _INDEX_SHIFT, _EPOCH_SHIFT = 42, 30
 _INDEX_MASK, _EPOCH_MASK, _BLOCK_MASK = VIEWS_MAX - 1, 0xFFF, 0x3FFFFFFF

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 from tiers import ANY_DB
 from tiers.wire.resp import Request, error
 
-from .. import pinning
-from ..commands import Command
+from ..commands.command import Command
+from ..private import pinning
 
 if TYPE_CHECKING:
-    from ..session import Session
+    from ..client.session import Session
 
 _DEBUG_REFUSED = error(
     "ERR terrace: the script debugger needs a connection of its own; connect to Redis directly"

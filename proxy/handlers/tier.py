@@ -10,14 +10,14 @@ from tiers import OWN_KEYS, PATTERN_MAX_BYTES, Audit, MappingProblem, ViewMappin
 from tiers.wire.resp import Request, array, bulk, error, integer, mapping, parse_integer
 
 from .. import errors
-from ..bus import QUESTION_MAX_BYTES
-from ..commands import Command
+from ..commands.command import Command
+from ..figures.report import tier_figures
 from ..reload import NotReloaded
-from ..report import tier_figures
-from ..sibling_answers import as_text
+from ..workers.bus import QUESTION_MAX_BYTES
+from .sibling_answers import as_text
 
 if TYPE_CHECKING:
-    from ..session import Session
+    from ..client.session import Session
 
 AUDIT_DEFAULT, AUDIT_MAX = 100, 1000  # keys
 EXPLAINED_MAX_BYTES = (

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 from tiers.wire.resp import Request, array, bulk, error, mapping
 
-from ..commands import Command
+from ..commands.command import Command
 
 if TYPE_CHECKING:
     from tiers import ViewStatus
 
-    from ..session import Session
+    from ..client.session import Session
 
 _NO_L3 = error("ERR terrace: L3 (postgres) is not configured; set l3.dsn and [[l3.view]]")
 

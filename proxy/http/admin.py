@@ -12,7 +12,7 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
-from .metrics import TerraceCollector
+from ..figures.metrics import TerraceCollector
 
 if TYPE_CHECKING:
     from ..server import Terrace

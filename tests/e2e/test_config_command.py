@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from proxy.config import Config
-from proxy.option_table import table
+from proxy.config.model import Config
+from proxy.config.option_table import table
 from tests.e2e.redis_process import RedisProcess
 from tests.e2e.terrace_process import TerraceProcess, running_terrace
 from tests.e2e.wire import Wire

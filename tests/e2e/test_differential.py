@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from proxy.command_table import TABLE
-from proxy.commands import Kind
+from proxy.commands.command import Kind
+from proxy.commands.table import TABLE
 from tests.e2e.differential.allowances import DIFFERENCES, Difference
 from tests.e2e.differential.cases import BLOCKS, all_cases
 from tests.e2e.differential.connection import CLIENT_FILTERS

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from proxy.command_table import TABLE
-from proxy.commands import Kind
+from proxy.commands.command import Kind
+from proxy.commands.table import TABLE
 from tests.e2e.polling import wait_until
 from tests.e2e.redis_process import RedisProcess
 from tests.e2e.terrace_process import TerraceProcess

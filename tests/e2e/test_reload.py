@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from proxy.config import Config
-from proxy.option_table import table
+from proxy.config.model import Config
+from proxy.config.option_table import table
 from proxy.reload import LIVE
 from tests.certificates import Authority
 from tests.e2e.other_wires import TlsWire

@@ -81,7 +81,7 @@ def test_a_worker_that_hangs_is_replaced(
     redis: RedisProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     impatient = (
-        "import sys, proxy.watchdog as w; w.HUNG_S = 1.5; from proxy.cli import main; "
+        "import sys, proxy.workers.watchdog as w; w.HUNG_S = 1.5; from proxy.cli import main; "
         "sys.exit(main())"
     )
     monkeypatch.setattr(TerraceProcess, "program", ("-c", impatient))

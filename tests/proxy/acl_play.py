@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from proxy.acl_source import read_users
+from proxy.acl.source import read_users
 from tests.proxy.session_play import Play, command
 from tiers.wire.resp import OK
 

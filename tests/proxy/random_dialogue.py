@@ -22,7 +22,7 @@ from tests.proxy.session_play import NOWHERE, Client, Peer, Play, command
 from tests.proxy.step_play import name_steps_alike, stood
 from tiers import HeldRow, Kind, Mapped, Outcome, ViewMapping
 from tiers.l2 import script_lanes
-from tiers.wire.resp import (  # fmt: skip
+from tiers.wire.resp import (
     NULL2,
     NULL3,
     OK,

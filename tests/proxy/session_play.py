@@ -19,9 +19,9 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self, cast
 
-from proxy.config import Config
+from proxy.client.session import Session
+from proxy.config.model import Config
 from proxy.server import Terrace
-from proxy.session import Session
 from tiers.l2.databases import DatabaseUpstream
 from tiers.l2.kept_upstream import KeptUpstream
 from tiers.l2.upstream import Upstream

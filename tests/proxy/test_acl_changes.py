@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from proxy.acl_log import SHOWN_MAX_BYTES, AclLog
-from proxy.acl_source import DEFAULT, RedisUsers, UsersFileError, parse_users, read_users
-from proxy.config import ConfigError, load
+from proxy.acl.log import SHOWN_MAX_BYTES, AclLog
+from proxy.acl.source import DEFAULT, RedisUsers, UsersFileError, parse_users, read_users
+from proxy.config.model import ConfigError, load
 from tests.proxy.acl_play import (
     NO_KEY,
     WRONGPASS,

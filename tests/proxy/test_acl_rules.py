@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from proxy.acl_rules import User
-from proxy.acl_selector import RuleError
-from proxy.command_access import CATEGORY_NAMES, COMMANDS, CommandFacts, lookup
-from proxy.command_categories import CATEGORIES, REDIS_ROWS
+from proxy.acl.rules import User
+from proxy.acl.selector import RuleError
+from proxy.commands.access import CATEGORY_NAMES, COMMANDS, CommandFacts, lookup
+from proxy.commands.categories import CATEGORIES, REDIS_ROWS
 from tests.e2e.redis_process import RedisProcess, running_redis
 from tests.e2e.wire import Wire
 from tests.proxy import command_rows

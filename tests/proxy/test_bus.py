@@ -7,7 +7,7 @@ import struct
 
 import pytest
 
-from proxy.bus import (
+from proxy.workers.bus import (
     ANSWER,
     ASK,
     BODY_MAX_BYTES,

@@ -13,8 +13,8 @@ import pytest
 from proxy import check as check_module
 from proxy import cli, log
 from proxy.check import Findings
-from proxy.config import Config
-from proxy.config_text import describe
+from proxy.config.model import Config
+from proxy.config.text import describe
 
 Run = Callable[[Config], int]
 ROOT = Path(__file__).parent.parent.parent

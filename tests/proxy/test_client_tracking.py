@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from proxy.redirection import invalidation
+from proxy.client.redirection import invalidation
 from tests.proxy.mapped_play import L3Play
 from tests.proxy.pin_play import given_back
 from tests.proxy.session_play import CLIENT_ID, Client, Peer, Play, command, confirmation

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.command_check import COMMANDS_MAX, CommandCheck, check, describe, subcommands
-from proxy.command_source import ServerCommands
-from proxy.command_table import ROWS
-from proxy.commands import CommandTable, Kind
+from proxy.commands.check import COMMANDS_MAX, CommandCheck, check, describe, subcommands
+from proxy.commands.command import CommandTable, Kind
+from proxy.commands.source import ServerCommands
+from proxy.commands.table import ROWS
 from proxy.embedded.redis import RedisServer
 from tests.e2e.wire import Wire
 from tests.proxy.session_play import Play, command

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy import config, config_rules
-from proxy.config import Config, ConfigError, load
-from proxy.option_table import Row, item_rows, table
+from proxy.config import model as config
+from proxy.config import rules as config_rules
+from proxy.config.model import Config, ConfigError, load
+from proxy.config.option_table import Row, item_rows, table
 
 
 @pytest.fixture

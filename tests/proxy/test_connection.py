@@ -10,9 +10,9 @@ from typing import Any, cast
 
 import pytest
 
-from proxy.client_pipe import SPILL_BYTES
-from proxy.connection import WRITE_HIGH_WATER_BYTES, Connection
-from proxy.session import Session
+from proxy.client.connection import WRITE_HIGH_WATER_BYTES, Connection
+from proxy.client.pipe import SPILL_BYTES
+from proxy.client.session import Session
 from tests.proxy.session_play import Play, Wire, command
 from tiers import TaskSet
 from tiers.wire.resp import PONG, Request, bulk, integer

@@ -7,7 +7,7 @@ import resource
 
 import pytest
 
-from proxy.descriptors import OWN, raise_limit
+from proxy.workers.descriptors import OWN, raise_limit
 
 
 class Limits:
@@ -25,8 +25,8 @@ class Limits:
 
 
 def of(monkeypatch: pytest.MonkeyPatch, limits: Limits) -> Limits:
-    monkeypatch.setattr("proxy.descriptors.resource.getrlimit", limits.get)
-    monkeypatch.setattr("proxy.descriptors.resource.setrlimit", limits.set)
+    monkeypatch.setattr("proxy.workers.descriptors.resource.getrlimit", limits.get)
+    monkeypatch.setattr("proxy.workers.descriptors.resource.setrlimit", limits.set)
     return limits
 
 

@@ -7,14 +7,14 @@ from typing import Any, cast
 
 import pytest
 
-from proxy.client_pipe import FULL_READ_BYTES, LOOK_EVERY, SHARE_S
-from proxy.commands import UNKNOWN
-from proxy.connection import Connection
+from proxy.client.connection import Connection
+from proxy.client.pipe import FULL_READ_BYTES, LOOK_EVERY, SHARE_S
+from proxy.client.session import Session
+from proxy.commands.command import UNKNOWN
 from proxy.dispatch import MGET_LOOK_MAX, dispatch
 from proxy.errors import RESERVED, SHOWN_BYTES
 from proxy.handlers.introspection import NAMES_LOOK_MAX
-from proxy.pinning import LEFT_AT_ONCE
-from proxy.session import Session
+from proxy.private.pinning import LEFT_AT_ONCE
 from tests.proxy.session_play import Loop, Peer, Play, Wire, command
 from tiers.wire.resp import PONG, Request, array, bulk, integer
 

@@ -14,9 +14,9 @@ from typing import TypeAlias
 import pytest
 
 from proxy.addresses import bind_unix, unix_socket_problem
-from proxy.config import load
-from proxy.listeners import Listeners
+from proxy.config.model import load
 from proxy.server import Terrace
+from proxy.workers.listeners import Listeners
 from tests.certificates import Authority
 from tests.ports import free_port
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from proxy.config import Config
+from proxy.client.slots import Slot
+from proxy.config.model import Config
 from proxy.reload import LIVE
-from proxy.slots import Slot
 from tests.proxy.session_play import NOWHERE, Play, command
 from tiers.wire.resp import PONG, RequestScanner, bulk, integer
 

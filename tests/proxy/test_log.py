@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from proxy import log
-from proxy.config import LogOptions
+from proxy.config.model import LogOptions
 
 
 @pytest.fixture(autouse=True)

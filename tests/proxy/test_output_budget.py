@@ -2,7 +2,7 @@
 
 import pytest
 
-from proxy.output_budget import OutputBudget
+from proxy.client.output_budget import OutputBudget
 
 
 class Reader:

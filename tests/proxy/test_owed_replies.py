@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from proxy._client_pipe_py import FIRST_REPLY_BYTES, IN_FLIGHT_MAX_BYTES
-from proxy.client_pipe import FLOOD_FACTOR, SPILL_BYTES
-from proxy.connection import WRITE_HIGH_WATER_BYTES, Connection
-from proxy.reads import pttl
-from proxy.session import RESCUED_MAX_BYTES
-from proxy.slots import Slot
+from proxy.client._pipe_py import FIRST_REPLY_BYTES, IN_FLIGHT_MAX_BYTES
+from proxy.client.connection import WRITE_HIGH_WATER_BYTES, Connection
+from proxy.client.pipe import FLOOD_FACTOR, SPILL_BYTES
+from proxy.client.session import RESCUED_MAX_BYTES
+from proxy.client.slots import Slot
+from proxy.flow.reads import pttl
 from tests.proxy.session_play import PING, Play, Wire, command, confirmation
 from tests.proxy.test_connection import attach
 from tiers import TOO_LARGE

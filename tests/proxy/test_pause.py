@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.commands import Kind
+from proxy.commands.command import Kind
 from tests.proxy.session_play import Play, command
 from tiers.wire.resp import OK, PONG, QUEUED, bulk, integer
 
@@ -198,7 +198,7 @@ def test_what_makes_no_sense_pauses_nobody(arguments: str, reply: bytes) -> None
 
 def test_kinds_that_write_are_all_held() -> None:
     """Whatever the table calls a write is one for the pause as well."""
-    from proxy.command_table import ROWS
+    from proxy.commands.table import ROWS
 
     with Play() as play:
         play.terrace.pause.mode = "write"

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from proxy import errors
-from proxy.mget import split_array
+from proxy.flow.mget import split_array
 from tests.proxy.mapped_play import DOWN, L3Play
 from tests.proxy.session_play import PING, command, fill
 from tests.proxy.step_play import ran, step, tripped

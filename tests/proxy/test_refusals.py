@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from proxy.http.metrics import TerraceCollector
+from proxy.figures.metrics import TerraceCollector
 from proxy.refusals import DENIED, KINDS, LOG_INTERVAL_S, LOGINS, Refusals
 from tests.proxy.acl_play import log_in, play, users_file
 from tests.proxy.session_play import Play, command

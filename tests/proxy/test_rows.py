@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from proxy.command_table import TABLE
+from proxy.commands.table import TABLE
 from proxy.embedded.redis import RedisServer
-from proxy.rows import reply_from_row
+from proxy.flow.rows import reply_from_row
 from tests.e2e.wire import Wire
 from tiers import Value
 

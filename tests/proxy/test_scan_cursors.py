@@ -9,10 +9,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from proxy.client.session import Session
 from proxy.handlers import scan as handler
 from proxy.handlers.cursors import VIEW_END, VIEW_FIRST, to_client, to_server, view_cursor
 from proxy.handlers.scan import _first_cursor, _scan_view, parse_options
-from proxy.session import Session
 from tiers import VIEWS_MAX, ViewMapping
 from tiers.l3.scan import ScanPage
 from tiers.options import ViewOptions

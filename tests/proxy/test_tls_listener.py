@@ -14,9 +14,9 @@ from typing import cast
 import pytest
 import uvloop
 
-from proxy import tls_listener
 from proxy.refusals import HANDSHAKES
-from proxy.tls_listener import TlsListener, failure_reason
+from proxy.workers import tls_listener
+from proxy.workers.tls_listener import TlsListener, failure_reason
 from tests.certificates import Authority
 
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {

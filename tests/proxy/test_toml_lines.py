@@ -5,7 +5,7 @@ import tomllib
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.toml_lines import locate
+from proxy.config.toml_lines import locate
 
 DOCUMENT = '''\
 # a comment with = and [brackets]

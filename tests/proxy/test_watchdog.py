@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from proxy.watchdog import BEAT_S, HUNG_S, Watchdog
+from proxy.workers.watchdog import BEAT_S, HUNG_S, Watchdog
 
 ME = os.getpid()  # its /proc can be read
 LOOKS = round(HUNG_S / BEAT_S)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.worker import OwnNumbers, SharedNumbers, forget_clients
+from proxy.workers.worker import OwnNumbers, SharedNumbers, forget_clients
 from tiers import CORE, L1Options, SharedArena, share_arena
 
 WORKERS = 3

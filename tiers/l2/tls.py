@@ -2,7 +2,7 @@
 
 `ssl` says neither which file it could not read nor which of two files does not fit;
 here every problem names the option and the file. `ClientTls` is the client side, for
-the connections to Redis; the listener's side is in `proxy.tls`.
+the connections to Redis; the listener's side is in `proxy.workers.tls`.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from proxy.command_table import TABLE
+from proxy.commands.table import TABLE
 
 Args = list[str]
 Dialogue = list[Args]

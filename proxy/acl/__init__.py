@@ -1,0 +1,1 @@
+"""Access control: users, their rules, and the verdict on each command."""

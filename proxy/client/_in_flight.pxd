@@ -1,0 +1,31 @@
+# What is in flight of one client, as C sees it.
+
+from proxy.client._reply_ring cimport ReplyRing
+from tiers.wire._pipe cimport Pending, UpstreamPipe
+
+cdef enum:
+    # What a record in flight is
+    PTTL = 0  # of the key of the FILL behind it
+    FILL = 1  # a cached read that may fill L1
+    UNFILLED = 2  # a cached read that may not
+    FORWARDED = 3  # any other read
+    WRITTEN = 4
+    ANSWERED = 5  # was a read, answered before its reply came
+    MAPPED = 6  # a FILL of a key that L3 may have if L2 lacks it
+
+    HOT = 0x80000000  # beside the length of a written key: read it into L1 again
+
+
+cdef class InFlight(ReplyRing):
+    cdef public Py_ssize_t mapped_in_flight
+
+    cdef bytes _convert(self, Pending* request, UpstreamPipe pipe, const char** frame,
+                        Py_ssize_t* size)
+    cdef int _commit(self, Pending* request, const char* keys, const char* stored,
+                     Py_ssize_t size, double sent_at, long long pttl_ms) except -1
+    cdef int _commit_fields(self, Pending* request, const char* keys, const char* raw,
+                            Py_ssize_t raw_size, const char* stored, Py_ssize_t size,
+                            double sent_at, long long pttl_ms) except -1
+    cdef int _hand_over(self, Pending* request, const char* keys, bytes reply, long long pttl_ms,
+                        double sent_at, str reason, bint sent) except -1
+    cdef int _end_write(self, Pending* request, const char* keys, bint answered) except -1

@@ -1,0 +1,438 @@
+"""One client's pipe in readable Python: commands in, reply slots, replies out in order.
+
+This is the definition of correct; a compiled twin must behave identically. It knows
+the order of replies and the same-tick L1 path of GET; what any other command means is
+the business of `run_one`. No IO, no asyncio.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from tiers import RequestScanner, TieredCache, Via
+from tiers.wire.resp import NULL2, NULL3, Request
+
+from .backlog import ARGUMENT_BYTES, Backlog
+
+if TYPE_CHECKING:
+    from ..acl.rules import User
+    from ..commands.command import Command, CommandTable
+    from ..config.model import LimitOptions
+    from ..private.pinned import Pinned
+    from ..stats import Stats
+
+MANY_ARGUMENTS = 128  # of a request that may be kept until it is answered (MGET)
+SPILL_BYTES = 1024 * 1024  # replies of one batch are sent in portions, so that limits can act
+FIRST_REPLY_BYTES = 1024 * 1024  # what a reply is taken for before the first one came
+REPLY_SHIFT = 4  # a smaller one brings that guess nearer to itself by a sixteenth, a larger at once
+# Of replies that one client may have coming: those of all others on the same connection to Redis
+# wait behind them, and Redis makes all of them before it sends the first.
+IN_FLIGHT_MAX_BYTES = 32 * 1024**2
+FLOOD_FACTOR = 4  # times limits.output_buffer_bytes: who is owed more is closed at once
+# One client's share of a turn of the loop; what it asked for beyond goes on in the next turn.
+SHARE_S = 0.005
+LOOK_EVERY = 64  # hits, and what else needs no Python, between two looks at the clock
+FULL_READ_BYTES = 128 * 1024  # a read of so much: the loop would go on with this socket
+_GET = frozenset((b"GET", b"get", b"Get"))
+
+
+def raise_again() -> None:
+    """In an `except`: what to do about it is up to the caller."""
+    raise
+
+
+class ReplySlot(Protocol):
+    """A place among the replies; `reply` is None until it may be released."""
+
+    @property
+    def reply(self) -> bytes | None: ...
+
+
+class Done:
+    """A reply that was known at once but has to wait its turn."""
+
+    __slots__ = ("reply",)
+
+    def __init__(self, reply: bytes) -> None:
+        self.reply: bytes | None = reply
+
+
+class Pushed(Done):
+    """An out-of-band message in its place among the replies."""
+
+    __slots__ = ()
+
+
+class Muted:
+    """Around a slot whose reply the client does not want (CLIENT REPLY OFF | SKIP)."""
+
+    __slots__ = ("slot",)
+
+    def __init__(self, slot: ReplySlot) -> None:
+        self.slot = slot
+
+    @property
+    def reply(self) -> bytes | None:
+        return None if self.slot.reply is None else b""
+
+    @property
+    def muted_bytes(self) -> int:
+        return len(self.slot.reply or b"")
+
+
+class Lane:
+    """What all clients of one worker share on the way that every command passes through.
+
+    The compiled twin takes plain commands here that this one leaves to `run_one`; while
+    `open` is False it leaves them, too. What it counts reaches `stats` by `fold`.
+    """
+
+    def __init__(
+        self,
+        stack: TieredCache,
+        stats: Stats,
+        clock: Callable[[], float],
+        table: CommandTable,
+        bounds_s: Sequence[float],
+        limits: LimitOptions,
+    ) -> None:
+        self.stack = stack
+        self.stats = stats
+        self.clock = clock
+        self.open = True
+        self.adopt(limits)
+
+    def follow(self, rows: Sequence[Command]) -> None:
+        """The table changed: commands whose row is another one are left to `run_one`."""
+
+    def adopt(self, limits: LimitOptions) -> None:
+        """Other limits from now on, and perhaps other bounds of L1."""
+        self.limits = limits
+        self.output_max_bytes = limits.output_buffer_bytes
+
+    def fold(self) -> None:
+        """Add to the statistics what was counted here since the last time."""
+
+
+class ClientPipe:
+    """The part of a session that every command passes through.
+
+    The subclass runs what is not a hit (`run_one`) and answers protocol errors
+    (`on_protocol_error`). The connection gives it `wake`, called when replies became
+    available outside `receive`; `flush`, which sends what is released and looks after
+    flow control and ending; `on_flood`, called when far too much is owed; and `on_bug`, for
+    whatever went wrong with this client alone.
+
+    What the client is owed is counted in bytes, wherever it waits: in slots behind one that
+    has no reply yet, released, or unread in the socket's buffer (`owed_bytes`). At the bound
+    the client is `full`: no more of its commands are run until half of that was read.
+    """
+
+    def __init__(self, lane: Lane, scanner: RequestScanner, user: User) -> None:
+        self.lane = lane
+        self.stack, self.stats, self.clock = lane.stack, lane.stats, lane.clock
+        self.scanner = scanner
+        self.active_at = lane.clock()
+        self.wrote_at = 0.0  # a write of this client was sent, as of when; 0: never
+        self.last_command = ""
+        # protocol state
+        self.proto = 2
+        self.db = 0
+        self.get_variant = b""
+        self.user = user
+        self.authenticated = False
+        self.reply_mode = "on"  # CLIENT REPLY: on, off, skip (the next), skipping (this one)
+        self.closing = False  # close once the output is out
+        # requests
+        self.backlog = Backlog()
+        self.blocked = ""
+        self.unfinished = False  # its share of this turn is used up, and commands are left
+        self.rests = False  # nothing is read from it before the next turn
+        self.in_flight = 0
+        self.opaque_in_flight = 0
+        self.mapped_in_flight = 0
+        self.via: Via | None = None
+        self.pin: Pinned | None = None
+        # output
+        # While `express` the compiled twin sends without `flush`: through the descriptor of a
+        # plain socket (`fd`) or with `send`, behind the `unsent_bytes` of the connection.
+        self.express = False
+        self.fd = -1
+        self.send: Callable[[bytes], Any] = lambda data: None
+        self.unsent_bytes: Callable[[], int] = lambda: 0
+        self.taken_bytes = 0  # received since nothing was owed to the client
+        self.unread_bytes = 0  # sent and not taken by its socket, when last looked at
+        self.full = False
+        self.wake: Callable[[], Any] = lambda: None
+        self.flush: Callable[[], Any] = lambda: None
+        self.on_flood: Callable[[], Any] = lambda: None
+        self.on_bug: Callable[[], Any] = raise_again
+        self._slots: deque[ReplySlot] = deque()
+        self._out: list[bytes] = []
+        self._slot_bytes = self._out_bytes = 0  # of replies that are ready, and released
+        self._reply_bytes = FIRST_REPLY_BYTES  # what the next one is taken for
+
+    # What the subclass does
+
+    def run_one(self, request: Request, now: float) -> None:
+        """Run one command, or block on it."""
+        raise NotImplementedError
+
+    def on_protocol_error(self) -> None:
+        """The scanner has an `error`; it takes nothing more."""
+        raise NotImplementedError
+
+    def lost_read(self, key: bytes | None, variant: bytes, proto: int, reason: str) -> bytes:
+        """The reply to a read that L2 will not answer; `key` where L1 may hold it."""
+        raise NotImplementedError
+
+    def lost_write(self, reason: str, sent: bool) -> bytes:
+        """The reply to a write that L2 did not answer."""
+        raise NotImplementedError
+
+    # Input
+
+    def receive(self, data: bytes) -> None:
+        """What the client sent: `feed` and `flush`. The loop calls it with every read.
+
+        The compiled twin spares the `flush` where there is no more to do than to `send`.
+        """
+        try:
+            self.stats.bytes_in += len(data)
+            self.taken_bytes += len(data)
+            self.rests = len(data) >= FULL_READ_BYTES
+            self.feed(data)
+            self.flush()
+        except Exception:
+            self.on_bug()
+
+    def feed(self, data: bytes) -> None:
+        """Run the commands completed by `data`, or queue them behind what blocks.
+
+        Those beyond this client's share of the turn wait (`unfinished`): the compiled twin
+        leaves them in the scanner, this one in the backlog.
+        """
+        requests = self.scanner.feed(data)
+        if self.closing:
+            return
+        if self.blocked or self.full or self.backlog:
+            self.backlog.extend(requests)
+            self.wake()
+        else:
+            self.unfinished = False
+            until = self.clock() + SHARE_S
+            self._run(requests, until)
+            while self.scanner.paused and not self.closing and not self.unfinished:
+                self._run(self.scanner.feed(b""), until)
+        if self.scanner.error is not None and not self.closing:
+            self.on_protocol_error()
+
+    def _run(self, requests: list[Request], until: float) -> None:
+        self.active_at = now = self.clock()
+        hit = self.stack.l1.arena.get if self.stack.l1 is not None else None
+        fast = self.can_hit(now) and self.user.unrestricted
+        slots, variant = self._slots, self.get_variant
+        look_at = LOOK_EVERY
+        hits = 0
+        first = b"", b""  # key and variant of the first hit: a sample
+        for index, request in enumerate(requests):
+            if (slots or self._out_bytes > SPILL_BYTES) and not self._may_go_on():
+                if not self.closing:
+                    self.backlog.extend(requests[index:])
+                break
+            args = request[0]
+            if fast and hit is not None and len(args) == 2 and args[0] in _GET:
+                reply = hit(args[1], variant, now)
+                if reply is not None:
+                    if not hits:
+                        first = args[1], variant
+                    hits += 1
+                    if reply == NULL3 and self.proto == 2:
+                        reply = NULL2
+                    self._put(reply)
+                    if hits >= look_at:
+                        look_at = hits + LOOK_EVERY
+                        if self.clock() > until:
+                            self._leave(requests[index + 1 :])
+                            break
+                    continue
+            if len(args) > MANY_ARGUMENTS:
+                self.taken_bytes += ARGUMENT_BYTES * len(args)
+            self.run_one(request, now)
+            if self.blocked or self.closing:
+                if not self.closing:
+                    self.backlog.extend(requests[index + 1 :])
+                break
+            if self.clock() > until:
+                self._leave(requests[index + 1 :])
+                break
+            fast, variant = self.can_hit(now) and self.user.unrestricted, self.get_variant
+        if hits:
+            self._count_hits(hits, first, now)
+
+    def _leave(self, requests: list[Request]) -> None:
+        """For the next turn."""
+        self.backlog.extend(requests)
+        self.unfinished = True
+
+    def _may_go_on(self) -> bool:
+        """Whether one more command may run, after what was released is sent."""
+        if self._out_bytes > SPILL_BYTES:
+            self.flush()
+        return not (self.closing or self.is_full())
+
+    def _count_hits(self, hits: int, first: tuple[bytes, bytes], began: float) -> None:
+        self.stack.l2.want_l1(began)
+        assert self.stack.l1 is not None
+        samples = self.stack.l1.samples
+        if began >= samples.due:
+            samples.note(*first, began)
+        level = self.stats.l1
+        level.hits += hits
+        self.stats.commands["GET"] += hits
+        # Per batch, not per hit: reading the clock costs as much as the hit.
+        level.seconds.observe((self.clock() - began) / hits, hits)
+
+    def can_hit(self, now: float) -> bool:
+        """Whether the same-tick L1 path is open (rule 3 of session.py, and the watermark)."""
+        l1 = self.stack.l1
+        return l1 is not None and self.is_plain and l1.coherence.is_open(now)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the state of this client lets L1 answer."""
+        return (
+            not self.opaque_in_flight
+            and self.pin is None
+            and self.authenticated
+            and self.reply_mode == "on"
+        )
+
+    # Output
+
+    def reply(self, reply: bytes) -> None:
+        """Answer the current command at once (in its turn)."""
+        if not self.is_muted:
+            self._put(reply)
+
+    def _put(self, reply: bytes) -> None:
+        if self._slots:
+            self._slots.append(Done(reply))
+            self._slot_bytes += len(reply)
+        else:
+            self._out.append(reply)
+            self._out_bytes += len(reply)
+
+    def push(self, frame: bytes) -> None:
+        """An out-of-band message: after everything already released, before what is not."""
+        self.release()
+        self._out.append(frame)
+        self._out_bytes += len(frame)
+        self.wake()
+
+    def push_before(self, waiter: object, frame: bytes) -> None:
+        """An out-of-band message that came before the reply to `waiter`, and after all replies that
+        are owed before that one; some of these may be there and not released yet.
+
+        `waiter` is None where the connection owes no reply, and may be nobody's slot.
+        """
+        self.release()
+        place = len(self._slots)
+        if waiter is not None:
+            for number, slot in enumerate(self._slots):
+                if waiter is (slot.slot if isinstance(slot, Muted) else slot):
+                    place = number
+                    break
+            else:
+                place = 0
+        while place and type(self._slots[place - 1]) is Done:  # answered here, not by Redis
+            place -= 1
+        if not place:
+            self.push(frame)
+            return
+        self._slots.insert(place, Pushed(frame))
+        self._slot_bytes += len(frame)
+        self.wake()
+
+    def add_slot(self, slot: ReplySlot) -> None:
+        """Reserve the next place among the replies for a request going upstream."""
+        self._slots.append(Muted(slot) if self.is_muted else slot)
+        self.in_flight += 1
+
+    def finished(self, reply_bytes: int) -> None:
+        """A slot got its reply."""
+        self.in_flight -= 1
+        self._note(reply_bytes)
+        if self._slots:  # else they were forgotten
+            self._slot_bytes += reply_bytes
+            if self._slot_bytes > FLOOD_FACTOR * self.lane.output_max_bytes:
+                self.on_flood()
+        self.wake()
+
+    def _note(self, reply_bytes: int) -> None:
+        if reply_bytes > self._reply_bytes:
+            self._reply_bytes = reply_bytes
+        else:
+            self._reply_bytes += (reply_bytes - self._reply_bytes) >> REPLY_SHIFT
+
+    @property
+    def owed_bytes(self) -> int:
+        """Of replies that are there and that the client has not read."""
+        return self._slot_bytes + self._out_bytes + self.unread_bytes
+
+    def is_full(self) -> bool:
+        """Whether so much is owed, or will be when what is in flight is answered, that no
+        more commands may run; `full` keeps it."""
+        coming_bytes = self.in_flight * self._reply_bytes
+        halved = int(self.full)
+        self.full = (
+            coming_bytes > IN_FLIGHT_MAX_BYTES >> halved
+            or self.owed_bytes + coming_bytes > self.lane.output_max_bytes >> halved
+        )
+        return self.full
+
+    @property
+    def is_muted(self) -> bool:
+        """Whether the reply of the current command is not wanted."""
+        return self.reply_mode == "off" or self.reply_mode == "skipping"
+
+    @property
+    def slot_count(self) -> int:
+        """Replies that are owed and not released yet."""
+        return len(self._slots)
+
+    def forget_slots(self) -> None:
+        """Nothing that is in flight will be answered any more."""
+        self._slots.clear()
+        self._slot_bytes = 0
+
+    def release(self) -> None:
+        slots, out = self._slots, self._out
+        while slots:
+            slot = slots[0]
+            reply = slot.reply
+            if reply is None:
+                return
+            slots.popleft()
+            if isinstance(slot, Muted):
+                self._slot_bytes -= slot.muted_bytes
+                continue
+            self._slot_bytes -= len(reply)
+            out.append(reply)
+            self._out_bytes += len(reply)
+
+    @property
+    def has_output(self) -> bool:
+        """Whether released replies wait to be taken."""
+        return bool(self._out)
+
+    def take_output(self) -> bytes:
+        self.release()
+        if not self._out:
+            return b""
+        data = self._out[0] if len(self._out) == 1 else b"".join(self._out)
+        self._out.clear()
+        self._out_bytes = 0
+        return data

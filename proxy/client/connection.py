@@ -1,0 +1,371 @@
+"""The asyncio adapter of one client: bytes to the session, replies to the socket.
+
+No policy about commands; but the bounds on what a client may make us hold are kept
+here. Reading pauses while too much of what it sent waits. A client that is owed too many
+bytes runs no more commands until it has read (`Session.full`), and is read from meanwhile:
+it may write all it has to ask before it reads. Dropped is who reads nothing for too long
+beyond the bound, who is owed far more (a stream cannot be paused, nor what is in flight),
+and who holds most when all clients together are owed too much.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from typing import TYPE_CHECKING, Protocol, cast
+
+from tiers import set_keepalive
+
+from ..addresses import address_text
+from .pipe import FLOOD_FACTOR
+from .session import Session
+
+if TYPE_CHECKING:
+    from ..server import Terrace
+
+log = logging.getLogger("terrace")
+
+# Above it, and only when the kernel takes no more, asyncio calls pause_writing.
+WRITE_HIGH_WATER_BYTES = 64 * 1024
+# While draining: a client that has asked nothing yet is waited for that long (it connected
+# just before we stopped accepting), and one that asks and asks again until it rests.
+FRESH_S = 1.0
+RESTS_S = 0.1
+
+
+class Receiver(Protocol):
+    def __call__(self, data: bytes) -> None: ...
+
+
+class Connection(asyncio.Protocol):
+    """One client socket."""
+
+    __slots__ = (
+        "_counted_bytes", "_goes_on", "_input_ended", "_read_at", "_reading", "_stats", "_terrace",
+        "_transport", "_unread_bytes", "_writable", "data_received", "limits", "session",
+    )  # fmt: skip
+    data_received: Receiver
+
+    def __init__(self, terrace: Terrace) -> None:
+        self._terrace = terrace
+        self._stats = terrace.lane.stats
+        self._transport: asyncio.Transport | None = None
+        self._reading = True
+        self._writable = True
+        self._input_ended = False
+        self._goes_on = False  # in the next turn
+        self._counted_bytes = 0  # what this client is owed, as far as all clients' sum knows
+        self._unread_bytes, self._read_at = 0, 0.0  # and when that was less than before
+        self.limits = terrace.config.limits
+        self.session: Session | None = None
+        self.data_received = _ignore
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # uvloop's transports are no subclass of asyncio.Transport, but behave as one
+        transport = cast(asyncio.Transport, transport)
+        if self._terrace.closed:  # it took too long over its TLS handshake
+            transport.abort()
+            return
+        self._transport = transport
+        transport.set_write_buffer_limits(high=WRITE_HIGH_WATER_BYTES)
+        sock: socket.socket | None = transport.get_extra_info("socket")
+        if sock is not None and sock.family != socket.AF_UNIX:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if keepalive_s := self._terrace.config.listen.tcp_keepalive_s:
+                # No bound on unacknowledged data: a subscriber may be slow for a while.
+                set_keepalive(sock, keepalive_s, user_timeout_ms=0)
+        peer = address_text(transport.get_extra_info("peername"))
+        reason = self._terrace.refusal_for(peer)
+        if reason is not None:
+            transport.write(self._terrace.refusals.client(reason, peer))
+            transport.close()
+            return
+        session = self._terrace.open_session(
+            peer, address_text(transport.get_extra_info("sockname"))
+        )
+        session.send = transport.write
+        session.unsent_bytes = transport.get_write_buffer_size
+        if sock is not None and transport.get_extra_info("sslcontext") is None:
+            session.fd = sock.fileno()  # valid until connection_lost was called
+        session.wake = self._wake
+        session.flush = self._flush
+        session.on_bug = self._on_bug
+        session.on_flood = self._on_flood
+        session.on_close_request = self.abort
+        self.session = session
+        self._set_express()
+        # From the loop straight into the (compiled) session: a frame of Python in between is
+        # 2 % of an unpipelined hit. Transports look the method up once, so they are told.
+        self.data_received = session.receive
+        transport.set_protocol(self)
+        self._terrace.attach(self)
+
+    def _set_express(self) -> None:
+        """Whether the session may send by itself: nothing of the flow is to be looked after."""
+        if self.session is not None:
+            self.session.express = (
+                self._reading
+                and self._writable
+                and not self._input_ended
+                and self._transport is not None
+            )
+
+    def _wake(self) -> None:
+        self._terrace.mark_dirty(self)
+
+    def proceed(self) -> None:
+        """Replies came in: go on with what waited for them, then send."""
+        session = self.session
+        if session is None:
+            return
+        try:
+            session.proceed()
+            self._flush()
+        except Exception:
+            self._on_bug()
+
+    def _on_bug(self) -> None:
+        """One client's trouble stays its own: it is closed, the others go on."""
+        command = self.session.last_command if self.session is not None else ""
+        log.exception("a command failed unexpectedly: %s", command)
+        self.abort("internal error")
+
+    def _flush(self) -> None:
+        session, transport = self.session, self._transport
+        if session is None or transport is None:
+            return
+        data = session.take_output()
+        if data:
+            self._stats.bytes_out += len(data)
+            transport.write(data)
+        session.unread_bytes = 0 if self._writable else transport.get_write_buffer_size()
+        if session.owed_bytes > WRITE_HIGH_WATER_BYTES or not self._writable:
+            self._bound_owed(session)
+            if self._transport is None:
+                return
+        elif self._counted_bytes:
+            self._forget_owed()
+        if (session.closing and not session.slot_count) or (self._input_ended and session.is_done):
+            transport.close()
+            return
+        if session.full and not session.is_full():
+            session.unfinished = True
+        if (session.rests or session.unfinished) and not self._goes_on:
+            self._goes_on = session.rests = True
+            self._terrace.in_next_turn(self._go_on)
+        self._bound_input(session, transport)
+
+    def _go_on(self) -> None:
+        """The next turn: with the commands that are left, or with reading."""
+        session = self.session
+        self._goes_on = False
+        if session is None:
+            return
+        try:
+            session.rests = False
+            if session.unfinished:
+                session.go_on()
+            self._flush()
+        except Exception:
+            self._on_bug()
+
+    def _bound_input(self, session: Session, transport: asyncio.Transport) -> None:
+        limits = self.limits
+        waiting = session.pending_commands
+        if not waiting:
+            session.taken_bytes = 0
+        kept_bytes = session.backlog.held_bytes
+        too_many_bytes = max(session.taken_bytes, kept_bytes) > limits.query_buffer_bytes
+        if session.pin is not None and session.pin.kept_bytes > limits.query_buffer_bytes:
+            self._stats.input_limit_closed += 1
+            self.abort("its transaction or subscriptions passed limits.query_buffer_bytes")
+            return
+        # One that is full is read from all the same: it may not read before it has written all.
+        too_many = waiting > limits.pipeline and not session.full
+        too_much = too_many_bytes or too_many
+        # A blocking command may wait forever, and with reading paused we would not see the
+        # client go: an element popped for it would be lost.
+        must_read = session.pin is not None and session.pin.blocking_id is not None
+        if must_read and too_much:
+            self._stats.input_limit_closed += 1
+            self.abort("it sent too much behind a blocking command")
+        elif self._reading and (too_much or session.rests):
+            self._reading = False
+            self._set_express()
+            transport.pause_reading()
+        elif not (self._reading or session.rests) and (
+            must_read or ((session.full or waiting <= limits.pipeline // 2) and not too_many_bytes)
+        ):
+            self._reading = True
+            self._set_express()
+            transport.resume_reading()
+
+    # Output
+
+    @property
+    def unread_bytes(self) -> int:
+        """Replies that are there and that the client has not read."""
+        session, transport = self.session, self._transport
+        if session is None or transport is None:
+            return 0
+        return session.owed_bytes - session.unread_bytes + transport.get_write_buffer_size()
+
+    @property
+    def held_bytes(self) -> int:
+        """What this client makes us hold: commands not whole or not answered, unread replies."""
+        session = self.session
+        if session is None:
+            return 0
+        sent_bytes = max(session.taken_bytes, session.backlog.held_bytes)
+        state_bytes = session.pin.kept_bytes if session.pin is not None else 0
+        return max(session.scanner.buffered_bytes, sent_bytes) + state_bytes + self.unread_bytes
+
+    def _bound_owed(self, session: Session) -> None:
+        """This client is behind: is that still bearable?"""
+        stats, limits, pin = self._stats, self.limits, session.pin
+        owed_bytes = session.owed_bytes
+        streams = session.invalidations is not None or (pin is not None and pin.streams)
+        subscribed = pin is not None and pin.subscribed
+        if subscribed and session.unread_bytes > limits.subscriber_buffer_bytes:
+            stats.slow_subscribers_closed += 1
+            self.abort("its unread messages passed limits.subscriber_buffer_bytes")
+            return
+        if not session.authenticated and not self._writable:
+            self._too_slow("its unread replies passed the socket's")
+            return
+        max_bytes = limits.output_buffer_bytes
+        if owed_bytes > (max_bytes if streams else FLOOD_FACTOR * max_bytes):
+            self._on_flood()
+            return
+        if not self._counted_bytes:
+            self._terrace.output.begin(self)
+        added_bytes = max(0, owed_bytes - self._counted_bytes) if self._counted_bytes else 0
+        self._counted_bytes = owed_bytes
+        victim = self._terrace.output.largest_over(added_bytes)
+        if victim is not None:
+            stats.output_total_closed += 1
+            victim.abort("the unread replies of all clients passed limits.output_total_bytes")
+
+    def _too_slow(self, reason: str) -> None:
+        if self._transport is None:
+            return
+        self._stats.output_limit_closed += 1
+        self.abort(reason)
+
+    def _on_flood(self) -> None:
+        self._too_slow("its unread replies passed limits.output_buffer_bytes")
+
+    def _forget_owed(self) -> None:
+        self._counted_bytes = 0
+        self._terrace.output.end(self)
+
+    def close_if_stuck(self, now: float) -> None:
+        """Close if it read nothing for long although more of its commands wait for that."""
+        session, unread_bytes = self.session, self.unread_bytes
+        if session is None or self._writable or not session.full:
+            self._read_at = 0.0
+        elif not self._read_at or unread_bytes < self._unread_bytes:
+            self._read_at = now
+        elif now - self._read_at > self.limits.unread_timeout_s > 0:
+            self._too_slow(
+                "its unread replies passed limits.output_buffer_bytes, and it read nothing "
+                "for limits.unread_timeout"
+            )
+        self._unread_bytes = unread_bytes
+
+    def pause_writing(self) -> None:
+        self._writable = False
+        self._set_express()
+
+    def resume_writing(self) -> None:
+        self._writable = True
+        self._set_express()
+        if self.session is not None:
+            self.session.unread_bytes = 0
+            if self._counted_bytes or self.session.full:
+                self._wake()
+
+    # Ending
+
+    def eof_received(self) -> bool:
+        """The client sends no more. What it asked for is still answered (`printf … | nc`),
+        unless it waits for what others may do: then it counts as gone."""
+        session = self.session
+        if session is None or session.is_done:
+            return False
+        if self._transport is None or self._transport.get_extra_info("sslcontext") is not None:
+            return False  # TLS has no half-closed connections
+        self._input_ended = True
+        self._set_express()
+        return True
+
+    def abort(self, reason: str) -> None:
+        transport, self._transport = self._transport, None
+        self._set_express()
+        if transport is not None and self.session is not None:
+            self._forget_owed()
+            self._terrace.log_closed(self.session, reason)
+            self.session.stop()
+            transport.abort()
+
+    def close_if_idle(self, since: float) -> None:
+        """Close if nothing happened after `since`, unless the client waits for something.
+
+        A private connection is no excuse: a forgotten MULTI holds one.
+        """
+        session = self.session
+        if session is None or session.active_at >= since or not self._writable:
+            return
+        pin = session.pin
+        streams = pin is not None and (pin.subscribed or pin.monitoring)
+        if not (session.blocked or session.slot_count or streams):
+            self.abort("idle longer than listen.idle_timeout")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        self._set_express()
+        self._forget_owed()
+        self._terrace.detach(self)
+        if self.session is not None:
+            self.session.fd = -1
+            self._terrace.close_session(self.session)
+            self.session = None
+            self.data_received = _ignore
+
+    @property
+    def waits_for_others(self) -> int:
+        """Redis' id of the connection on which this client is blocked there; 0: it is not."""
+        pin = self.session.pin if self.session is not None else None
+        return (pin.blocking_id or 0) if pin is not None and pin.waits_for_others else 0
+
+    def close_when_answered(self) -> None:
+        """Shutting down: what waits for others is answered, and nothing behind it is run."""
+        if self.session is not None:
+            self.session.closing = True
+
+    def close_when_drained(self, *, patient: bool) -> bool:
+        """Shutting down: close if nothing is owed to the client; whether it was closed.
+
+        `patient`: not in between two commands of a busy client, whose next one would then
+        be lost on its way; and what CLIENT PAUSE holds may still come to run.
+        """
+        session, transport = self.session, self._transport
+        if session is None or transport is None:
+            return True
+        left = session.backlog or session.unfinished or session.full
+        held = session.blocked == "pause" and not session.slot_count and not patient
+        if not held and (session.in_flight or left or session.blocked == "task"):
+            return False
+        if patient:
+            now, active_at = session.clock(), session.active_at
+            fresh = active_at == session.created_at
+            if now - active_at < (FRESH_S if fresh else RESTS_S):
+                return False
+        session.closing = True
+        self._flush()
+        return True
+
+
+def _ignore(data: bytes) -> None:
+    """There is no session: the client was refused, or is gone."""

@@ -1,0 +1,87 @@
+"""CLIENT PAUSE: Terrace's clients are held, its connections to Redis are not.
+
+  mode      holds
+  ""        nobody
+  "write"   commands that write, or that Redis would replicate
+  "all"     every command of every client, hits of L1 included
+
+A held session is `blocked` with "pause", its next command waits at the head of its
+backlog. Redis itself is not paused: it would stop reading from the connections that all
+clients share, so reads, invalidations and probes would be stuck behind the first write.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from ..commands.access import lookup
+from ..commands.command import Kind
+
+if TYPE_CHECKING:
+    from ..commands.command import CommandTable
+    from .pipe import Lane
+    from .session import Session
+
+MODES = ("", "write", "all")
+_REPLICATED = frozenset(("EVAL", "EVALSHA", "FCALL", "PFCOUNT", "PUBLISH", "SPUBLISH"))
+_NO_WRITES = re.compile(rb"#![^\n]*?[ \t]flags=(?:[^\s,]+,)*no-writes(?:[\s,]|\Z)")
+_OWN_WRITES = frozenset(("TIER.INVALIDATE", "TIER.REFRESH", "TIER.WARM"))
+
+
+class Pause:
+    """One per worker. Whoever begins a pause sees to it that `end` is called at `until`."""
+
+    def __init__(self, sessions: Mapping[int, Session], lane: Lane) -> None:
+        self._sessions = sessions
+        self._lane = lane
+        self.mode = ""
+        self.until = 0.0
+
+    def __repr__(self) -> str:
+        return f"<Pause {self.mode or 'off'}>"
+
+    @property
+    def blocks(self) -> str:
+        """What a session with nothing else to wait for is blocked by."""
+        return "pause" if self.mode == "all" else ""
+
+    def begin(self, until: float, mode: str) -> None:
+        """Of two pauses the longer time and the stricter mode hold, as in Redis."""
+        self.until = max(self.until, until)
+        self.mode = max(self.mode, mode, key=MODES.index)
+        self._lane.open = False  # every command is looked at
+        for session in self._sessions.values():
+            session.blocked = session.blocked or self.blocks
+
+    def end(self) -> None:
+        self.mode, self.until = "", 0.0
+        self._lane.open = True
+        for session in self._sessions.values():
+            if session.blocked == "pause":
+                session.unblock()
+
+    def holds(self, session: Session, name: str, args: Sequence[bytes]) -> bool:
+        """Whether a command has to wait for the end of the pause."""
+        if self.mode == "all":
+            return True
+        if name == "EXEC":
+            pin = session.pin
+            return pin is not None and pin.in_multi and pin.transaction.is_held_by_pause
+        return may_write(session.commands, name, args)
+
+
+def may_write(commands: CommandTable, name: str, args: Sequence[bytes]) -> bool:
+    """Whether a command writes or may be replicated, as far as can be seen of it here.
+
+    A script that says in its first line that it does not write is believed, as Redis does.
+    """
+    if name == "EVAL" and len(args) > 1 and _NO_WRITES.match(args[1]):
+        return False
+    if name in _REPLICATED or name in _OWN_WRITES:
+        return True
+    facts, _ = lookup(args)
+    if facts is not None:
+        return "write" in facts.categories
+    return commands.find(args[0]).kind is not Kind.READ

@@ -1,0 +1,52 @@
+"""docs/COMMANDS.md, written from the command table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from .command import Command, Kind
+from .table import ROWS
+
+
+def commands_page() -> str:
+    return "\n".join(_lines()) + "\n"
+
+
+def _lines() -> Iterator[str]:
+    yield "# Commands"
+    yield ""
+    yield "Written from `proxy/commands/table.py` by `make docs`; do not edit."
+    yield ""
+    yield (
+        "Every command of Redis works. This page says which way each one goes, and so what it "
+        "costs and what it may answer from. A command that is not listed (a module's, or one of a "
+        "newer Redis) runs alone on a private connection and is answered by Redis itself, unless "
+        "COMMAND says enough of it to share one. On stored keys it is refused if it may write."
+    )
+    for kind in Kind:
+        rows = [row for row in ROWS if row.kind is kind]
+        yield ""
+        yield f"## {kind.name.capitalize()}"
+        yield ""
+        yield kind.value[0].upper() + kind.value[1:] + "."
+        yield ""
+        if kind is Kind.OWN:
+            yield from (f"- `{row.name}`: {row.summary}." for row in rows)
+        else:
+            yield " ".join(f"`{row.name}`" for row in rows) + "."
+    yield from _notes()
+
+
+def _notes() -> Iterator[str]:
+    yield ""
+    yield "## Which arguments keep a cached read from being cached"
+    yield ""
+    for row in ROWS:
+        if row.max_args:
+            yield f"- `{row.name}` with more than {_shown(row)}: goes to L2."
+    yield "- `MGET` is answered from L1 only when all of its keys are there."
+
+
+def _shown(row: Command) -> str:
+    count = row.max_args - 1
+    return f"{count} argument" + ("s" if count > 1 else "")

@@ -1,0 +1,1 @@
+"""What is counted and measured, as Prometheus metrics and as text."""

@@ -1,0 +1,88 @@
+"""Commands that need rows of mapped keys in L2 before they run there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tiers.wire.resp import Request
+
+from .. import errors
+from ..commands.command import Command
+from ..private.transactions import abort, end_aborted
+from . import store_writes
+from .routing import DELETES
+
+if TYPE_CHECKING:
+    from tiers import Outcome
+
+    from ..client.session import Session
+
+
+def load_first(
+    session: Session, command: Command, request: Request, *, views: bool = False
+) -> bool:
+    """Whether the command had to be put off until its mapped keys are in L2.
+
+    Keys of the store; those of views only with `views`, or beside keys of the store: where
+    they are all there is, the command runs in one step with their presence (`guarded`).
+    """
+    stack = session.stack
+    if stack.l3 is None or session.db or session.loaded_request is request:
+        return False
+    keys = list(command.may_touch(request[0]))
+    durable = stack.durable(keys)
+    if command.overwrites_blindly(request[0]):
+        in_multi = session.pin is not None and session.pin.in_multi
+        if command.name not in DELETES and not in_multi:
+            return False
+        # Whether there is something to delete is in the store; and what a transaction
+        # finds absent must be absent, whichever of its commands fail.
+        keys = durable
+    elif not durable and not views:
+        return False
+    if not any(stack.mapping_of(key) is not None for key in keys):
+        return False
+    if session.in_flight:
+        session.block_idle(request)
+    else:
+        session.terrace.run_task(session, _load_then_run(session, keys, request))
+    return True
+
+
+async def _load_then_run(session: Session, keys: list[bytes], request: Request) -> None:
+    stack, may_be_nil = session.stack, session.config.l3.on_error == "nil"
+    if stack.store is not None and (durable := stack.durable(keys, session.db)):
+        may_be_nil = False  # what a command makes of an absence would be stored
+        failure = await store_writes.look(session, durable)
+    else:
+        failure = None
+    if failure is None:
+        there, failure = await stack.bring(keys, session.db)
+        session.seen = stack.durable(there, session.db)
+    if failure is None or (failure.tier == "L3" and may_be_nil):
+        session.loaded_request = request
+        session.put_back(request)
+        return
+    # What was to be watched is not: EXEC must not succeed as if it were.
+    session.watch_failed = session.watch_failed or session.last_command == "WATCH"
+    refuse_unloaded(session, failure)
+
+
+def refuse_unloaded(session: Session, failure: Outcome) -> None:
+    """The error of a command whose rows could not be had."""
+    if failure.tier == "L2":
+        refuse(session, session.lost_write(failure.reason, False))
+    else:
+        refuse(session, errors.load_failed(failure.reason))
+
+
+def refuse(session: Session, reply: bytes) -> None:
+    """The error of a command that does not run, wherever a transaction is."""
+    pin = session.pin
+    if pin is None or not pin.in_multi:
+        session.reply(reply)
+    elif session.last_command == "EXEC":
+        end_aborted(pin, reply)
+        session.block_idle()
+    else:
+        abort(pin, reply)

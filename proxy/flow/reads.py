@@ -1,0 +1,253 @@
+"""Cached reads that were not hits: forward, fill L1, fault in mapped keys, degrade.
+
+The slots here wait for [PTTL key][command] sent together: PTTL gives the deadline
+of the L1 entry and, being tracked itself, lets no change slip between the two
+replies; for mapped keys its -2 says that L2 lacks the key. A mapped key may leave L2
+between the two as well: a reply that an absent key would have, too, is asked for once
+more, in one step with the presence of the key (`guarded`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tiers import TTL_ABSENT, Mapped, Outcome, Via, read_pttl, request_of
+from tiers import Kind as OutcomeKind
+from tiers.wire.resp import NIL, Request, decode, pack, to_resp2
+
+from .. import errors
+from ..client.slots import Slot
+from ..commands.command import Command
+from .field_fills import Fill, commit
+from .guarded import Guarded
+from .rows import looks_absent, reply_from_row
+
+if TYPE_CHECKING:
+    from ..client.session import Session
+
+PTTL_HEAD = b"*2\r\n$4\r\nPTTL\r\n"
+# Found once: a member of an enum is found by some steps, and these are asked for each row.
+_HIT, _MISS, _NEGATIVE, _UNAVAILABLE = (
+    OutcomeKind.HIT, OutcomeKind.MISS, OutcomeKind.NEGATIVE, OutcomeKind.UNAVAILABLE
+)  # fmt: skip
+RERUNS = 2  # a key that appears and disappears under our eyes is asked for this often
+
+
+def pttl(key: bytes, command: bytes = b"") -> bytes:
+    """PTTL of the key, and the encoded command behind it."""
+    return b"%b$%d\r\n%b\r\n%b" % (PTTL_HEAD, len(key), key, command)
+
+
+class ReadSlot(Slot):
+    """One cached read of one key, with a fill (`token` not 0) and a possible fault-in."""
+
+    __slots__ = (
+        "certain", "command", "db", "epoch", "key", "mapping", "proto", "pttl_ms", "request",
+        "reruns", "started", "token", "variant",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        session: Session,
+        rule: str,
+        command: Command,
+        request: Request,
+        variant: bytes,
+        mapping: Mapped | None,
+        now: float,
+    ) -> None:
+        super().__init__(session, rule)
+        self.command = command
+        self.request = request
+        self.key = request[0][1]
+        self.variant = variant
+        self.mapping = mapping
+        self.proto = session.proto
+        self.db = session.db
+        self.started = now
+        self.token = 0
+        self.epoch = 0
+        self.pttl_ms: int | None = None
+        self.reruns = RERUNS
+        self.certain = False  # L2 had the key when it replied, or nobody has it
+        if mapping is not None:
+            session.mapped_in_flight += 1
+
+    @classmethod
+    def taken_over(
+        cls,
+        session: Session,
+        command: Command,
+        key: bytes,
+        variant: bytes,
+        mapping: Mapped,
+        proto: int,
+        fill: tuple[float, int, int],
+    ) -> ReadSlot:
+        """A read that the compiled lane sent on the tracked connection, in database 0; `fill` is
+        when it came, and the token and the epoch of its fill."""
+        if command.name == "GET":
+            args = [b"GET", key]
+            raw = pack(args)
+        else:
+            raw = request_of(variant)
+            args = decode(raw)
+        started, token, epoch = fill
+        request = (args, raw, 0, len(raw))
+        rule = command.resp2 if proto == 2 else ""
+        slot = cls(session, rule, command, request, variant, mapping, started)
+        slot.proto, slot.db = proto, 0
+        slot.token, slot.epoch = token, epoch
+        return slot
+
+    def on_unsure(self, pttl_ms: int, reply: bytes, sent_at: float) -> None:
+        """L2 lacks the key, or may: what `on_reply` would find out."""
+        if pttl_ms == TTL_ABSENT:
+            self.pttl_ms = TTL_ABSENT
+            self.reply_if_absent(reply, sent_at)
+        else:
+            self.rerun()
+
+    def begin_fill(self) -> None:
+        l1 = self.session.stack.l1
+        if l1 is not None:
+            self.token = l1.coherence.begin_fill(self.key)
+            self.epoch = l1.arena.epoch
+
+    def on_reply(self, reply: bytes, sent_at: float) -> None:
+        if self.pttl_ms == LOST:
+            return  # one of the pair was refused, and the client has its answer
+        if self.pttl_ms is None:
+            self.pttl_ms = read_pttl(reply)
+            return
+        if self.certain:
+            if self.pttl_ms == TTL_ABSENT:
+                self.token = 0  # how long an absence may be kept is not known here
+        elif self.pttl_ms == TTL_ABSENT:
+            self.session.stats.l2.misses += 1
+            if self.mapping is not None and reply[0] != 0x2D:  # '-': a data error stays one
+                self.reply_if_absent(reply, sent_at)
+                return
+        else:
+            l2 = self.session.stats.l2
+            l2.hits += 1
+            l2.seconds.observe(self.session.clock() - self.started)
+            if self.mapping is not None and looks_absent(reply):
+                self.rerun()
+                return
+        converted = to_resp2(reply, self.rule) if self.rule else reply
+        self.commit(reply, converted, sent_at, None)
+        self.finish(converted)
+
+    def commit(self, raw: bytes, converted: bytes, sent_at: float, max_age_s: float | None) -> None:
+        l1 = self.session.stack.l1
+        if l1 is None or not self.token:
+            return
+        # GET is stored in its RESP3 form, once for both protocols; other reads per protocol.
+        stored = raw if self.command.name == "GET" else converted
+        fill = Fill(
+            self.db, self.key, self.variant, stored, self.token, self.epoch, sent_at, max_age_s
+        )
+        commit(self.session, self.command, self.request[0], raw, fill, self.pttl_ms)
+
+    def reply_if_absent(self, reply: bytes, sent_at: float) -> None:
+        """L2 lacks a mapped key: `reply` is right only if L3 lacks it too."""
+        assert self.mapping is not None
+        mapping = self.mapping
+
+        def on_loaded(outcome: Outcome) -> None:
+            if outcome.kind is _NEGATIVE:
+                self.session.stats.l3.misses += 1
+                converted = to_resp2(reply, self.rule) if self.rule else reply
+                # A change that came while the row was looked for took the absence away, and
+                # nobody will tell L1 of it again.
+                if known_s := self.session.stack.absence_s(self.key):
+                    self.commit(reply, converted, sent_at, min(known_s, mapping.negative_ttl_s))
+                self.finish(converted)
+            else:
+                self.on_row(outcome)
+
+        self.session.stack.load(mapping, self.key, on_loaded)
+
+    def on_row(self, outcome: Outcome) -> None:
+        session = self.session
+        level = session.stats.l3
+        kind, value, _, _, _ = outcome
+        if kind is _UNAVAILABLE:
+            self.fail_l3(outcome)
+            return
+        if kind is not _MISS:
+            if kind is _HIT:
+                level.hits += 1
+                level.seconds.observe(session.clock() - self.started)
+            else:
+                level.misses += 1
+            reply = reply_from_row(self.command, self.request[0], value, self.proto)
+            if reply is not None:
+                self.finish(reply)
+                return
+        self.rerun()
+
+    def rerun(self) -> None:
+        """L2 has the key now, or had it a moment ago: let it answer in one step with that."""
+        if not self.reruns:
+            self.finish(self.session.read_failed("the key is contended"))
+            return
+        self.reruns -= 1
+        self.pttl_ms, self.certain, self.rule = None, True, ""
+        l2 = self.session.stack.l2
+        upstream: Via = l2.plain[self.proto]
+        tracked = l2.tracked
+        if self.token and tracked is not None and tracked.ready and tracked.fits(self.db):
+            upstream = tracked
+            self.rule = self.command.resp2 if self.proto == 2 else ""
+            self.begin_fill()
+        else:
+            self.token = 0
+        _, raw, start, end = self.request
+        asked = [pttl(self.key), bytes(raw[start:end])]
+        Guarded(self.session, upstream, asked, [self.key], self)
+
+    def fail_l3(self, outcome: Outcome) -> None:
+        session = self.session
+        if session.config.l3.on_error == "nil":
+            reply = reply_from_row(self.command, self.request[0], None, self.proto)
+            self.finish(reply if reply is not None else NIL[self.proto])
+            return
+        session.stats.read_errors += 1
+        self.finish(errors.load_failed(outcome.reason))
+
+    def answer_early(self) -> bool:
+        """L2 owes the reply for long: whether L1 had one. What L2 says then is not heard."""
+        return self.reply is None and self.pttl_ms != LOST and self.serve_suspect()
+
+    def on_lost(self, reason: str, sent: bool) -> None:
+        if self.reply is None and self.pttl_ms != LOST:
+            self.pttl_ms = LOST
+            self.degrade(reason)
+
+    def degrade(self, reason: str) -> None:
+        """L2 cannot be asked: a suspect L1 entry within the window, else L3, else an error."""
+        if self.serve_suspect():
+            return
+        session = self.session
+        if self.mapping is None:
+            self.finish(session.read_failed(reason))
+            return
+        session.stack.load(self.mapping, self.key, self.on_row)
+
+    def serve_suspect(self) -> bool:
+        """Answer from L1 although the watermark is late, if the window allows it."""
+        stale = self.session.known_read(self.key, self.variant, self.proto)
+        if stale is None:
+            return False
+        self.finish(stale)
+        return True
+
+    def finish(self, reply: bytes) -> None:
+        if self.mapping is not None:
+            self.session.mapped_in_flight -= 1
+        Slot.finish(self, reply)
+
+
+LOST = -3  # pttl_ms of a read whose connection died: both of its waits were told

@@ -1,0 +1,206 @@
+"""Writes of keys that are kept in the store: acknowledged when the table has them.
+
+The command travels inside a transaction of its own that captures what its keys then hold
+(`tiers.store.store`). Its reply waits here until that is committed.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from tiers import BLIND, DISCARD, Footing, KeptUpstream, Outcome, TierUnavailable, Via
+from tiers import Kind as OutcomeKind
+from tiers.wire.resp import Request, parse_integer, to_resp2
+
+from .. import errors
+from ..client.slots import WriteSlot
+from ..commands.command import Command, Kind
+from .routing import DELETES, fresh, route, rule_for, send_tombstones, strict_s
+
+if TYPE_CHECKING:
+    from ..client.session import Session
+    from ..private.pinned import Pinned
+
+WRAPPED_REPLIES = 4  # MULTI, the command, the capture, EXEC; one more if it looks
+
+
+class StoreSlot(WriteSlot):
+    """Waits for the replies of a wrapped command, then for the commit.
+
+    Of a command that may write other keys, too, for a PING on the tracked connection as
+    well (see `BarrierSlot`).
+    """
+
+    __slots__ = ("_answer", "_frames", "_left", "_lost", "_relied_on", "_replies", "_tracked",
+                 "durable")  # fmt: skip
+
+    reply_max_bytes = 0  # it holds what the table is to be told
+
+    def __init__(
+        self,
+        session: Session,
+        rule: str,
+        keys: list[bytes],
+        durable: list[bytes],
+        *,
+        relied_on: Footing,
+        replies: int,
+        tracked: KeptUpstream | None,
+    ) -> None:
+        l1 = session.stack.l1
+        super().__init__(session, rule, keys, l1.coherence if l1 is not None else None)
+        self.durable = durable
+        self._relied_on = relied_on
+        self._replies = replies
+        self._tracked = tracked
+        self._frames: list[bytes] = []
+        self._answer = b""
+        self._left = 1
+        self._lost = False
+        if tracked is not None:
+            session.opaque_in_flight += 1
+
+    def on_reply(self, reply: bytes, sent_at: float) -> None:
+        if len(self._frames) == self._replies:
+            self._release()  # the PING
+            return
+        self._frames.append(reply)
+        if len(self._frames) < self._replies:
+            return
+        if self.coherence is not None:
+            self.coherence.end_write(self.keys)
+            if self._tracked is not None:
+                self.coherence.end_opaque_write(self.session.clock())
+        if self._tracked is not None and self._tracked.ready:
+            self._left += 1
+            self._tracked.ping(self)
+        store = self.session.stack.store
+        assert store is not None
+        store.unwrap(self.durable, self._frames, self._on_committed, relied_on=self._relied_on)
+
+    def _on_committed(self, reply: bytes, failure: TierUnavailable | None) -> None:
+        if failure is not None:
+            self.session.stats.write_errors += 1
+            self._answer = errors.tier_failed(failure)
+        else:
+            self._answer = to_resp2(reply, self.rule) if self.rule else reply
+        self._release()
+
+    def on_lost(self, reason: str, sent: bool) -> None:
+        if len(self._frames) == self._replies:  # the tracked connection: its epoch ended
+            self._release()
+        elif not self._lost:  # told once for each reply that is missing
+            self._lost = True
+            self._end_opaque()
+            super().on_lost(reason, sent or bool(self._frames))
+
+    def _release(self) -> None:
+        self._left -= 1
+        if not self._left:
+            self._end_opaque()
+            self.settle(self._answer)
+
+    def _end_opaque(self) -> None:
+        if self._tracked is not None:
+            self.session.opaque_in_flight -= 1
+
+
+async def look(session: Session, durable: list[bytes]) -> Outcome | None:
+    """Note what Redis is now, before its keys are; the failure that prevented it, if any."""
+    store = session.stack.store
+    assert store is not None
+    try:
+        session.footing = await store.look(durable)
+    except TierUnavailable as error:
+        tier = "L2" if error.tier.startswith("L2") else "L3"
+        return Outcome(OutcomeKind.UNAVAILABLE, tier=tier, reason=error.reason)
+    return None
+
+
+def write(
+    session: Session, command: Command, request: Request, keys: list[bytes], durable: list[bytes]
+) -> None:
+    args, buffer, start, end = request
+    stack = session.stack
+    store = stack.store
+    assert store is not None
+    if reason := store.refusal(durable):
+        session.stats.write_errors += 1
+        session.reply(errors.store_failed(reason))
+        return
+    if session.pin is not None and not session.pin.is_for_size:
+        # Not on the private connection: the transaction around the command would end a WATCH.
+        if session.in_flight:
+            session.block_idle(request)
+            return
+        via: Via = fresh(session, command)
+    else:
+        routed = route(session, command, request, tracked=command.kind is Kind.WRITE)
+        if routed is None:
+            return
+        via = routed
+    is_blind = command.overwrites_blindly(args) and command.name not in DELETES
+    relied_on = BLIND if is_blind else session.footing
+    seen = None if is_blind else session.seen
+    replies = WRAPPED_REPLIES + (not is_blind)
+    slot = StoreSlot(
+        session,
+        rule_for(session, command, via),
+        keys,
+        durable,
+        relied_on=relied_on,
+        replies=replies,
+        tracked=stack.l2.tracked if command.kind is Kind.OPAQUE else None,
+    )
+    if command.kind is Kind.OPAQUE:
+        slot.strict_s = strict_s(session, command, args)
+    session.add_slot(slot)
+    if session.pin is not None and not session.pin.is_for_size:
+        session.block_idle()
+    if not via.ready:
+        slot.on_lost(via.reason, False)
+        return
+    send_tombstones(session, command, via, keys)
+    raw = store.wrap(bytes(buffer[start:end]), durable, relied_on=relied_on, seen=seen)
+    via.send(raw, slot, session.db, replies)
+
+
+def reaches_in(session: Session, command: Command, args: Sequence[bytes]) -> bool:
+    """Whether it writes stored keys from another database: MOVE key 0, COPY a b DB 0."""
+    durable = session.stack.durable
+    if command.name == "MOVE":
+        return parse_integer(args[-1]) == 0 and bool(durable(args[1:2]))
+    if command.name == "COPY":
+        options = itertools.pairwise(args[3:])
+        into = any(word.upper() == b"DB" and parse_integer(db) == 0 for word, db in options)
+        return into and bool(durable(args[2:3]))
+    return False
+
+
+# In transactions of the client's own
+
+
+def refusal_in_multi(
+    pin: Pinned, command: Command, args: Sequence[bytes], durable: list[bytes]
+) -> bytes:
+    """The error for a command that writes these keys and may not be queued; b"" if it may."""
+    store = pin.session.stack.store
+    assert store is not None
+    if command.kind is Kind.PRIVATE:
+        return errors.not_storable(args)
+    if pin.transaction.selects:
+        return errors.STORE_AFTER_SELECT
+    reason = store.refusal(durable)
+    return errors.store_failed(reason) if reason else b""
+
+
+def send_capture(pin: Pinned) -> None:
+    """Before EXEC: queue the capture of the keys that the transaction wrote, if there are any."""
+    transaction, store = pin.transaction, pin.session.stack.store
+    if not transaction.durable or store is None:
+        return
+    transaction.durable = list(dict.fromkeys(transaction.durable))
+    command = store.capture_command(transaction.durable, transaction.footing)
+    pin.upstream.send(command, DISCARD, pin.session.db)

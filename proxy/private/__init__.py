@@ -1,0 +1,1 @@
+"""Private connections to Redis: transactions, pub/sub, blocking commands, MONITOR."""

@@ -1,0 +1,32 @@
+"""Commands of a size for which the server may close the connection: not on a shared one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tiers import LARGE_COMMAND_BYTES
+from tiers.wire.resp import Request
+
+from .pinned import acquire
+
+if TYPE_CHECKING:
+    from ..client.session import Session
+
+
+def isolate(session: Session, request: Request) -> bool:
+    """Whether a command has to wait for a private connection because of its size.
+
+    Where none is to be had it may pass as it is if the server is known to take it.
+    """
+    size = request[3] - request[2]
+    if size <= LARGE_COMMAND_BYTES:
+        return False
+    l2 = session.stack.l2
+    if session.pin is None and l2.pins.is_exhausted and l2.limits.surely_takes(size):
+        return False
+    pin = acquire(session, request)
+    if pin is None:
+        return True
+    pin.carries_large = True
+    pin.tap_all()
+    return False

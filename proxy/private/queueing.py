@@ -1,0 +1,122 @@
+"""What a client may queue between MULTI and EXEC, and as what Redis gets to see it.
+
+A command about the client itself is queued as a PING, so that it has its place in EXEC's
+reply, and answered by Terrace when EXEC has run: Redis would speak about the connection
+between the two.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from tiers import BLIND
+from tiers.wire.resp import OK, Request, pack, parse_integer
+
+from .. import errors
+from ..client.backlog import kept_bytes
+from ..client.pause import may_write
+from ..commands.command import Command, Kind
+from ..flow import store_writes
+from ..flow.load_first import load_first
+from ..flow.routing import strict_s
+from ..handlers.client import is_passed_on, stand_in
+from ..handlers.client_tracking import with_own_id
+from ..handlers.config import LOCKS_OUT, hide_secrets, locks_out
+from . import lending, waits
+from .pinned import SUBSCRIPTIONS
+from .transactions import Edit, QueuedSlot, abort
+
+if TYPE_CHECKING:
+    from .pinned import Pinned
+
+# They would act on the connection between Terrace and Redis.
+_REFUSED = frozenset(("ACL", "AUTH", "HELLO", *SUBSCRIPTIONS))
+_WRITES = frozenset((Kind.WRITE, Kind.OPAQUE, Kind.PRIVATE))
+EDIT_BYTES = 300  # for what is to be done to a result
+_STAND_IN = pack([b"PING"])
+
+
+def queue(pin: Pinned, command: Command, request: Request) -> None:
+    """A command inside MULTI: Redis queues or refuses it; we note what it may write."""
+    session, args = pin.session, request[0]
+    sub = args[1].upper() if len(args) > 1 else b""
+    if command.name in _REFUSED or (command.name == "SCRIPT" and sub == b"DEBUG"):
+        abort(pin, errors.not_in_multi(command.name))
+        return
+    if command.kind is Kind.REFUSED:
+        abort(pin, errors.REPLICATION_REFUSED)
+        return
+    transaction = pin.transaction
+    edit: Edit | None = None
+    raw = b""  # what goes to Redis instead
+    if command.name == "CLIENT":
+        answer = stand_in(request)
+        if answer is not None:
+            edit, raw = lambda _: answer(session, request), _STAND_IN
+        elif is_passed_on(request):
+            edit = partial(with_own_id, session)
+        else:
+            abort(pin, errors.not_in_multi("CLIENT " + sub.decode()))
+            return
+    elif command.name == "CONFIG" and sub and locks_out(session, args):
+        abort(pin, LOCKS_OUT)
+        return
+    elif command.name == "CONFIG" and sub == b"GET":
+        edit = hide_secrets
+    elif waits.is_wait(request):
+        edit = partial(waits.in_multi, session.wrote_at > 0)
+    elif command.name == "SELECT" and len(args) == 2:
+        edit = _select(pin, args[1])
+        lending.settle(pin)
+        transaction.selects = True
+    elif command.name != "WATCH" and (
+        load_first(session, command, request) or lending.lend(pin, command, request)
+    ):
+        return
+    keys = command.keys_of(args)
+    db = 0 if transaction.selects else session.db  # behind SELECT it may be any
+    durable = session.stack.durable(command.may_touch(args), db)
+    if session.db and store_writes.reaches_in(session, command, args):
+        abort(pin, errors.STORE_FROM_AFAR)
+        return
+    if durable and command.kind in _WRITES and not command.reads_only:
+        if refusal := store_writes.refusal_in_multi(pin, command, args, durable):
+            abort(pin, refusal)
+            return
+        lending.note_gone(pin, durable)
+        transaction.durable += durable
+        if transaction.footing == BLIND:
+            transaction.footing = session.footing
+    elif durable and not transaction.selects and command.name != "WATCH":
+        transaction.kept_bytes += kept_bytes(request)
+        for key in durable:
+            transaction.rows.stored.setdefault(key, session.footing)
+    if edit is not None:
+        transaction.kept_bytes += EDIT_BYTES
+    if command.kind is Kind.WRITE:
+        transaction.keys += keys
+        transaction.kept_bytes += kept_bytes(request)
+    elif command.kind is Kind.FLUSH:
+        transaction.flushes = True
+    elif edit is None and command.kind is not Kind.CACHED and command.kind is not Kind.READ:
+        transaction.opaque = True
+    if edit is None and command.kind is not Kind.CACHED and command.kind is not Kind.READ:
+        transaction.strict_s = max(transaction.strict_s, strict_s(session, command, args))
+    if not transaction.is_held_by_pause:
+        transaction.is_held_by_pause = may_write(session.commands, command.name, args)
+    if raw:
+        request = (args, raw, 0, len(raw))
+    pin.forward(request, QueuedSlot(pin, edit))
+
+
+def _select(pin: Pinned, text: bytes) -> Edit:
+    db = parse_integer(text)
+
+    def follow(result: bytes) -> bytes:
+        if result == OK and db is not None:
+            pin.session.set_db(db)
+            pin.upstream.pipe.db = db
+        return result
+
+    return follow

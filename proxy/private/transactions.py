@@ -1,0 +1,175 @@
+"""A transaction on a private connection: what Terrace notes of it, and its end.
+
+Redis queues the commands and runs them. Noted is what they may write, for the coherence
+steps of EXEC, and which of the results are edited on their way to the client. What gets
+into a transaction is decided in `queueing`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeAlias
+
+from tiers import BLIND, Footing, TierUnavailable
+from tiers.wire.resp import QUEUED, ReplyScanner, Request, array, pack
+
+from .. import errors
+from ..client.slots import BarrierSlot, Slot
+from .lent_rows import LentRows, take_out
+
+if TYPE_CHECKING:
+    from ..client.session import Session
+    from ..stats import Stats
+    from .pinned import Pinned
+
+Edit: TypeAlias = Callable[[bytes], bytes]
+"""The result of Redis -> that of the client."""
+
+_DISCARD: Request = ([b"DISCARD"], pack([b"DISCARD"]), 0, len(pack([b"DISCARD"])))
+
+
+@dataclass
+class Transaction:
+    """What is queued in MULTI, as far as it matters beyond Redis."""
+
+    keys: list[bytes] = field(default_factory=list)  # that may be written
+    durable: list[bytes] = field(default_factory=list)  # those that are kept in the store
+    footing: Footing = BLIND  # of the first of them
+    selects: bool = False  # another database may be selected
+    opaque: bool = False  # keys that are not known may be written
+    flushes: bool = False
+    queued: int = 0
+    strict_s: float = 0.0  # the largest bound of strict keys that may be written
+    kept_bytes: int = 0  # of the keys, about
+    edits: dict[int, Edit] = field(default_factory=dict)  # by position in EXEC's reply
+    is_held_by_pause: bool = False  # CLIENT PAUSE WRITE would have held one of them
+    hidden: dict[int, bool] = field(default_factory=dict)  # positions of our own; whether a fill
+    rows: LentRows = field(default_factory=LentRows)
+    aborted: bool = False  # Terrace refused a command: EXEC must not run the others
+
+    @property
+    def writes(self) -> bool:
+        return bool(self.keys) or self.opaque or self.flushes
+
+    def edited(self, reply: bytes, stats: Stats) -> bytes:
+        """EXEC's reply for the client; errors and nil are nobody's results."""
+        if not (self.edits or self.hidden) or not _has_results(reply):
+            return reply
+        results = ReplyScanner().feed(reply[reply.index(b"\n") + 1 :])
+        if len(results) != self.queued:
+            return reply
+        for position, edit in self.edits.items():
+            results[position] = edit(results[position])
+        brought, problem = take_out(self, results)
+        stats.rows_brought += brought
+        if problem:
+            stats.write_errors += 1
+            return errors.rows_missing(problem)
+        return array(results)
+
+
+def abort(pin: Pinned, reply: bytes) -> None:
+    """Refuse a command inside MULTI, as Redis does: EXEC then runs nothing."""
+    pin.transaction.aborted = True
+    pin.session.reply(reply)
+
+
+def end_aborted(pin: Pinned, reply: bytes) -> None:
+    """Answer EXEC without running anything."""
+    pin.in_multi = pin.watching = False
+    if pin.lost:
+        pin.maybe_release()
+        pin.session.reply(reply)
+    else:
+        pin.forward(_DISCARD, _AbortSlot(pin.session, reply))
+
+
+class QueuedSlot(Slot):
+    """A command inside MULTI: only what Redis has queued gets a place in the reply of EXEC.
+
+    A nested MULTI, for one, is refused without ending the transaction.
+    """
+
+    __slots__ = ("edit", "transaction")
+
+    def __init__(self, pin: Pinned, edit: Edit | None = None) -> None:
+        super().__init__(pin.session)
+        self.transaction = pin.transaction
+        self.edit = edit
+
+    def on_reply(self, reply: bytes, sent_at: float) -> None:
+        transaction = self.transaction
+        if reply == QUEUED:
+            if self.edit is not None:
+                transaction.edits[transaction.queued] = self.edit
+            transaction.queued += 1
+        self.finish(reply)
+
+
+class ExecSlot(BarrierSlot):
+    """EXEC: a write of every key the transaction may have written."""
+
+    __slots__ = ("_captured", "pin")
+
+    def __init__(self, pin: Pinned) -> None:
+        session, transaction = pin.session, pin.transaction
+        self._captured = b""  # what keys of the store hold, the last of the results
+        l1 = session.stack.l1
+        unknown = transaction.opaque or transaction.flushes
+        super().__init__(
+            session,
+            "",
+            transaction.keys,
+            l1.coherence if l1 is not None else None,
+            session.stack.l2.tracked if unknown else None,
+            flushes=transaction.flushes,
+        )
+        self.strict_s = transaction.strict_s
+        self.pin = pin
+
+    @property
+    def reply_max_bytes(self) -> int:
+        # What keys of the store hold is not dropped: the table is to be told.
+        return 0 if self.pin.transaction.durable else super().reply_max_bytes
+
+    def on_reply(self, reply: bytes, sent_at: float) -> None:
+        if self.pin.transaction.durable and self._held is None and _has_results(reply):
+            *results, self._captured = ReplyScanner().feed(reply[reply.index(b"\n") + 1 :])
+            reply = array(results)
+        super().on_reply(reply, sent_at)
+
+    def finish(self, reply: bytes) -> None:
+        pin, store, captured = self.pin, self.session.stack.store, self._captured
+        if captured and store is not None:
+            self._captured = b""
+            store.commit_captured(pin.transaction.durable, captured, reply, self._on_committed)
+            return
+        pin.in_multi = pin.watching = False
+        super().finish(pin.transaction.edited(reply, self.session.stats))
+
+    def _on_committed(self, reply: bytes, failure: TierUnavailable | None) -> None:
+        if failure is not None:
+            self.session.stats.write_errors += 1
+        self.finish(reply if failure is None else errors.tier_failed(failure))
+
+
+def _has_results(reply: bytes) -> bool:
+    """Neither an error nor the nil of a failed WATCH."""
+    return reply.startswith(b"*") and not reply.startswith(b"*-")
+
+
+class _AbortSlot(Slot):
+    """EXEC of a transaction that Terrace had to refuse: Redis gets a DISCARD."""
+
+    __slots__ = ("instead",)
+
+    def __init__(self, session: Session, instead: bytes) -> None:
+        super().__init__(session)
+        self.instead = instead
+
+    def on_reply(self, reply: bytes, sent_at: float) -> None:
+        self.finish(self.instead)
+
+    def on_lost(self, reason: str, sent: bool) -> None:
+        self.finish(self.instead)  # whatever became of the DISCARD, nothing ran

@@ -1,0 +1,100 @@
+"""WAIT and WAITAOF: is what this client wrote on the replicas, or in the append-only file?
+
+The server answers for the replication offset of the last write of the connection that
+asks. A client's writes travel on connections that it shares, so the private one that
+carries its WAIT moves its own offset first, past all that the client was acknowledged:
+by a message to a shard channel, which replicas get, and before WAITAOF by a write, which
+the file gets. (Up to Redis 7.0 a PING moves it.) A client that wrote nothing asks as it is.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tiers import DISCARD
+from tiers.wire.resp import ReplyScanner, Request, array, integer, pack
+
+from .. import errors
+from ..client.slots import Slot
+
+if TYPE_CHECKING:
+    from ..client.session import Session
+    from .pinned import Pinned
+
+NAMES = frozenset((b"WAIT", b"WAITAOF"))
+_LONGEST = max(map(len, NAMES))
+_PLACE = b"__terrace:wait"  # channel and key
+_PING = pack([b"PING"])
+_MESSAGE = pack([b"SPUBLISH", _PLACE, b""])
+_WRITE = pack(
+    [
+        b"EVAL",
+        b"#!lua flags=allow-oom\n"
+        b"redis.call('SET', KEYS[1], '') redis.call('DEL', KEYS[1]) return 1",
+        b"1",
+        _PLACE,
+    ]
+)
+_UNKNOWN_COMMAND = b"-ERR unknown command"  # the server is older: the PING was enough
+
+
+def is_wait(request: Request) -> bool:
+    name = request[0][0]
+    return len(name) <= _LONGEST and name.upper() in NAMES
+
+
+def refusal(session: Session) -> bytes:
+    """The error where nobody can say what became of the client's last write; b"" otherwise."""
+    lost = session.wrote_at and session.wrote_at <= session.stack.l2.lost_at
+    return errors.WAIT_LOST if lost else b""
+
+
+def forward(pin: Pinned, request: Request) -> None:
+    """Send it on the private connection, for the offset of this client's last write."""
+    session = pin.session
+    if not session.wrote_at:
+        pin.forward(request, Slot(session))
+        return
+    slot = _WaitSlot(pin, request)
+    session.add_slot(slot)
+    pin.upstream.send(_PING, DISCARD, session.db)
+    mark = _MESSAGE if request[0][0].upper() == b"WAIT" else _WRITE
+    pin.upstream.send(mark, slot, session.db)
+
+
+class _WaitSlot(Slot):
+    """Waits for the move of the offset, and then for the answer."""
+
+    __slots__ = ("_request", "pin")
+
+    def __init__(self, pin: Pinned, request: Request) -> None:
+        super().__init__(pin.session)
+        self.pin = pin
+        self._request: Request | None = request
+
+    def on_reply(self, reply: bytes, sent_at: float) -> None:
+        request, self._request = self._request, None
+        if request is None:
+            self.finish(reply)
+        elif reply.startswith(b"-NOPERM"):
+            self.finish(errors.wait_refused(reply))
+        elif reply.startswith(b"-") and not reply.startswith(_UNKNOWN_COMMAND):
+            self.finish(reply)  # BUSY, READONLY, OOM: it would have been that of WAIT, too
+        else:
+            _, buffer, start, end = request
+            self.pin.upstream.send(buffer[start:end], self, self.session.db)
+
+
+def in_multi(has_written: bool, result: bytes) -> bytes:
+    """What EXEC answers for one: never more than is known of this client's writes before MULTI.
+
+    It does not wait there, and nothing in a transaction moves the offset before its end.
+    """
+    if not has_written:
+        return result
+    if result.startswith(b":"):
+        return integer(0)
+    if result.startswith(b"*"):
+        counts = ReplyScanner().feed(result[result.index(b"\n") + 1 :])
+        return array(integer(0) for _ in counts)
+    return result

@@ -1,0 +1,244 @@
+"""Restart without downtime: a new process takes the listening sockets of the old one.
+
+The old process offers them on the unix socket `listen.handover`. A new one that finds
+somebody there asks, gets duplicates of the listening sockets (SCM_RIGHTS), and says so
+when it serves on them; only then does the old one stop accepting and drain. It is the
+same socket in the kernel all the time: what waits in its backlog is lost to neither,
+which two sockets with SO_REUSEPORT could not promise. If the new process dies before,
+the old one has noticed nothing.
+
+With several workers their parent does this, on both sides.
+
+    new                                 old
+    connect                      →
+                                 ←      "terrace 1\\n" + JSON of identities, and the sockets
+    … connects to the tiers, accepts clients …
+    "serving\\n"                  →
+                                        stops accepting, drains, exits
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import socket
+import struct
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from tiers import TaskSet
+
+from ..addresses import unix_path_problem
+from .inherited import Inherited, roles
+
+if TYPE_CHECKING:
+    from ..config.model import Config
+
+log = logging.getLogger("terrace")
+
+GREETING = b"terrace 1\n"
+SERVING = b"serving\n"
+MESSAGE_MAX_BYTES = 64 * 1024
+SOCKETS_MAX = 64
+NOT_TAKEN = "the new process ended before it served; this one goes on"
+PATIENCE_S = 5.0  # with an old process that does not answer
+_CREDENTIALS = struct.Struct("3i")  # pid, uid, gid
+
+
+class HandoverError(OSError):
+    """The old process is there but its sockets cannot be had."""
+
+    def __init__(self, path: str, text: str) -> None:
+        super().__init__(None, f"listen.handover = {path}: {text}")
+
+
+class Takeover:
+    """What a new process got; `confirm` once it serves, or `close` where another one will."""
+
+    def __init__(self, connection: socket.socket, inherited: Inherited) -> None:
+        self._connection = connection
+        self.inherited = inherited
+
+    def confirm(self) -> None:
+        """The old process may go."""
+        with contextlib.suppress(OSError), self._connection:
+            self._connection.sendall(SERVING)
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+def take(config: Config) -> Takeover | None:
+    """Ask the process on `listen.handover`, if there is one. Raises HandoverError."""
+    path = config.listen.handover
+    if problem := unix_path_problem(path):
+        raise HandoverError(path, problem)
+    connection = socket.socket(socket.AF_UNIX)
+    connection.settimeout(PATIENCE_S)
+    try:
+        connection.connect(path)
+    except (FileNotFoundError, ConnectionRefusedError):
+        connection.close()
+        return None
+    except OSError as error:
+        connection.close()
+        raise HandoverError(path, f"{error.strerror or error}; choose another path") from None
+    if not _is_ours(connection):
+        connection.close()
+        raise HandoverError(path, "another user listens there; remove it, or choose another path")
+    try:
+        message, fds = _receive(connection)
+    except OSError as error:
+        connection.close()
+        text = f"the process there does not hand over ({error}); end it, or choose another path"
+        raise HandoverError(path, text) from None
+    wanted = {identity: role for role, identity in roles(config)}
+    found = []
+    for identity, fd in zip(json.loads(message), fds, strict=True):
+        sock = socket.socket(fileno=fd)
+        if identity in wanted:
+            found.append((wanted[identity], sock))
+        else:
+            sock.close()
+    return Takeover(connection, Inherited(found))
+
+
+def _receive(connection: socket.socket) -> tuple[bytes, list[int]]:
+    data, fds, _, _ = socket.recv_fds(connection, MESSAGE_MAX_BYTES, SOCKETS_MAX)
+    while data and not data.endswith(b"]\n"):
+        more = connection.recv(MESSAGE_MAX_BYTES)
+        if not more:
+            break
+        data += more
+    if not data.startswith(GREETING) or not data.endswith(b"]\n"):
+        for fd in fds:
+            os.close(fd)
+        raise OSError("it said something else")
+    return data[len(GREETING) :], fds
+
+
+class Offer:
+    """The side of the process that has the sockets. No event loop; who has one waits with it.
+
+    `sockets` are those in use, by role.
+    """
+
+    def __init__(
+        self, config: Config, sockets: Callable[[], Mapping[str, list[socket.socket]]]
+    ) -> None:
+        self._path = config.listen.handover
+        self._identities = dict(roles(config))
+        self._sockets = sockets
+        self._inode = 0
+        self.listening: socket.socket | None = None
+
+    def __repr__(self) -> str:
+        return f"<Offer on {self._path}>"
+
+    def open(self) -> socket.socket:
+        """Raises HandoverError. Takes the place of the predecessor's, without a gap."""
+        listening = socket.socket(socket.AF_UNIX)
+        beside = f"{self._path}.{os.getpid()}"
+        try:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(beside)
+            mask = os.umask(0o177)
+            try:
+                listening.bind(beside)
+            finally:
+                os.umask(mask)
+            listening.listen()
+            self._inode = os.stat(beside).st_ino
+            os.rename(beside, self._path)
+        except OSError as error:
+            listening.close()
+            text = f"{error.strerror or error}; choose another path"
+            raise HandoverError(self._path, text) from None
+        listening.setblocking(False)
+        self.listening = listening
+        return listening
+
+    def close(self, *, remove: bool = True) -> None:
+        """`remove`: the path as well; not so in a child of the process that opened it."""
+        listening, self.listening = self.listening, None
+        if listening is not None:
+            listening.close()
+            if remove:
+                with contextlib.suppress(OSError):
+                    if os.stat(self._path).st_ino == self._inode:
+                        os.unlink(self._path)
+
+    def admit(self, connection: socket.socket) -> bool:
+        """Send the sockets, if whoever asks may have them. Raises OSError when he is gone."""
+        connection.setblocking(False)
+        if not _is_ours(connection):
+            log.warning("%s: another user asked for the sockets; refused", self._path)
+            return False
+        log.info("a new process asked for the listening sockets")
+        identities, fds = [], []
+        for role, sockets in self._sockets().items():
+            for sock in sockets:
+                identities.append(self._identities[role])
+                fds.append(sock.fileno())
+        message = GREETING + json.dumps(identities).encode() + b"\n"
+        socket.send_fds(connection, [message], fds)
+        return True
+
+
+class Offering:
+    """An offer of a process with an event loop; `on_taken` is called once, when a successor
+    serves."""
+
+    def __init__(self, offer: Offer, on_taken: Callable[[], None]) -> None:
+        self._offer = offer
+        self._on_taken = on_taken
+        self._tasks = TaskSet("handover")
+
+    def __repr__(self) -> str:
+        return f"<Offering of {self._offer!r}>"
+
+    def open(self) -> None:
+        """Raises HandoverError."""
+        self._tasks.start("offer", self._serve(self._offer.open()))
+
+    async def close(self) -> None:
+        await self._tasks.close()
+        self._offer.close()
+
+    async def _serve(self, listening: socket.socket) -> None:
+        """One successor at a time."""
+        loop = asyncio.get_running_loop()
+        while True:
+            connection, _ = await loop.sock_accept(listening)
+            with connection:
+                try:
+                    if not self._offer.admit(connection):
+                        continue
+                    taken = await _says_serving(connection)
+                except OSError:  # it ended before it had read everything
+                    taken = False
+                if taken:
+                    self._on_taken()
+                    return
+                log.warning(NOT_TAKEN)
+
+
+async def _says_serving(connection: socket.socket) -> bool:
+    answer = b""
+    while not answer.endswith(b"\n"):
+        data = await asyncio.get_running_loop().sock_recv(connection, len(SERVING))
+        if not data:
+            return False
+        answer += data
+    return answer == SERVING
+
+
+def _is_ours(connection: socket.socket) -> bool:
+    if not hasattr(socket, "SO_PEERCRED"):
+        return True  # then the permissions of the socket have to do
+    raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    uid = _CREDENTIALS.unpack(raw)[1]
+    return uid in (os.getuid(), 0)

@@ -1,0 +1,150 @@
+"""The sockets on which clients arrive: TCP, TLS and unix.
+
+New certificates are for the handshakes that begin later; connections that are open go on as
+they are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import ssl
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
+from typing import TYPE_CHECKING, TypeAlias
+
+from ..addresses import address_text, bind, bind_unix, naming_the_option
+from .inherited import Inherited
+from .tls import server_context
+from .tls_listener import TlsListener
+
+if TYPE_CHECKING:
+    from ..config.model import Config, TlsOptions
+
+Server: TypeAlias = "asyncio.Server | TlsListener"
+
+
+class Listeners:
+    """`open`, perhaps `reload_certificates`, `close`; each client gets a protocol of `factory`.
+
+    `on_failed_handshake` is told the reason (`refusals.HANDSHAKES`) and the address.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        factory: Callable[[], asyncio.Protocol],
+        on_failed_handshake: Callable[[str, str], None],
+    ) -> None:
+        self._listen = config.listen
+        self._tls = config.tls
+        self._factory = factory
+        self._on_failed_handshake = on_failed_handshake
+        self._servers: dict[str, list[Server]] = {}  # by role
+        self._secure: list[TlsListener] = []  # those of them that speak TLS, closed ones as well
+        self._unix_inode = 0  # of the path to remove at the end
+        self.handed_over = False
+
+    def __repr__(self) -> str:
+        return f"<Listeners {self}>"
+
+    def __str__(self) -> str:
+        return ", ".join(self._texts()) or "nothing"
+
+    def _texts(self) -> Iterator[str]:
+        if self.port:
+            yield f"{self._listen.host}:{self.port}"
+        if "tls" in self._servers:
+            yield f"{self._listen.host}:{self._tls.port} (TLS)"
+        if "unix" in self._servers:
+            yield f"unix:{self._listen.unix_socket}"
+
+    @property
+    def is_open(self) -> bool:
+        return bool(self._servers)
+
+    @property
+    def port(self) -> int:
+        """The plain TCP port; 0 when there is none."""
+        for sock in self.sockets().get("tcp", ()):
+            return int(sock.getsockname()[1])
+        return 0
+
+    def sockets(self) -> dict[str, list[socket.socket]]:
+        """Those that are listened on, by role."""
+        return {
+            role: [sock for server in servers for sock in server.sockets]
+            for role, servers in self._servers.items()
+        }
+
+    async def open(self, inherited: Inherited | None = None) -> None:
+        """Raises CertificateError, or OSError when an address cannot be bound."""
+        inherited = Inherited() if inherited is None else inherited
+        loop = asyncio.get_running_loop()
+        listen, tls = self._listen, self._tls
+        # Certificates first: without them the process must not seem to be there.
+        context = server_context(tls) if tls.port else None
+        if listen.port or not (tls.port or listen.unix_socket):
+            self._servers["tcp"] = [
+                await loop.create_server(self._factory, sock=sock, backlog=listen.backlog)
+                for sock in inherited.take("tcp")
+            ]
+            if not self._servers["tcp"]:
+                with naming_the_option("listen.port", listen.host, listen.port):
+                    server = await loop.create_server(
+                        self._factory, listen.host, listen.port, backlog=listen.backlog
+                    )
+                self._servers["tcp"] = [server]
+        if context is not None:
+            sockets = inherited.take("tls") or list(bind("tls.port", listen.host, tls.port))
+            self._secure = list(self._speak_tls(sockets, context))
+            self._servers["tls"] = list(self._secure)
+        if listen.unix_socket:
+            given = inherited.take("unix")
+            path, backlog = listen.unix_socket, listen.backlog
+            sock = given[0] if given else bind_unix("listen.unix_socket", path, backlog=backlog)
+            server = await loop.create_unix_server(self._factory, sock=sock, backlog=backlog)
+            self._servers["unix"] = [server]
+            if not (given and inherited.lent):
+                self._unix_inode = os.stat(listen.unix_socket).st_ino
+
+    def _speak_tls(
+        self, sockets: Iterable[socket.socket], context: ssl.SSLContext
+    ) -> Iterator[TlsListener]:
+        def on_failure(reason: str, peer: object) -> None:
+            self._on_failed_handshake(reason, address_text(peer))
+
+        for sock in sockets:
+            sock.listen(self._listen.backlog)
+            yield TlsListener(sock, context, self._factory, on_failure)
+
+    def reload_certificates(self, tls: TlsOptions | None = None) -> None:
+        """New clients get what the files hold now. Raises CertificateError: then all stays."""
+        tls = self._tls if tls is None else tls
+        context = server_context(tls)
+        self._tls = tls  # for when it opens, unless it is open
+        for listener in self._secure:
+            listener.context = context
+
+    def hand_over(self) -> None:
+        """A successor has the sockets: closing them here takes nothing away."""
+        self.handed_over = True
+
+    def close(self) -> None:
+        """No new clients; those that are connected stay."""
+        for server in chain.from_iterable(self._servers.values()):
+            server.close()
+        if self._unix_inode and not self.handed_over:
+            # Unless another process has put its own there by now.
+            with contextlib.suppress(OSError):
+                if os.stat(self._listen.unix_socket).st_ino == self._unix_inode:
+                    os.unlink(self._listen.unix_socket)
+        self._servers = {}
+        self._unix_inode = 0
+
+    async def end_handshakes(self) -> None:
+        """After `close`: nobody becomes a client any more."""
+        for listener in self._secure:
+            await listener.end()

@@ -1,0 +1,114 @@
+"""The listening sockets of several workers, on the same addresses.
+
+Where the kernel balances between sockets that are bound alike (SO_REUSEPORT), each worker
+gets its own: when it dies, only its own queue goes with it. Elsewhere, and for unix sockets,
+those of systemd and those that will be handed over to a successor, all accept from the same
+one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from ..addresses import bind, bind_unix, bound, naming_the_option
+from .inherited import Inherited, roles
+
+if TYPE_CHECKING:
+    from ..config.model import Config
+
+BALANCES = sys.platform == "linux" and hasattr(socket, "SO_REUSEPORT")
+
+
+class WorkerSockets:
+    """`for_worker` may be called any number of times; what it returned is the caller's."""
+
+    def __init__(self, config: Config, given: Inherited) -> None:
+        """Raises OSError when an address is taken."""
+        self._config = config
+        self._bound: dict[str, list[socket.socket]] = {}  # not listening: they hold the ports
+        self._shared: dict[str, list[socket.socket]] = {}
+        self._unix_inode = 0
+        self._balances = BALANCES and not config.listen.handover
+        try:
+            for role, _ in roles(config):
+                if sockets := given.take(role):
+                    self._shared[role] = sockets
+                    if role == "unix" and not given.lent:
+                        self._unix_inode = os.stat(config.listen.unix_socket).st_ino
+                elif role == "unix":
+                    self._shared[role] = [self._listen_unix()]
+                elif self._balances:
+                    self._bound[role] = list(self._bind(role))
+                else:
+                    self._shared[role] = self._listen(self._bind(role))
+        except BaseException:
+            self.close()
+            raise
+        finally:
+            given.close()
+
+    def __repr__(self) -> str:
+        return f"<WorkerSockets {sorted(self._bound | self._shared)}>"
+
+    def shared(self) -> dict[str, list[socket.socket]]:
+        """Those that all accept from, by role."""
+        return self._shared
+
+    def hand_over(self) -> None:
+        """A successor has them: closing them here takes nothing away."""
+        self._unix_inode = 0
+
+    def for_worker(self) -> Inherited:
+        """Raises OSError."""
+        found = [
+            (role, bound(sock.family, sock.getsockname(), reuse_port=True))
+            for role, sockets in self._bound.items()
+            for sock in sockets
+        ]
+        found += [(role, sock.dup()) for role, sockets in self._shared.items() for sock in sockets]
+        return Inherited(found, lent=True)
+
+    def close(self, *, remove: bool = True) -> None:
+        """`remove`: the path of the unix socket as well; not so in a worker."""
+        for sockets in (*self._bound.values(), *self._shared.values()):
+            for sock in sockets:
+                sock.close()
+        if remove and self._unix_inode:
+            path = self._config.listen.unix_socket
+            with contextlib.suppress(OSError):
+                if os.stat(path).st_ino == self._unix_inode:
+                    os.unlink(path)
+
+    def _bind(self, role: str) -> Iterator[socket.socket]:
+        listen, admin, tls = self._config.listen, self._config.admin, self._config.tls
+        option, host, port = {
+            "tcp": ("listen.port", listen.host, listen.port),
+            "tls": ("tls.port", listen.host, tls.port),
+            "admin": ("admin.port", admin.host, admin.port),
+        }[role]
+        for sock in bind(option, host, port):
+            if not self._balances:
+                yield sock
+                continue
+            # Alone first: with SO_REUSEPORT nobody would tell that a stranger is there.
+            address = sock.getsockname()
+            sock.close()
+            with naming_the_option(option, host, address[1]):
+                yield bound(sock.family, address, reuse_port=True)
+
+    def _listen(self, sockets: Iterator[socket.socket]) -> list[socket.socket]:
+        listening = list(sockets)
+        for sock in listening:
+            sock.listen(self._config.listen.backlog)
+        return listening
+
+    def _listen_unix(self) -> socket.socket:
+        listen = self._config.listen
+        sock = bind_unix("listen.unix_socket", listen.unix_socket, backlog=listen.backlog)
+        self._unix_inode = os.stat(listen.unix_socket).st_ino
+        return sock
