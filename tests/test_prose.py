@@ -1,0 +1,111 @@
+"""The hand-written pages: short lines, links that resolve, an index for each, plain words."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from proxy.config.text import generated_files
+
+ROOT = Path(__file__).parent.parent
+WIDTH = 100
+INDICES = ("README.md", "docs/BEHAVIOUR.md")
+# Sentences with these words have a subject that a reader has to guess.
+VAGUE = re.compile(
+    r"\b(whoever|whomever|nobody|somebody|mend(s|ed|ing)?|wish(es|ed)?|told|strangers?"
+    r"|else's|thereof|therein|whereupon|withal)\b",
+    re.IGNORECASE,
+)
+MEASURED = re.compile(r"<!-- bench:begin -->.*?<!-- bench:end -->", re.DOTALL)
+FENCED = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+
+
+def written_by_programs() -> set[str]:
+    return {*generated_files(), "docs/FAULTS.md"}
+
+
+ALL_PAGES = sorted(
+    str(path.relative_to(ROOT)) for path in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"))
+)
+BY_HAND = [page for page in ALL_PAGES if page not in written_by_programs()]
+
+
+def text_of(page: str) -> str:
+    return (ROOT / page).read_text(encoding="utf-8")
+
+
+def blanked(text: str, *parts: re.Pattern[str]) -> str:
+    """The text without these parts; every line keeps its number."""
+    for part in parts:
+        text = part.sub(lambda found: "\n" * found[0].count("\n"), text)
+    return text
+
+
+def prose_of(page: str) -> Iterator[tuple[int, str]]:
+    """Numbered lines, but for tables, code and what `make bench` wrote."""
+    for number, line in enumerate(blanked(text_of(page), MEASURED, FENCED).splitlines(), 1):
+        if not line.lstrip().startswith("|") and not line.startswith("    "):
+            yield number, line
+
+
+def anchors_of(page: str) -> set[str]:
+    """As GitHub makes them from headings."""
+    headings = re.findall(r"^#+ (.+)$", blanked(text_of(page), FENCED), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-") for title in headings}
+
+
+def links_of(page: str) -> list[str]:
+    return [
+        target
+        for target in LINK.findall(blanked(text_of(page), FENCED))
+        if not re.match(r"[a-z]+:", target)
+    ]
+
+
+def test_the_pages_are_found() -> None:
+    assert {*INDICES, "docs/behaviour/promises.md"} <= set(BY_HAND)
+    assert written_by_programs() < {*ALL_PAGES, "conf/terrace.toml"}
+
+
+@pytest.mark.parametrize("page", BY_HAND)
+def test_no_line_of_prose_is_long(page: str) -> None:
+    assert [f"{number}: {line}" for number, line in prose_of(page) if len(line) > WIDTH] == []
+
+
+@pytest.mark.parametrize("page", BY_HAND)
+def test_subjects_are_named(page: str) -> None:
+    text = blanked(text_of(page), MEASURED, FENCED, re.compile(r"`[^`]*`"))
+    lines = enumerate(text.splitlines(), 1)
+    assert [f"{number}: {line}" for number, line in lines if VAGUE.search(line)] == []
+
+
+@pytest.mark.parametrize("page", ALL_PAGES)
+def test_links_resolve(page: str) -> None:
+    broken = []
+    for target in links_of(page):
+        path, _, anchor = target.partition("#")
+        file = ((ROOT / page).parent / path).resolve() if path else ROOT / page
+        anchors = anchors_of(str(file.relative_to(ROOT))) if anchor and file.exists() else {""}
+        if not file.exists() or anchor not in anchors:
+            broken.append(target)
+    assert broken == []
+
+
+def test_every_page_is_in_an_index() -> None:
+    linked = {
+        str(((ROOT / index).parent / target.partition("#")[0]).resolve().relative_to(ROOT))
+        for index in INDICES
+        for target in links_of(index)
+    }
+    assert [page for page in ALL_PAGES if page.startswith("docs/") and page not in linked] == []
+
+
+@pytest.mark.parametrize("page", BY_HAND)
+def test_paths_of_the_code_exist(page: str) -> None:
+    """Those in backticks, as `proxy/flow/` or `tests/test_prose.py::test_links_resolve`."""
+    named = re.findall(r"`((?:tiers|proxy|tests|conf|docs|bench)/[\w./-]*)[:`]", text_of(page))
+    assert [path for path in named if not (ROOT / path).exists()] == []
