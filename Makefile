@@ -68,11 +68,11 @@ demo: $(STAMP)  ## with `make run` up: which tier answers, and how fast
 test: $(BUILT)  ## the whole test suite; SERVER=a redis-server or valkey-server to test with
 	@$(if $(SERVER),TERRACE_EMBEDDED_REDIS="$(or $(shell command -v $(SERVER)),$(SERVER))" )$(LIMIT) $(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
-check: $(BUILT)  ## lint, format, types, import directions
+check: $(BUILT)  ## lint, format, types, import directions, pages
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m mypy
-	$(BIN)/python -m pytest tests/test_imports.py tests/test_generated.py
+	$(BIN)/python -m pytest tests/test_imports.py tests/test_generated.py tests/test_prose.py
 
 # Everything that runs compiled code and needs no servers. CPython itself leaks on purpose.
 ASAN := build/asan
