@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from proxy.commands.command import Kind
+from proxy.commands.table import ROWS
 from proxy.config.text import generated_files
 
 ROOT = Path(__file__).parent.parent
@@ -109,3 +111,10 @@ def test_paths_of_the_code_exist(page: str) -> None:
     """Those in backticks, as `proxy/flow/` or `tests/test_prose.py::test_links_resolve`."""
     named = re.findall(r"`((?:tiers|proxy|tests|conf|docs|bench)/[\w./-]*)[:`]", text_of(page))
     assert [path for path in named if not (ROOT / path).exists()] == []
+
+
+def test_what_is_refused_is_on_the_page_of_what_is_not_supported() -> None:
+    page = text_of("docs/behaviour/unsupported.md")
+    refused = [row.name for row in ROWS if row.kind is Kind.REFUSED]
+    assert refused
+    assert [name for name in refused if f"`{name}`" not in page] == []
