@@ -72,7 +72,8 @@ check: $(BUILT)  ## lint, format, types, import directions, pages
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m mypy
-	$(BIN)/python -m pytest tests/test_imports.py tests/test_generated.py tests/test_prose.py
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest tests/test_generated.py tests/test_prose.py
 
 # Everything that runs compiled code and needs no servers. CPython itself leaks on purpose.
 ASAN := build/asan
@@ -98,7 +99,7 @@ soak: $(BUILT)  ## long and heavy tests
 	@$(BIN)/python -m pytest -m soak $(ARGS)
 
 docs: $(STAMP)  ## write the generated files
-	@$(BIN)/python -m proxy.config.text
+	@$(BIN)/python -m proxy.reference
 
 clean:  ## remove what was built and the data of `make run`
 	@test ! -f .terrace/postgres/location || rm -rf "$$(cat .terrace/postgres/location)"

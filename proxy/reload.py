@@ -11,80 +11,38 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-from tiers import CertificateError, Options
+from tiers import CertificateError, TieredCache
 
+from .acl.acl import Acl
 from .acl.source import UsersFileError, read_users
-from .config.model import Config, ConfigError
+from .config.live import LIVE, OF_NAMESPACES, NotReloaded, Reloaded, plan
+from .config.model import Config, ConfigError, TlsOptions
 from .workers.tls import FILES, content
-
-if TYPE_CHECKING:
-    from .server import Terrace
 
 log = logging.getLogger("terrace")
 
 SHOWN_PROBLEMS = 5
 
 
-class NotReloaded(Exception):
-    """Something is wrong, nothing was changed; the text says what, without secrets."""
+class Owner(Protocol):
+    """What a configuration is put into force on: `server.Terrace`."""
 
+    config: Config
+    acl: Acl
+    stack: TieredCache
 
-@dataclass(frozen=True, slots=True)
-class Reloaded:
-    changed: tuple[str, ...]  # options that have their new value
-    needs_restart: tuple[str, ...]  # options that changed and keep their old value
+    def adopt(self, config: Config) -> None: ...
 
-
-LIVE = frozenset(
-    (
-        "listen.max_clients",
-        "listen.protected_mode",
-        "listen.tcp_keepalive",  # of new clients
-        "listen.idle_timeout",
-        "tls.cert_file",  # the certificates are read again anyway
-        "tls.key_file",
-        "tls.client_ca_file",
-        "tls.client_auth",
-        "tls.min_version",
-        "acl.file",  # as are the users
-        "limits.query_buffer_bytes",  # lengths of commands: of new clients
-        "limits.bulk_bytes",
-        "limits.multibulk",
-        "limits.output_buffer_bytes",
-        "limits.unread_timeout",
-        "limits.subscriber_buffer_bytes",
-        "limits.output_total_bytes",
-        "limits.memory_bytes",
-        "limits.pipeline",
-        "log.level",
-        "log.format",
-        "shutdown.deadline",
-        "l1.max_bytes",
-        "l1.max_staleness",
-        "l1.max_age",
-        "l1.stale_on_error",
-        "l2.connect_timeout",
-        "l2.deadline",
-        "l2.ping_interval",
-        "l2.max_pinned",
-        "l2.max_idle_pinned",
-        "l2.on_error",
-        "l3.on_error",
-    )
-)
-"""Options that `Terrace.adopt` puts into force."""
-
-_OF_NAMESPACES = frozenset(("l1.max_staleness", "l1.max_age", "l1.stale_on_error"))
-"""Defaults of [[namespace]] tables, which are fixed from the start."""
+    def reload_certificates(self, tls: TlsOptions) -> None:
+        """Raises CertificateError; then all stays."""
 
 
 class Reloader:
     """`read` makes the configuration from its sources again. Raises ConfigError."""
 
-    def __init__(self, terrace: Terrace, config: Config, read: Callable[[], Config]) -> None:
+    def __init__(self, terrace: Owner, config: Config, read: Callable[[], Config]) -> None:
         self._terrace = terrace
         self._read = read
         self._certificates = content(config.tls)
@@ -94,7 +52,7 @@ class Reloader:
         terrace = self._terrace
         try:
             wanted = self._read()
-            result, config = self._plan(wanted)
+            result, config = plan(terrace.config, wanted, lambda path: self._is_live(path, wanted))
             users = read_users(config.acl.file) if config.acl.source == "file" else None
             renewed = self._renewed(config)
             if config.tls.port:
@@ -123,33 +81,8 @@ class Reloader:
         now = content(config.tls)
         return {path: now[path] for path in FILES if now[path] != self._certificates[path]}
 
-    def _plan(self, wanted: Config) -> tuple[Reloaded, Config]:
-        """What will change, and the configuration that will then be in force."""
-        old = self._terrace.config
-        changed: list[str] = []
-        needs_restart: list[str] = []
-        groups: dict[str, object] = {}
-        for name, was in old:
-            now = getattr(wanted, name)
-            if not isinstance(was, Options):
-                if was != now:
-                    needs_restart.append(type(old).model_fields[name].alias or name)
-                continue
-            taken: dict[str, object] = {}
-            for field, value in now:
-                path = f"{name}.{type(was).model_fields[field].alias or field}"
-                if value == getattr(was, field):
-                    continue
-                if self._is_live(path, wanted):
-                    taken[field] = value
-                    changed.append(path)
-                else:
-                    needs_restart.append(path)
-            groups[name] = was.model_copy(update=taken)
-        return Reloaded(tuple(changed), tuple(needs_restart)), old.model_copy(update=groups)
-
     def _is_live(self, path: str, wanted: Config) -> bool:
-        if path in _OF_NAMESPACES and self._terrace.config.namespace:
+        if path in OF_NAMESPACES and self._terrace.config.namespace:
             return False
         if path == "l1.max_bytes":
             return self._terrace.stack.l1_can_hold(wanted.l1.max_bytes)

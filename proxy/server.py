@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as package_version
 from typing import Any
@@ -19,7 +20,7 @@ from tiers import (
     TierUnavailable,
     host_memory_bytes,
 )
-from tiers.wire.resp import error
+from tiers.wire.resp import Request, error
 
 from . import errors
 from . import log as log_setup
@@ -87,11 +88,14 @@ class Terrace:
             self.stack, self._stats, clock, self.commands.table, BUCKETS_S, config.limits
         )
         self.commands.table.followers.append(self.lane.follow)
-        self.dispatch = dispatch
+        self.dispatch: Callable[[Session, Request, float], None] = dispatch
         self.started_at = clock()
         self.sessions: dict[int, Session] = {}
         self.refusals = Refusals(clock)
-        self.acl = Acl(config, self.stack.l2, self.sessions, clock, describe, self.refusals)
+        self.acl = Acl(
+            config.acl, config.listen.password, self.stack.l2, self.sessions, clock,
+            lambda ident: describe(self.sessions[ident]), self.refusals,
+        )  # fmt: skip
         self.pause = Pause(self.sessions, self.lane)
         self.descriptor_clients = config.listen.max_clients  # as many as there are files for
         self._pause_task: asyncio.Task[Any] | None = None
@@ -109,7 +113,8 @@ class Terrace:
         self._beats = TaskSet("watchdog")  # until the very end
         self.clients = SharedNumbers(worker.arena) if worker is not None else OwnNumbers()
         number = worker.number if worker is not None else 0
-        self.siblings = Siblings(self, number, ANSWERS)
+        answers = {op: partial(answer, self) for op, answer in ANSWERS.items()}
+        self.siblings = Siblings(number, answers)
         self.listeners = Listeners(config, lambda: Connection(self), self.refusals.handshake)
         self._loop: asyncio.AbstractEventLoop | None = None
 

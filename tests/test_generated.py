@@ -7,8 +7,9 @@ import pytest
 
 from proxy.config.model import Config, load
 from proxy.config.option_table import table
-from proxy.config.text import describe, generated_files, main
+from proxy.config.text import describe
 from proxy.module_text import modules_page
+from proxy.reference import generated_files, main
 
 ROOT = Path(__file__).parent.parent
 

@@ -10,7 +10,7 @@ import pytest
 
 from proxy.commands.command import Kind
 from proxy.commands.table import ROWS
-from proxy.config.text import generated_files
+from proxy.reference import generated_files
 
 ROOT = Path(__file__).parent.parent
 WIDTH = 100

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from tiers import L2Redis
 from tiers.wire.resp import error
@@ -23,13 +22,11 @@ from ..commands.access import CommandFacts, lookup, word
 from ..commands.command import UNKNOWN, Command
 from ..refusals import Refusals
 from .log import AclLog, Context
+from .options import AclOptions
 from .rules import User, full_user
 from .selector import Denial
 from .source import DEFAULT, RedisUsers, Users, read_users
-
-if TYPE_CHECKING:
-    from ..client.session import Session
-    from ..config.model import Config
+from .subject import Subject
 
 PASSWORD_MAX_BYTES = 64 * 1024  # nobody has a longer one; its hash would take its time
 _SCRIPTS = frozenset(("eval", "evalsha", "eval_ro", "evalsha_ro", "fcall", "fcall_ro"))
@@ -45,15 +42,19 @@ class Acl:
 
     def __init__(
         self,
-        config: Config,
+        options: AclOptions,
+        password: str,
         l2: L2Redis,
-        sessions: Mapping[int, Session],
+        sessions: Mapping[int, Subject],
         clock: Callable[[], float],
-        describe: Callable[[Session], str],
+        describe: Callable[[int], str],
         refusals: Refusals,
     ) -> None:
-        """Raises UsersFileError."""
-        self.options = options = config.acl
+        """`password` is that of the only user where no source of users is configured.
+
+        `describe` gives the line of CLIENT LIST of a client. Raises UsersFileError.
+        """
+        self.options = options
         self.log = AclLog(options.log_max, clock)
         self._sessions = sessions
         self._describe = describe
@@ -67,7 +68,7 @@ class Acl:
         elif options.source == "file":
             self.users = read_users(options.file)
         else:
-            self.users = {DEFAULT: full_user(DEFAULT, password=config.listen.password)}
+            self.users = {DEFAULT: full_user(DEFAULT, password=password)}
 
     def __repr__(self) -> str:
         return f"<Acl {self.options.source}: {len(self.users)} users>"
@@ -102,7 +103,7 @@ class Acl:
     # Logins
 
     def user_for(
-        self, session: Session, name: bytes, password: bytes, command: bytes
+        self, session: Subject, name: bytes, password: bytes, command: bytes
     ) -> User | None:
         """Who logs in with this name and password; a failure is noted in the log."""
         user = self.users.get(name)
@@ -112,7 +113,7 @@ class Acl:
             self._login_problem(user), session.address, name if user is not None else None
         )
         context = _context(session)
-        self.log.record("auth", context, command, name, self._describe(session))
+        self.log.record("auth", context, command, name, self._describe(session.ident))
         return None
 
     def _login_problem(self, user: User | None) -> str:
@@ -122,18 +123,18 @@ class Acl:
             return "unknown_user"
         return "wrong_password" if user.on else "user_off"
 
-    def note_needless_password(self, session: Session) -> None:
+    def note_needless_password(self, session: Subject) -> None:
         """AUTH with a password only, where the default user needs none."""
         self._refusals.login("no_password_set", session.address, DEFAULT)
 
-    def note_no_login(self, session: Session, command: str) -> None:
+    def note_no_login(self, session: Subject, command: str) -> None:
         """A command that needs a login came before it."""
         self._note(session, "not_logged_in", command)
 
     # Verdicts
 
     def refusal_before_login(
-        self, session: Session, command: Command, args: Sequence[bytes]
+        self, session: Subject, command: Command, args: Sequence[bytes]
     ) -> bytes:
         """As in Redis, mistakes come before the question who asks."""
         facts, known = lookup(args)
@@ -147,7 +148,7 @@ class Acl:
         refusal = self.not_logged_in
         return errors.exec_refused(refusal) if command.name == "EXEC" else refusal
 
-    def refusal(self, session: Session, args: Sequence[bytes]) -> bytes | None:
+    def refusal(self, session: Subject, args: Sequence[bytes]) -> bytes | None:
         """The error for a command that this client must not run; None if it may."""
         user = session.user
         facts, known = lookup(args)
@@ -170,22 +171,22 @@ class Acl:
             return errors.wrong_arity(facts.name)
         return self._refused(session, denial, facts.name)
 
-    def _note(self, session: Session, reason: str, command: str) -> None:
+    def _note(self, session: Subject, reason: str, command: str) -> None:
         name = session.user.name if session.authenticated else None
         self._refusals.command(reason, _context(session), session.address, name, command)
 
-    def _refused(self, session: Session, denial: Denial, command: str) -> bytes:
+    def _refused(self, session: Subject, denial: Denial, command: str) -> bytes:
         self._note(session, denial.reason, command)
         self.log.record(
             denial.reason, _context(session), denial.about, session.user.name,
-            self._describe(session),
+            self._describe(session.ident),
         )  # fmt: skip
         if denial.command == "exec":
             return error(f"EXECABORT Transaction discarded because of: NOPERM {denial.text}")
         return error(f"NOPERM {denial.text}")
 
     def _hidden_refusal(
-        self, session: Session, facts: CommandFacts, args: Sequence[bytes]
+        self, session: Subject, facts: CommandFacts, args: Sequence[bytes]
     ) -> bytes | None:
         """About what a command reads or does without an argument that names it."""
         if facts.name in _SCRIPTS and self.options.scripts == "refuse":
@@ -210,7 +211,7 @@ class Acl:
             if file == self.options.file:
                 return users
 
-    def adopt(self, users: Users, *, current: Session | None = None) -> None:
+    def adopt(self, users: Users, *, current: Subject | None = None) -> None:
         """Put users into force. `current` is the client that asked for it."""
         self.users = {name: self._unless_equal(user) for name, user in users.items()}
         self.loaded = True
@@ -230,21 +231,20 @@ class Acl:
         known = self.users.get(user.name)
         return known if known == user else user
 
-    def _change(self, session: Session, user: User) -> None:
+    def _change(self, session: Subject, user: User) -> None:
         session.user = user
-        pin = session.pin
-        if user.unrestricted or pin is None:
+        if user.unrestricted:
             return
-        if pin.in_multi:
-            pin.transaction.aborted = True  # what is queued was judged by other rules
-        for kind, names in pin.subscriptions.items():
+        if session.in_multi:
+            session.abort_transaction()  # what is queued was judged by other rules
+        for kind, names in session.subscriptions.items():
             if not all(user.allows_channel(name, kind == "patterns") for name in names):
                 session.on_close_request("its user may no longer read a channel it subscribed to")
                 return
 
 
-def _context(session: Session) -> Context:
-    return "multi" if session.pin is not None and session.pin.in_multi else "toplevel"
+def _context(session: Subject) -> Context:
+    return "multi" if session.in_multi else "toplevel"
 
 
 def _key_reading_option(args: Sequence[bytes]) -> str:

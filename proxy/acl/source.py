@@ -10,15 +10,13 @@ import contextlib
 import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from tiers import L2Redis, ServerError, TierUnavailable
 
 from .rules import User, full_user, is_valid_name
 from .selector import RuleError
-
-if TYPE_CHECKING:
-    from ..client.session import Session
+from .subject import Subject
 
 log = logging.getLogger("terrace.acl")
 
@@ -28,7 +26,7 @@ Users = Mapping[bytes, User]
 class Adopt(Protocol):
     """Puts users into force; `current` is the client that asked for it."""
 
-    def __call__(self, users: Users, *, current: Session | None = None) -> None: ...
+    def __call__(self, users: Users, *, current: Subject | None = None) -> None: ...
 
 
 DEFAULT = b"default"
@@ -109,7 +107,7 @@ class RedisUsers:
                 async with asyncio.timeout(self._refresh_s):
                     await self._hurry.wait()
 
-    async def refresh(self, current: Session | None = None) -> None:
+    async def refresh(self, current: Subject | None = None) -> None:
         """Never raises for an L2 that is down or refuses: `problem` then says so."""
         try:
             lines = await self._l2.call(b"ACL", b"LIST")

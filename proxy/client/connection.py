@@ -22,7 +22,7 @@ from .pipe import FLOOD_FACTOR
 from .session import Session
 
 if TYPE_CHECKING:
-    from ..server import Terrace
+    from .host import Host
 
 log = logging.getLogger("terrace")
 
@@ -47,7 +47,7 @@ class Connection(asyncio.Protocol):
     )  # fmt: skip
     data_received: Receiver
 
-    def __init__(self, terrace: Terrace) -> None:
+    def __init__(self, terrace: Host) -> None:
         self._terrace = terrace
         self._stats = terrace.lane.stats
         self._transport: asyncio.Transport | None = None

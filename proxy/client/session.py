@@ -22,7 +22,7 @@ Beside it the session is `full` while too many bytes of replies wait for the cli
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING
 
 from tiers import BLIND, RequestScanner, db_of, get_variant, request_of
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from ..acl.rules import User
     from ..commands.command import Command
     from ..config.model import Config
-    from ..server import Terrace
+    from .host import Host
     from .redirection import InvalidationFeed
 
 
@@ -53,7 +53,7 @@ class Session(ClientPipe):
     `unfinished`, and sends what `take_output` returns.
     """
 
-    def __init__(self, terrace: Terrace, ident: int, address: str, local_address: str) -> None:
+    def __init__(self, terrace: Host, ident: int, address: str, local_address: str) -> None:
         limits = terrace.config.limits
         scanner = RequestScanner(
             bulk_max_bytes=terrace.stack.l2.limits.bulk_max_bytes(limits.bulk_bytes),
@@ -240,6 +240,21 @@ class Session(ClientPipe):
     def log_in(self, user: User) -> None:
         self.user = user
         self.set_authenticated(True)
+
+    @property
+    def in_multi(self) -> bool:
+        """Whether a transaction is being queued."""
+        return self.pin is not None and self.pin.in_multi
+
+    @property
+    def subscriptions(self) -> Mapping[str, Collection[bytes]]:
+        """Names by kind: "channels", "patterns", "shards"."""
+        return self.pin.subscriptions if self.pin is not None else {}
+
+    def abort_transaction(self) -> None:
+        """EXEC must run nothing of what is queued."""
+        if self.pin is not None:
+            self.pin.transaction.aborted = True
 
     def set_authenticated(self, yes: bool) -> None:
         self.authenticated = self.scanner.authenticated = yes

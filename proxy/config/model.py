@@ -27,6 +27,7 @@ from tiers import (
     host_cores,
 )
 
+from ..acl.options import AclOptions
 from .check import Checker
 from .option_table import table
 from .rules import broken_mapping_rules, broken_rules, broken_view_rules
@@ -89,23 +90,6 @@ class TlsOptions(Options):
     """Whether clients show a certificate signed by client_ca_file."""
     min_version: Literal["1.2", "1.3"] = "1.2"
     """Oldest version of TLS that is spoken."""
-
-
-class AclOptions(Options):
-    """Users and what they may do, in Redis' ACL rules."""
-
-    source: Literal["none", "file", "redis"] = "none"
-    """"none": only the default user, who may do everything. "file": the users of acl.file.
-    "redis": those of L2, by ACL LIST (the user of l2.url needs +acl|list)."""
-    file: str = ""
-    """Users, one `user <name> <rule> ...` a line, as in Redis' users.acl; ACL LOAD re-reads it."""
-    refresh_s: Annotated[Seconds, Field(gt=0)] = 10.0
-    """How often the users are taken from L2 again; also done whenever L2 was reconnected."""
-    scripts: Literal["refuse", "declared_keys"] = "refuse"
-    """What becomes of scripts of users without all rights, since a script runs in Redis with the
-    rights of l2.url: "refuse" them, or check no more than the keys they declare."""
-    log_max: Annotated[int, Field(ge=0, le=100_000)] = 128
-    """Entries kept for ACL LOG."""
 
 
 class AdminOptions(Options):

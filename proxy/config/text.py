@@ -1,19 +1,11 @@
-"""Writes the option table for people: the help text, conf/terrace.toml, docs/CONFIG.md.
-
-`python -m proxy.config.text [directory]` writes the two files below the root of a
-checkout (default: the current directory). A test fails when they are out of date.
-"""
+"""Writes the option table for people: the help text, conf/terrace.toml, docs/CONFIG.md."""
 
 from __future__ import annotations
 
-import sys
 import textwrap
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
-from ..commands.text import commands_page
-from ..module_text import modules_page
-from ..reload import LIVE
+from .live import LIVE
 from .model import Config
 from .option_table import Row, groups, item_rows, table
 from .sources import RESERVED_ENV
@@ -173,24 +165,3 @@ def _wrapped(text: str, indent: str) -> list[str]:
         break_long_words=False,
         break_on_hyphens=False,
     )
-
-
-def generated_files() -> dict[str, str]:
-    """Path below the root of the checkout -> what it must hold."""
-    return {
-        "conf/terrace.toml": sample_file(),
-        "docs/CONFIG.md": reference_page(),
-        "docs/COMMANDS.md": commands_page(),
-        "docs/MODULES.md": modules_page(),
-    }
-
-
-def main(argv: list[str]) -> int:
-    root = Path(argv[0] if argv else ".")
-    for name, text in generated_files().items():
-        (root / name).write_text(text, encoding="utf-8")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -30,7 +30,7 @@ from .worker_metrics import Packed, added, is_total, packed
 if TYPE_CHECKING:
     from tiers import ViewStatus
 
-    from ..server import Terrace
+    from ..client.host import Host
 
 
 MEASURE_TIMEOUT_S = 0.5  # a scrape does not wait longer for a tier that is down
@@ -39,7 +39,7 @@ MEASURE_TIMEOUT_S = 0.5  # a scrape does not wait longer for a tier that is down
 class TerraceCollector(Collector):
     """Yields every metric of one worker."""
 
-    def __init__(self, terrace: Terrace) -> None:
+    def __init__(self, terrace: Host) -> None:
         self._terrace = terrace
         self._measured: dict[str, Size] = {}
         self._views: list[ViewStatus] = []

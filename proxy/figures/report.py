@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from tiers import CORE, BreakerState, BreakerStatistics
 
 if TYPE_CHECKING:
-    from ..server import Terrace
+    from ..client.host import Host
 
 
 _ADDED = frozenset((
@@ -28,7 +28,7 @@ _ADDED = frozenset((
 """Each worker has its own; everything else is shared, or of the worker that is asked."""
 
 
-async def tier_figures(terrace: Terrace) -> dict[str, str]:
+async def tier_figures(terrace: Host) -> dict[str, str]:
     """Ordered name -> text, of all workers of this host together."""
     found = figures(terrace)
     for other in await terrace.siblings.ask("figures"):
@@ -39,7 +39,7 @@ async def tier_figures(terrace: Terrace) -> dict[str, str]:
     return {name: str(value).replace("\n", " ") for name, value in found.items()}
 
 
-def figures(terrace: Terrace) -> dict[str, Any]:
+def figures(terrace: Host) -> dict[str, Any]:
     """Ordered name -> number or text, of this process."""
     stack, stats = terrace.stack, terrace.stats
     now = terrace.clock()
@@ -158,7 +158,7 @@ def figures(terrace: Terrace) -> dict[str, Any]:
     return found
 
 
-async def info_section(terrace: Terrace) -> str:
+async def info_section(terrace: Host) -> str:
     lines = [f"{name}:{text}" for name, text in (await tier_figures(terrace)).items()]
     return "# Tiers\r\n" + "\r\n".join(lines) + "\r\n"
 

@@ -1,4 +1,4 @@
-"""CLIENT LIST, INFO and KILL: Terrace's clients, described and closed.
+"""CLIENT LIST, INFO and KILL: Host's clients, described and closed.
 
 LIST and KILL take the filters of Valkey 9, of which those of every Redis are a part.
 """
@@ -14,8 +14,8 @@ from tiers.wire.resp import OK, Request, bulk, error, integer, parse_integer
 from .. import errors
 
 if TYPE_CHECKING:
+    from ..client.host import Host
     from ..client.session import Session
-    from ..server import Terrace
 
 Filter: TypeAlias = "Callable[[Session], bool]"
 
@@ -90,7 +90,7 @@ def kill(session: Session, request: Request) -> bytes:
     return integer(len(found))
 
 
-def chosen(terrace: Terrace, args: list[bytes], me: Session | None) -> list[Session] | bytes:
+def chosen(terrace: Host, args: list[bytes], me: Session | None) -> list[Session] | bytes:
     """Whom the arguments behind CLIENT LIST of the client `me` mean, or the error they deserve."""
     found = _selected(terrace, args, me, kills=False)
     if isinstance(found, bytes) or not (idents := listed_ids(args)):
@@ -106,7 +106,7 @@ def listed_ids(args: list[bytes]) -> list[int]:
     return [ident for ident in idents if ident is not None] if None not in idents else []
 
 
-def victims(terrace: Terrace, args: list[bytes], me: Session | None) -> list[Session] | bytes:
+def victims(terrace: Host, args: list[bytes], me: Session | None) -> list[Session] | bytes:
     """Whom the arguments behind CLIENT KILL of the client `me` mean, or the error they deserve."""
     if len(args) == 1:
         address = errors.shown(args[0])
@@ -115,7 +115,7 @@ def victims(terrace: Terrace, args: list[bytes], me: Session | None) -> list[Ses
 
 
 def _selected(
-    terrace: Terrace, args: list[bytes], me: Session | None, *, kills: bool
+    terrace: Host, args: list[bytes], me: Session | None, *, kills: bool
 ) -> list[Session] | bytes:
     """The clients that pass every filter; of one kind the last counts, and all IDs."""
     skip_me = kills
@@ -160,7 +160,7 @@ def _numbers(words: deque[bytes]) -> list[int]:
     return found
 
 
-def _filter(terrace: Terrace, name: bytes, value: bytes) -> Filter | bytes:
+def _filter(terrace: Host, name: bytes, value: bytes) -> Filter | bytes:
     """Which clients one option of CLIENT LIST and KILL means, or the error it deserves."""
     kind = name.removeprefix(b"NOT-")
     found = _plain_filter(terrace, kind, value)
@@ -169,7 +169,7 @@ def _filter(terrace: Terrace, name: bytes, value: bytes) -> Filter | bytes:
     return errors.SYNTAX if kind in _NEVER_NEGATED else lambda s: not found(s)
 
 
-def _plain_filter(terrace: Terrace, kind: bytes, value: bytes) -> Filter | bytes:
+def _plain_filter(terrace: Host, kind: bytes, value: bytes) -> Filter | bytes:
     text = errors.shown(value)
     match kind:
         case b"ADDR":

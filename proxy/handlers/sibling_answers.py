@@ -5,18 +5,17 @@ Arguments and answers are JSON; bytes travel as Latin-1 text.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..acl.source import UsersFileError
 from ..client.redirection import attach, attach_nowait
+from ..config.live import NotReloaded
 from ..figures.report import figures
-from ..reload import NotReloaded
 from . import client_list
 
 if TYPE_CHECKING:
-    from ..server import Terrace
-    from ..workers.siblings import Answer
+    from ..client.host import Host
 
 
 def as_text(args: Iterable[bytes]) -> list[str]:
@@ -27,14 +26,14 @@ def _as_bytes(texts: Iterable[str]) -> list[bytes]:
     return [text.encode("latin-1") for text in texts]
 
 
-async def _clients(terrace: Terrace, asked: dict[str, Any]) -> Any:
+async def _clients(terrace: Host, asked: dict[str, Any]) -> Any:
     chosen = client_list.chosen(terrace, _as_bytes(asked["args"]), None)
     if isinstance(chosen, bytes):
         return []
     return [[session.ident, client_list.describe(session)] for session in chosen]
 
 
-async def _kill(terrace: Terrace, asked: dict[str, Any]) -> Any:
+async def _kill(terrace: Host, asked: dict[str, Any]) -> Any:
     victims = client_list.victims(terrace, _as_bytes(asked["args"]), None)
     if isinstance(victims, bytes):
         return 0
@@ -42,17 +41,17 @@ async def _kill(terrace: Terrace, asked: dict[str, Any]) -> Any:
     return len(victims)
 
 
-async def _pause(terrace: Terrace, asked: dict[str, Any]) -> Any:
+async def _pause(terrace: Host, asked: dict[str, Any]) -> Any:
     terrace.pause_clients(asked["until"], asked["mode"])
     return True
 
 
-async def _unpause(terrace: Terrace, asked: dict[str, Any]) -> Any:
+async def _unpause(terrace: Host, asked: dict[str, Any]) -> Any:
     terrace.pause.end()
     return True
 
 
-async def _unblock(terrace: Terrace, asked: dict[str, Any]) -> Any:
+async def _unblock(terrace: Host, asked: dict[str, Any]) -> Any:
     target = terrace.sessions.get(asked["ident"])
     if target is None or target.pin is None or target.pin.blocking_id is None:
         return 0
@@ -60,7 +59,7 @@ async def _unblock(terrace: Terrace, asked: dict[str, Any]) -> Any:
     return int(await terrace.stack.l2.call(b"CLIENT", b"UNBLOCK", blocked, asked["mode"]))
 
 
-async def _redirect(terrace: Terrace, asked: dict[str, Any]) -> Any:
+async def _redirect(terrace: Host, asked: dict[str, Any]) -> Any:
     """The id in Redis of the connection on which a client here gets invalidations; 0: no such."""
     target = terrace.sessions.get(asked["ident"])
     if target is None:
@@ -70,17 +69,17 @@ async def _redirect(terrace: Terrace, asked: dict[str, Any]) -> Any:
     return target.invalidations.redis_id if target.invalidations is not None else 0
 
 
-async def _figures(terrace: Terrace, asked: dict[str, Any]) -> Any:
+async def _figures(terrace: Host, asked: dict[str, Any]) -> Any:
     return figures(terrace)
 
 
-async def _metrics(terrace: Terrace, asked: dict[str, Any]) -> Any:
+async def _metrics(terrace: Host, asked: dict[str, Any]) -> Any:
     from ..figures.metrics import TerraceCollector
 
     return TerraceCollector(terrace).share()
 
 
-async def _forget(terrace: Terrace, asked: dict[str, Any]) -> Any:
+async def _forget(terrace: Host, asked: dict[str, Any]) -> Any:
     if terrace.stack.l3 is not None:
         if "pattern" in asked:
             terrace.stack.l3.forget_matching(asked["pattern"].encode("latin-1"))
@@ -89,13 +88,13 @@ async def _forget(terrace: Terrace, asked: dict[str, Any]) -> Any:
     return True
 
 
-async def _acl_log(terrace: Terrace, asked: dict[str, Any]) -> Any:
+async def _acl_log(terrace: Host, asked: dict[str, Any]) -> Any:
     if asked["resets"]:
         terrace.acl.log.reset()
     return terrace.acl.log.packed()
 
 
-async def _load_users(terrace: Terrace, asked: dict[str, Any]) -> Any:
+async def _load_users(terrace: Host, asked: dict[str, Any]) -> Any:
     acl = terrace.acl
     if acl.redis is not None:
         await acl.redis.refresh()
@@ -107,7 +106,7 @@ async def _load_users(terrace: Terrace, asked: dict[str, Any]) -> Any:
     return ""
 
 
-async def _reload(terrace: Terrace, asked: dict[str, Any]) -> Any:
+async def _reload(terrace: Host, asked: dict[str, Any]) -> Any:
     try:
         await terrace.reloader.reload()
     except NotReloaded as problem:
@@ -115,7 +114,7 @@ async def _reload(terrace: Terrace, asked: dict[str, Any]) -> Any:
     return ""
 
 
-ANSWERS: Mapping[str, Answer] = {
+ANSWERS: Mapping[str, Callable[[Host, dict[str, Any]], Awaitable[Any]]] = {
     "acl log": _acl_log,
     "clients": _clients,
     "figures": _figures,

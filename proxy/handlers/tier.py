@@ -11,8 +11,8 @@ from tiers.wire.resp import Request, array, bulk, error, integer, mapping, parse
 
 from .. import errors
 from ..commands.command import Command
+from ..config.live import NotReloaded
 from ..figures.report import tier_figures
-from ..reload import NotReloaded
 from ..workers.bus import QUESTION_MAX_BYTES
 from .sibling_answers import as_text
 

@@ -15,7 +15,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from ..figures.metrics import TerraceCollector
 
 if TYPE_CHECKING:
-    from ..server import Terrace
+    from ..client.host import Host
 
 log = logging.getLogger("terrace.admin")
 
@@ -25,7 +25,7 @@ CLOSE_TIMEOUT_S = 1.0
 class AdminServer:
     """GET /metrics, /healthz and /readyz for one Terrace."""
 
-    def __init__(self, terrace: Terrace) -> None:
+    def __init__(self, terrace: Host) -> None:
         self._terrace = terrace
         self._collector = TerraceCollector(terrace)
         self._registry = CollectorRegistry()

@@ -32,7 +32,6 @@ from .bus import (
 )
 
 if TYPE_CHECKING:
-    from ..server import Terrace
     from .worker import Worker
 
 log = logging.getLogger("terrace")
@@ -46,15 +45,14 @@ def _size(args: dict[str, Any]) -> int:
     return sum(len(each) for values in lists for each in values if isinstance(each, str))
 
 
-Answer: TypeAlias = "Callable[[Terrace, dict[str, Any]], Awaitable[Any]]"
+Answer: TypeAlias = Callable[[dict[str, Any]], Awaitable[Any]]
 
 
 class Siblings(asyncio.Protocol):
     """`answers` is what they may ask. `on_orphaned` is called when the supervisor is gone,
     `on_taken` when a new process serves on the same sockets."""
 
-    def __init__(self, terrace: Terrace, number: int, answers: Mapping[str, Answer]) -> None:
-        self._terrace = terrace
+    def __init__(self, number: int, answers: Mapping[str, Answer]) -> None:
         self._answers = answers
         self.expected = 0  # how many there are while none is missing
         self.retired: list[list[Any]] = []  # metrics of the one whose place this one took
@@ -125,7 +123,7 @@ class Siblings(asyncio.Protocol):
         asked = frame.value()
         result = None
         try:
-            result = await self._answers[asked["op"]](self._terrace, asked["args"])
+            result = await self._answers[asked["op"]](asked["args"])
         except Exception:
             log.exception("could not answer another worker's %s", asked.get("op"))
         self._send(self._calls.answer(frame, result))

@@ -26,12 +26,13 @@ import math
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Protocol
 
 import psycopg
 
 from ..errors import MappingProblem, TierUnavailable
-from ..l3.binding import Binder
 from ..pg.connection import NAME, Connection, Connector, Deadline, describe
+from ..pg.relation import Relation
 from ..pg.rows import BoundView
 from ..views import Mappings, ViewMapping
 from .foreign import ForeignRefreshes
@@ -59,6 +60,20 @@ _NOTICE_A_DEAD_LEADER = (
 )
 
 
+class Bindings(Protocol):
+    """Which relation is behind each view now (`l3.binding.Binder`)."""
+
+    @property
+    def refreshable(self) -> Mapping[str, BoundView]: ...
+
+    @property
+    def relations(self) -> Mapping[str, Relation]: ...
+
+    async def look(self, connection: Connection) -> None: ...
+
+    async def current(self, connection: Connection, mapping: ViewMapping) -> BoundView: ...
+
+
 class Refresher:
     """Campaigns for the locks, refreshes on schedule while it has them, and on demand always."""
 
@@ -66,7 +81,7 @@ class Refresher:
         self,
         connector: Connector,
         refresh_log: RefreshLog,
-        binder: Binder,
+        binder: Bindings,
         mappings: Mappings,
         audience: Audience,
         *,

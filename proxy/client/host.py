@@ -1,0 +1,111 @@
+"""What the parts of the proxy need of the server that runs them, as a Protocol.
+
+`server.Terrace` is it. The rooms below know this page instead of the server, so that no
+import goes upward, and a test can give them something smaller.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Protocol
+
+from tiers import TieredCache
+from tiers.wire.resp import Request
+
+from ..config.live import Reloaded
+from ..config.model import Config
+from .output_budget import OutputBudget
+
+if TYPE_CHECKING:
+    from ..acl.acl import Acl
+    from ..commands.source import ServerCommands
+    from ..memory import MemoryGuard
+    from ..refusals import Refusals
+    from ..stats import Stats
+    from .connection import Connection
+    from .pause import Pause
+    from .pipe import Lane
+    from .session import Session
+
+
+class Siblings(Protocol):
+    """The other workers of this host (`workers.siblings`)."""
+
+    expected: int  # how many there are while none is missing
+    retired: list[list[Any]]  # metrics of the worker whose place this one took
+
+    def __bool__(self) -> bool: ...
+
+    async def ask(self, op: str, **args: Any) -> list[Any]:
+        """The answers of all that give one in time, in no particular order."""
+
+    def tell_reloaded(self) -> None: ...
+
+    def keep(self, metrics: list[list[Any]]) -> None:
+        """Leave them to the worker that takes the place of this one."""
+
+
+class Reloader(Protocol):
+    """The configuration, read again (`reload`)."""
+
+    async def reload(self) -> Reloaded:
+        """Raises NotReloaded; then nothing was changed."""
+
+
+class Host(Protocol):
+    """One worker: everything its clients share."""
+
+    config: Config
+    stack: TieredCache
+    commands: ServerCommands
+    lane: Lane
+    acl: Acl
+    pause: Pause
+    memory: MemoryGuard
+    output: OutputBudget[Connection]
+    refusals: Refusals
+    sessions: dict[int, Session]
+    clock: Callable[[], float]
+    dispatch: Callable[[Session, Request, float], None]
+    version: str
+    started_at: float
+    draining: bool
+    closed: bool  # nobody is served any more
+    rescued_bytes: int  # L1 gave them for reads that Redis does not answer, in this turn
+
+    @property
+    def siblings(self) -> Siblings: ...
+
+    @property
+    def reloader(self) -> Reloader: ...
+
+    @property
+    def stats(self) -> Stats:
+        """What was counted until now."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether commands can be answered in full."""
+
+    # Clients
+
+    def refusal_for(self, address: str) -> str | None: ...
+    def open_session(self, address: str, local_address: str) -> Session: ...
+    def close_session(self, session: Session) -> None: ...
+    def attach(self, connection: Connection) -> None: ...
+    def detach(self, connection: Connection) -> None: ...
+    def mark_dirty(self, connection: Connection) -> None: ...
+    def in_next_turn(self, work: Callable[[], None]) -> None: ...
+    def note_rescued(self, reply_bytes: int) -> None: ...
+    def learn_limits(self) -> None: ...
+    def pause_clients(self, until: float, mode: str) -> None: ...
+
+    # Tasks of sessions
+
+    def run_task(self, session: Session, coro: Coroutine[Any, Any, None]) -> None: ...
+    def cancel_task_of(self, session: Session) -> None: ...
+
+    # Log lines about clients
+
+    def log_protocol_error(self, session: Session, text: str) -> None: ...
+    def log_closed(self, session: Session, reason: str) -> None: ...
