@@ -118,3 +118,13 @@ def test_what_is_refused_is_on_the_page_of_what_is_not_supported() -> None:
     refused = [row.name for row in ROWS if row.kind is Kind.REFUSED]
     assert refused
     assert [name for name in refused if f"`{name}`" not in page] == []
+
+
+def test_every_room_is_on_the_map() -> None:
+    rooms = {
+        f"{file.parent.relative_to(ROOT).as_posix()}/"
+        for top in ("tiers", "proxy")
+        for file in (ROOT / top).rglob("__init__.py")
+    }
+    page = text_of("docs/ARCHITECTURE.md")
+    assert [room for room in sorted(rooms) if f"`{room}`" not in page] == []
