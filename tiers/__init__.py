@@ -80,13 +80,14 @@ from .options import (
     ViewOptions,
     parse_duration_s,
 )
+from .periodic import Janitor
 from .stack import TieredCache
 from .store.keys import Mapped, StoreMapping, StoreMappings
 from .store.lineage import BLIND, Footing
 from .tasks import TaskSet
 from .turns import in_turns
 from .views import Mappings, ViewMapping
-from .watch.audit import Audit, AuditFigures
+from .watch.audit import Audit, AuditStatistics
 from .wire.pipe import DISCARD, TOO_LARGE, Waiter
 from .wire.resp import Request, RequestScanner
 from .wire.server_limits import LARGE_COMMAND_BYTES
@@ -113,7 +114,7 @@ __all__ = [
     "TTL_REFUSED",
     "VIEWS_MAX",
     "Audit",
-    "AuditFigures",
+    "AuditStatistics",
     "BreakerState",
     "BreakerStatistics",
     "Bytes",
@@ -125,6 +126,7 @@ __all__ = [
     "Fields",
     "Footing",
     "HeldRow",
+    "Janitor",
     "KeptUpstream",
     "Kind",
     "L1Memory",

@@ -213,7 +213,7 @@ class TerraceCollector(Collector):
         if l3 is not None:
             counts = l3.statistics()
             assert terrace.stack.warmer is not None
-            warm = terrace.stack.warmer.figures
+            warm = terrace.stack.warmer.statistics()
             yield GaugeMetricFamily("terrace_l3_warming", "Warm-ups under way", warm.running)
             for name, text, value in (
                 ("l3_queries", "Queries for rows", counts.queries),
@@ -241,7 +241,7 @@ class TerraceCollector(Collector):
         stack = self._terrace.stack
         if stack.audit is None:
             return
-        figures = stack.audit.figures
+        figures = stack.audit.statistics()
         for name, text, value in (
             ("audit_samples", "Hits of L1 compared with L2", figures.samples),
             ("audit_overtaken", "Of these, changed meanwhile and followed", figures.overtaken),

@@ -76,7 +76,7 @@ def figures(terrace: Host) -> dict[str, Any]:
             "l1_stale_served": stats.stale_served,
         }
     if stack.audit is not None and stack.toucher is not None:
-        audit = stack.audit.figures
+        audit = stack.audit.statistics()
         found |= {
             "audit_samples": audit.samples,
             "audit_overtaken": audit.overtaken,
@@ -147,7 +147,7 @@ def figures(terrace: Host) -> dict[str, Any]:
             "store_unsettled": store.unsettled,
         }
     if stack.warmer is not None:
-        warm = stack.warmer.figures
+        warm = stack.warmer.statistics()
         found |= {
             "l3_warming": warm.running,
             "l3_warm_rows": warm.rows,

@@ -198,5 +198,5 @@ def audit(session: Session, command: Command, request: Request) -> None:
 
 async def _audit(session: Session, audit: Audit, count: int) -> None:
     found = asdict(await audit.run(count))
-    totals = {f"total_{name}": value for name, value in asdict(audit.figures).items()}
+    totals = {f"total_{name}": value for name, value in asdict(audit.statistics()).items()}
     _reply_facts(session, {name: str(value) for name, value in (found | totals).items()})

@@ -12,7 +12,7 @@ import pytest
 from tiers import L1Memory, L1Options, L2Redis, NamespaceOptions, Namespaces, TierUnavailable
 from tiers.l1.memory import get_variant, read_variant
 from tiers.l1.samples import KEPT, SAMPLE_EVERY_S, HitSamples, Read
-from tiers.watch.audit import RECHECKS, Audit, AuditFigures, same
+from tiers.watch.audit import RECHECKS, Audit, AuditStatistics, same
 from tiers.watch.touch import KEYS_MAX, Toucher
 from tiers.wire.resp import NULL3, pack
 
@@ -43,7 +43,7 @@ class Scene:
         self.l1 = L1Memory(options, asyncio.get_running_loop().time, Namespaces(spaces, options))
         self.l1.coherence.on_connect(self.l1.clock())
         self.redis = Redis()
-        self.audit = Audit(self.l1, cast(L2Redis, self.redis), self.l1.samples, 0.1)
+        self.audit = Audit(self.l1, cast(L2Redis, self.redis), self.l1.samples)
 
     def hold(self, reply: bytes, read: Read = K) -> None:
         arena = self.l1.arena
@@ -52,21 +52,21 @@ class Scene:
             read.key, read.variant, reply, token, arena.epoch, self.l1.clock() + 100
         )
 
-    async def check(self, read: Read = K) -> AuditFigures:
+    async def check(self, read: Read = K) -> AuditStatistics:
         await self.audit.check(read)
-        return self.audit.figures
+        return self.audit.statistics()
 
 
 async def test_equal() -> None:
     scene = Scene()
     scene.hold(b"$1\r\nv\r\n")
-    assert await scene.check() == AuditFigures(samples=1, equal=1)
+    assert await scene.check() == AuditStatistics(samples=1, equal=1)
     assert scene.redis.asked == [(pack([b"GET", b"k"]), 3, 0)]
 
 
 async def test_an_entry_that_is_gone_says_nothing() -> None:
     scene = Scene()
-    assert await scene.check() == AuditFigures(samples=1, unknown=1)
+    assert await scene.check() == AuditStatistics(samples=1, unknown=1)
     assert not scene.redis.asked
 
 
@@ -77,7 +77,7 @@ async def test_a_difference_that_stays_is_a_mismatch_and_is_dropped(
     scene.l1.coherence.on_push([b"k"])
     scene.hold(b"$3\r\nold\r\n")
     with caplog.at_level(logging.ERROR, "terrace.audit"):
-        assert await scene.check() == AuditFigures(samples=1, mismatches=1)
+        assert await scene.check() == AuditStatistics(samples=1, mismatches=1)
     assert len(scene.redis.asked) == 1 + len(RECHECKS)
     assert scene.redis.barriers == len(RECHECKS)
     assert scene.l1.arena.peek(b"k", b"") is None
@@ -94,8 +94,12 @@ async def test_a_run_reports_its_own_samples_only() -> None:
     runs = await asyncio.gather(
         scene.audit.run(1), scene.audit.check(Read(b"gone", b"")), scene.audit.run(1)
     )
-    assert runs == [AuditFigures(samples=1, equal=1), "unknown", AuditFigures(samples=1, equal=1)]
-    assert scene.audit.figures == AuditFigures(samples=3, equal=2, unknown=1)
+    assert runs == [
+        AuditStatistics(samples=1, equal=1),
+        "unknown",
+        AuditStatistics(samples=1, equal=1),
+    ]
+    assert scene.audit.statistics() == AuditStatistics(samples=3, equal=2, unknown=1)
 
 
 @pytest.mark.parametrize("at", range(len(RECHECKS)))
@@ -109,7 +113,7 @@ async def test_an_entry_invalidated_meanwhile_was_overtaken(at: int) -> None:
         return b"$1\r\nv\r\n"
 
     scene.redis.truth = truth
-    assert await scene.check() == AuditFigures(samples=1, overtaken=1)
+    assert await scene.check() == AuditStatistics(samples=1, overtaken=1)
     assert len(scene.redis.asked) == at + 2
 
 
@@ -135,7 +139,7 @@ async def test_redis_that_does_not_answer_is_no_mismatch() -> None:
     for truth in (gone, lambda: b"-LOADING Redis is loading\r\n", lambda: b"-NOAUTH no\r\n"):
         scene.redis.truth = truth
         assert not (await scene.check()).mismatches
-    assert scene.audit.figures.unknown == 3
+    assert scene.audit.statistics().unknown == 3
 
 
 async def test_another_type_is_a_mismatch() -> None:
@@ -160,7 +164,7 @@ async def test_run_takes_recent_hits_and_then_what_is_held() -> None:
     variant = read_variant(2, 3, pack([b"STRLEN", b"a"]))
     scene.hold(b"$1\r\nv\r\n", Read(b"a", variant))
     scene.l1.samples.note(b"a", variant, 0.0)
-    assert await scene.audit.run(100) == AuditFigures(samples=5, equal=5)
+    assert await scene.audit.run(100) == AuditStatistics(samples=5, equal=5)
     assert scene.redis.asked[0] == (pack([b"STRLEN", b"a"]), 2, 3)
     assert (pack([b"GET", b"s"]), 3, 0) in scene.redis.asked
     assert (await scene.audit.run(2)).samples == 2
@@ -222,7 +226,7 @@ class Plain:
 def test_touch_names_each_fresh_key_once_per_database() -> None:
     plain, samples = Plain(), HitSamples()
     l2 = cast(L2Redis, type("L2", (), {"ready": True, "at": lambda self, db, proto: plain})())
-    toucher = Toucher(l2, samples, 1.0)
+    toucher = Toucher(l2, samples)
     for key, variant in (
         (b"a", b""), (b"b", b""), (b"a", b"2:0:x"), (b"a", get_variant(1)), (b"s", b"~"),
     ):  # fmt: skip

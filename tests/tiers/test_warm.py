@@ -86,7 +86,7 @@ async def test_all_rows_are_loaded_with_a_ttl(start: Start) -> None:
         assert len(await held(cache)) == ROWS
         assert 200_000 < await cache.l2.call("PTTL", "n:1") <= 300_000
         assert cache.warmer is not None
-        assert (cache.warmer.figures.rows, cache.warmer.figures.running) == (ROWS, 0)
+        assert (cache.warmer.statistics().rows, cache.warmer.statistics().running) == (ROWS, 0)
 
 
 async def test_what_is_there_stays_and_what_was_deleted_too(start: Start) -> None:
@@ -117,7 +117,7 @@ async def test_rows_changed_by_a_refresh_meanwhile_are_left_out(
         assert len(values) == ROWS - 100
         assert b"new" not in values.values()
         assert b"n:2901" not in values
-        assert cache.warmer.figures.restarts == 0
+        assert cache.warmer.statistics().restarts == 0
 
 
 async def refreshed(cache: TieredCache, database: Database, change: str) -> None:
@@ -140,7 +140,7 @@ async def test_after_a_refresh_of_unknown_keys_the_view_is_read_again(
         await warming
         assert set((await held(cache)).values()) == {b"new"}
         assert len(await held(cache)) == ROWS
-        assert cache.warmer.figures.restarts == 1
+        assert cache.warmer.statistics().restarts == 1
 
 
 async def test_two_callers_share_one_run_and_none_of_them_ends_it(start: Start) -> None:
@@ -151,7 +151,7 @@ async def test_two_callers_share_one_run_and_none_of_them_ends_it(start: Start) 
         await asyncio.sleep(0)
         first.cancel()
         assert await second == ROWS
-        assert cache.warmer.figures.rows == ROWS
+        assert cache.warmer.statistics().rows == ROWS
 
 
 async def test_rate_is_kept(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -211,10 +211,10 @@ async def until(condition: Callable[[], bool]) -> None:
 async def test_at_start_one_of_two_warms(start: Start) -> None:
     async with start({"warm": True}) as one, start({"warm": True}) as other:
         warmers = [one.warmer, other.warmer]
-        await until(lambda: sum(w.figures.rows for w in warmers if w is not None) == ROWS)
-        await until(lambda: not any(w.figures.running for w in warmers if w is not None))
+        await until(lambda: sum(w.statistics().rows for w in warmers if w is not None) == ROWS)
+        await until(lambda: not any(w.statistics().running for w in warmers if w is not None))
         assert len(await held(one)) == ROWS
-        assert sorted(w.figures.rows for w in warmers if w is not None) == [0, ROWS]
+        assert sorted(w.statistics().rows for w in warmers if w is not None) == [0, ROWS]
 
 
 async def test_readiness_waits_no_longer_than_configured() -> None:
@@ -232,7 +232,7 @@ async def test_readiness_comes_with_the_end_of_the_warm_up(start: Start) -> None
     async with start({"warm": True}, warm_wait="60s") as cache:
         assert cache.warmer is not None
         await until(lambda: not cache.is_warming_up)
-        assert cache.warmer.figures.stored == ROWS
+        assert cache.warmer.statistics().stored == ROWS
 
 
 async def test_shutdown_in_the_middle_of_a_warm_up_is_quick(
@@ -240,6 +240,6 @@ async def test_shutdown_in_the_middle_of_a_warm_up_is_quick(
 ) -> None:
     async with start({"warm": True}, warm_rate=10) as cache:
         assert cache.warmer is not None
-        await until(lambda: cache.warmer is not None and cache.warmer.figures.rows > 0)
+        await until(lambda: cache.warmer is not None and cache.warmer.statistics().rows > 0)
         began_at = time.monotonic()
     assert time.monotonic() - began_at < 3.0

@@ -31,6 +31,7 @@ from ..glob import matcher
 from ..guard.breaker import BreakerStatistics
 from ..guard.negatives import NegativeCache
 from ..options import L3Options
+from ..periodic import Janitor
 from ..pg.connection import CLOSE_TIMEOUT_S, NAME, Connector, describe
 from ..pg.lane import Lane, LaneStatistics
 from ..pg.pool import LoadPool
@@ -43,7 +44,7 @@ from ..refresh.refresher import Refresher
 from ..refresh.status import ViewStatus
 from ..refresh.teller import Audience, Nobody
 from ..store.keys import StoreMappings
-from ..store.table import StoreTable
+from ..store.table import CLEANUP_INTERVAL_S, StoreTable
 from ..tasks import TaskSet
 from ..views import Mappings, ViewMapping
 from .binding import Binder, Examination
@@ -128,7 +129,8 @@ class L3Postgres:
             return
         self._tasks.start("link", self._link.keep())
         if self.store_table is not None:
-            self._tasks.start("store cleanup", self.store_table.keep_clean())
+            janitor = Janitor(self._tasks)
+            janitor.register("store cleanup", CLEANUP_INTERVAL_S, self.store_table.clean_up)
 
     async def close(self) -> None:
         self._link.state = CLOSED
@@ -346,9 +348,9 @@ class L3Postgres:
             foreign_looks=self._refresher.foreign_looks,
             replaced=self._refresher.replaced,
             is_leader=self._refresher.is_leader,
-            pool_size=pool.get("pool_size", 0),
-            pool_idle=pool.get("pool_available", 0),
-            pool_waiting=pool.get("requests_waiting", 0),
+            pool_size=pool.size,
+            pool_idle=pool.idle,
+            pool_waiting=pool.waiting,
         )
 
     # What the link tells

@@ -56,14 +56,14 @@ class _Outdated(Exception):
     """It is not known which rows of the snapshot a refresh has outdated."""
 
 
-@dataclass(slots=True)
-class WarmFigures:
+@dataclass(frozen=True, slots=True)
+class WarmStatistics:
     """Of all runs together."""
 
-    running: int = 0
-    rows: int = 0  # read from PostgreSQL
-    stored: int = 0  # in Redis; the others were there, deleted on purpose or outdated
-    restarts: int = 0
+    running: int
+    rows: int  # read from PostgreSQL
+    stored: int  # in Redis; the others were there, deleted on purpose or outdated
+    restarts: int
 
 
 @dataclass(slots=True)
@@ -89,7 +89,7 @@ class Warmer:
         clock: Callable[[], float],
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        self.figures = WarmFigures()
+        self._running = self._rows = self._stored = self._restarts = 0
         self._l2, self._l3 = l2, l3
         self._rate = l3.options.warm_rate
         self._epoch_of = epoch_of
@@ -104,7 +104,10 @@ class Warmer:
         self._started: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
-        return f"<Warmer {self.figures}>"
+        return f"<Warmer {self.statistics()}>"
+
+    def statistics(self) -> WarmStatistics:
+        return WarmStatistics(self._running, self._rows, self._stored, self._restarts)
 
     @property
     def holds_readiness(self) -> bool:
@@ -145,21 +148,21 @@ class Warmer:
                 log.warning("view %s was not warmed: %s", mapping.name, failure)
 
     async def _run(self, mapping: ViewMapping, pattern: bytes | None) -> int:
-        self.figures.running += 1
-        began_at, before = self._clock(), self.figures.stored
+        self._running += 1
+        began_at, before = self._clock(), self._stored
         try:
             for _ in range(RESTARTS_MAX):
                 try:
                     stored = await self._pass(mapping, pattern)
                 except _Outdated:
-                    self.figures.restarts += 1
+                    self._restarts += 1
                     continue
                 seconds = self._clock() - began_at
                 log.info("view %s: warmed, %d rows in %.1f s", mapping.name, stored, seconds)
-                return self.figures.stored - before
+                return self._stored - before
             raise TierUnavailable("L3 (postgres)", f"view {mapping.name} is replaced all the time")
         finally:
-            self.figures.running -= 1
+            self._running -= 1
 
     async def _pass(self, mapping: ViewMapping, pattern: bytes | None) -> int:
         epoch = await self._epoch_of(mapping)
@@ -177,7 +180,7 @@ class Warmer:
                     self._batches.start(mapping.name, self._store_batch(snapshot, dict(batch)))
                 )
                 read += len(batch)
-                self.figures.rows += len(batch)
+                self._rows += len(batch)
                 now = self._clock()
                 if now - told_at >= PROGRESS_INTERVAL_S:
                     told_at = now
@@ -200,7 +203,7 @@ class Warmer:
             except ServerError as error:
                 raise TierUnavailable("L2 (redis)", str(error)) from None
             if stored is not None:
-                self.figures.stored += stored
+                self._stored += stored
                 return stored
             async with snapshot.lock:
                 if snapshot.epoch == epoch:

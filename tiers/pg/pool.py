@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import psycopg
@@ -52,6 +53,13 @@ _BACKEND_ENDED = (psycopg.errors.AdminShutdown, psycopg.errors.CrashShutdown)
 # What a statement of a view that is locked or too slow ends with.
 _TOOK_TOO_LONG = (psycopg.errors.QueryCanceled, psycopg.errors.LockNotAvailable)
 _ONE_PROBE_IN = 4  # of so many connections, one may try views that did not answer
+
+
+@dataclass(frozen=True, slots=True)
+class PoolStatistics:
+    size: int
+    idle: int
+    waiting: int  # for a connection
 
 
 class LoadPool:
@@ -112,8 +120,13 @@ class LoadPool:
         elif old is State.CLOSED:
             log.warning("%s: %s fail fast: %s", NAME, self._purpose, self._breaker.reason)
 
-    def statistics(self) -> dict[str, int]:
-        return dict(self._pool.get_stats()) if self._pool is not None else {}
+    def statistics(self) -> PoolStatistics:
+        found = self._pool.get_stats() if self._pool is not None else {}
+        return PoolStatistics(
+            size=found.get("pool_size", 0),
+            idle=found.get("pool_available", 0),
+            waiting=found.get("requests_waiting", 0),
+        )
 
     async def open(self) -> None:
         if self._pool is None:

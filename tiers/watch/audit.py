@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 from ..errors import TierUnavailable
@@ -32,8 +32,8 @@ _WRONGTYPE = b"-WRONGTYPE"
 Verdict: TypeAlias = Literal["equal", "overtaken", "unknown", "mismatches"]
 
 
-@dataclass(slots=True)
-class AuditFigures:
+@dataclass(frozen=True, slots=True)
+class AuditStatistics:
     """What became of the samples."""
 
     samples: int = 0
@@ -42,35 +42,36 @@ class AuditFigures:
     unknown: int = 0  # the entry was gone, or Redis did not answer
     mismatches: int = 0  # confirmed
 
-    def count(self, verdict: Verdict) -> None:
-        self.samples += 1
-        setattr(self, verdict, getattr(self, verdict) + 1)
+    def counted(self, verdict: Verdict) -> AuditStatistics:
+        """These, and one more sample."""
+        return replace(self, samples=self.samples + 1, **{verdict: getattr(self, verdict) + 1})
 
 
 class Audit:
-    """`keep` audits one recent hit per interval; `run` as many keys as asked for, now."""
+    """`look` audits one recent hit; `run` as many keys as asked for, now."""
 
-    def __init__(self, l1: L1Memory, l2: L2Redis, samples: HitSamples, interval_s: float) -> None:
+    def __init__(self, l1: L1Memory, l2: L2Redis, samples: HitSamples) -> None:
         self._l1 = l1
         self._l2 = l2
         self._samples = samples
-        self._interval_s = interval_s
         self._seen = 0
-        self.figures = AuditFigures()
+        self._counts = AuditStatistics()
 
     def __repr__(self) -> str:
-        return f"<Audit {self.figures}>"
+        return f"<Audit {self._counts}>"
 
-    async def keep(self) -> None:
-        while True:
-            await asyncio.sleep(self._interval_s)
-            if self._samples.taken != self._seen and self._l1.coherence.tracks:
-                self._seen = self._samples.taken
-                await self.check(self._samples.newest(1)[0])
+    def statistics(self) -> AuditStatistics:
+        return self._counts
 
-    async def run(self, count: int) -> AuditFigures:
+    async def look(self) -> None:
+        """Audit the newest hit, if there was one since the last look."""
+        if self._samples.taken != self._seen and self._l1.coherence.tracks:
+            self._seen = self._samples.taken
+            await self.check(self._samples.newest(1)[0])
+
+    async def run(self, count: int) -> AuditStatistics:
         """Audit up to `count` reads: recent hits, then any GET that is held."""
-        found = AuditFigures()
+        found = AuditStatistics()
         reads = self._samples.newest(count)
         arena = self._l1.arena
         if len(reads) < count and len(arena) <= SNAPSHOT_MAX:
@@ -79,7 +80,7 @@ class Audit:
             reads += [read for read in map(self._get_of, others) if read not in reads]
         for at in range(0, len(reads), AT_ONCE):
             for verdict in await asyncio.gather(*map(self.check, reads[at : at + AT_ONCE])):
-                found.count(verdict)
+                found = found.counted(verdict)
         return found
 
     def _get_of(self, key: bytes) -> Read:
@@ -89,7 +90,7 @@ class Audit:
     async def check(self, read: Read) -> Verdict:
         """What comes of one sample; it is counted."""
         verdict = await self._judge(read)
-        self.figures.count(verdict)
+        self._counts = self._counts.counted(verdict)
         return verdict
 
     async def _judge(self, read: Read) -> Verdict:
