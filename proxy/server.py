@@ -13,6 +13,7 @@ from typing import Any
 
 from tiers import (
     CORE,
+    Janitor,
     SharedArena,
     TaskSet,
     TieredCache,
@@ -176,7 +177,7 @@ class Terrace:
         self._fit_descriptors()
         if self._worker is not None:
             await self.siblings.open(self._worker)
-            self._beats.start("beats", self._beat(self._worker.arena))
+            self._beat(self._worker.arena)
         await self.stack.start()
         self._tasks.start("commands of L2", self.commands.keep())
         if self.acl.redis is not None:
@@ -188,8 +189,9 @@ class Terrace:
             # Before the first client: what was tightened meanwhile holds for it.
             await self.reloader.reload_and_tell()
         await self.listeners.open(inherited)
-        self._tasks.start("idle sweep", self._sweep_idle())
-        self._tasks.start("memory sweep", self._sweep_memory())
+        janitor = Janitor(self._tasks)
+        janitor.register("idle sweep", IDLE_SWEEP_S, self._sweep_idle)
+        janitor.register("memory sweep", SWEEP_S, self.memory.sweep)
 
     @property
     def port(self) -> int:
@@ -260,29 +262,19 @@ class Terrace:
         except TierError as failure:
             log.info("a blocked client cannot be unblocked: %s", failure)
 
-    async def _sweep_idle(self) -> None:
-        while True:
-            await asyncio.sleep(IDLE_SWEEP_S)
-            now = self.clock()
-            self.refusals.sweep()
-            for connection in self.output.behind():
-                connection.close_if_stuck(now)
-            if not self.config.listen.idle_timeout_s:
-                continue
-            since = self.clock() - self.config.listen.idle_timeout_s
+    def _sweep_idle(self) -> None:
+        now = self.clock()
+        self.refusals.sweep()
+        for connection in self.output.behind():
+            connection.close_if_stuck(now)
+        if self.config.listen.idle_timeout_s:
+            since = now - self.config.listen.idle_timeout_s
             for connection in list(self.connections):
                 connection.close_if_idle(since)
 
-    async def _beat(self, arena: SharedArena) -> None:
-        """The supervisor ends a worker whose loop makes no turn any more."""
-        while True:
-            beat(arena)
-            await asyncio.sleep(BEAT_S)
-
-    async def _sweep_memory(self) -> None:
-        while True:
-            await asyncio.sleep(SWEEP_S)
-            self.memory.sweep()
+    def _beat(self, arena: SharedArena) -> None:
+        """From now on: the supervisor ends a worker whose loop makes no turn any more."""
+        Janitor(self._beats).register("beats", BEAT_S, partial(beat, arena), at_once=True)
 
     # Clients
 

@@ -33,6 +33,7 @@ from .load.tracked_read import TrackedRead
 from .load.view_changes import ViewChanges, held_keys
 from .load.warm import Warmer
 from .options import L1Options, L2Options, L3Options, NamespaceOptions
+from .periodic import Janitor
 from .store.lineage import BLIND
 from .store.store import Store
 from .store.write import write_durable
@@ -94,8 +95,8 @@ class TieredCache(MappedKeys):
         self.hot_keys: HotKeys | None = None
         if self.l1 is not None:
             samples = self.l1.samples
-            self.audit = Audit(self.l1, self.l2, samples, l1.audit_interval_s)
-            self.toucher = Toucher(self.l2, samples, l1.touch_interval_s)
+            self.audit = Audit(self.l1, self.l2, samples)
+            self.toucher = Toucher(self.l2, samples)
             self.hot_keys = HotKeys(self.l1, self.l2, clock)
         self.strict = StrictWrites(self.l2, self.l1, self.namespaces, clock)
         self._tasks = TaskSet("stack")
@@ -147,17 +148,18 @@ class TieredCache(MappedKeys):
 
     def _start_watches(self, l1: L1Options) -> None:
         """What works beside L1, at its own pace."""
+        janitor = Janitor(self._tasks)
         if l1.swapdb_watch_s:
             self._tasks.start("swapdb watch", self.swapdb.keep())
         if l1.touch_interval_s and self.toucher is not None:
-            self._tasks.start("touch", self.toucher.keep())
+            janitor.register("touch", l1.touch_interval_s, self.toucher.touch)
         if self.hot_keys is not None:
             self.hot_keys.start()
         if self.l1 is not None and self.l1.arena.workers > 1:
             wanted = Wanted(self.l2, self.l1.coherence, self.clock)
-            self._tasks.start("wanted", wanted.keep())
+            janitor.register("wanted", wanted.pause_s, wanted.look)
         if l1.audit_interval_s and self.audit is not None:
-            self._tasks.start("audit", self.audit.keep())
+            janitor.register("audit", l1.audit_interval_s, self.audit.look)
 
     async def close(self) -> None:
         await self._tasks.close()

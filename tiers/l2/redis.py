@@ -25,6 +25,7 @@ from ..l1.coherence import Coherence
 from ..l1.hash_fields import PROBE, fields_expire
 from ..l1.namespaces import Namespace
 from ..options import L2Options
+from ..periodic import Janitor
 from ..tasks import TaskSet
 from ..wire.pipe import UpstreamPipe
 from ..wire.resp import decode
@@ -144,7 +145,7 @@ class L2Redis(L2Commands):
         """Start connecting; returns at once, whether Redis is there or not."""
         for kept in self.shared:
             self._tasks.start(kept.name, kept.keep())
-        self._tasks.start("ticker", self._tick())
+        Janitor(self._tasks).register("ticker", TICK_S, self._watch_connections)
         self._tasks.start("node", self.node.keep())
 
     async def wait_ready(self, timeout_s: float) -> bool:
@@ -203,18 +204,15 @@ class L2Redis(L2Commands):
         """What the Redis behind says of itself in HELLO; empty before it was ever reached."""
         return self.plain[3].server
 
-    async def _tick(self) -> None:
-        """Watch the connections."""
-        while True:
-            await asyncio.sleep(TICK_S)
-            now = self.clock()
-            for kept in self.shared:
-                kept.watch(now)
-            self.busy.watch(now, min(self.scripts.owed_since(now), self.pins.owed_since(now)))
-            for pool in self.pools:
-                pool.watch(now)
-            waiting = [pipe.waiting_since() for pipe in self._pipes()]
-            self._note_stall(any(since is not None and now - since > STALL_S for since in waiting))
+    def _watch_connections(self) -> None:
+        now = self.clock()
+        for kept in self.shared:
+            kept.watch(now)
+        self.busy.watch(now, min(self.scripts.owed_since(now), self.pins.owed_since(now)))
+        for pool in self.pools:
+            pool.watch(now)
+        waiting = [pipe.waiting_since() for pipe in self._pipes()]
+        self._note_stall(any(since is not None and now - since > STALL_S for since in waiting))
 
     def _pipes(self) -> list[UpstreamPipe]:
         """Of all connections that clients share, but for those that may owe a script's reply."""

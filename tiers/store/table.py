@@ -7,7 +7,6 @@ that arrives late does not bring it back.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
@@ -213,14 +212,13 @@ class StoreTable:
                 removed += count
         return removed
 
-    async def keep_clean(self) -> None:
-        while True:
-            await asyncio.sleep(CLEANUP_INTERVAL_S)
-            try:
-                if removed := await self.clean():
-                    log.info("%d expired or deleted entries were removed", removed)
-            except TierUnavailable as failure:
-                log.debug("no cleanup: %s", failure.reason)
+    async def clean_up(self) -> None:
+        """`clean`, for the janitor."""
+        try:
+            if removed := await self.clean():
+                log.info("%d expired or deleted entries were removed", removed)
+        except TierUnavailable as failure:
+            log.debug("no cleanup: %s", failure.reason)
 
     async def _run(self, work: Callable[[Connection], Awaitable[T]]) -> T:
         try:

@@ -20,6 +20,7 @@ from ..l1.memory import L1Memory, get_variant
 from ..l1.samples import KEPT
 from ..l2.commands import Script
 from ..l2.redis import L2Redis
+from ..periodic import Janitor
 from ..tasks import TaskSet
 from ..wire.resp import pack
 from .refill import Refill
@@ -45,6 +46,7 @@ class HotKeys:
         self._script = Script("watch/hot_keys.lua")
         self._scores: Counter[bytes] = Counter()
         self._seen = 0
+        self._saved_at = clock()
         self._wait_until = clock() + l1.options.warm_wait_s
         self._reading: asyncio.Task[None] | None = None
         self._tasks = TaskSet("hot keys")
@@ -62,7 +64,8 @@ class HotKeys:
         if self.limit:
             self._wait_until = self._clock() + self._l1.options.warm_wait_s
             self._reading = self._tasks.start("read", self._read_when_connected())
-            self._tasks.start("keep", self._keep())
+            self._saved_at = self._clock()
+            Janitor(self._tasks).register("count", COUNT_INTERVAL_S, self._count_and_save)
 
     async def close(self) -> None:
         """Saves what was counted since, if Redis answers soon."""
@@ -120,17 +123,14 @@ class HotKeys:
             count = await self.read_back()
             log.info("L1 was warmed with the %d hottest keys of before", count)
 
-    async def _keep(self) -> None:
-        saved_at = self._clock()
-        while True:
-            await asyncio.sleep(COUNT_INTERVAL_S)
-            self.count()
-            if self._clock() - saved_at >= SAVE_INTERVAL_S:
-                saved_at = self._clock()
-                try:
-                    await self.save()
-                except TierError as failure:
-                    log.debug("the hot keys were not saved: %s", failure)
+    async def _count_and_save(self) -> None:
+        self.count()
+        if self._clock() - self._saved_at >= SAVE_INTERVAL_S:
+            self._saved_at = self._clock()
+            try:
+                await self.save()
+            except TierError as failure:
+                log.debug("the hot keys were not saved: %s", failure)
 
 
 class _Fill(Refill):

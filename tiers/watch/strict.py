@@ -29,12 +29,14 @@ import logging
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from ..errors import ServerError, TierUnavailable
 from ..l1.memory import L1Memory
 from ..l1.namespaces import Namespaces
 from ..l2.commands import Script
 from ..l2.redis import L2Redis
+from ..periodic import Janitor
 from ..tasks import TaskSet
 
 log = logging.getLogger("terrace.l2")
@@ -83,6 +85,7 @@ class StrictWrites:
         self._script = Script("watch/peers.lua")
         self._held: list[tuple[float, float, Callable[[], None]]] = []
         self._asking = False
+        self._tables_differ = False  # from those of another Terrace, as the log says
         self.holding = 0  # replies that wait now
         self.held = 0  # since the start
         self.peers = UNKNOWN
@@ -92,7 +95,8 @@ class StrictWrites:
 
     def start(self) -> None:
         if self._l1 is not None and self._namespaces.largest_strict_s:
-            self._tasks.start("lease", self._keep_lease(self._l1))
+            renew = partial(self._renew_lease, self._l1)
+            Janitor(self._tasks).register("lease", RENEW_S, renew, at_once=True)
 
     async def close(self) -> None:
         await self._tasks.close()
@@ -133,21 +137,19 @@ class StrictWrites:
             self.holding -= 1
             on_over()
 
-    async def _keep_lease(self, l1: L1Memory) -> None:
-        told = False
-        while True:
-            asked_at = self._clock()
-            peers = await self._look(self._member)
-            if peers is not None:
-                l1.strict_until = asked_at + LEASE_S
-                differ = any(theirs != self._digest for theirs, _ in peers.bounds_s)
-                if differ and not told:
-                    log.warning(
-                        "another Terrace on this Redis has other strict [[namespace]] tables; "
-                        "their promises hold only where the tables are the same"
-                    )
-                told = differ
-            await asyncio.sleep(RENEW_S)
+    async def _renew_lease(self, l1: L1Memory) -> None:
+        asked_at = self._clock()
+        peers = await self._look(self._member)
+        if peers is None:
+            return
+        l1.strict_until = asked_at + LEASE_S
+        differ = any(theirs != self._digest for theirs, _ in peers.bounds_s)
+        if differ and not self._tables_differ:
+            log.warning(
+                "another Terrace on this Redis has other strict [[namespace]] tables; "
+                "their promises hold only where the tables are the same"
+            )
+        self._tables_differ = differ
 
     async def _look(self, member: bytes) -> Peers | None:
         """What Redis says; None when it does not."""

@@ -7,7 +7,6 @@ database and interval, on a plain connection, and nobody waits for the answer.
 
 from __future__ import annotations
 
-import asyncio
 from collections import defaultdict
 
 from ..l1.samples import HitSamples
@@ -22,20 +21,14 @@ KEYS_MAX = 128  # touched at once
 class Toucher:
     """Touches what was sampled since the last time."""
 
-    def __init__(self, l2: L2Redis, samples: HitSamples, interval_s: float) -> None:
+    def __init__(self, l2: L2Redis, samples: HitSamples) -> None:
         self._l2 = l2
         self._samples = samples
-        self._interval_s = interval_s
         self._seen = 0
         self.touched = 0
 
     def __repr__(self) -> str:
         return f"<Toucher {self.touched} keys touched>"
-
-    async def keep(self) -> None:
-        while True:
-            await asyncio.sleep(self._interval_s)
-            self.touch()
 
     def touch(self) -> None:
         fresh, self._seen = self._samples.taken - self._seen, self._samples.taken

@@ -7,7 +7,6 @@ the filler looks at it often enough to ask Redis before the bound is reached.
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 from ..l1.coherence import Coherence
@@ -26,10 +25,9 @@ class Wanted:
         self._clock = clock
         self._answered_at = 0.0  # the last note that was followed
 
-    async def keep(self) -> None:
-        while True:
-            await asyncio.sleep(self._coherence.max_staleness_s / LOOKS_PER_BOUND)
-            self.look()
+    def pause_s(self) -> float:
+        """Until the next look."""
+        return self._coherence.max_staleness_s / LOOKS_PER_BOUND
 
     def look(self) -> None:
         wanted_at = self._coherence.arena.wanted_at
