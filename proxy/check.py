@@ -1,6 +1,6 @@
 """`terrace check`: asks the servers and ports that a configuration names, all at once.
 
-The configuration itself has been validated by `proxy.config.model.load` before.
+The configuration itself has been validated by `config.load.load` before.
 """
 
 from __future__ import annotations

@@ -143,7 +143,7 @@ def _reader_of(command: str, argv: Sequence[str]) -> Callable[[], Config]:
     )
     args = parser.parse_args(argv)
 
-    from .config.model import load
+    from .config.load import load
 
     return partial(load, args.config, os.environ, args.set)
 
@@ -154,7 +154,7 @@ def _config_of(command: str, argv: Sequence[str]) -> Config | None:
 
 
 def _read_or_tell(read: Callable[[], Config]) -> Config | None:
-    from .config.model import ConfigError
+    from .config.load import ConfigError
 
     try:
         return read()

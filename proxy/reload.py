@@ -18,7 +18,8 @@ from tiers import CertificateError, TieredCache
 from .acl.acl import Acl
 from .acl.source import UsersFileError, read_users
 from .config.live import LIVE, OF_NAMESPACES, NotReloaded, Reloaded, plan
-from .config.model import Config, ConfigError, TlsOptions
+from .config.load import ConfigError
+from .config.model import Config, TlsOptions
 from .workers.tls import FILES, content
 
 log = logging.getLogger("terrace")

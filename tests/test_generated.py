@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from proxy.config.model import Config, load
+from proxy.config.load import load
+from proxy.config.model import Config
 from proxy.config.option_table import table
 from proxy.config.text import describe
 from proxy.module_text import modules_page

@@ -1,15 +1,11 @@
-"""The configuration: the options of the front, and `load`, which makes one frozen Config.
+"""The options of the proxy as models; `Config` is all of them, those of the tiers included.
 
 Each field is one row of the option table, as in `tiers.options`, where the writing
-of durations and sizes is explained. `load` reads the file, the environment and the
-flags, and reports everything that is wrong at once.
+of durations and sizes is explained.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import chain
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
@@ -23,16 +19,10 @@ from tiers import (
     NamespaceOptions,
     Options,
     Seconds,
-    ViewOptions,
     host_cores,
 )
 
 from ..acl.options import AclOptions
-from .check import Checker
-from .option_table import table
-from .rules import broken_mapping_rules, broken_rules, broken_view_rules
-from .sources import OF_DEFAULT, Problem, RawSettings
-from .toml_lines import KeyPath
 
 MiB = 1024**2
 WORKERS_MAX = 255  # their number is one byte of an entry of L1
@@ -162,51 +152,3 @@ class Config(Options):
     l1: L1Options = L1Options()
     l2: L2Options = L2Options()
     l3: L3Options = L3Options()
-
-
-class ConfigError(Exception):
-    """The configuration cannot be used; its text has one line per problem, without secrets."""
-
-    def __init__(self, problems: Sequence[Problem]) -> None:
-        super().__init__("\n".join(map(str, problems)))
-        self.problems = tuple(problems)
-
-
-def load(path: Path | None, env: Mapping[str, str], flags: Sequence[str] = ()) -> Config:
-    """Defaults, then the file, then TERRACE_ variables, then flags ("l1.max_bytes=64MiB").
-
-    Raises ConfigError with every problem of all of them.
-    """
-    rows = table(Config)
-    settings = RawSettings()
-    if path is not None:
-        settings.add_file(path, rows)
-    settings.add_environment(env, rows)
-    settings.add_flags(flags, rows)
-
-    checker = Checker(settings, rows)
-    config = checker.values(Config)
-    for paths, what in chain(_broken(config), _broken_views(config, checker)):
-        if not any(map(checker.is_wrong, paths)):
-            written = [p for p in paths if settings.origin(p) != OF_DEFAULT]
-            checker.complain((written or paths)[0], what)
-    if checker.problems:
-        raise ConfigError(sorted(checker.problems, key=lambda problem: problem.origin))
-    return config
-
-
-_VIEWS: KeyPath = ("l3", "view")
-
-
-def _broken(config: Config) -> Iterator[tuple[list[KeyPath], str]]:
-    for rule in broken_rules(config):
-        yield [tuple(path.split(".")) for path in rule.paths], rule.what
-
-
-def _broken_views(config: Config, checker: Checker) -> Iterator[tuple[list[KeyPath], str]]:
-    for i, item in list(checker.items(_VIEWS)):
-        for rule in broken_view_rules(ViewOptions.model_validate(item)):
-            yield [(*_VIEWS, i, name) for name in rule.paths], rule.what
-    if not checker.is_wrong(_VIEWS):
-        for rule in broken_mapping_rules(config.l3.view, config.l3.store):
-            yield [tuple(path.split(".")) for path in rule.paths], rule.what

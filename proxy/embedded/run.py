@@ -17,7 +17,8 @@ from queue import SimpleQueue
 from typing import IO
 
 from ..check import busy_ports
-from ..config.model import Config, ConfigError, load
+from ..config.load import ConfigError, load
+from ..config.model import Config
 from .endpoints import Endpoints, admin_url, endpoints_file, proxy_url
 from .postgres import PostgresServer
 from .process import Child, EmbeddedError, end_orphan, free_port

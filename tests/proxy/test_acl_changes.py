@@ -10,7 +10,7 @@ import pytest
 
 from proxy.acl.log import SHOWN_MAX_BYTES, AclLog
 from proxy.acl.source import DEFAULT, RedisUsers, UsersFileError, parse_users, read_users
-from proxy.config.model import ConfigError, load
+from proxy.config.load import ConfigError, load
 from tests.proxy.acl_play import (
     NO_KEY,
     WRONGPASS,

@@ -10,7 +10,8 @@ import pytest
 import tiers
 from proxy import check as check_module
 from proxy.check import Findings, busy_ports, check, summary
-from proxy.config.model import Config, load
+from proxy.config.load import load
+from proxy.config.model import Config
 from tiers import L2Options, L3Options
 
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from proxy.config import model as config
 from proxy.config import rules as config_rules
-from proxy.config.model import Config, ConfigError, load
+from proxy.config.load import ConfigError, load
+from proxy.config.model import Config
 from proxy.config.option_table import Row, item_rows, table
 
 

@@ -14,7 +14,7 @@ from typing import TypeAlias
 import pytest
 
 from proxy.addresses import bind_unix, unix_socket_problem
-from proxy.config.model import load
+from proxy.config.load import load
 from proxy.server import Terrace
 from proxy.workers.listeners import Listeners
 from tests.certificates import Authority

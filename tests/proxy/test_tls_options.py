@@ -7,7 +7,8 @@ import pytest
 
 import tiers
 from proxy.check import check, summary
-from proxy.config.model import Config, ConfigError, load
+from proxy.config.load import ConfigError, load
+from proxy.config.model import Config
 from tests.certificates import Authority
 from tiers import L2Options
 
