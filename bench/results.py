@@ -1,7 +1,6 @@
 """What a run of the benchmarks found: records, and their JSON files in bench/results/.
 
-The files carry the number of their layout, SCHEMA, and older ones are read as well
-(`bench.older_results`), so that a core can be compared with the ones before it.
+The files carry the number of their layout, SCHEMA.
 """
 
 from __future__ import annotations
@@ -10,8 +9,6 @@ import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
-
-from . import older_results
 
 SCHEMA = 2
 DIRECTORY = Path(__file__).with_name("results")
@@ -158,11 +155,9 @@ def load(path: Path) -> Results:
     """Raises OSError, or ValueError when it is no result of these benchmarks."""
     try:
         told = json.loads(path.read_text())
-        schema = told.pop("schema", 1)
-        if schema == 1:
-            told = older_results.from_schema_1(told)
-        elif schema != SCHEMA:
-            raise ValueError(f"{path.name} has schema {schema}; {SCHEMA} is the newest known here")
+        schema = told.pop("schema", None)
+        if schema != SCHEMA:
+            raise ValueError(f"{path.name} has schema {schema}; only {SCHEMA} is known here")
         told["rows"] = [
             Row(**{**row, "sides": {name: _side(side) for name, side in row["sides"].items()}})
             for row in told["rows"]

@@ -213,11 +213,6 @@ def _install_triggers(argv: Sequence[str]) -> int:
     return install_triggers(argv, lambda rest: _config_of("install-triggers", rest))
 
 
-def _bench(argv: Sequence[str]) -> int:
-    _say("the benchmarks are part of a source checkout: run `make bench` there")
-    return EXIT_USAGE
-
-
 COMMANDS: dict[str, Command] = {
     "serve": Command("serve Redis clients until told to stop", _serve),
     "check": Command("report everything wrong with a configuration and its servers", _check),
@@ -226,7 +221,6 @@ COMMANDS: dict[str, Command] = {
     "install-triggers": Command(
         "let a table in PostgreSQL tell Terrace of changed rows", _install_triggers
     ),
-    "bench": Command("how to run the benchmarks", _bench),
 }
 
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import socket
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from .inherited import Inherited
 
 if TYPE_CHECKING:
     from tiers import SharedArena
 
-# Counters of the arena (0 to 4 are its own), per worker: their difference is who is connected.
-_OPENED, _CLOSED = 5, 6
-_BEATS = 7  # of its loop
+# Counters of the arena (0 and 1 are its own), per worker: the difference of the first two is how
+# many clients are connected.
+_OPENED, _CLOSED = 2, 3
+_BEATS = 4  # of its loop
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,18 +37,6 @@ def beat(arena: SharedArena) -> None:
 def beats(arena: SharedArena, number: int) -> int:
     """How often that worker's loop said so."""
     return arena.counter(_BEATS, number)
-
-
-class ClientNumbers(Protocol):
-    """Ids of clients, never given twice, and how many clients there are."""
-
-    @property
-    def connected(self) -> int: ...
-
-    def open(self) -> int:
-        """The id of one more client."""
-
-    def close(self) -> None: ...
 
 
 class OwnNumbers:

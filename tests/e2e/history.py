@@ -54,10 +54,6 @@ class Findings:
         """Reads of a value that certainly was no longer current when they began."""
         return sum(1 for staleness_s in self.staleness_s if staleness_s > 0)
 
-    def share_within(self, bound_s: float) -> float:
-        within = sum(1 for staleness_s in self.staleness_s if staleness_s <= bound_s)
-        return within / len(self.staleness_s) if self.staleness_s else 1.0
-
     @property
     def worst_s(self) -> float:
         return max(self.staleness_s, default=0.0)

@@ -62,9 +62,6 @@ class Wire(asyncio.Transport):
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
         pass
 
-    def is_closing(self) -> bool:
-        return self.closed
-
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         pass
 

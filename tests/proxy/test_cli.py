@@ -108,11 +108,6 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.startswith("terrace ")
 
 
-def test_bench_says_how(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["bench"]) == 2
-    assert "make bench" in capsys.readouterr().err
-
-
 @pytest.mark.parametrize("command", ["run", "demo"])
 def test_the_trial_commands_get_all_their_arguments(
     command: str, monkeypatch: pytest.MonkeyPatch

@@ -32,7 +32,6 @@ cdef class Arena:
         const char* reply, Py_ssize_t reply_len,
         uint64_t token, uint32_t epoch, double deadline,
     ) noexcept nogil
-    cdef void invalidate_c(self, uint64_t h, const char* key, Py_ssize_t key_len) noexcept nogil
     cdef void begin_write_c(self, uint64_t h, const char* key, Py_ssize_t key_len) noexcept nogil
     cdef void end_write_c(self, uint64_t h, const char* key, Py_ssize_t key_len) noexcept nogil
     cdef uint32_t epoch_c(self) noexcept nogil

@@ -12,26 +12,23 @@ from libc.math cimport INFINITY
 from libc.stdint cimport uint32_t, uint64_t
 
 from tiers.l1._arena_c cimport (
-    ARENA_BUCKETS, ARENA_COUNTERS, ARENA_EVICTIONS, ARENA_FILLS, ARENA_HISTOGRAMS, ARENA_HITS,
-    ARENA_INVALIDATIONS, ARENA_REFUSED, ARENA_WORKERS_MAX, arena_add, arena_attach,
-    arena_begin_fill, arena_begin_write, arena_bucket_end, arena_bump_epoch_of, arena_check,
-    arena_clear_worker, arena_commit, arena_counter, arena_end_write, arena_entry, arena_flush,
-    arena_found, arena_get, arena_hash, arena_histogram, arena_invalidate, arena_is_hot,
-    arena_load_epoch, arena_map, arena_peek, arena_raise_floor, arena_read, arena_record, arena_resize,
-    arena_store_double, arena_stripe, arena_suspect_asof, arena_unmap, entry_at, slot_offset,
-    stripe_entries_of, stripe_lock,
-    stripe_number, stripe_slots, stripe_unlock,
+    ARENA_COUNTERS, ARENA_EVICTIONS, ARENA_INVALIDATIONS, ARENA_WORKERS_MAX, arena_add,
+    arena_attach, arena_begin_fill, arena_begin_write,
+    arena_bump_epoch_of, arena_check, arena_clear_worker, arena_commit, arena_counter,
+    arena_end_write, arena_entry, arena_flush, arena_found, arena_get, arena_hash,
+    arena_invalidate, arena_is_hot, arena_load_epoch, arena_map, arena_peek, arena_raise_floor,
+    arena_read, arena_resize, arena_store_double, arena_stripe, arena_suspect_asof, arena_unmap,
+    entry_at, slot_offset, stripe_entries_of, stripe_lock, stripe_number, stripe_slots,
+    stripe_unlock,
 )
 
 cdef enum:
     ON_STACK_BYTES = 8192  # replies up to this take one copy more, but no second search
-
-# Counters that others may add to `Arena.count`; the first ones are the arena's own.
-OWN_COUNTERS = ARENA_INVALIDATIONS + 1
-cdef enum:
     PART_KEYS = 1024  # of `parts`, as in `_arena_py`
+
+# Counters from here on may be counted by others (`Arena.count`); the first ones are the arena's.
+OWN_COUNTERS = ARENA_INVALIDATIONS + 1
 COUNTERS = ARENA_COUNTERS
-HISTOGRAMS = ARENA_HISTOGRAMS
 
 
 cdef class Arena:
@@ -355,7 +352,7 @@ cdef class Arena:
         """When an entry of this worker was last looked at while its watermark grew old."""
         return self.a.me.wanted_at
 
-    # Counters and latencies: written by their worker only, summed up by whoever asks
+    # Counters: each is written by its worker only, a reader adds them up
 
     def count(self, int counter, uint64_t more=1):
         if not OWN_COUNTERS <= counter < ARENA_COUNTERS:
@@ -368,26 +365,6 @@ cdef class Arena:
             raise ValueError(f"counter {counter}: there are {ARENA_COUNTERS}")
         columns = range(self.a.header.workers) if worker is None else (worker,)
         return sum(arena_counter(&self.a, column, counter) for column in columns)
-
-    def record_latency(self, int histogram, uint64_t nanoseconds):
-        if not 0 <= histogram < ARENA_HISTOGRAMS:
-            raise ValueError(f"histogram {histogram}: there are {ARENA_HISTOGRAMS}")
-        arena_record(&self.a, histogram, nanoseconds)
-
-    def histogram(self, int histogram):
-        """[(upper bound in ns, count), ...] over all workers, without empty buckets."""
-        cdef int bucket
-        if not 0 <= histogram < ARENA_HISTOGRAMS:
-            raise ValueError(f"histogram {histogram}: there are {ARENA_HISTOGRAMS}")
-        counts = []
-        for bucket in range(ARENA_BUCKETS):
-            count = sum(
-                arena_histogram(&self.a, worker, histogram, bucket)
-                for worker in range(self.a.header.workers)
-            )
-            if count:
-                counts.append((arena_bucket_end(bucket), count))
-        return counts
 
     # Self-check
 
@@ -427,9 +404,6 @@ cdef class Arena:
         return arena_commit(
             &self.a, h, key, key_len, variant, variant_len, reply, reply_len, token, epoch,
             deadline, False)
-
-    cdef void invalidate_c(self, uint64_t h, const char* key, Py_ssize_t key_len) noexcept nogil:
-        arena_invalidate(&self.a, h, key, key_len)
 
     cdef void begin_write_c(self, uint64_t h, const char* key, Py_ssize_t key_len) noexcept nogil:
         arena_begin_write(&self.a, h, key, key_len)

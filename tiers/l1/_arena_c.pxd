@@ -5,8 +5,7 @@ from libc.stdint cimport uint16_t, uint32_t, uint64_t
 
 cdef extern from "arena_check.h" nogil:
     enum:
-        ARENA_HITS, ARENA_FILLS, ARENA_REFUSED, ARENA_EVICTIONS, ARENA_INVALIDATIONS
-        ARENA_COUNTERS, ARENA_HISTOGRAMS, ARENA_BUCKETS, ARENA_WORKERS_MAX
+        ARENA_EVICTIONS, ARENA_INVALIDATIONS, ARENA_COUNTERS, ARENA_WORKERS_MAX
 
     ctypedef struct arena_worker:
         uint32_t epoch
@@ -14,7 +13,6 @@ cdef extern from "arena_check.h" nogil:
         double asof
         double wanted_at
         uint64_t* counters  # [ARENA_COUNTERS]
-        uint64_t** histograms  # [ARENA_HISTOGRAMS][ARENA_BUCKETS]
 
     ctypedef struct arena_log:
         uint64_t bytes
@@ -79,11 +77,8 @@ cdef extern from "arena_check.h" nogil:
 
     uint32_t arena_load_epoch "arena_load_acquire" (uint32_t*)
     void arena_store_double(double*, double)
-    void arena_record(arena_t*, int histogram, uint64_t nanoseconds)
-    uint64_t arena_bucket_end(int bucket)
     uint64_t arena_counter(const arena_t*, uint32_t worker, int counter)
     void arena_add(arena_t*, int counter, uint64_t more)
-    uint64_t arena_histogram(const arena_t*, uint32_t worker, int histogram, int bucket)
 
     uint64_t stripe_number(const arena_t*, uint64_t h)
     bint stripe_lock(arena_t*, arena_stripe*)

@@ -25,7 +25,7 @@ from .samples import HitSamples
 if TYPE_CHECKING:
     from .shared_arena import SharedArena
 
-TTL_NONE, TTL_ABSENT = -1, -2  # PTTL replies: no expiry, no such key
+TTL_ABSENT = -2  # the PTTL reply: no such key
 TTL_REFUSED = -9  # PTTL was answered by an error: nothing may be cached
 
 

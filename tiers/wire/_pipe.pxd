@@ -58,7 +58,6 @@ cdef class UpstreamPipe:
     cdef public Py_ssize_t max_in_flight
     cdef public object on_output
     cdef public object alarm  # is told of replies ALARMING
-    cdef public object invalidate  # what an `invalidate` push of plain keys is given to
 
     cdef Py_ssize_t _selects  # not answered yet
     cdef bytes _refusal  # of the SELECT that those whose turn it is came behind; None: it was OK
@@ -89,7 +88,6 @@ cdef class UpstreamPipe:
     cdef double _answered(self) noexcept
     cdef int _deliver(self) except -1
     cdef int _bound(self, ReplyScanner scanner) except -1
-    cdef bint _is_invalidation(self, const char* frame, Py_ssize_t size) except -1
     cdef int _hand_out(self, const char* frame, Py_ssize_t size, double sent_at) except -1
     cdef int _look_at_error(self, bytes frame) except -1
     cdef int touch(self, FastWaiter waiter) except -1

@@ -310,8 +310,6 @@ cdef class UpstreamPipe:
             scanner.begin(data)
             while scanner.next():
                 if scanner.frame[0] == b">" or self.tap_all:
-                    if self.invalidate is not None and self._is_invalidation(scanner.frame, scanner.size):
-                        continue
                     if self.tap is not None and self.tap(
                         PyBytes_FromStringAndSize(scanner.frame, scanner.size)
                     ):
@@ -397,28 +395,6 @@ cdef class UpstreamPipe:
             waiter.deliver()
         return 0
 
-    cdef bint _is_invalidation(self, const char* frame, Py_ssize_t size) except -1:
-        """Handles `>2 invalidate [keys...]` of plain keys; anything else is left to the tap."""
-        cdef Py_ssize_t pos = 22, count, length
-        cdef list keys = []
-        if size < 26 or memcmp(frame, b">2\r\n$10\r\ninvalidate\r\n*", 22):
-            return False
-        count = _length(frame, &pos, size)
-        while count > 0:
-            if pos >= size or frame[pos] != b"$":
-                return False
-            pos += 1
-            length = _length(frame, &pos, size)
-            if length < 0 or length > size - pos - 2:
-                return False
-            keys.append(PyBytes_FromStringAndSize(frame + pos, length))
-            pos += length + 2
-            count -= 1
-        if count < 0:
-            return False
-        self.invalidate(keys)
-        return True
-
     def fail_all(self, str reason):
         """The connection is gone: every waiter is told, in order."""
         cdef Pending* ring = self._ring
@@ -449,18 +425,6 @@ cdef class UpstreamPipe:
             free(ring)
             free(keys)
             self._deliver()
-
-
-cdef Py_ssize_t _length(const char* frame, Py_ssize_t* pos, Py_ssize_t size) noexcept:
-    """The short decimal number at pos, which is moved behind its line; -1 for anything else."""
-    cdef Py_ssize_t total = 0, i = pos[0], start = pos[0]
-    while i < size and 48 <= frame[i] <= 57 and i - start < 10:
-        total = total * 10 + (frame[i] - 48)
-        i += 1
-    if i == start or i + 1 >= size or frame[i] != b"\r":
-        return -1
-    pos[0] = i + 2
-    return total
 
 
 cdef void _release(Pending* request) noexcept:

@@ -166,10 +166,7 @@ static ptrdiff_t arena_get(arena_t *a, uint64_t h, const char *key, size_t key_l
     arena_hit hit;
     ptrdiff_t length =
         arena_lookup(a, h, key, key_len, variant, variant_len, now, 0, out, room, &hit);
-    if (length >= 0 && (size_t)length <= room) {
-        arena_touch(hit.slot, hit.slot_seen);
-        arena_add(a, ARENA_HITS, 1);
-    }
+    if (length >= 0 && (size_t)length <= room) arena_touch(hit.slot, hit.slot_seen);
     return length;
 }
 
@@ -453,7 +450,6 @@ static int arena_commit(arena_t *a, uint64_t h, const char *key, size_t key_len,
                                    token, epoch, (uint64_t)deadline_us, unasked);
         arena_unlock(&a->header->log_owner);
     }
-    arena_add(a, stored ? ARENA_FILLS : ARENA_REFUSED, 1);
     return stored;
 }
 

@@ -4,7 +4,7 @@
  * an offset, never a pointer. Its parts, in this order:
  *
  *   header    geometry, generation, the two logs, the lock word of the logs
- *   workers   a column per worker: epoch, watermark, counters, histograms
+ *   workers   a column per worker: epoch, watermark, counters
  *   tokens    T: a 64-bit token per slot of the key hash
  *   writes    W: a byte per slot and worker (workers rounded up to a power of two), set while
  *             that worker has writes in flight
@@ -60,11 +60,8 @@
 #define ARENA_COUNTER_BITS 40     /* of a token: worker 16, generation 8, counter 40 */
 #define ARENA_COUNTER_MASK ((1ull << ARENA_COUNTER_BITS) - 1)
 
-#define ARENA_HISTOGRAMS 8
-#define ARENA_BUCKETS 160         /* four to each doubling of nanoseconds, up to 2^41 */
-
-enum { ARENA_HITS, ARENA_FILLS, ARENA_REFUSED, ARENA_EVICTIONS, ARENA_INVALIDATIONS,
-       ARENA_COUNTERS = 16 };     /* the rest is free for others */
+/* Counters: the rest is free for the proxy. */
+enum { ARENA_EVICTIONS, ARENA_INVALIDATIONS, ARENA_COUNTERS = 16 };
 
 typedef struct {
     uint32_t epoch;      /* entries filled under an older one are suspect */
@@ -73,7 +70,6 @@ typedef struct {
     double wanted_at;    /* when somebody last found `asof` growing old: PING soon */
     uint64_t next_token;
     uint64_t counters[ARENA_COUNTERS];
-    uint64_t histograms[ARENA_HISTOGRAMS][ARENA_BUCKETS];
 } __attribute__((aligned(128))) arena_worker;
 
 typedef struct {
