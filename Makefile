@@ -71,6 +71,7 @@ test: $(BUILT)  ## the whole test suite; SERVER=a redis-server or valkey-server 
 check: $(BUILT)  ## lint, format, types, import directions, pages
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/cython-lint proxy tiers
 	$(BIN)/python -m mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest tests/test_generated.py tests/test_prose.py

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 EXIT_PROBLEM = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+DEMO_NEEDS = ("redis", "rich")  # what the server does without: in the extra `embedded`
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +203,14 @@ def _run(argv: Sequence[str]) -> int:
 
 
 def _demo(argv: Sequence[str]) -> int:
-    from .embedded.demo import main as demo
+    try:
+        from .embedded.demo import main as demo
+    except ModuleNotFoundError as error:
+        missing = str(error.name).partition(".")[0]
+        if missing not in DEMO_NEEDS:
+            raise
+        _say(f"the demo needs {missing}: pip install 'redis-terrace[embedded]'")
+        return EXIT_PROBLEM
 
     return demo(argv)
 

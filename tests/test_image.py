@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
+import sys
 import tomllib
 from pathlib import Path
 
@@ -72,6 +74,24 @@ def test_nothing_that_was_built_here_is_copied() -> None:
     assert not [path for path in built if in_context(path)]
     assert not in_context(".venv")
     assert not in_context(".git")
+
+
+def test_the_image_has_what_the_server_imports_and_no_more() -> None:
+    """The package is installed without extras; only `proxy/embedded` imports what they bring."""
+    found = set()
+    for path in [*(ROOT / "proxy").rglob("*.py"), *(ROOT / "tiers").rglob("*.py")]:
+        if "embedded" in path.parts or path.name == "_build.py":
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                found |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                found.add(str(node.module).partition(".")[0])
+    found -= {"proxy", "tiers", *sys.stdlib_module_names}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    named = {re.split(r"[\[>]", one)[0].replace("-", "_") for one in project["dependencies"]}
+    assert found == {*named, "psycopg_pool", "pydantic_core"}  # parts of psycopg[pool] and pydantic
+    assert re.search(r"pip install .* \.$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
 
 
 def test_both_ports_can_be_reached_from_outside_the_container() -> None:

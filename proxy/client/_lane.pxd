@@ -16,7 +16,6 @@ cdef enum:
     BUCKETS_MAX = 32
 
 
-
 cdef struct Row:
     # One command of the table.
     char name[NAME_MAX_BYTES]

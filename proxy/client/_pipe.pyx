@@ -9,7 +9,7 @@ Everything else goes to `run_one`, one command at a time, so that a pipeline whi
 them is slow only where it has to be.
 """
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.ref cimport Py_INCREF
 from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport free
@@ -312,7 +312,8 @@ cdef class ClientPipe(InFlight):
                 self._name_variant(row)
                 variant, variant_size = self._variant.data, self._variant.size
             else:
-                variant, variant_size = PyBytes_AS_STRING(self.get_variant), PyBytes_GET_SIZE(self.get_variant)
+                variant = PyBytes_AS_STRING(self.get_variant)
+                variant_size = PyBytes_GET_SIZE(self.get_variant)
             h = arena.hash_key(key, key_size)
             if may_hit and self._hit(h, key, key_size, variant, variant_size, now):
                 row.count += 1
@@ -393,7 +394,6 @@ cdef class ClientPipe(InFlight):
         return True
 
     cdef int _read(self, Row* row, double now) except -1:
-        cdef RequestScanner scanner = self.scanner
         cdef UpstreamPipe pipe
         self._look()
         if self._needs_python(row):

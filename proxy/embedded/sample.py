@@ -30,7 +30,7 @@ def load_sample(dsn: str) -> int:
     try:
         import airportsdata
     except ImportError:
-        raise EmbeddedError("no sample data: `pip install airportsdata`") from None
+        raise EmbeddedError("no sample data: `pip install 'redis-terrace[embedded]'`") from None
     table = resources.files(__package__).joinpath("sample.sql").read_bytes()
     layout = hashlib.sha256(table + sample_config().read_bytes()).hexdigest()[:12]
     wanted = f"airportsdata {version('airportsdata')}, layout {layout}"

@@ -120,6 +120,20 @@ def test_the_trial_commands_get_all_their_arguments(
     assert list(got[0]) == ["--dir", "x", "--help"]
 
 
+@pytest.mark.parametrize("missing", cli.DEMO_NEEDS)
+def test_the_demo_names_the_extra_that_it_needs(
+    missing: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delitem(sys.modules, "proxy.embedded.demo", raising=False)
+    for name in [name for name in sys.modules if name.partition(".")[0] == missing]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, missing, None)
+    assert cli.main(["demo"]) == 1
+    err = capsys.readouterr().err
+    assert f"needs {missing}" in err
+    assert "redis-terrace[embedded]" in err
+
+
 class TestCheck:
     @pytest.fixture
     def finds(self, monkeypatch: pytest.MonkeyPatch) -> Callable[[Findings], None]:

@@ -49,12 +49,6 @@ def coalescer(recorder: Recorder, tasks: TaskSet, **limits: Any) -> Coalescer:
     return Coalescer(recorder.run, name="view", tasks=tasks, **{**defaults, **limits})
 
 
-async def load(batcher: Coalescer, key: bytes) -> Outcome:
-    future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-    batcher.submit(key, future.set_result)
-    return await future
-
-
 async def ticks(n: int = 4) -> None:
     for _ in range(n):
         await asyncio.sleep(0)
@@ -62,7 +56,7 @@ async def ticks(n: int = 4) -> None:
 
 async def test_loads_of_one_tick_are_one_batch(recorder: Recorder, tasks: TaskSet) -> None:
     batcher = coalescer(recorder, tasks)
-    outcomes = await asyncio.gather(*(load(batcher, key) for key in (b"a", b"b", b"a")))
+    outcomes = await asyncio.gather(*(batcher.load(key) for key in (b"a", b"b", b"a")))
     assert recorder.batches == [[b"a", b"b"]]
     assert [outcome.value for outcome in outcomes] == [b"A", b"B", b"A"]
     assert batcher.statistics().deduped == 1
@@ -70,7 +64,7 @@ async def test_loads_of_one_tick_are_one_batch(recorder: Recorder, tasks: TaskSe
 
 async def test_a_batch_has_at_most_batch_max_keys(recorder: Recorder, tasks: TaskSet) -> None:
     batcher = coalescer(recorder, tasks)
-    await asyncio.gather(*(load(batcher, b"%d" % i) for i in range(7)))
+    await asyncio.gather(*(batcher.load(b"%d" % i) for i in range(7)))
     assert [len(batch) for batch in recorder.batches] == [3, 3, 1]
     assert [key for batch in recorder.batches for key in batch] == [b"%d" % i for i in range(7)]
 
@@ -80,9 +74,9 @@ async def test_busy_loader_gathers_until_a_batch_completes(
 ) -> None:
     recorder.held = True
     batcher = coalescer(recorder, tasks, concurrency=1, batch_max=10)
-    first = tasks.start("first", load(batcher, b"a"))
+    first = tasks.start("first", batcher.load(b"a"))
     await ticks()
-    others = [tasks.start(f"other{i}", load(batcher, b"%d" % i)) for i in range(3)]
+    others = [tasks.start(f"other{i}", batcher.load(b"%d" % i)) for i in range(3)]
     await ticks()
     assert recorder.batches == [[b"a"]]
     assert (batcher.statistics().queued, batcher.statistics().in_flight) == (3, 1)
@@ -98,9 +92,9 @@ async def test_a_load_never_joins_a_query_already_sent(recorder: Recorder, tasks
     """Its row might be older than an invalidation the second caller has seen."""
     recorder.held = True
     batcher = coalescer(recorder, tasks)
-    first = tasks.start("first", load(batcher, b"a"))
+    first = tasks.start("first", batcher.load(b"a"))
     await ticks()
-    second = tasks.start("second", load(batcher, b"a"))
+    second = tasks.start("second", batcher.load(b"a"))
     await ticks()
     assert recorder.batches == [[b"a"], [b"a"]]
     for gate in recorder.gates:
@@ -110,7 +104,7 @@ async def test_a_load_never_joins_a_query_already_sent(recorder: Recorder, tasks
 
 async def test_stampede_makes_a_handful_of_batches(recorder: Recorder, tasks: TaskSet) -> None:
     batcher = coalescer(recorder, tasks, batch_max=200)
-    outcomes = await asyncio.gather(*(load(batcher, b"%d" % (i % 100)) for i in range(10_000)))
+    outcomes = await asyncio.gather(*(batcher.load(b"%d" % (i % 100)) for i in range(10_000)))
     assert len(recorder.batches) <= 2
     assert all(outcome.kind is Kind.HIT for outcome in outcomes)
 
@@ -144,14 +138,14 @@ async def test_failed_batch_fails_only_its_own_keys(
         return await recorder.run(keys)
 
     batcher = Coalescer(run, name="view", batch_max=1, queue_max=10, tasks=tasks)
-    bad, good = await asyncio.gather(load(batcher, b"bad"), load(batcher, b"good"))
+    bad, good = await asyncio.gather(batcher.load(b"bad"), batcher.load(b"good"))
     assert (bad.kind, bad.reason) == (Kind.UNAVAILABLE, reason)
     assert good.kind is Kind.HIT
     assert batcher.statistics().in_flight == 0
 
 
 async def test_key_that_the_loader_forgot_is_no_miss(recorder: Recorder, tasks: TaskSet) -> None:
-    outcome = await load(coalescer(recorder, tasks), b"forgotten")
+    outcome = await coalescer(recorder, tasks).load(b"forgotten")
     assert outcome.kind is Kind.UNAVAILABLE
 
 
@@ -160,7 +154,7 @@ async def test_one_callers_fault_costs_the_others_nothing(
 ) -> None:
     batcher = coalescer(recorder, tasks)
     batcher.submit(b"a", lambda outcome: 1 / 0)  # type: ignore[arg-type, return-value]
-    assert (await load(batcher, b"a")).value == b"A"
+    assert (await batcher.load(b"a")).value == b"A"
 
 
 async def test_every_caller_is_answered_when_all_ends(recorder: Recorder, tasks: TaskSet) -> None:
@@ -179,10 +173,10 @@ async def test_every_caller_is_answered_when_all_ends(recorder: Recorder, tasks:
 async def test_nobody_waits_longer_than_the_deadline(recorder: Recorder, tasks: TaskSet) -> None:
     recorder.held = True
     batcher = coalescer(recorder, tasks, concurrency=1, deadline_s=0.1)
-    first = tasks.start("first", load(batcher, b"a"))
+    first = tasks.start("first", batcher.load(b"a"))
     await ticks()
     async with asyncio.timeout(20):
-        late = await asyncio.gather(*(load(batcher, b"%d" % i) for i in range(5)))
+        late = await asyncio.gather(*(batcher.load(b"%d" % i) for i in range(5)))
     assert {outcome.kind for outcome in late} == {Kind.UNAVAILABLE}
     assert late[0].reason == "it is overloaded: not loaded within 0.1 s"
     assert batcher.statistics().expired == 5
@@ -190,7 +184,7 @@ async def test_nobody_waits_longer_than_the_deadline(recorder: Recorder, tasks: 
     recorder.gates[0].set_result(None)
     assert (await first).kind is Kind.HIT
     recorder.held = False
-    assert (await load(batcher, b"z")).kind is Kind.HIT
+    assert (await batcher.load(b"z")).kind is Kind.HIT
 
 
 async def test_who_would_wait_too_long_is_refused_at_once(
@@ -214,7 +208,7 @@ async def test_all_queues_of_a_tier_share_its_limit(recorder: Recorder, tasks: T
     recorder.held = True
     admission = Admission(1, asyncio.get_running_loop().time)
     views = [coalescer(recorder, tasks, admission=admission) for _ in range(3)]
-    loads = [tasks.start(f"{i}", load(view, b"%d" % i)) for i, view in enumerate(views)]
+    loads = [tasks.start(f"{i}", view.load(b"%d" % i)) for i, view in enumerate(views)]
     for done in range(3):
         await ticks()
         assert recorder.batches == [[b"%d" % i] for i in range(done + 1)]

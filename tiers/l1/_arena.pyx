@@ -237,8 +237,8 @@ cdef class Arena:
         return arena_begin_fill(&self.a, arena_hash(&self.a, key, len(key)))
 
     def commit_fill(
-        self, bytes key, bytes variant, bytes reply, uint64_t token, uint32_t epoch, double deadline,
-        bint unasked=False,
+        self, bytes key, bytes variant, bytes reply, uint64_t token, uint32_t epoch,
+        double deadline, bint unasked=False,
     ):
         """Store a reply read since `begin_fill` gave `token`; False when it may be outdated."""
         return arena_commit(

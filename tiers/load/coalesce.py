@@ -147,6 +147,16 @@ class Coalescer:
                 )
         return ""
 
+    async def load(self, key: bytes) -> Outcome:
+        future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+
+        def on_done(outcome: Outcome) -> None:
+            if not future.done():
+                future.set_result(outcome)
+
+        self.submit(key, on_done)
+        return await future
+
     def close(self) -> None:
         """Refuse new loads and fail the waiting ones; batches in flight still answer."""
         self._closed = True

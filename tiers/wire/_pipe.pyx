@@ -7,8 +7,7 @@ a ring: no object is made for such a request or for its reply.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from cpython.ref cimport Py_DECREF, Py_INCREF, PyObject
-from libc.stdint cimport uint64_t
+from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcmp, memmove
 from posix.stdlib cimport posix_memalign
@@ -120,11 +119,11 @@ cdef class UpstreamPipe:
         It must be a read where the pipe does not fit.
         """
         cdef Pending* request
-        cdef Py_ssize_t i
+        cdef Py_ssize_t _
         if db != self.db:
             self._select(db)
         self.write(PyBytes_AS_STRING(raw), PyBytes_GET_SIZE(raw))
-        for i in range(replies):
+        for _ in range(replies):
             request = self._push()
             request.kind = WAITER
             request.waiter = <void*>waiter

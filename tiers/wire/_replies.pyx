@@ -51,7 +51,8 @@ cdef class ReplyScanner(Window):
         cdef int kind
         if self._queued:
             self._current = self._queued.pop(0)
-            self.frame, self.size = PyBytes_AS_STRING(self._current), PyBytes_GET_SIZE(self._current)
+            self.frame = PyBytes_AS_STRING(self._current)
+            self.size = PyBytes_GET_SIZE(self._current)
             return True
         if self._skip:
             count = min(self._skip, <long long>(size - pos))

@@ -23,7 +23,9 @@ cdef class Window:
     cdef int forget(self) except -1
 
 
-cdef inline Py_ssize_t find(const char* data, Py_ssize_t pos, Py_ssize_t size, int char) noexcept nogil:
+cdef inline Py_ssize_t find(
+    const char* data, Py_ssize_t pos, Py_ssize_t size, int char
+) noexcept nogil:
     if pos >= size:
         return -1
     cdef const char* found = <const char*>memchr(data + pos, char, size - pos)
