@@ -11,7 +11,7 @@ The nouns, and which way they flow:
                            needs: guarded.py load_first.py, lending.py in a transaction)
           -> Slot              a reply to come; carries the coherence    slots.py reads.py
                                steps of its command
-          -> Pinned            a private upstream connection and why     pinned.py
+          -> PrivateConnection  one of its own to Redis, and why       connection.py
                                a transaction on it          queueing.py transactions.py
           -> handlers/         what Terrace answers itself
         -> tiers               L1, L2, L3 and what crosses them          (package tiers)

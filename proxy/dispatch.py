@@ -25,7 +25,7 @@ from .flow.mget import MGET_FILL_MAX, MgetSlot
 from .flow.reads import ReadSlot, pttl
 from .flow.routing import barrier, route, rule_for, send, send_tombstones, strict_s
 from .handlers import LOCAL_HANDLERS, OWN_HANDLERS
-from .private import pinning
+from .private import state_commands
 from .private.large import isolate
 
 if TYPE_CHECKING:
@@ -68,8 +68,8 @@ def dispatch(session: Session, request: Request, now: float) -> None:
         return
     if command.kind not in _ANSWERED_HERE and isolate(session, request):
         return
-    if session.pin is not None and session.pin.takes_over(command):
-        session.pin.dispatch(command, request, now)
+    if session.private is not None and session.private.takes_over(command):
+        session.private.dispatch(command, request, now)
         return
     _RUN[command.kind](session, command, request, now)
 
@@ -118,7 +118,7 @@ def cached_read(session: Session, command: Command, request: Request, now: float
                 return
         session.stats.l1.misses += 1
     mapping = stack.mapping_of(key, session.db)
-    if mapping is not None and session.pin is not None and session.pin.tracking:
+    if mapping is not None and session.private is not None and session.private.tracking:
         plain_read(session, command, request, now)
         return
     via = route(session, command, request, tracked=cached)
@@ -202,12 +202,12 @@ def mget(session: Session, command: Command, request: Request, now: float) -> No
 
 
 def plain_read(session: Session, command: Command, request: Request, now: float) -> None:
-    tracks = session.pin is not None and session.pin.tracking
+    tracks = session.private is not None and session.private.tracking
     may_wait = command.is_blocking(request[0])
     if (tracks or may_wait) and load_first(session, command, request, views=True):
         return
     if may_wait:
-        pinning.run_private(session, command, request, now)
+        state_commands.run_private(session, command, request, now)
         return
     if not tracks and (keys := looked_at(session, command, request[0])):
         _run_guarded(session, command, request, keys, Slot)
@@ -300,8 +300,8 @@ def _run_guarded(
     session.add_slot(slot)
     session.block_idle()
     via: Via = session.stack.l2.plain[session.proto]
-    if session.pin is not None and session.pin.is_for_size:
-        via = session.pin.upstream
+    if session.private is not None and session.private.is_for_size:
+        via = session.private.upstream
     Guarded(
         session,
         via,
@@ -359,7 +359,7 @@ def private(session: Session, command: Command, request: Request, now: float) ->
         return
     if load_first(session, command, request, views=True):
         return
-    pinning.run_private(session, command, request, now)
+    state_commands.run_private(session, command, request, now)
 
 
 def refused(session: Session, command: Command, request: Request, now: float) -> None:
@@ -373,7 +373,7 @@ _RUN: dict[Kind, Callable[[Session, Command, Request, float], None]] = {
     Kind.OPAQUE: opaque,
     Kind.FLUSH: flush,
     Kind.PRIVATE: private,
-    Kind.PIN: pinning.dispatch_pin,
+    Kind.STATE: state_commands.dispatch_state,
     Kind.LOCAL: local,
     Kind.OWN: own,
     Kind.REFUSED: refused,

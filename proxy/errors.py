@@ -31,7 +31,7 @@ PROTECTED = error(
     "and no password is set. Set listen.password (TERRACE_LISTEN__PASSWORD), or set "
     "listen.protected_mode=false if other measures protect it."
 )
-PIN_LOST = error(
+PRIVATE_LOST = error(
     "ERR terrace: the private connection to L2 (redis) was lost; this state (transaction, watch) "
     "is gone, start again"
 )

@@ -55,8 +55,9 @@ MUTANTS = (
          "        if False:\n            self._slots.append(Done(reply))"),
     ], "test_replies_leave_in_the_order_of_the_requests"),
     mutant(2, "a connection somebody was blocked on is used again", [
-        ("proxy/private/pinned.py", "has_tracked or len(self.upstream.pipe)", "has_tracked"),
-        ("tiers/l2/pins.py", "not pin.ready or len(pin.pipe) or self", "not pin.ready or self"),
+        ("proxy/private/connection.py", "has_tracked or len(self.upstream.pipe)", "has_tracked"),
+        ("tiers/l2/private.py",
+         "not upstream.ready or len(upstream.pipe) or self", "not upstream.ready or self"),
     ], "test_a_client_that_leaves_while_blocked_leaves_no_waiter"),
     mutant(2, "after its deadline a request is given up, its connection goes on", [
         ("tiers/l2/kept_upstream.py",
@@ -74,7 +75,7 @@ MUTANTS = (
         ("proxy/private/queueing.py", "answer = stand_in(request)", "answer = None"),
     ], "test_what_is_about_the_client_is_answered_by_terrace"),
     mutant(4, "SELECT in a transaction is not followed", [
-        ("proxy/private/queueing.py", "            pin.session.set_db(db)\n", ""),
+        ("proxy/private/queueing.py", "            private.session.set_db(db)\n", ""),
     ], "test_a_select_counts_wherever_it_stands_in_a_transaction"),
     mutant(4, "a command that writes follows a SELECT that is not confirmed", [
         ("proxy/flow/routing.py",
@@ -86,11 +87,11 @@ MUTANTS = (
          "            self._queue(raw, waiter, db, replies)"),
     ], "test_a_write_never_follows_a_select_that_is_not_confirmed"),
     mutant(5, "blocking commands share a connection", [
-        ("proxy/private/pinning.py",
-         "    pin = acquire(session, request, db)\n    if pin is None:\n        return\n"
-         "    pin.waits_alone",
-         "    from .dispatch import opaque\n    opaque(session, command, request, now)\n"
-         "    return\n    pin.waits_alone"),
+        ("proxy/private/state_commands.py",
+         "    private = acquire(session, request, db)\n    if private is None:\n        return\n"
+         "    private.waits_alone",
+         "    from ..dispatch import opaque\n    opaque(session, command, request, now)\n"
+         "    return\n    private.waits_alone"),
         ("proxy/dispatch.py",
          "def opaque(session: Session, command: Command, request: Request, now: float) -> None:\n"
          "    if command.is_blocking(request[0]):",
@@ -99,21 +100,21 @@ MUTANTS = (
     ], "test_a_blocking_command_holds_up_only_its_own_client"),
     mutant(5, "the connection of a client that left stays", [
         ("proxy/client/session.py",
-         "        if self.pin is not None:\n            self.pin.abandon()",
-         "        if False:\n            self.pin.abandon()"),
+         "        if self.private is not None:\n            self.private.abandon()",
+         "        if False:\n            self.private.abandon()"),
     ], "test_a_client_that_leaves_takes_nothing_along"),
     mutant(6, "a connection per transaction", [
-        ("tiers/l2/pins.py",
-         "pin.send(raw, _Cleaned(self, pin, len(commands), db), ANY_DB, len(commands))",
-         "self.discard(pin)"),
+        ("tiers/l2/private.py",
+         "upstream.send(raw, _Cleaned(self, upstream, len(commands), db), ANY_DB, len(commands))",
+         "self.discard(upstream)"),
     ], "test_300_transactions_of_eight_clients_open_no_connection"),
     mutant(6, "given back as it is", [
-        ("tiers/l2/pins.py",
-         "pin.send(raw, _Cleaned(self, pin, len(commands), db), ANY_DB, len(commands))",
-         "self._idle.append(pin)"),
+        ("tiers/l2/private.py",
+         "upstream.send(raw, _Cleaned(self, upstream, len(commands), db), ANY_DB, len(commands))",
+         "self._idle.append(upstream)"),
     ], "test_nothing_of_a_client_clings_to_its_connection"),
     mutant(7, "L1 answers in WATCH", [
-        ("proxy/client/_pipe_py.py", "            and self.pin is None\n", ""),
+        ("proxy/client/_pipe_py.py", "            and self.private is None\n", ""),
     ], "test_watch_keeps_the_connection_until_exec"),
     mutant(7, "EXEC writes nothing, as far as L1 knows", [
         ("proxy/private/transactions.py", "            transaction.keys,\n", "            [],\n"),

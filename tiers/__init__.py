@@ -54,7 +54,7 @@ from .l1.namespaces import Namespace, Namespaces
 from .l1.shared_arena import SharedArena, share_arena
 from .l2.check import check_l2
 from .l2.kept_upstream import KeptUpstream
-from .l2.pin_queue import NoPlace
+from .l2.private_queue import NoPlace
 from .l2.redis import L2Redis
 from .l2.tls import CertificateError, authorities_problem, key_pair_problems
 from .l2.upstream import ANY_DB, Endpoint, Upstream, Via, set_keepalive

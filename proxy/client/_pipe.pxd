@@ -26,7 +26,7 @@ cdef class ClientPipe(InFlight):
     cdef public str blocked
     cdef public Py_ssize_t opaque_in_flight
     cdef public object via
-    cdef public object pin
+    cdef public object private
     cdef public object flush, on_bug
     cdef public bint express
     cdef public bint unfinished

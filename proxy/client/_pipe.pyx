@@ -112,7 +112,7 @@ cdef class ClientPipe(InFlight):
     cdef bint _express(self) except -1:
         """Send what is released; False when something else is to be looked after."""
         if (
-            not self.express or self.closing or self.pin is not None or self.blocked
+            not self.express or self.closing or self.private is not None or self.blocked
             or self.backlog or self.full or self.unfinished or self.rests
         ):
             return False
@@ -249,7 +249,7 @@ cdef class ClientPipe(InFlight):
         return (
             self.lane.open
             and self.authenticated
-            and self.pin is None
+            and self.private is None
             and self.reply_mode == "on"
             and self._unrestricted
         )
@@ -263,7 +263,7 @@ cdef class ClientPipe(InFlight):
         """Rule 3 of session.py."""
         return (
             not self.opaque_in_flight
-            and self.pin is None
+            and self.private is None
             and self.authenticated
             and self.reply_mode == "on"
         )

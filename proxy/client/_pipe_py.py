@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..acl.rules import User
     from ..commands.command import Command, CommandTable
     from ..config.model import LimitOptions
-    from ..private.pinned import Pinned
+    from ..private.connection import PrivateConnection
     from ..stats import Stats
 
 MANY_ARGUMENTS = 128  # of a request that may be kept until it is answered (MGET)
@@ -154,7 +154,7 @@ class ClientPipe:
         self.opaque_in_flight = 0
         self.mapped_in_flight = 0
         self.via: Via | None = None
-        self.pin: Pinned | None = None
+        self.private: PrivateConnection | None = None
         # output
         # While `express` the compiled twin sends without `flush`: through the descriptor of a
         # plain socket (`fd`) or with `send`, behind the `unsent_bytes` of the connection.
@@ -305,7 +305,7 @@ class ClientPipe:
         """Whether the state of this client lets L1 answer."""
         return (
             not self.opaque_in_flight
-            and self.pin is None
+            and self.private is None
             and self.authenticated
             and self.reply_mode == "on"
         )

@@ -177,7 +177,7 @@ class Connection(asyncio.Protocol):
             session.taken_bytes = 0
         kept_bytes = session.backlog.held_bytes
         too_many_bytes = max(session.taken_bytes, kept_bytes) > limits.query_buffer_bytes
-        if session.pin is not None and session.pin.kept_bytes > limits.query_buffer_bytes:
+        if session.private is not None and session.private.kept_bytes > limits.query_buffer_bytes:
             self._stats.input_limit_closed += 1
             self.abort("its transaction or subscriptions passed limits.query_buffer_bytes")
             return
@@ -186,7 +186,7 @@ class Connection(asyncio.Protocol):
         too_much = too_many_bytes or too_many
         # A blocking command may wait forever, and with reading paused we would not see the
         # client go: an element popped for it would be lost.
-        must_read = session.pin is not None and session.pin.blocking_id is not None
+        must_read = session.private is not None and session.private.blocking_id is not None
         if must_read and too_much:
             self._stats.input_limit_closed += 1
             self.abort("it sent too much behind a blocking command")
@@ -218,15 +218,15 @@ class Connection(asyncio.Protocol):
         if session is None:
             return 0
         sent_bytes = max(session.taken_bytes, session.backlog.held_bytes)
-        state_bytes = session.pin.kept_bytes if session.pin is not None else 0
+        state_bytes = session.private.kept_bytes if session.private is not None else 0
         return max(session.scanner.buffered_bytes, sent_bytes) + state_bytes + self.unread_bytes
 
     def _bound_owed(self, session: Session) -> None:
         """This client is behind: is that still bearable?"""
-        stats, limits, pin = self._stats, self.limits, session.pin
+        stats, limits, private = self._stats, self.limits, session.private
         owed_bytes = session.owed_bytes
-        streams = session.invalidations is not None or (pin is not None and pin.streams)
-        subscribed = pin is not None and pin.subscribed
+        streams = session.invalidations is not None or (private is not None and private.streams)
+        subscribed = private is not None and private.subscribed
         if subscribed and session.unread_bytes > limits.subscriber_buffer_bytes:
             stats.slow_subscribers_closed += 1
             self.abort("its unread messages passed limits.subscriber_buffer_bytes")
@@ -317,8 +317,8 @@ class Connection(asyncio.Protocol):
         session = self.session
         if session is None or session.active_at >= since or not self._writable:
             return
-        pin = session.pin
-        streams = pin is not None and (pin.subscribed or pin.monitoring)
+        private = session.private
+        streams = private is not None and (private.subscribed or private.monitoring)
         if not (session.blocked or session.slot_count or streams):
             self.abort("idle longer than listen.idle_timeout")
 
@@ -336,8 +336,8 @@ class Connection(asyncio.Protocol):
     @property
     def waits_for_others(self) -> int:
         """Redis' id of the connection on which this client is blocked there; 0: it is not."""
-        pin = self.session.pin if self.session is not None else None
-        return (pin.blocking_id or 0) if pin is not None and pin.waits_for_others else 0
+        private = self.session.private if self.session is not None else None
+        return (private.blocking_id or 0) if private is not None and private.waits_for_others else 0
 
     def close_when_answered(self) -> None:
         """Shutting down: what waits for others is answered, and nothing behind it is run."""

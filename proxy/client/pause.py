@@ -67,8 +67,8 @@ class Pause:
         if self.mode == "all":
             return True
         if name == "EXEC":
-            pin = session.pin
-            return pin is not None and pin.in_multi and pin.transaction.is_held_by_pause
+            private = session.private
+            return private is not None and private.in_multi and private.transaction.is_held_by_pause
         return may_write(session.commands, name, args)
 
 

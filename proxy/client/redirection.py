@@ -45,12 +45,12 @@ class InvalidationFeed:
         session = self._session
         if session.proto == 3:
             session.push(frame)
-        elif session.pin is not None and session.pin.subscribed:
+        elif session.private is not None and session.private.subscribed:
             payload = frame.removeprefix(_INVALIDATE)
             session.push(_MESSAGE + (NULL2 if payload == NULL3 else payload))
 
     def close(self) -> None:
-        self._session.stack.l2.pins.discard(self._upstream)
+        self._session.stack.l2.private.discard(self._upstream)
 
     def _tap(self, frame: bytes) -> bool:
         if frame.startswith(_INVALIDATE):
@@ -64,18 +64,18 @@ class InvalidationFeed:
 
 def attach_nowait(target: Session) -> bool:
     """Make invalidations reach this client if an idle connection can be had for it."""
-    upstream = target.stack.l2.pins.lease_nowait(3, ANY_DB)
+    upstream = target.stack.l2.private.lease_nowait(3, ANY_DB)
     return upstream is not None and _attach(target, upstream)
 
 
 async def attach(target: Session) -> bool:
     """With a new connection. False if the client has left. Raises TierUnavailable."""
-    return _attach(target, await target.stack.l2.pins.connect(3, ANY_DB))
+    return _attach(target, await target.stack.l2.private.connect(3, ANY_DB))
 
 
 def _attach(target: Session, upstream: Upstream) -> bool:
     if target.closing or target.invalidations is not None or not upstream.client_id:
-        target.stack.l2.pins.give_back(upstream)  # no id: Redis was busy with a script
+        target.stack.l2.private.give_back(upstream)  # no id: Redis was busy with a script
     else:
         target.invalidations = InvalidationFeed(target, upstream)
     return target.invalidations is not None

@@ -188,13 +188,14 @@ class Session(ClientPipe):
             self.feed(b"")
 
     def _settle(self) -> None:
-        """Nothing in flight ends an "idle" block, and the reason for a pin it outlived."""
+        """When nothing is in flight, an "idle" block ends, and a private connection goes back
+        if no state needs it."""
         if self.in_flight:
             return
         if self.blocked == "idle":
             self.blocked = self.terrace.pause.blocks
-        if self.pin is not None and not self.blocked:
-            self.pin.maybe_release()
+        if self.private is not None and not self.blocked:
+            self.private.maybe_release()
 
     # Ending
 
@@ -224,7 +225,7 @@ class Session(ClientPipe):
             self.is_drained
             or self.blocked == "pause"
             or self.queued
-            or (self.pin is not None and self.pin.waits_for_others)
+            or (self.private is not None and self.private.waits_for_others)
         )
 
     @property
@@ -244,17 +245,17 @@ class Session(ClientPipe):
     @property
     def in_multi(self) -> bool:
         """Whether a transaction is being queued."""
-        return self.pin is not None and self.pin.in_multi
+        return self.private is not None and self.private.in_multi
 
     @property
     def subscriptions(self) -> Mapping[str, Collection[bytes]]:
         """Names by kind: "channels", "patterns", "shards"."""
-        return self.pin.subscriptions if self.pin is not None else {}
+        return self.private.subscriptions if self.private is not None else {}
 
     def abort_transaction(self) -> None:
         """EXEC must run nothing of what is queued."""
-        if self.pin is not None:
-            self.pin.transaction.aborted = True
+        if self.private is not None:
+            self.private.transaction.aborted = True
 
     def set_authenticated(self, yes: bool) -> None:
         self.authenticated = self.scanner.authenticated = yes
@@ -340,7 +341,7 @@ class Session(ClientPipe):
         self.stop()
         self.wake = lambda: None
         self.terrace.cancel_task_of(self)
-        if self.pin is not None:
-            self.pin.abandon()
+        if self.private is not None:
+            self.private.abandon()
         if self.invalidations is not None:
             self.invalidations.close()

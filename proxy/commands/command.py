@@ -25,7 +25,7 @@ class Kind(enum.Enum):
     OPAQUE = "may write keys that cannot be known: L2, then a barrier on the tracked connection"
     FLUSH = "changes whole databases: L2, L1 is flushed at sending and at the reply"
     PRIVATE = "may block or change connection state: alone on a private connection"
-    PIN = "starts or ends a state that needs a private connection for longer"
+    STATE = "starts or ends a state that needs a private connection for longer"
     LOCAL = "about the connection or about Terrace: handled by Terrace"
     OWN = "Terrace's own command"
     REFUSED = "would turn the connection into a replication stream: refused"

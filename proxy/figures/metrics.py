@@ -203,12 +203,12 @@ class TerraceCollector(Collector):
             len(l2.databases),
         )
         yield GaugeMetricFamily(
-            "terrace_l2_private_connections", "Private connections to Redis", len(l2.pins)
+            "terrace_l2_private_connections", "Private connections to Redis", len(l2.private)
         )
         yield GaugeMetricFamily(
             "terrace_l2_private_connections_waited_for",
             "Clients that wait for a private connection",
-            l2.pins.waiting,
+            l2.private.waiting,
         )
         if l3 is not None:
             counts = l3.statistics()

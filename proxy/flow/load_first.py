@@ -32,7 +32,7 @@ def load_first(
     keys = list(command.may_touch(request[0]))
     durable = stack.durable(keys)
     if command.overwrites_blindly(request[0]):
-        in_multi = session.pin is not None and session.pin.in_multi
+        in_multi = session.private is not None and session.private.in_multi
         if command.name not in DELETES and not in_multi:
             return False
         # Whether there is something to delete is in the store; and what a transaction
@@ -78,11 +78,11 @@ def refuse_unloaded(session: Session, failure: Outcome) -> None:
 
 def refuse(session: Session, reply: bytes) -> None:
     """The error of a command that does not run, wherever a transaction is."""
-    pin = session.pin
-    if pin is None or not pin.in_multi:
+    private = session.private
+    if private is None or not private.in_multi:
         session.reply(reply)
     elif session.last_command == "EXEC":
-        end_aborted(pin, reply)
+        end_aborted(private, reply)
         session.block_idle()
     else:
-        abort(pin, reply)
+        abort(private, reply)

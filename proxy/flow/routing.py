@@ -26,8 +26,8 @@ def route(
     `tracked` prefers the tracked connection (where L1 is live): its reply may have to
     be rewritten for RESP2 clients, which only `portable` commands allow.
     """
-    if session.pin is not None:
-        return session.pin.upstream
+    if session.private is not None:
+        return session.private.upstream
     portable = command.portable or command.kind is Kind.CACHED
     l2, via = session.stack.l2, session.via
     # Its database is switched between reads only: what writes must not depend on a SELECT.

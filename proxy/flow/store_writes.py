@@ -21,7 +21,7 @@ from .routing import DELETES, fresh, route, rule_for, send_tombstones, strict_s
 
 if TYPE_CHECKING:
     from ..client.session import Session
-    from ..private.pinned import Pinned
+    from ..private.connection import PrivateConnection
 
 WRAPPED_REPLIES = 4  # MULTI, the command, the capture, EXEC; one more if it looks
 
@@ -130,7 +130,7 @@ def write(
         session.stats.write_errors += 1
         session.reply(errors.store_failed(reason))
         return
-    if session.pin is not None and not session.pin.is_for_size:
+    if session.private is not None and not session.private.is_for_size:
         # Not on the private connection: the transaction around the command would end a WATCH.
         if session.in_flight:
             session.block_idle(request)
@@ -157,7 +157,7 @@ def write(
     if command.kind is Kind.OPAQUE:
         slot.strict_s = strict_s(session, command, args)
     session.add_slot(slot)
-    if session.pin is not None and not session.pin.is_for_size:
+    if session.private is not None and not session.private.is_for_size:
         session.block_idle()
     if not via.ready:
         slot.on_lost(via.reason, False)
@@ -183,24 +183,24 @@ def reaches_in(session: Session, command: Command, args: Sequence[bytes]) -> boo
 
 
 def refusal_in_multi(
-    pin: Pinned, command: Command, args: Sequence[bytes], durable: list[bytes]
+    private: PrivateConnection, command: Command, args: Sequence[bytes], durable: list[bytes]
 ) -> bytes:
     """The error for a command that writes these keys and may not be queued; b"" if it may."""
-    store = pin.session.stack.store
+    store = private.session.stack.store
     assert store is not None
     if command.kind is Kind.PRIVATE:
         return errors.not_storable(args)
-    if pin.transaction.selects:
+    if private.transaction.selects:
         return errors.STORE_AFTER_SELECT
     reason = store.refusal(durable)
     return errors.store_failed(reason) if reason else b""
 
 
-def send_capture(pin: Pinned) -> None:
+def send_capture(private: PrivateConnection) -> None:
     """Before EXEC: queue the capture of the keys that the transaction wrote, if there are any."""
-    transaction, store = pin.transaction, pin.session.stack.store
+    transaction, store = private.transaction, private.session.stack.store
     if not transaction.durable or store is None:
         return
     transaction.durable = list(dict.fromkeys(transaction.durable))
     command = store.capture_command(transaction.durable, transaction.footing)
-    pin.upstream.send(command, DISCARD, pin.session.db)
+    private.upstream.send(command, DISCARD, private.session.db)

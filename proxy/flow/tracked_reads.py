@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 def mapped_keys(session: Session, command: Command, request: Request) -> list[bytes]:
     """The mapped keys among those of this read, if its client tracks what it reads."""
-    pin, stack = session.pin, session.stack
-    if pin is None or not pin.tracking or stack.l3 is None:
+    private, stack = session.private, session.stack
+    if private is None or not private.tracking or stack.l3 is None:
         return []
     keys = command.keys_of(request[0])
     return [key for key in keys if stack.mapping_of(key, session.db) is not None]
@@ -83,9 +83,9 @@ class _Tracked(Slot):
 
     def finish(self, reply: bytes) -> None:
         session = self.session
-        if self.absent and session.pin is not None:
+        if self.absent and session.private is not None:
             frame = invalidation(self.mapped)
-            target = session.terrace.sessions.get(session.pin.redirect_to)
+            target = session.terrace.sessions.get(session.private.redirect_to)
             if target is not None and target.invalidations is not None:
                 target.invalidations.deliver(frame)
             elif session.proto == 3:

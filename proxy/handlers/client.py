@@ -165,10 +165,10 @@ def _unblock(session: Session, request: Request) -> None:
     if target is None and session.terrace.siblings:
         session.terrace.run_task(session, client_across.unblock(session, ident, mode))
         return
-    if target is None or target.pin is None or target.pin.blocking_id is None:
+    if target is None or target.private is None or target.private.blocking_id is None:
         session.reply(integer(0))
         return
-    upstream_id = b"%d" % target.pin.blocking_id
+    upstream_id = b"%d" % target.private.blocking_id
     session.terrace.run_task(session, _unblock_upstream(session, upstream_id, mode))
 
 

@@ -30,14 +30,14 @@ _BAD_VICTIM_ID = error("ERR client-id should be greater than 0")
 def describe(session: Session) -> str:
     """One line of CLIENT LIST, with the fields that tools read."""
     now = session.clock()
-    pin = session.pin
+    private = session.private
     multi, redirect = -1, -1
     user = session.user.name.decode("utf-8", "replace")
     subscriptions = {"channels": 0, "patterns": 0, "shards": 0}
-    if pin is not None:
-        subscriptions = {kind: len(names) for kind, names in pin.subscriptions.items()}
-        multi = pin.transaction.queued if pin.in_multi else -1
-        redirect = pin.redirect_to if pin.tracking else -1
+    if private is not None:
+        subscriptions = {kind: len(names) for kind, names in private.subscriptions.items()}
+        multi = private.transaction.queued if private.in_multi else -1
+        redirect = private.redirect_to if private.tracking else -1
     return (
         f"id={session.ident} addr={session.address} laddr={session.local_address} fd=-1 "
         f"name={session.name.decode()} age={int(now - session.created_at)} "
@@ -54,14 +54,14 @@ def describe(session: Session) -> str:
 
 def flags_of(session: Session) -> str:
     """As in CLIENT LIST."""
-    pin = session.pin
-    if pin is None:
+    private = session.private
+    if private is None:
         return "N"
-    flags = "x" if pin.in_multi else ""
-    flags += "P" if pin.subscribed else ""
-    flags += "O" if pin.monitoring else ""
-    flags += "t" if pin.tracking else ""
-    flags += "b" if pin.blocking_id is not None else ""
+    flags = "x" if private.in_multi else ""
+    flags += "P" if private.subscribed else ""
+    flags += "O" if private.monitoring else ""
+    flags += "t" if private.tracking else ""
+    flags += "b" if private.blocking_id is not None else ""
     return flags or "N"
 
 
@@ -229,7 +229,7 @@ def _unknown(what: str, given: bytes, prefix: str = "Unknown") -> bytes:
 
 
 def _type(session: Session) -> bytes:
-    return b"pubsub" if session.pin is not None and session.pin.subscribed else b"normal"
+    return b"pubsub" if session.private is not None and session.private.subscribed else b"normal"
 
 
 def close(found: list[Session], me: Session | None = None) -> None:

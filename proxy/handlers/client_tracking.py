@@ -14,7 +14,7 @@ from tiers.wire.resp import OK, Request, error, integer, pack, parse_integer
 
 from ..client.redirection import attach, attach_nowait
 from ..client.slots import Slot
-from ..private import pinned
+from ..private import connection
 
 if TYPE_CHECKING:
     from ..client.session import Session
@@ -34,11 +34,11 @@ class _TrackingSlot(Slot):
         self.redirect_to = redirect_to
 
     def on_reply(self, reply: bytes, sent_at: float) -> None:
-        pin = self.session.pin
-        if reply == OK and pin is not None:
-            pin.tracking = self.on
-            pin.has_tracked = True
-            pin.redirect_to = self.redirect_to if self.on else 0
+        private = self.session.private
+        if reply == OK and private is not None:
+            private.tracking = self.on
+            private.has_tracked = True
+            private.redirect_to = self.redirect_to if self.on else 0
         self.finish(reply)
 
 
@@ -60,8 +60,8 @@ def tracking(session: Session, request: Request) -> None:
     if target is not None and target.invalidations is None and not attach_nowait(target):
         session.terrace.run_task(session, _attach(session, target, request))
         return
-    pin = pinned.acquire(session, request)
-    if pin is None:
+    private = connection.acquire(session, request)
+    if private is None:
         return
     if target is not None and target.invalidations is not None:
         elsewhere = target.invalidations.redis_id
@@ -69,7 +69,7 @@ def tracking(session: Session, request: Request) -> None:
         session.redirect_found = (0, 0)
         packed = pack([*args[: at + 1], b"%d" % elsewhere, *args[at + 2 :]])
         request = (args, packed, 0, len(packed))
-    pin.forward(request, _TrackingSlot(session, args[2].upper() == b"ON", ident))
+    private.forward(request, _TrackingSlot(session, args[2].upper() == b"ON", ident))
     session.block_idle()
 
 
@@ -97,20 +97,20 @@ class _OwnIdSlot(Slot):
 
 
 def with_own_id(session: Session, reply: bytes) -> bytes:
-    pin = session.pin
-    if pin is None or not pin.redirect_to:
+    private = session.private
+    if private is None or not private.redirect_to:
         return reply
     if reply.startswith(b":"):
-        return integer(pin.redirect_to)
+        return integer(private.redirect_to)
     head, found, rest = reply.partition(_REDIRECT)
     if not found:
         return reply
-    return b"%b%b%d%b" % (head, found, pin.redirect_to, rest[rest.index(b"\r\n") :])
+    return b"%b%b%d%b" % (head, found, private.redirect_to, rest[rest.index(b"\r\n") :])
 
 
 def ask(session: Session, request: Request) -> None:
     """On the client's private connection (leased for it when it has none)."""
-    pin = pinned.acquire(session, request)
-    if pin is not None:
-        pin.forward(request, _OwnIdSlot(session))
+    private = connection.acquire(session, request)
+    if private is not None:
+        private.forward(request, _OwnIdSlot(session))
         session.block_idle()

@@ -54,8 +54,8 @@ def ping(session: Session, command: Command, request: Request) -> None:
 
 def _hears_of_others(session: Session) -> bool:
     """Its PONG says that all has come which Redis sent before: messages and invalidations."""
-    pin = session.pin
-    return pin is not None and pin.streams and not pin.monitoring
+    private = session.private
+    return private is not None and private.streams and not private.monitoring
 
 
 class _PingSlot(Slot):
@@ -101,14 +101,14 @@ class _SelectSlot(Slot):
         if reply == OK:
             known_dbs.add(self.db)
             session.set_db(self.db)
-            if session.pin is not None:
-                session.pin.upstream.pipe.db = self.db
+            if session.private is not None:
+                session.private.upstream.pipe.db = self.db
         elif not reply.startswith(b"-BUSY"):
             known_dbs.discard(self.db)
         self.finish(reply)
 
     def on_lost(self, reason: str, sent: bool) -> None:
-        if self.session.pin is None and self.db in self.session.stack.l2.known_dbs:
+        if self.session.private is None and self.db in self.session.stack.l2.known_dbs:
             self.on_reply(OK, 0.0)
         else:
             super().on_lost(reason, sent)
@@ -125,8 +125,8 @@ def select(session: Session, command: Command, request: Request) -> None:
         return
     l2, slot = session.stack.l2, _SelectSlot(session, db)
     session.add_slot(slot)
-    via: Via = session.pin.upstream if session.pin is not None else l2.databases.scout
-    known = session.pin is None and db in l2.known_dbs
+    via: Via = session.private.upstream if session.private is not None else l2.databases.scout
+    known = session.private is None and db in l2.known_dbs
     if not via.ready or (l2.stalled and known):
         slot.on_lost(via.reason, False)
         return
@@ -227,11 +227,11 @@ def _encoded(value: Any) -> bytes:
 
 
 def _switch(session: Session, proto: int) -> None:
-    if session.pin is not None and session.pin.upstream.proto != proto:
-        upstream = session.pin.upstream
+    if session.private is not None and session.private.upstream.proto != proto:
+        upstream = session.private.upstream
         upstream.send(pack([b"HELLO", b"%d" % proto]), DISCARD, ANY_DB)
         upstream.proto = proto
-        session.pin.tap_all()
+        session.private.tap_all()
     session.proto = proto
 
 
@@ -257,7 +257,7 @@ def reset(session: Session, command: Command, request: Request) -> None:
     if session.in_flight:
         session.block_idle(request)
         return
-    if session.pin is not None:
-        session.pin.abandon()
+    if session.private is not None:
+        session.private.abandon()
     session.reset()
     session.reply(simple("RESET"))

@@ -59,8 +59,8 @@ def scan(session: Session, command: Command, request: Request) -> None:
     l3 = session.stack.l3
     if l3 is None or session.db or not any(m.options.scan for m in l3.mappings):
         via: Via
-        if session.pin is not None:
-            via = session.pin.upstream
+        if session.private is not None:
+            via = session.private.upstream
         elif session.in_flight:
             session.block_idle(request)
             return

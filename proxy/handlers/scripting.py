@@ -8,7 +8,7 @@ from tiers import ANY_DB
 from tiers.wire.resp import Request, error
 
 from ..commands.command import Command
-from ..private import pinning
+from ..private import state_commands
 
 if TYPE_CHECKING:
     from ..client.session import Session
@@ -27,6 +27,6 @@ def script(session: Session, command: Command, request: Request) -> None:
     elif subcommand == b"KILL":
         # Behind the script on a shared connection it would wait for what it should end. And a
         # server that is busy may refuse to select a database.
-        pinning.run_private(session, command, request, session.clock(), ANY_DB)
+        state_commands.run_private(session, command, request, session.clock(), ANY_DB)
     else:
         opaque(session, command, request, session.clock())

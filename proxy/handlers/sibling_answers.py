@@ -53,9 +53,9 @@ async def _unpause(terrace: Host, asked: dict[str, Any]) -> Any:
 
 async def _unblock(terrace: Host, asked: dict[str, Any]) -> Any:
     target = terrace.sessions.get(asked["ident"])
-    if target is None or target.pin is None or target.pin.blocking_id is None:
+    if target is None or target.private is None or target.private.blocking_id is None:
         return 0
-    blocked = b"%d" % target.pin.blocking_id
+    blocked = b"%d" % target.private.blocking_id
     return int(await terrace.stack.l2.call(b"CLIENT", b"UNBLOCK", blocked, asked["mode"]))
 
 

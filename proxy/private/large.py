@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from tiers import LARGE_COMMAND_BYTES
 from tiers.wire.resp import Request
 
-from .pinned import acquire
+from .connection import acquire
 
 if TYPE_CHECKING:
     from ..client.session import Session
@@ -22,11 +22,11 @@ def isolate(session: Session, request: Request) -> bool:
     if size <= LARGE_COMMAND_BYTES:
         return False
     l2 = session.stack.l2
-    if session.pin is None and l2.pins.is_exhausted and l2.limits.surely_takes(size):
+    if session.private is None and l2.private.is_exhausted and l2.limits.surely_takes(size):
         return False
-    pin = acquire(session, request)
-    if pin is None:
+    private = acquire(session, request)
+    if private is None:
         return True
-    pin.carries_large = True
-    pin.tap_all()
+    private.carries_large = True
+    private.tap_all()
     return False

@@ -20,7 +20,7 @@ from ..flow.routing import DELETES
 from .lent_rows import LentRows
 
 if TYPE_CHECKING:
-    from .pinned import Pinned
+    from .connection import PrivateConnection
     from .transactions import Transaction
 
 
@@ -40,9 +40,9 @@ class _HiddenSlot:
         pass
 
 
-def lend(pin: Pinned, command: Command, request: Request) -> bool:
+def lend(private: PrivateConnection, command: Command, request: Request) -> bool:
     """Queue the rows that a command needs; True if it was put off until they are at hand."""
-    session, transaction, args = pin.session, pin.transaction, request[0]
+    session, transaction, args = private.session, private.transaction, request[0]
     stack, rows = session.stack, transaction.rows
     if stack.l3 is None or session.db or transaction.selects:
         return False
@@ -54,11 +54,11 @@ def lend(pin: Pinned, command: Command, request: Request) -> bool:
         if session.in_flight:
             session.block_idle(request)
         else:
-            session.terrace.run_task(session, _hold_then_queue(pin, keys, request))
+            session.terrace.run_task(session, _hold_then_queue(private, keys, request))
         return True
     if looks:
         for raw in fill_commands(rows.rows(keys), rows.name):
-            pin.upstream.send(raw, _HiddenSlot(transaction, is_fill=True), session.db)
+            private.upstream.send(raw, _HiddenSlot(transaction, is_fill=True), session.db)
         rows.lent.update(keys)
     if removes(command):
         was_there = keys if command.name in DELETES else [k for k in keys if rows.held.get(k)]
@@ -66,8 +66,8 @@ def lend(pin: Pinned, command: Command, request: Request) -> bool:
     return False
 
 
-async def _hold_then_queue(pin: Pinned, keys: list[bytes], request: Request) -> None:
-    session, rows = pin.session, pin.transaction.rows
+async def _hold_then_queue(private: PrivateConnection, keys: list[bytes], request: Request) -> None:
+    session, rows = private.session, private.transaction.rows
     missing = [key for key in keys if key not in rows.held]
     found, failure = await session.stack.held(missing)
     may_be_nil = session.config.l3.on_error == "nil"
@@ -79,51 +79,51 @@ async def _hold_then_queue(pin: Pinned, keys: list[bytes], request: Request) -> 
     session.put_back(request)
 
 
-def note_gone(pin: Pinned, durable: list[bytes]) -> None:
+def note_gone(private: PrivateConnection, durable: list[bytes]) -> None:
     """In front of a command that writes these keys: which of them are gone.
 
     Only of the first command on a key. Later ones may find that the transaction deleted it.
     """
-    session, transaction = pin.session, pin.transaction
+    session, transaction = private.session, private.transaction
     keys = [key for key in durable if key not in transaction.durable]
     if keys and session.stack.store is not None:
         raw = session.stack.store.gone_command(keys, session.seen)
-        pin.upstream.send(raw, _HiddenSlot(transaction, is_fill=False), session.db)
+        private.upstream.send(raw, _HiddenSlot(transaction, is_fill=False), session.db)
 
 
-def look_again(pin: Pinned, request: Request) -> bool:
+def look_again(private: PrivateConnection, request: Request) -> bool:
     """Before EXEC: True if it was put off until Redis has the rows that are newer by now.
 
     What was read when it was queued may be older than a refresh that the client knows of, and
     what is written on such a row does not stay.
     """
-    session, rows = pin.session, pin.transaction.rows
+    session, rows = private.session, private.transaction.rows
     if not rows.lent or rows.renewed:
         return False
     if session.in_flight:
         session.block_idle(request)
     else:
-        session.terrace.run_task(session, _renew(pin, request))
+        session.terrace.run_task(session, _renew(private, request))
     return True
 
 
-async def _renew(pin: Pinned, request: Request) -> None:
-    session, rows = pin.session, pin.transaction.rows
+async def _renew(private: PrivateConnection, request: Request) -> None:
+    session, rows = private.session, private.transaction.rows
     held = [row for row in rows.held.values() if row is not None]
     await session.stack.renew(held)  # if it cannot, what is at hand does
     rows.renewed = True
     session.put_back(request)
 
 
-def settle(pin: Pinned) -> None:
+def settle(private: PrivateConnection) -> None:
     """Queue what has to follow the commands on mapped keys, before EXEC or a SELECT."""
-    transaction = pin.transaction
+    transaction = private.transaction
     rows, transaction.rows = transaction.rows, LentRows()
     if rows.needs_settling:
         raw = settle_command(list(rows.removed.items()), rows.name)
-        pin.upstream.send(raw, _HiddenSlot(transaction, is_fill=False), pin.session.db)
+        private.upstream.send(raw, _HiddenSlot(transaction, is_fill=False), private.session.db)
     # Of those that were written, too, the capture finds out.
     read = {k: v for k, v in rows.stored.items() if k not in transaction.durable}
-    if read and (store := pin.session.stack.store) is not None:
+    if read and (store := private.session.stack.store) is not None:
         slot = _HiddenSlot(transaction, is_fill=True)
-        pin.upstream.send(store.seen_command(read), slot, pin.session.db)
+        private.upstream.send(store.seen_command(read), slot, private.session.db)

@@ -24,11 +24,11 @@ from ..handlers.client import is_passed_on, stand_in
 from ..handlers.client_tracking import with_own_id
 from ..handlers.config import LOCKS_OUT, hide_secrets, locks_out
 from . import lending, waits
-from .pinned import SUBSCRIPTIONS
+from .connection import SUBSCRIPTIONS
 from .transactions import Edit, QueuedSlot, abort
 
 if TYPE_CHECKING:
-    from .pinned import Pinned
+    from .connection import PrivateConnection
 
 # They would act on the connection between Terrace and Redis.
 _REFUSED = frozenset(("ACL", "AUTH", "HELLO", *SUBSCRIPTIONS))
@@ -37,17 +37,17 @@ EDIT_BYTES = 300  # for what is to be done to a result
 _STAND_IN = pack([b"PING"])
 
 
-def queue(pin: Pinned, command: Command, request: Request) -> None:
+def queue(private: PrivateConnection, command: Command, request: Request) -> None:
     """A command inside MULTI: Redis queues or refuses it; we note what it may write."""
-    session, args = pin.session, request[0]
+    session, args = private.session, request[0]
     sub = args[1].upper() if len(args) > 1 else b""
     if command.name in _REFUSED or (command.name == "SCRIPT" and sub == b"DEBUG"):
-        abort(pin, errors.not_in_multi(command.name))
+        abort(private, errors.not_in_multi(command.name))
         return
     if command.kind is Kind.REFUSED:
-        abort(pin, errors.REPLICATION_REFUSED)
+        abort(private, errors.REPLICATION_REFUSED)
         return
-    transaction = pin.transaction
+    transaction = private.transaction
     edit: Edit | None = None
     raw = b""  # what goes to Redis instead
     if command.name == "CLIENT":
@@ -57,34 +57,34 @@ def queue(pin: Pinned, command: Command, request: Request) -> None:
         elif is_passed_on(request):
             edit = partial(with_own_id, session)
         else:
-            abort(pin, errors.not_in_multi("CLIENT " + sub.decode()))
+            abort(private, errors.not_in_multi("CLIENT " + sub.decode()))
             return
     elif command.name == "CONFIG" and sub and locks_out(session, args):
-        abort(pin, LOCKS_OUT)
+        abort(private, LOCKS_OUT)
         return
     elif command.name == "CONFIG" and sub == b"GET":
         edit = hide_secrets
     elif waits.is_wait(request):
         edit = partial(waits.in_multi, session.wrote_at > 0)
     elif command.name == "SELECT" and len(args) == 2:
-        edit = _select(pin, args[1])
-        lending.settle(pin)
+        edit = _select(private, args[1])
+        lending.settle(private)
         transaction.selects = True
     elif command.name != "WATCH" and (
-        load_first(session, command, request) or lending.lend(pin, command, request)
+        load_first(session, command, request) or lending.lend(private, command, request)
     ):
         return
     keys = command.keys_of(args)
     db = 0 if transaction.selects else session.db  # behind SELECT it may be any
     durable = session.stack.durable(command.may_touch(args), db)
     if session.db and store_writes.reaches_in(session, command, args):
-        abort(pin, errors.STORE_FROM_AFAR)
+        abort(private, errors.STORE_FROM_AFAR)
         return
     if durable and command.kind in _WRITES and not command.reads_only:
-        if refusal := store_writes.refusal_in_multi(pin, command, args, durable):
-            abort(pin, refusal)
+        if refusal := store_writes.refusal_in_multi(private, command, args, durable):
+            abort(private, refusal)
             return
-        lending.note_gone(pin, durable)
+        lending.note_gone(private, durable)
         transaction.durable += durable
         if transaction.footing == BLIND:
             transaction.footing = session.footing
@@ -107,16 +107,16 @@ def queue(pin: Pinned, command: Command, request: Request) -> None:
         transaction.is_held_by_pause = may_write(session.commands, command.name, args)
     if raw:
         request = (args, raw, 0, len(raw))
-    pin.forward(request, QueuedSlot(pin, edit))
+    private.forward(request, QueuedSlot(private, edit))
 
 
-def _select(pin: Pinned, text: bytes) -> Edit:
+def _select(private: PrivateConnection, text: bytes) -> Edit:
     db = parse_integer(text)
 
     def follow(result: bytes) -> bytes:
         if result == OK and db is not None:
-            pin.session.set_db(db)
-            pin.upstream.pipe.db = db
+            private.session.set_db(db)
+            private.upstream.pipe.db = db
         return result
 
     return follow

@@ -21,7 +21,7 @@ from .lent_rows import LentRows, take_out
 if TYPE_CHECKING:
     from ..client.session import Session
     from ..stats import Stats
-    from .pinned import Pinned
+    from .connection import PrivateConnection
 
 Edit: TypeAlias = Callable[[bytes], bytes]
 """The result of Redis -> that of the client."""
@@ -69,20 +69,20 @@ class Transaction:
         return array(results)
 
 
-def abort(pin: Pinned, reply: bytes) -> None:
+def abort(private: PrivateConnection, reply: bytes) -> None:
     """Refuse a command inside MULTI, as Redis does: EXEC then runs nothing."""
-    pin.transaction.aborted = True
-    pin.session.reply(reply)
+    private.transaction.aborted = True
+    private.session.reply(reply)
 
 
-def end_aborted(pin: Pinned, reply: bytes) -> None:
+def end_aborted(private: PrivateConnection, reply: bytes) -> None:
     """Answer EXEC without running anything."""
-    pin.in_multi = pin.watching = False
-    if pin.lost:
-        pin.maybe_release()
-        pin.session.reply(reply)
+    private.in_multi = private.watching = False
+    if private.lost:
+        private.maybe_release()
+        private.session.reply(reply)
     else:
-        pin.forward(_DISCARD, _AbortSlot(pin.session, reply))
+        private.forward(_DISCARD, _AbortSlot(private.session, reply))
 
 
 class QueuedSlot(Slot):
@@ -93,9 +93,9 @@ class QueuedSlot(Slot):
 
     __slots__ = ("edit", "transaction")
 
-    def __init__(self, pin: Pinned, edit: Edit | None = None) -> None:
-        super().__init__(pin.session)
-        self.transaction = pin.transaction
+    def __init__(self, private: PrivateConnection, edit: Edit | None = None) -> None:
+        super().__init__(private.session)
+        self.transaction = private.transaction
         self.edit = edit
 
     def on_reply(self, reply: bytes, sent_at: float) -> None:
@@ -110,10 +110,10 @@ class QueuedSlot(Slot):
 class ExecSlot(BarrierSlot):
     """EXEC: a write of every key the transaction may have written."""
 
-    __slots__ = ("_captured", "pin")
+    __slots__ = ("_captured", "private")
 
-    def __init__(self, pin: Pinned) -> None:
-        session, transaction = pin.session, pin.transaction
+    def __init__(self, private: PrivateConnection) -> None:
+        session, transaction = private.session, private.transaction
         self._captured = b""  # what keys of the store hold, the last of the results
         l1 = session.stack.l1
         unknown = transaction.opaque or transaction.flushes
@@ -126,27 +126,27 @@ class ExecSlot(BarrierSlot):
             flushes=transaction.flushes,
         )
         self.strict_s = transaction.strict_s
-        self.pin = pin
+        self.private = private
 
     @property
     def reply_max_bytes(self) -> int:
         # What keys of the store hold is not dropped: the table is to be told.
-        return 0 if self.pin.transaction.durable else super().reply_max_bytes
+        return 0 if self.private.transaction.durable else super().reply_max_bytes
 
     def on_reply(self, reply: bytes, sent_at: float) -> None:
-        if self.pin.transaction.durable and self._held is None and _has_results(reply):
+        if self.private.transaction.durable and self._held is None and _has_results(reply):
             *results, self._captured = ReplyScanner().feed(reply[reply.index(b"\n") + 1 :])
             reply = array(results)
         super().on_reply(reply, sent_at)
 
     def finish(self, reply: bytes) -> None:
-        pin, store, captured = self.pin, self.session.stack.store, self._captured
+        private, store, captured = self.private, self.session.stack.store, self._captured
         if captured and store is not None:
             self._captured = b""
-            store.commit_captured(pin.transaction.durable, captured, reply, self._on_committed)
+            store.commit_captured(private.transaction.durable, captured, reply, self._on_committed)
             return
-        pin.in_multi = pin.watching = False
-        super().finish(pin.transaction.edited(reply, self.session.stats))
+        private.in_multi = private.watching = False
+        super().finish(private.transaction.edited(reply, self.session.stats))
 
     def _on_committed(self, reply: bytes, failure: TierUnavailable | None) -> None:
         if failure is not None:

@@ -19,7 +19,7 @@ from ..client.slots import Slot
 
 if TYPE_CHECKING:
     from ..client.session import Session
-    from .pinned import Pinned
+    from .connection import PrivateConnection
 
 NAMES = frozenset((b"WAIT", b"WAITAOF"))
 _LONGEST = max(map(len, NAMES))
@@ -49,27 +49,27 @@ def refusal(session: Session) -> bytes:
     return errors.WAIT_LOST if lost else b""
 
 
-def forward(pin: Pinned, request: Request) -> None:
+def forward(private: PrivateConnection, request: Request) -> None:
     """Send it on the private connection, for the offset of this client's last write."""
-    session = pin.session
+    session = private.session
     if not session.wrote_at:
-        pin.forward(request, Slot(session))
+        private.forward(request, Slot(session))
         return
-    slot = _WaitSlot(pin, request)
+    slot = _WaitSlot(private, request)
     session.add_slot(slot)
-    pin.upstream.send(_PING, DISCARD, session.db)
+    private.upstream.send(_PING, DISCARD, session.db)
     mark = _MESSAGE if request[0][0].upper() == b"WAIT" else _WRITE
-    pin.upstream.send(mark, slot, session.db)
+    private.upstream.send(mark, slot, session.db)
 
 
 class _WaitSlot(Slot):
     """Waits for the move of the offset, and then for the answer."""
 
-    __slots__ = ("_request", "pin")
+    __slots__ = ("_request", "private")
 
-    def __init__(self, pin: Pinned, request: Request) -> None:
-        super().__init__(pin.session)
-        self.pin = pin
+    def __init__(self, private: PrivateConnection, request: Request) -> None:
+        super().__init__(private.session)
+        self.private = private
         self._request: Request | None = request
 
     def on_reply(self, reply: bytes, sent_at: float) -> None:
@@ -82,7 +82,7 @@ class _WaitSlot(Slot):
             self.finish(reply)  # BUSY, READONLY, OOM: it would have been that of WAIT, too
         else:
             _, buffer, start, end = request
-            self.pin.upstream.send(buffer[start:end], self, self.session.db)
+            self.private.upstream.send(buffer[start:end], self, self.session.db)
 
 
 def in_multi(has_written: bool, result: bytes) -> bytes:

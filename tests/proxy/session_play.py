@@ -255,21 +255,21 @@ class Play:
             assert client.take().startswith(b"%7\r\n")
         return client
 
-    def pin(self, proto: int = 2) -> Peer:
+    def private(self, proto: int = 2) -> Peer:
         """An idle private connection, ready to be leased, that speaks this protocol."""
-        pins = self.terrace.stack.l2.pins
+        pool = self.terrace.stack.l2.private
         upstream = Upstream(self.terrace.clock, on_closed=lambda reason: None)
         peer = Peer(self, f"private connection {len(self.peers)}", upstream)
         upstream.proto, upstream.client_id = proto, CLIENT_ID
-        pins._all.add(upstream)
-        pins._idle.append(upstream)
+        pool._all.add(upstream)
+        pool._idle.append(upstream)
         self.peers.append(peer)
         return peer
 
     @property
-    def idle_pins(self) -> int:
+    def idle_private(self) -> int:
         self.tick()
-        return self.terrace.stack.l2.pins.idle
+        return self.terrace.stack.l2.private.idle
 
     def tick(self) -> None:
         self.loop.tick()

@@ -131,7 +131,7 @@ def test_sort_reads_no_keys_that_only_the_data_names(file: Path) -> None:
 
 def test_channels(file: Path) -> None:
     with play(file) as p:
-        p.pin()
+        p.private()
         log_in(p.client)
         p.client >> command("PUBLISH", "yours.1", "x") + command("SUBSCRIBE", "mine.1", "yours.1")
         p.client << NO_CHANNEL + NO_CHANNEL
@@ -142,71 +142,71 @@ def test_channels(file: Path) -> None:
 # Transactions
 
 
-def discard(pin: Peer) -> None:
+def discard(private: Peer) -> None:
     """Nothing was run, and the connection is clean for somebody else."""
-    pin << command("DISCARD")
-    pin >> OK
-    pin << command("RESET")
-    pin >> b"+RESET\r\n"
+    private << command("DISCARD")
+    private >> OK
+    private << command("RESET")
+    private >> b"+RESET\r\n"
 
 
 def test_what_is_denied_in_multi_aborts_it(file: Path) -> None:
     with play(file) as p:
-        pin = p.pin()
+        private = p.private()
         log_in(p.client)
         p.client >> command("MULTI")
-        pin << command("MULTI")
-        pin >> OK
+        private << command("MULTI")
+        private >> OK
         p.client << OK
         p.client >> command("GET", "yours:1") + command("SET", "mine:1", "v")
         p.client << NO_KEY
-        pin << command("SET", "mine:1", "v")
-        pin >> QUEUED
+        private << command("SET", "mine:1", "v")
+        private >> QUEUED
         p.client << QUEUED
         p.client >> command("EXEC")
-        discard(pin)
+        discard(private)
         p.client << ABORTED
 
 
 def test_exec_denied_discards(file: Path) -> None:
     with play(file) as p:
-        pin = p.pin()
+        private = p.private()
         log_in(p.client, "noexec")
         p.client >> command("MULTI")
-        pin << command("MULTI")
-        pin >> OK
+        private << command("MULTI")
+        private >> OK
         p.client << OK
         p.client >> command("EXEC")
-        discard(pin)
+        discard(private)
         p.client << b"-EXECABORT Transaction discarded because of: " + no_command("exec")[1:]
 
 
 def test_rules_that_change_before_exec_abort_it(file: Path) -> None:
     with play(file) as p:
-        pin = p.pin()
+        private = p.private()
         log_in(p.client, "root")
         p.client >> command("MULTI") + command("SET", "yours:1", "v")
-        pin << command("MULTI") + command("SET", "yours:1", "v")
-        pin >> OK + QUEUED
+        private << command("MULTI") + command("SET", "yours:1", "v")
+        private >> OK + QUEUED
         p.client << OK + QUEUED
         adopt(p, file, ("user root on >pw ~* &* +@all", "user root on >pw ~mine:* &* +@all"))
         p.client >> command("EXEC")
-        discard(pin)
+        discard(private)
         p.client << ABORTED
 
 
 @pytest.mark.parametrize("name", ["ACL", "AUTH", "HELLO"])
 def test_nobody_becomes_somebody_else_within_multi(file: Path, name: str) -> None:
     with play(file) as p:
-        pin = p.pin()
+        private = p.private()
         p.client >> command("MULTI")
-        pin << command("MULTI")
-        pin >> OK
+        private << command("MULTI")
+        private >> OK
         p.client << OK
         p.client >> command(name, "WHOAMI")
         assert p.client.take().startswith(b"-ERR terrace: ")
         p.client >> command("EXEC")
-        discard(pin)
+        discard(private)
         p.client << ABORTED
 
 

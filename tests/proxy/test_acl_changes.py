@@ -78,11 +78,11 @@ def test_a_subscriber_who_loses_the_channel_is_disconnected(file: Path) -> None:
         "subscribe", "mine.2", 2, 2
     )
     with play(file) as p:
-        pin = p.pin()
+        private = p.private()
         log_in(p.client)
         p.client >> command("SUBSCRIBE", "mine.1", "mine.2")
-        pin << command("SUBSCRIBE", "mine.1", "mine.2")
-        pin >> subscribed
+        private << command("SUBSCRIBE", "mine.1", "mine.2")
+        private >> subscribed
         p.client << subscribed
         adopt(p, file, ("&mine.*", "&mine.1 &mine.2"))
         assert p.client.closed is None

@@ -163,10 +163,10 @@ def test_a_list_by_any_filters(play: Play, filters: str, found: str) -> None:
 
 
 def test_a_list_by_type_and_by_id(play: Play) -> None:
-    pin, subscriber = play.pin(), play.connect()
+    private, subscriber = play.private(), play.connect()
     subscriber >> command("SUBSCRIBE", "c")
-    pin << command("SUBSCRIBE", "c")
-    pin >> confirmation("subscribe", "c", 1, 2)
+    private << command("SUBSCRIBE", "c")
+    private >> confirmation("subscribe", "c", 1, 2)
     subscriber << confirmation("subscribe", "c", 1, 2)
     idents = [play.client.session.ident, subscriber.session.ident]
 
@@ -184,16 +184,16 @@ def test_a_list_by_type_and_by_id(play: Play) -> None:
 
 
 def test_a_line_says_what_a_client_is_doing(play: Play) -> None:
-    pin, blocked = play.pin(3), play.connect(3)
+    private, blocked = play.private(3), play.connect(3)
     blocked >> command("CLIENT", "SETNAME", "worker") + command("BLPOP", "l", 0)
     blocked << OK
-    pin << command("BLPOP", "l", 0)
+    private << command("BLPOP", "l", 0)
     play.client >> command("CLIENT", "LIST", "ID", blocked.session.ident)
     line = play.client.take().decode()
     for part in ("name=worker", "flags=b", "cmd=blpop", "resp=3", "redir=-1", "user=default"):
         assert f" {part} " in line
     blocked.leave()
-    assert pin.wire.closed
+    assert private.wire.closed
 
 
 def test_info_is_ones_own_line_in_the_form_of_the_protocol(play: Play) -> None:

@@ -135,7 +135,7 @@ def test_two_descriptions_of_one_command_are_one_too_many_when_they_disagree() -
         (row("eval", -3, "blocking", ONE), Kind.PRIVATE),
         (row("xread", -4, "readonly blocking movablekeys", NOWHERE), Kind.READ),
         (row("blpop", -3, "readonly", ONE), Kind.PRIVATE),
-        (row("multi", 1, "readonly fast", ONE), Kind.PIN),
+        (row("multi", 1, "readonly fast", ONE), Kind.STATE),
         (row("client", -2, "write", ONE), Kind.LOCAL),
         (row("psync", -3, "readonly", ONE), Kind.REFUSED),
         (row("tier.stats", 1, "blocking", NOWHERE), Kind.OWN),

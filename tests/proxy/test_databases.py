@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from proxy import errors
-from tests.proxy.pin_play import BLPOP, DISCARD, EXEC, MULTI, given_back
+from tests.proxy.private_play import BLPOP, DISCARD, EXEC, MULTI, given_back
 from tests.proxy.session_play import PING, Play, command, fill
 from tiers import get_variant
 from tiers.l2.upstream import Upstream
@@ -153,89 +153,89 @@ async def test_a_refused_database_is_told_to_its_clients_only(
 
 async def test_a_private_connection_is_in_the_database_before_it_is_used(play: Play) -> None:
     play.select(3)
-    pin = play.pin()
+    private = play.private()
     play.client >> MULTI + SET_K + EXEC
     await play.settle()
-    pin << command("SELECT", 3)
-    pin >> OK
+    private << command("SELECT", 3)
+    private >> OK
     await play.settle()
-    pin << MULTI + SET_K + EXEC
-    pin >> OK + QUEUED + b"*1\r\n" + OK
+    private << MULTI + SET_K + EXEC
+    private >> OK + QUEUED + b"*1\r\n" + OK
     play.client << OK + QUEUED + b"*1\r\n" + OK
-    given_back(play, pin)
+    given_back(play, private)
     play.client >> MULTI + DISCARD  # the next one of this database finds it ready
-    pin << MULTI + DISCARD
-    pin >> OK + OK
+    private << MULTI + DISCARD
+    private >> OK + OK
     play.client << OK + OK
-    given_back(play, pin)
+    given_back(play, private)
 
 
 async def test_a_refusal_there_is_the_reply_and_nothing_runs(play: Play) -> None:
     play.select(3)
-    pin = play.pin()
+    private = play.private()
     play.client >> BLPOP + command("PING")
     await play.settle()
-    pin << command("SELECT", 3)
-    pin >> REFUSED
+    private << command("SELECT", 3)
+    private >> REFUSED
     await play.settle()
-    pin << b""
+    private << b""
     play.client << REFUSED + PONG
-    assert play.idle_pins == 1, "it is where it was: good for others"
+    assert play.idle_private == 1, "it is where it was: good for others"
     play.client >> MULTI + SET_K + EXEC
     await play.settle()
-    pin << command("SELECT", 3)
-    pin >> OUT_OF_RANGE
+    private << command("SELECT", 3)
+    private >> OUT_OF_RANGE
     await play.settle()
-    pin << b""
+    private << b""
     play.client << OK + OUT_OF_RANGE + errors.exec_refused(OUT_OF_RANGE)
 
 
 def test_a_select_in_a_state_with_a_connection_is_its_connections(play: Play) -> None:
-    pin = play.pin()
+    private = play.private()
     play.client >> command("WATCH", "k") + command("SELECT", 3) + command("TTL", "k")
-    pin << command("WATCH", "k")
-    pin >> OK
-    pin << command("SELECT", 3)
-    pin >> OK
-    pin << command("TTL", "k")
-    pin >> integer(-2)
+    private << command("WATCH", "k")
+    private >> OK
+    private << command("SELECT", 3)
+    private >> OK
+    private << command("TTL", "k")
+    private >> integer(-2)
     play.client << OK * 2 + integer(-2)
     play.client >> command("SELECT", 99) + command("TTL", "k")
-    pin << command("SELECT", 99)
-    pin >> OUT_OF_RANGE
-    pin << command("TTL", "k")
-    pin >> integer(-2)
+    private << command("SELECT", 99)
+    private >> OUT_OF_RANGE
+    private << command("TTL", "k")
+    private >> integer(-2)
     play.client << OUT_OF_RANGE + integer(-2)
     play.client >> command("UNWATCH")
-    pin << command("UNWATCH")
-    pin >> OK
+    private << command("UNWATCH")
+    private >> OK
     play.client << OK
-    given_back(play, pin)
+    given_back(play, private)
 
 
 @pytest.mark.parametrize("name", ["SCRIPT", "FUNCTION"])
 def test_what_ends_a_script_needs_no_database(play: Play, name: str) -> None:
     """Redis 8 refuses SELECT while it is busy."""
     play.select(3)
-    pin = play.pin()
+    private = play.private()
     play.client >> command(name, "KILL")
-    pin << command(name, "KILL")
-    pin >> OK
+    private << command(name, "KILL")
+    private >> OK
     play.tracked << PING
     play.tracked >> PONG
     play.client << OK
-    pin << command("RESET")
-    pin >> b"+RESET\r\n"
+    private << command("RESET")
+    private >> b"+RESET\r\n"
 
 
 def test_one_that_does_not_come_out_clean_is_closed(play: Play) -> None:
-    pin = play.pin(3)
+    private = play.private(3)
     client = play.connect(3)
     client >> MULTI + DISCARD
-    pin << MULTI + DISCARD
-    pin >> OK + OK
+    private << MULTI + DISCARD
+    private >> OK + OK
     client << OK + OK
-    pin << command("RESET") + command("HELLO", 3)
-    pin >> b"+RESET\r\n-NOAUTH Authentication required.\r\n"
-    assert play.idle_pins == 0
-    assert pin.wire.closed
+    private << command("RESET") + command("HELLO", 3)
+    private >> b"+RESET\r\n-NOAUTH Authentication required.\r\n"
+    assert play.idle_private == 0
+    assert private.wire.closed

@@ -14,7 +14,7 @@ from proxy.commands.command import UNKNOWN
 from proxy.dispatch import MGET_LOOK_MAX, dispatch
 from proxy.errors import RESERVED, SHOWN_BYTES
 from proxy.handlers.introspection import NAMES_LOOK_MAX
-from proxy.private.pinning import LEFT_AT_ONCE
+from proxy.private.state_commands import LEFT_AT_ONCE
 from tests.proxy.session_play import Loop, Peer, Play, Wire, command
 from tiers.wire.resp import PONG, Request, array, bulk, integer
 
@@ -71,13 +71,13 @@ def attach(play: Play, wire: Wire, cost_s: float = COST_S) -> Connection:
     return connection
 
 
-def popped(play: Play, pin: Peer, reply: bytes) -> None:
+def popped(play: Play, private: Peer, reply: bytes) -> None:
     """The end of a blocking command: nothing that it changed is served from L1 any more."""
-    pin >> reply
+    private >> reply
     play.tracked << PING
     play.tracked >> PONG
-    pin << command("RESET")
-    pin >> b"+RESET\r\n"
+    private << command("RESET")
+    private >> b"+RESET\r\n"
 
 
 def numbered(numbers: range) -> bytes:
@@ -156,13 +156,13 @@ def test_later_bytes_come_behind_what_is_left(play: Play) -> None:
 def test_what_is_left_waits_behind_what_blocks(play: Play) -> None:
     wire = ReadWire()
     connection = attach(play, wire)
-    pin = play.pin()
+    private = play.private()
     blocks = numbered(range(20)) + command("BLPOP", "q", 0) + numbered(range(20, 40))
     connection.data_received(blocks)
     play.tick()
-    pin << command("BLPOP", "q", 0)
+    private << command("BLPOP", "q", 0)
     assert wire.sent == echoes(range(20))
-    popped(play, pin, b"*-1\r\n")
+    popped(play, private, b"*-1\r\n")
     assert wire.sent == b"*-1\r\n" + echoes(range(20, 40))
 
 
@@ -211,19 +211,19 @@ def test_a_backlog_is_shared_out_as_well(play: Play) -> None:
     """What waited behind a blocking command comes at once when that ends."""
     wire = ReadWire()
     connection = attach(play, wire)
-    pin = play.pin()
+    private = play.private()
     connection.data_received(command("BLPOP", "q", 0))
     connection.data_received(numbered(range(100)))
-    pin << command("BLPOP", "q", 0)
-    pin >> b"*-1\r\n"
+    private << command("BLPOP", "q", 0)
+    private >> b"*-1\r\n"
     play.tracked << PING
     play.tracked.upstream.data_received(PONG)
     for _ in range(3):
         began = play.now
         turn(play.loop)
         assert play.now - began <= 2 * SHARE_S
-    pin << command("RESET")
-    pin >> b"+RESET\r\n"
+    private << command("RESET")
+    private >> b"+RESET\r\n"
     assert wire.sent == b"*-1\r\n" + echoes(range(100))
 
 
@@ -244,17 +244,17 @@ def test_one_socket_is_read_once_a_turn(play: Play) -> None:
 def test_redis_is_read_once_a_turn_too(play: Play) -> None:
     wire = ReadWire()
     connection = attach(play, wire)
-    pin = play.pin()
-    pin.upstream._transport = upstream = ReadWire()
-    pin.wire = upstream
+    private = play.private()
+    private.upstream._transport = upstream = ReadWire()
+    private.wire = upstream
     connection.data_received(command("BLPOP", "q", 0))
-    pin << command("BLPOP", "q", 0)
+    private << command("BLPOP", "q", 0)
     reply = bulk("x" * FULL_READ_BYTES)
-    pin.upstream.data_received(reply[:-5])
+    private.upstream.data_received(reply[:-5])
     assert not upstream.reading
     turn(play.loop)
     assert upstream.reading
-    popped(play, pin, reply[-5:])
+    popped(play, private, reply[-5:])
     assert wire.sent == reply
 
 

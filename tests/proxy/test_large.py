@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.proxy.pin_play import GET_K, SET_K, given_back
+from tests.proxy.private_play import GET_K, SET_K, given_back
 from tests.proxy.session_play import NOWHERE, Play, command, fill
 from tiers import LARGE_COMMAND_BYTES
 from tiers.wire.resp import OK, bulk, integer
@@ -23,14 +23,14 @@ def play() -> Iterator[Play]:
 
 
 def test_it_takes_a_private_connection_and_what_follows_goes_with_it(play: Play) -> None:
-    pin = play.pin()
+    private = play.private()
     play.cache("k", bulk(b"old"))
     play.client >> LARGE + GET_K
-    pin << LARGE + GET_K
+    private << LARGE + GET_K
     assert play.cached("k") is None
-    pin >> OK + bulk(b"new")
+    private >> OK + bulk(b"new")
     play.client << OK + bulk(b"new")
-    given_back(play, pin)
+    given_back(play, private)
     play.client >> SET_K
     play.tracked << SET_K
     play.tracked >> OK
@@ -38,62 +38,62 @@ def test_it_takes_a_private_connection_and_what_follows_goes_with_it(play: Play)
 
 
 def test_what_is_in_flight_comes_first(play: Play) -> None:
-    pin = play.pin()
+    private = play.private()
     play.client >> GET_K + LARGE
     play.tracked << fill("GET", "k")
-    pin << b""
+    private << b""
     play.tracked >> integer(-1) + bulk(b"v")
-    pin << LARGE
-    pin >> OK
+    private << LARGE
+    private >> OK
     play.client << bulk(b"v") + OK
-    given_back(play, pin)
+    given_back(play, private)
 
 
 def test_a_refusal_closes_the_client_as_redis_would(play: Play) -> None:
-    pin = play.pin()
+    private = play.private()
     play.client >> SET_K + LARGE + GET_K
     play.tracked << SET_K
     play.tracked >> OK
-    pin << LARGE + GET_K
-    pin >> REFUSED
-    pin.lose()
+    private << LARGE + GET_K
+    private >> REFUSED
+    private.lose()
     play.client << OK + REFUSED
     assert play.client.is_closed
 
 
 def test_an_answer_that_looks_like_a_message_stays_an_answer(play: Play) -> None:
     """All frames of such a connection are looked at; RESP2 messages are arrays, too."""
-    pin = play.pin()
+    private = play.private()
     message = b"*3\r\n$7\r\nmessage\r\n$1\r\nc\r\n$1\r\nx\r\n"
     play.client >> LARGE + command("LRANGE", "l", 0, -1)
-    pin << LARGE + command("LRANGE", "l", 0, -1)
-    pin >> OK + message
+    private << LARGE + command("LRANGE", "l", 0, -1)
+    private >> OK + message
     play.client << OK + message
-    given_back(play, pin)
+    given_back(play, private)
 
 
 def test_in_a_state_of_its_own_it_goes_with_that(play: Play) -> None:
-    pin = play.pin()
+    private = play.private()
     play.client >> command("WATCH", "k")
-    pin << command("WATCH", "k")
-    pin >> OK
+    private << command("WATCH", "k")
+    private >> OK
     play.client << OK
     play.client >> LARGE
-    pin << LARGE
-    pin >> OK
+    private << LARGE
+    private >> OK
     play.client << OK
     play.client >> command("UNWATCH")
-    pin << command("UNWATCH")
-    pin >> OK
+    private << command("UNWATCH")
+    private >> OK
     play.client << OK
-    given_back(play, pin)
+    given_back(play, private)
 
 
 def test_where_all_are_in_use_it_is_shared_if_redis_surely_takes_it() -> None:
     with Play(l2={"url": NOWHERE, "max_pinned": 1}) as play:
         l2 = play.terrace.stack.l2
-        play.pin()
-        l2.pins._idle.clear()
+        play.private()
+        l2.private._idle.clear()
         l2.limits.bulk_bytes = l2.limits.query_bytes = len(LARGE)
         play.client >> LARGE
         play.tracked << LARGE

@@ -118,8 +118,8 @@ ROWS: dict[str, tuple[object, object, Observe]] = {
     "l2.connect_timeout": ("1s", "2s", of_shared("options.connect_timeout_s")),
     "l2.deadline": ("1s", "2s", of_shared("options.deadline_s")),
     "l2.ping_interval": ("1s", "2s", of_shared("options.ping_interval_s")),
-    "l2.max_pinned": (5, 6, at("stack.l2.pins.options.max_pinned")),
-    "l2.max_idle_pinned": (5, 6, at("stack.l2.pins.options.max_idle_pinned")),
+    "l2.max_pinned": (5, 6, at("stack.l2.private.options.max_pinned")),
+    "l2.max_idle_pinned": (5, 6, at("stack.l2.private.options.max_idle_pinned")),
     "l2.on_error": ("error", "disconnect", of_clients("config.l2.on_error")),
     "l3.on_error": ("error", "nil", of_clients("config.l3.on_error")),
 }  # fmt: skip

@@ -174,116 +174,116 @@ def test_what_overwrites_blindly_loads_nothing(play: L3Play, line: str) -> None:
 
 
 def begin(play: L3Play) -> Peer:
-    pin = play.pin()
+    private = play.private()
     play.client >> MULTI
-    pin << MULTI
-    pin >> OK
+    private << MULTI
+    private >> OK
     play.client << OK
-    return pin
+    return private
 
 
-def end(pin: Peer) -> None:
-    pin << RESET
-    pin >> b"+RESET\r\n"
+def end(private: Peer) -> None:
+    private << RESET
+    private >> b"+RESET\r\n"
 
 
 async def test_what_a_transaction_looks_at_is_queued_in_front(play: L3Play) -> None:
-    pin, append, ttl = begin(play), command("APPEND", "m:1", "v"), command("TTL", "m:1")
+    private, append, ttl = begin(play), command("APPEND", "m:1", "v"), command("TTL", "m:1")
     play.client >> append + ttl
-    pin << b""
+    private << b""
     row = await play.show("m:1", b"row")
     (fill_m,) = fill_commands([row], NAME)
-    pin << fill_m + append + ttl
-    pin >> QUEUED * 3
+    private << fill_m + append + ttl
+    private >> QUEUED * 3
     play.client << QUEUED * 2
     play.client >> EXEC
     await play.renew("strings")
-    pin << EXEC
-    pin >> array([array([integer(1)]), integer(4), integer(10)])
+    private << EXEC
+    private >> array([array([integer(1)]), integer(4), integer(10)])
     play.client << array([integer(4), integer(10)])
     assert play.terrace.stats.rows_brought == 1
-    end(pin)
+    end(private)
 
 
 async def test_a_transaction_is_discarded_with_its_rows(play: L3Play) -> None:
-    pin, append = begin(play), command("APPEND", "m:1", "v")
+    private, append = begin(play), command("APPEND", "m:1", "v")
     play.client >> append
     row = await play.show("m:1", b"row")
     (fill_m,) = fill_commands([row], NAME)
-    pin << fill_m + append
-    pin >> QUEUED * 2
+    private << fill_m + append
+    private >> QUEUED * 2
     play.client << QUEUED
     play.client >> DISCARD
-    pin << DISCARD
-    pin >> OK
+    private << DISCARD
+    private >> OK
     play.client << OK
-    end(pin)
+    end(private)
 
 
 async def test_rows_that_a_refresh_has_overtaken_are_loaded_anew(play: L3Play) -> None:
     """What a transaction writes on a row that a refresh had replaced before EXEC would not stay."""
-    pin, append = begin(play), command("APPEND", "m:1", "v")
+    private, append = begin(play), command("APPEND", "m:1", "v")
     play.client >> append
     row = await play.show("m:1", b"row")
     (fill_m,) = fill_commands([row], NAME)
-    pin << fill_m + append
-    pin >> QUEUED * 2
+    private << fill_m + append
+    private >> QUEUED * 2
     play.client << QUEUED
     play.client >> EXEC
-    pin << b""
+    private << b""
     await play.renew("strings", epoch=b"8")
     await play.fault_in("m:1", b"new row")
-    pin << EXEC
-    pin >> array([array([integer(0)]), integer(8)])
+    private << EXEC
+    private >> array([array([integer(0)]), integer(8)])
     play.client << array([integer(8)])
     assert play.terrace.stats.rows_brought == 0
-    end(pin)
+    end(private)
 
 
 async def test_a_row_that_is_not_at_hand_ends_in_an_error_if_it_was_needed(play: L3Play) -> None:
-    pin, append = begin(play), command("APPEND", "m:1", "v")
+    private, append = begin(play), command("APPEND", "m:1", "v")
     play.client >> append
     await play.settle()
     row = play.row("m:1", None)
     play.loads.show("m:1", [row])
     await play.settle()
     (fill_m,) = fill_commands([row], NAME)
-    pin << fill_m + append
-    pin >> QUEUED * 2
+    private << fill_m + append
+    private >> QUEUED * 2
     play.client << QUEUED
     play.client >> EXEC
     await play.renew("strings")
-    pin << settle_command([], NAME) + EXEC
-    pin >> QUEUED + array([array([integer(4)]), integer(1), integer(1)])
+    private << settle_command([], NAME) + EXEC
+    private >> QUEUED + array([array([integer(4)]), integer(1), integer(1)])
     play.client << errors.rows_missing("the row of a key that left Redis meanwhile is not at hand")
-    end(pin)
+    end(private)
 
 
 async def test_a_delete_in_a_transaction_leaves_its_tombstone(play: L3Play) -> None:
-    pin, delete, select = begin(play), command("DEL", "t:1", "m:1"), command("SELECT", 0)
+    private, delete, select = begin(play), command("DEL", "t:1", "m:1"), command("SELECT", 0)
     play.client >> delete
-    pin << delete
+    private << delete
     play.client >> select
-    pin << settle_command([(b"t:1", 10.0)], NAME) + select
+    private << settle_command([(b"t:1", 10.0)], NAME) + select
     play.client >> EXEC
-    pin << EXEC
-    pin >> QUEUED * 3 + array([integer(1), integer(1), OK])
+    private << EXEC
+    private >> QUEUED * 3 + array([integer(1), integer(1), OK])
     play.client << QUEUED * 2 + array([integer(1), OK])
-    end(pin)
+    end(private)
 
 
 async def test_a_transaction_with_a_failed_load_runs_nothing(play: L3Play) -> None:
-    pin, first = begin(play), command("SET", "other", "v")
+    private, first = begin(play), command("SET", "other", "v")
     play.client >> first
-    pin << first
-    pin >> QUEUED
+    private << first
+    private >> QUEUED
     play.client << QUEUED
     play.client >> command("APPEND", "m:1", "v")
     await play.show("m:1", None, DOWN)
     play.client << FAILED
     play.client >> first + EXEC
-    pin << first + DISCARD
-    pin >> QUEUED + OK
+    private << first + DISCARD
+    private >> QUEUED + OK
     play.client << QUEUED + errors.EXEC_ABORTED
-    pin << RESET
-    pin >> b"+RESET\r\n"
+    private << RESET
+    private >> b"+RESET\r\n"

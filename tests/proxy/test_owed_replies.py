@@ -301,50 +301,50 @@ def test_one_reply_of_redis_larger_than_all_that_may_be_owed(
 def test_a_transaction_is_not_kept_without_end() -> None:
     limits = {"query_buffer_bytes": MiB, "bulk_bytes": 100 * KiB}
     with Play(limits=limits) as play:
-        pin, wire = play.pin(), SlowWire(play)
+        private, wire = play.private(), SlowWire(play)
         wire.connection.data_received(command("MULTI"))
-        pin << command("MULTI")
-        pin >> OK
+        private << command("MULTI")
+        private >> OK
         queued = command("DEL", *["key"] * 1000)
         for _ in range(30):
             if wire.closed:
                 break
             wire.connection.data_received(queued)
-            pin << queued
-            pin >> b"+QUEUED\r\n"
+            private << queued
+            private >> b"+QUEUED\r\n"
             assert wire.connection.held_bytes <= 1.2 * MiB
         assert wire.closed
         assert play.terrace.stats.input_limit_closed == 1
         wire.connection.connection_lost(None)
-        pin << command("RESET")
-        pin >> b"+RESET\r\n"
+        private << command("RESET")
+        private >> b"+RESET\r\n"
 
 
 def test_subscriptions_are_not_kept_without_end() -> None:
     limits = {"query_buffer_bytes": MiB, "bulk_bytes": 100 * KiB}
     with Play(limits=limits) as play:
-        pin, wire = play.pin(), SlowWire(play)
+        private, wire = play.private(), SlowWire(play)
         for number in range(30):
             if wire.closed:
                 break
             names = [f"{number}:{each}" for each in range(1000)]
             wire.connection.data_received(command("SUBSCRIBE", *names))
-            pin << command("SUBSCRIBE", *names)
+            private << command("SUBSCRIBE", *names)
             for each, name in enumerate(names):
-                pin >> confirmation("subscribe", name, number * 1000 + each + 1, 2)
+                private >> confirmation("subscribe", name, number * 1000 + each + 1, 2)
             wire.take_all()
             if number == 3:  # what was given up does not count
                 wire.connection.data_received(command("UNSUBSCRIBE", *names))
-                pin << command("UNSUBSCRIBE", *names)
+                private << command("UNSUBSCRIBE", *names)
                 for name in names:
-                    pin >> confirmation("unsubscribe", name, 3000, 2)
+                    private >> confirmation("unsubscribe", name, 3000, 2)
                 assert wire.connection.session is not None
-                assert wire.connection.session.pin is not None
-                assert wire.connection.session.pin.names_bytes < 3200 * 110
+                assert wire.connection.session.private is not None
+                assert wire.connection.session.private.names_bytes < 3200 * 110
         assert wire.closed
         assert 8 < number < 12
         wire.connection.connection_lost(None)
-        pin.wire.written = b""
+        private.wire.written = b""
 
 
 class TestOthersOnTheConnection:

@@ -108,7 +108,7 @@ async def test_what_writes(line: str) -> None:
 )
 async def test_what_does_not_write(line: str) -> None:
     with Play() as play:
-        play.pin()
+        play.private()
         play.client >> pause(60_000, "WRITE")
         play.client << OK
         play.client >> command(*line.split())
@@ -121,12 +121,12 @@ async def test_what_does_not_write(line: str) -> None:
 
 async def test_a_transaction_waits_where_it_writes() -> None:
     with Play() as play:
-        pin, reader, second = play.pin(), play.connect(), play.pin()
+        private, reader, second = play.private(), play.connect(), play.private()
         play.client >> MULTI + SET_K
         play.tick()
-        pin, second = (pin, second) if pin.wire.written else (second, pin)
-        pin << MULTI + SET_K
-        pin >> OK + QUEUED
+        private, second = (private, second) if private.wire.written else (second, private)
+        private << MULTI + SET_K
+        private >> OK + QUEUED
         play.client << OK + QUEUED
         reader >> MULTI + GET_K + pause(60_000, "WRITE")
         second << MULTI + GET_K + PING
@@ -139,14 +139,14 @@ async def test_a_transaction_waits_where_it_writes() -> None:
         second << RESET
         second >> b"+RESET\r\n"
         play.client >> EXEC
-        pin << b""
+        private << b""
         play.client << b""
         play.terrace.pause.end()
-        pin << EXEC
-        pin >> b"*1\r\n" + OK
+        private << EXEC
+        private >> b"*1\r\n" + OK
         play.client << b"*1\r\n" + OK
-        pin << RESET
-        pin >> b"+RESET\r\n"
+        private << RESET
+        private >> b"+RESET\r\n"
 
 
 async def test_the_longer_time_and_the_stricter_mode_hold() -> None:
@@ -243,40 +243,40 @@ async def test_a_script_that_says_it_does_not_write_is_not_held() -> None:
 @pytest.mark.parametrize("read", [GET_K, PING, command("EVAL_RO", "return 1", 0), EVAL])
 async def test_a_transaction_of_reads_is_not_held(read: bytes) -> None:
     with Play() as play:
-        pin = play.pin()
+        private = play.private()
         play.client >> pause(60_000, "WRITE") + MULTI + read + EXEC
-        pin << MULTI + read + EXEC
-        pin >> OK + QUEUED + b"*1\r\n" + integer(1)
+        private << MULTI + read + EXEC
+        private >> OK + QUEUED + b"*1\r\n" + integer(1)
         play.tick()
         if play.tracked.wire.written:
             play.tracked << PING
             play.tracked >> PONG
         play.client << OK * 2 + QUEUED + b"*1\r\n" + integer(1)
-        pin << RESET
-        pin >> b"+RESET\r\n"
+        private << RESET
+        private >> b"+RESET\r\n"
 
 
 @pytest.mark.parametrize("write", [SET_K, command("PUBLISH", "c", "m"), command("PFCOUNT", "h")])
 async def test_exec_of_what_was_queued_before_is_held(write: bytes) -> None:
     with Play() as play:
-        pin = play.pin()
+        private = play.private()
         other = play.connect()
         play.client >> MULTI + write
-        pin << MULTI + write
-        pin >> OK + QUEUED
+        private << MULTI + write
+        private >> OK + QUEUED
         play.client << OK + QUEUED
         other >> pause(60_000, "WRITE")
         other << OK
         play.client >> EXEC
-        pin << b""
+        private << b""
         other >> UNPAUSE
         other << OK
-        pin << EXEC
-        pin >> b"*1\r\n" + integer(1)
+        private << EXEC
+        private >> b"*1\r\n" + integer(1)
         play.tick()
         if play.tracked.wire.written:
             play.tracked << PING
             play.tracked >> PONG
         play.client << b"*1\r\n" + integer(1)
-        pin << RESET
-        pin >> b"+RESET\r\n"
+        private << RESET
+        private >> b"+RESET\r\n"

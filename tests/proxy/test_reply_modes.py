@@ -59,27 +59,27 @@ async def test_off_mutes_a_handler_that_answers_late(play: Play) -> None:
 
 def test_skip_is_not_used_up_by_a_command_that_has_to_wait(play: Play) -> None:
     """MULTI is put off until the session is idle, and runs then for the second time."""
-    pin = play.pin()
+    private = play.private()
     play.client >> GET_K + SKIP + MULTI + DISCARD
     play.tracked << fill("GET", "k")
     play.tracked >> integer(-1) + bulk("v")
-    pin << MULTI + DISCARD
-    pin >> OK + OK
+    private << MULTI + DISCARD
+    private >> OK + OK
     play.client << bulk("v") + OK
-    pin << RESET
-    pin >> b"+RESET\r\n"
+    private << RESET
+    private >> b"+RESET\r\n"
 
 
 async def test_skip_is_not_used_up_by_opening_a_connection(
     play: Play, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    opened = play.pin()
-    play.terrace.stack.l2.pins._idle.clear()
+    opened = play.private()
+    play.terrace.stack.l2.private._idle.clear()
 
     async def connect(proto: int, db: int) -> object:
         return opened.upstream
 
-    monkeypatch.setattr(play.terrace.stack.l2.pins, "turn", connect)
+    monkeypatch.setattr(play.terrace.stack.l2.private, "turn", connect)
     play.client >> SKIP + MULTI + DISCARD
     await play.settle()
     opened << MULTI + DISCARD
@@ -99,9 +99,9 @@ async def test_skip_is_not_used_up_by_loading(monkeypatch: pytest.MonkeyPatch) -
         play.plain2 << step(append, rows=[row])
         play.plain2 >> ran(integer(4), stand=False, filled=1)
         play.client << PONG
-        pin = play.pin()
+        private = play.private()
         play.client >> SKIP + command("WATCH", "m:1") + PING
         await play.fault_in("m:1", b"row")
-        pin << command("WATCH", "m:1")
-        pin >> OK
+        private << command("WATCH", "m:1")
+        private >> OK
         play.client << PONG

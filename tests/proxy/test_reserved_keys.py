@@ -46,7 +46,7 @@ def test_a_value_may_look_like_one() -> None:
 
 def test_a_transaction_with_one_is_discarded() -> None:
     with Play() as play:
-        private = play.pin()
+        private = play.private()
         play.client >> command("MULTI") + command("SET", OWN, "x") + command("EXEC")
         private << command("MULTI") + command("DISCARD")
         private >> b"+OK\r\n" * 2

@@ -15,7 +15,7 @@ from ..wire.resp import decode, pack
 from ..wire.server_limits import LARGE_COMMAND_BYTES, ServerLimits
 from .databases import Databases
 from .kept_upstream import KeptUpstream
-from .pins import PinPool
+from .private import PrivatePool
 from .script_lanes import ScriptLanes
 from .upstream import Via
 
@@ -76,7 +76,7 @@ class L2Commands:
 
     plain: Mapping[int, KeptUpstream]  # by protocol version
     tracked: KeptUpstream | None
-    pins: PinPool
+    private: PrivatePool
     limits: ServerLimits
     databases: Databases
     scripts: ScriptLanes
@@ -126,20 +126,20 @@ class L2Commands:
         """Whether the server might close the connection for it (see `server_limits`)."""
         if len(raw) <= LARGE_COMMAND_BYTES:
             return False
-        return not (self.pins.is_exhausted and self.limits.surely_takes(len(raw)))
+        return not (self.private.is_exhausted and self.limits.surely_takes(len(raw)))
 
     async def _alone(self, raw: bytes, proto: int, db: int, replies: int) -> list[bytes]:
         """On a private connection; the raw replies. Raises TierUnavailable."""
         try:
-            pin = await self.pins.connect(proto, db)
+            upstream = await self.private.connect(proto, db)
         except ServerError as refusal:  # of the database
             return [b"-%b\r\n" % str(refusal).encode()] * replies
         try:
             future: asyncio.Future[list[bytes]] = asyncio.get_running_loop().create_future()
-            pin.send(raw, _CollectWaiter(future, replies), db, replies)
+            upstream.send(raw, _CollectWaiter(future, replies), db, replies)
             return await future
         finally:
-            self.pins.give_back(pin)
+            self.private.give_back(upstream)
 
     async def pipeline(self, commands: Sequence[Sequence[bytes | int]], db: int = 0) -> list[Any]:
         """Several small commands in one go; error replies come back as exceptions in the list."""

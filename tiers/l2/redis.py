@@ -3,7 +3,7 @@
 Shared connections (see `pipe`): one *tracked* (RESP3 with CLIENT TRACKING: fills
 L1 and carries its invalidations), one *plain* per protocol version, whose replies
 are passed on byte for byte, and such plain ones for each other database in use
-(`databases`). Private (pinned) connections serve what needs a
+(`databases`). Private connections serve what needs a
 connection of its own: transactions, pub/sub, blocking commands, MONITOR.
 
 As a tier: get/set/delete of strings in database 0.
@@ -35,7 +35,7 @@ from .commands import NAME, L2Commands
 from .databases import Databases
 from .kept_upstream import KeptUpstream
 from .node import MOVED, Node
-from .pins import PinPool
+from .private import PrivatePool
 from .script_lanes import ScriptLanes
 from .upstream import Endpoint, Upstream
 
@@ -48,7 +48,7 @@ _INVALIDATE_ONE = b">2\r\n$10\r\ninvalidate\r\n*1\r\n$"
 
 
 class L2Redis(L2Commands):
-    """The shared connections, the pins, and Terrace's own commands.
+    """The shared connections, the private ones, and Terrace's own commands.
 
     `coherence` is None when L1 is off: then nothing is tracked. A finite `fallback_age_s`
     bounds L1's entries where the server refuses to track; else L1 is off there.
@@ -121,8 +121,12 @@ class L2Redis(L2Commands):
         self.busy = Busy(clock, self.plain[3])
         self.databases = Databases(*where, **how)
         self.scripts = ScriptLanes(*where, **how, busy=self.busy)
-        self.pins = PinPool(self.endpoint, options, self.gate, clock)
-        self.pools: tuple[Databases | PinPool, ...] = (self.databases, self.scripts, self.pins)
+        self.private = PrivatePool(self.endpoint, options, self.gate, clock)
+        self.pools: tuple[Databases | PrivatePool, ...] = (
+            self.databases,
+            self.scripts,
+            self.private,
+        )
         self.node = Node(
             self.endpoint, options, self.gate, clock,
             others=lambda run_id: bool(self._elsewhere(run_id)), move=self._move,
@@ -132,7 +136,7 @@ class L2Redis(L2Commands):
             kept_one.on_identity, kept_one.on_alarm = self.node.found, self.busy.hear
         for pool in self.pools:
             pool.on_identity, pool.on_alarm = self.node.found, self.busy.hear
-        self.pins.silent_since = self.busy.silent_since
+        self.private.silent_since = self.busy.silent_since
         self.gate.on_failure = self._on_unreachable
         self.gate.on_open = self._on_reachable
 
@@ -208,7 +212,7 @@ class L2Redis(L2Commands):
         now = self.clock()
         for kept in self.shared:
             kept.watch(now)
-        self.busy.watch(now, min(self.scripts.owed_since(now), self.pins.owed_since(now)))
+        self.busy.watch(now, min(self.scripts.owed_since(now), self.private.owed_since(now)))
         for pool in self.pools:
             pool.watch(now)
         waiting = [pipe.waiting_since() for pipe in self._pipes()]
@@ -230,7 +234,7 @@ class L2Redis(L2Commands):
                 log.info("%s answers in time again", NAME)
 
     def _on_unreachable(self, reason: str) -> None:
-        self.pins.on_unreachable(TierUnavailable(NAME, reason))
+        self.private.on_unreachable(TierUnavailable(NAME, reason))
         for kept in self.shared:
             kept.on_unreachable(reason)
 

@@ -21,7 +21,7 @@ from ..guard.connect_gate import ConnectGate
 from ..options import L2Options
 from ..wire.resp import OK, decode, pack
 from .node import WHO, run_id_of
-from .pin_queue import NoPlace, PinQueue
+from .private_queue import NoPlace, PrivateQueue
 from .upstream import ANY_DB, Endpoint, Upstream
 
 MOVES_S = 0.25  # all are in use, and none was opened or given back for so long: none will be
@@ -30,8 +30,8 @@ MOVES_S = 0.25  # all are in use, and none was opened or given back for so long:
 class _Cleaned:
     """Waits for the replies to RESET and what follows it, of a connection that was given back."""
 
-    def __init__(self, pool: PinPool, pin: Upstream, replies: int, db: int) -> None:
-        self._pool, self._pin = pool, pin
+    def __init__(self, pool: PrivatePool, upstream: Upstream, replies: int, db: int) -> None:
+        self._pool, self._upstream = pool, upstream
         self._left, self._db = replies, db
         self._clean = True
 
@@ -39,13 +39,13 @@ class _Cleaned:
         self._left -= 1
         self._clean = self._clean and not reply.startswith(b"-")
         if not self._left:
-            self._pool._on_cleaned(self._pin, self._clean, self._db)
+            self._pool._on_cleaned(self._upstream, self._clean, self._db)
 
     def on_lost(self, reason: str, sent: bool) -> None:
         pass  # _on_closed does the accounting
 
 
-class PinPool:
+class PrivatePool:
     """At most `max_pinned` connections at once; up to `max_idle_pinned` wait for reuse."""
 
     def __init__(
@@ -61,7 +61,7 @@ class PinPool:
         self._clock = clock
         self._idle: list[Upstream] = []
         self._all: set[Upstream] = set()
-        self._queue = PinQueue()
+        self._queue = PrivateQueue()
         self._timer: asyncio.TimerHandle | None = None  # of the next token
         self._moved_at = float("-inf")  # one was opened, or came back
         self.on_identity: Callable[[str], None] = lambda run_id: None
@@ -71,7 +71,7 @@ class PinPool:
         self.leases = 0
 
     def __repr__(self) -> str:
-        return f"<PinPool {len(self._all)} open, {len(self._idle)} idle, {self.waiting} wait>"
+        return f"<PrivatePool {len(self._all)} open, {len(self._idle)} idle, {self.waiting} wait>"
 
     def __len__(self) -> int:
         return len(self._all)
@@ -82,21 +82,21 @@ class PinPool:
 
     def lease_nowait(self, proto: int, db: int = 0) -> Upstream | None:
         """A clean idle connection that speaks `proto` and is in `db` (ANY_DB: in any), or None."""
-        for pin in reversed(self._idle):
-            if pin.ready and pin.proto == proto and (db == ANY_DB or pin.fits(db)):
-                self._idle.remove(pin)
+        for upstream in reversed(self._idle):
+            if upstream.ready and upstream.proto == proto and (db == ANY_DB or upstream.fits(db)):
+                self._idle.remove(upstream)
                 self.leases += 1
-                return pin
+                return upstream
         return None
 
     def _take_idle(self, proto: int, db: int) -> Upstream | None:
         """The same, or any other idle connection: `open` switches it."""
-        self._idle = [pin for pin in self._idle if pin.ready]
-        pin = self.lease_nowait(proto, db)
-        if pin is None and self._idle:
+        self._idle = [upstream for upstream in self._idle if upstream.ready]
+        upstream = self.lease_nowait(proto, db)
+        if upstream is None and self._idle:
             self.leases += 1
-            pin = self._idle.pop()
-        return pin
+            upstream = self._idle.pop()
+        return upstream
 
     @property
     def waiting(self) -> int:
@@ -130,8 +130,8 @@ class PinPool:
         self._gate.check()
         now = self._clock()
         if not self._queue:
-            if (pin := self._take_idle(proto, db)) is not None:
-                return pin
+            if (upstream := self._take_idle(proto, db)) is not None:
+                return upstream
             if self._has_room and self._gate.take_token():
                 return self._reserve()
         if self._is_stuck(now):
@@ -148,24 +148,24 @@ class PinPool:
 
     def _reserve(self) -> Upstream:
         """A place among all connections, for one that is about to be opened."""
-        pin = Upstream(self._clock, max_in_flight=self.options.max_in_flight)
-        pin.pipe.alarm = self.on_alarm
-        pin._on_closed = lambda reason: self._all.discard(pin)
-        self._all.add(pin)
-        return pin
+        upstream = Upstream(self._clock, max_in_flight=self.options.max_in_flight)
+        upstream.pipe.alarm = self.on_alarm
+        upstream._on_closed = lambda reason: self._all.discard(upstream)
+        self._all.add(upstream)
+        return upstream
 
     def _serve(self) -> None:
         """Give the first ones in the queue what there is."""
         while (place := self._queue.first) is not None:
-            pin = self._take_idle(place.proto, place.db)
-            if pin is None:
+            upstream = self._take_idle(place.proto, place.db)
+            if upstream is None:
                 if not self._has_room:
                     return
                 if not self._gate.take_token():
                     self._serve_later()
                     return
-                pin = self._reserve()
-            self._queue.serve(place, pin)
+                upstream = self._reserve()
+            self._queue.serve(place, upstream)
 
     def _serve_later(self) -> None:
         """When the bucket has the next token."""
@@ -185,35 +185,35 @@ class PinPool:
             f"all {self.options.max_pinned} private connections (l2.max_pinned) are in use"
         )
 
-    async def open(self, pin: Upstream, proto: int, db: int = 0) -> Upstream:
+    async def open(self, upstream: Upstream, proto: int, db: int = 0) -> Upstream:
         """Connect what `turn` returned, or switch it. Raises TierUnavailable, and ServerError
         where Redis refuses the database: then the connection is kept for others."""
         try:
-            if not pin.ready:
-                await self._connect(pin, proto)
-            elif pin.proto != proto:
-                [reply] = await pin.run([[b"HELLO", b"%d" % proto]])
+            if not upstream.ready:
+                await self._connect(upstream, proto)
+            elif upstream.proto != proto:
+                [reply] = await upstream.run([[b"HELLO", b"%d" % proto]])
                 if reply.startswith(b"-"):
                     raise TierUnavailable("L2 (redis)", f"it refused HELLO {proto}")
-                pin.proto = proto
-            if db == ANY_DB or pin.fits(db):
-                return pin
-            [reply] = await pin.run([[b"SELECT", b"%d" % db]])
+                upstream.proto = proto
+            if db == ANY_DB or upstream.fits(db):
+                return upstream
+            [reply] = await upstream.run([[b"SELECT", b"%d" % db]])
         except BaseException:
-            self.discard(pin)
+            self.discard(upstream)
             raise
         if reply != OK:
-            self._keep(pin)
+            self._keep(upstream)
             raise ServerError(reply[1:-2].decode("utf-8", "replace"))
-        pin.pipe.db = db
-        return pin
+        upstream.pipe.db = db
+        return upstream
 
-    async def _connect(self, pin: Upstream, proto: int) -> None:
+    async def _connect(self, upstream: Upstream, proto: int) -> None:
         try:
             commands = [*self._endpoint.login_commands(proto), [b"PING"], [b"CLIENT", b"ID"], WHO]
-            replies = await pin.open(self._endpoint, commands, self.options.connect_timeout_s)
+            replies = await upstream.open(self._endpoint, commands, self.options.connect_timeout_s)
         except TierUnavailable as failure:
-            self.discard(pin)
+            self.discard(upstream)
             self._gate.failed(failure)
             raise
         self._gate.succeeded()
@@ -223,60 +223,60 @@ class PinPool:
             if reply.startswith(b"-") and not reply.startswith(b"-BUSY"):
                 text = reply[1:-2].decode("utf-8", "replace")
                 raise TierUnavailable("L2 (redis)", f"{self._endpoint} answered {text}")
-        pin.client_id = int(replies[-1][1:-2]) if replies[-1].startswith(b":") else 0
+        upstream.client_id = int(replies[-1][1:-2]) if replies[-1].startswith(b":") else 0
         self.opened += 1
         self.leases += 1
         self._moved_at = self._clock()
-        pin.ready = True
-        pin.proto = proto
-        pin.run_id = run_id_of(decode(who))
-        self.on_identity(pin.run_id)
+        upstream.ready = True
+        upstream.proto = proto
+        upstream.run_id = run_id_of(decode(who))
+        self.on_identity(upstream.run_id)
 
-    def give_back(self, pin: Upstream) -> None:
+    def give_back(self, upstream: Upstream) -> None:
         """The client is done with it: clean it, keep it if there is room.
 
         It is cleaned for the next client of its kind: in the same protocol and database.
         """
-        pin.on_owner_lost = None
-        pin.patient = False
-        pin.pipe.tap = None
-        pin.pipe.tap_all = False
-        if not pin.ready or len(pin.pipe) or self._has_enough:
-            self.discard(pin)
+        upstream.on_owner_lost = None
+        upstream.patient = False
+        upstream.pipe.tap = None
+        upstream.pipe.tap_all = False
+        if not upstream.ready or len(upstream.pipe) or self._has_enough:
+            self.discard(upstream)
             return
-        db = max(pin.pipe.db, 0)
-        commands = [[b"RESET"], *self._endpoint.login_commands(pin.proto)]
+        db = max(upstream.pipe.db, 0)
+        commands = [[b"RESET"], *self._endpoint.login_commands(upstream.proto)]
         if db:
             commands.append([b"SELECT", b"%d" % db])
         raw = b"".join(map(pack, commands))
-        pin.send(raw, _Cleaned(self, pin, len(commands), db), ANY_DB, len(commands))
+        upstream.send(raw, _Cleaned(self, upstream, len(commands), db), ANY_DB, len(commands))
 
     @property
     def _has_enough(self) -> bool:
         return len(self._idle) >= self.options.max_idle_pinned and not self._queue
 
-    def _on_cleaned(self, pin: Upstream, clean: bool, db: int) -> None:
+    def _on_cleaned(self, upstream: Upstream, clean: bool, db: int) -> None:
         if not clean:
-            self.discard(pin)
+            self.discard(upstream)
             return
-        pin.pipe.db = db
-        self._keep(pin)
+        upstream.pipe.db = db
+        self._keep(upstream)
 
-    def _keep(self, pin: Upstream) -> None:
+    def _keep(self, upstream: Upstream) -> None:
         """It is clean, and nobody's."""
         if self._has_enough:
-            self.discard(pin)
+            self.discard(upstream)
             return
         self._moved_at = self._clock()
-        self._idle.append(pin)
+        self._idle.append(upstream)
         self._serve()
 
-    def discard(self, pin: Upstream) -> None:
+    def discard(self, upstream: Upstream) -> None:
         """Close it: Redis drops whatever it was waiting for."""
-        pin.on_owner_lost = None
-        self._all.discard(pin)
+        upstream.on_owner_lost = None
+        self._all.discard(upstream)
         self._moved_at = self._clock()
-        pin.abort("closed")
+        upstream.abort("closed")
 
     def on_unreachable(self, failure: TierUnavailable) -> None:
         """The node is down: what was connected before may be dead, and would be found out only
@@ -287,21 +287,21 @@ class PinPool:
 
     def drop_idle(self) -> None:
         idle, self._idle = self._idle, []
-        for pin in idle:
-            self.discard(pin)
+        for upstream in idle:
+            self.discard(upstream)
 
     def elsewhere(self, run_id: str) -> list[Upstream]:
         """Those that reach another server than this one, leased or not."""
-        return [pin for pin in self._all if pin.run_id not in ("", run_id)]
+        return [upstream for upstream in self._all if upstream.run_id not in ("", run_id)]
 
     def watch(self, now: float) -> None:
         """Called several times a second: end those whose oldest request passed its deadline, serve
         those that wait, and refuse those that wait for too long."""
-        for pin in list(self._all):
-            if now - self.silent_since(self._sent_at(pin, now)) > self.options.deadline_s:
+        for upstream in list(self._all):
+            if now - self.silent_since(self._sent_at(upstream, now)) > self.options.deadline_s:
                 reason = f"no reply within {self.options.deadline_s:g} s"
                 self._gate.failed(TierUnavailable("L2 (redis)", reason, timed_out=True))
-                pin.abort(reason)
+                upstream.abort(reason)
         self._serve()
         if self._is_stuck(now):
             self._queue.refuse(self._all_in_use())
@@ -312,18 +312,18 @@ class PinPool:
         self._queue.refuse(late, came_before=now - self.wait_max_s)
 
     @staticmethod
-    def _sent_at(pin: Upstream, otherwise: float) -> float:
-        since = None if pin.patient or not pin.ready else pin.pipe.waiting_since()
+    def _sent_at(upstream: Upstream, otherwise: float) -> float:
+        since = None if upstream.patient or not upstream.ready else upstream.pipe.waiting_since()
         return otherwise if since is None else since
 
     def owed_since(self, now: float) -> float:
         """When the oldest request that has a deadline was sent; `now` for none."""
-        return min((self._sent_at(pin, now) for pin in self._all), default=now)
+        return min((self._sent_at(upstream, now) for upstream in self._all), default=now)
 
     def close(self) -> None:
         self._queue.refuse(TierUnavailable("L2 (redis)", "shutting down"))
         if self._timer is not None:
             self._timer.cancel()
-        for pin in list(self._all):
-            self.discard(pin)
+        for upstream in list(self._all):
+            self.discard(upstream)
         self._idle.clear()

@@ -1,7 +1,7 @@
 """Commands that begin or end a state with a private connection, or need one for themselves.
 
 MULTI EXEC DISCARD WATCH UNWATCH, (P|S)(UN)SUBSCRIBE, MONITOR; and what may block or is
-unknown. The states are in `pinned`.
+unknown. The states are in `connection`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ..flow import store_writes
 from ..flow.load_first import load_first
 from ..flow.routing import barrier, strict_s
 from . import lending, waits
-from .pinned import SUBSCRIPTIONS, MonitorSlot, PubSubSlot, acquire, doom
+from .connection import SUBSCRIPTIONS, MonitorSlot, PubSubSlot, acquire, doom
 from .transactions import ExecSlot, abort, end_aborted
 
 if TYPE_CHECKING:
@@ -41,30 +41,30 @@ def run_private(
     if waits.is_wait(request) and (refusal := waits.refusal(session)):
         session.reply(refusal)
         return
-    pin = acquire(session, request, db)
-    if pin is None:
+    private = acquire(session, request, db)
+    if private is None:
         return
-    pin.waits_alone = pin.upstream.patient = True
-    pin.may_block = command.may_block or command.name in _BLOCKING
+    private.waits_alone = private.upstream.patient = True
+    private.may_block = command.may_block or command.name in _BLOCKING
     if waits.is_wait(request):
-        pin.may_block = True
-        waits.forward(pin, request)
+        private.may_block = True
+        waits.forward(private, request)
     else:
-        slot = barrier(session, command, pin.upstream, [])
+        slot = barrier(session, command, private.upstream, [])
         slot.strict_s = strict_s(session, command, request[0])
-        pin.forward(request, slot, db=db)
-    if pin.upstream.ready:
+        private.forward(request, slot, db=db)
+    if private.upstream.ready:
         session.block_idle()
 
 
-def dispatch_pin(session: Session, command: Command, request: Request, now: float) -> None:
+def dispatch_state(session: Session, command: Command, request: Request, now: float) -> None:
     """MULTI, EXEC, WATCH, SUBSCRIBE, MONITOR and their likes."""
-    name, pin = command.name, session.pin
-    in_multi = pin is not None and pin.in_multi
+    name, private = command.name, session.private
+    in_multi = private is not None and private.in_multi
     if not command.accepts(len(request[0])):
-        if pin is not None and in_multi:
+        if private is not None and in_multi:
             # Redis has to see it, too: such a mistake ends its transaction.
-            pin.forward(request, ExecSlot(pin) if name == "EXEC" else Slot(session))
+            private.forward(request, ExecSlot(private) if name == "EXEC" else Slot(session))
             session.block_idle()
         else:
             session.reply(errors.EXEC_ARITY if name == "EXEC" else errors.wrong_arity(name))
@@ -72,28 +72,28 @@ def dispatch_pin(session: Session, command: Command, request: Request, now: floa
     if name in SUBSCRIPTIONS:
         _subscribe(session, name, request)
     elif name in ("EXEC", "DISCARD"):
-        if pin is None or not in_multi:
+        if private is None or not in_multi:
             session.reply(error(f"ERR {name} without MULTI"))
             return
-        if name == "EXEC" and pin.transaction.aborted:
-            end_aborted(pin, errors.EXEC_ABORTED)
-        elif name == "EXEC" and lending.look_again(pin, request):
+        if name == "EXEC" and private.transaction.aborted:
+            end_aborted(private, errors.EXEC_ABORTED)
+        elif name == "EXEC" and lending.look_again(private, request):
             return
         elif name == "EXEC":
-            lending.settle(pin)
-            store_writes.send_capture(pin)
-            pin.forward(request, ExecSlot(pin))
+            lending.settle(private)
+            store_writes.send_capture(private)
+            private.forward(request, ExecSlot(private))
         else:
-            pin.in_multi = pin.watching = False
-            pin.forward(request, Slot(session))
+            private.in_multi = private.watching = False
+            private.forward(request, Slot(session))
         session.block_idle()
     elif name == "UNWATCH" and not in_multi:
         session.watch_failed = False
-        if pin is None:
+        if private is None:
             session.reply(OK)
             return
-        pin.watching = False
-        pin.forward(request, Slot(session))
+        private.watching = False
+        private.forward(request, Slot(session))
         session.block_idle()
     else:
         _begin(session, command, request)
@@ -105,18 +105,18 @@ def _begin(session: Session, command: Command, request: Request) -> None:
     if command.name == "MULTI" and session.watch_failed:
         doom(session)
         return
-    pin = acquire(session, request)
-    if pin is None:
+    private = acquire(session, request)
+    if private is None:
         return
     if command.name == "MONITOR":
-        pin.forward(request, MonitorSlot(pin))
+        private.forward(request, MonitorSlot(private))
         return
     if command.name == "MULTI":
-        if not pin.in_multi:
-            pin.begin_transaction()
+        if not private.in_multi:
+            private.begin_transaction()
     elif command.name == "WATCH":
-        pin.watching = True
-    pin.forward(request, Slot(session))
+        private.watching = True
+    private.forward(request, Slot(session))
 
 
 def _left(session: Session, name: str, channel: bytes) -> bytes:
@@ -134,26 +134,30 @@ async def _leave_many(session: Session, name: str, channels: list[bytes]) -> Non
 def _subscribe(session: Session, name: str, request: Request) -> None:
     args = request[0]
     leaving = "UNSUB" in name
-    if leaving and session.pin is None:
+    if leaving and session.private is None:
         if len(args) > LEFT_AT_ONCE:
             session.terrace.run_task(session, _leave_many(session, name, args[1:]))
         else:
             session.reply(b"".join(_left(session, name, c) for c in args[1:] or [b""]))
         return
-    pin = acquire(session, request)
-    if pin is None:
+    private = acquire(session, request)
+    if private is None:
         return
-    if pin.in_multi:
-        abort(pin, errors.not_in_multi(name))
+    if private.in_multi:
+        abort(private, errors.not_in_multi(name))
         return
     if leaving and len(args) == 1 and session.in_flight:
         session.block_idle(request)  # how many will be confirmed is not known before
         return
-    if pin.upstream.proto == 2 and session.in_flight and not (pin.subscribed or pin.joining):
+    if (
+        private.upstream.proto == 2
+        and session.in_flight
+        and not (private.subscribed or private.joining)
+    ):
         session.block_idle(request)  # replies still due must not be taken for messages
         return
-    names = pin.subscriptions[SUBSCRIPTIONS[name]]
+    names = private.subscriptions[SUBSCRIPTIONS[name]]
     expected = len(args) - 1 or max(1, len(names))
-    pin.forward(request, PubSubSlot(pin, expected), expected)
+    private.forward(request, PubSubSlot(private, expected), expected)
     if leaving:
         session.block_idle()  # what follows may run outside the subscribed state

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from proxy import errors
-from tests.proxy.pin_play import (
+from tests.proxy.private_play import (
     BLPOP,
     DISCARD,
     EXEC,
@@ -35,156 +35,156 @@ def play() -> Iterator[Play]:
 
 
 def test_a_transaction_runs_on_a_private_connection_and_gives_it_back(play: Play) -> None:
-    pin = play.pin()
+    private = play.private()
     play.cache("k", bulk("old"))
     play.client >> MULTI
-    pin << MULTI
-    pin >> OK
+    private << MULTI
+    private >> OK
     play.client << OK
     play.client >> SET_K + GET_K
-    pin << SET_K + GET_K
-    pin >> QUEUED + QUEUED
+    private << SET_K + GET_K
+    private >> QUEUED + QUEUED
     play.client << QUEUED * 2
     assert play.cached("k") == bulk("old"), "nothing was written so far"
     play.client >> EXEC
     assert play.writes_in_flight == 1
     assert play.cached("k") is None
-    pin << EXEC
-    pin >> b"*2\r\n" + OK + bulk("new")
+    private << EXEC
+    private >> b"*2\r\n" + OK + bulk("new")
     play.client << b"*2\r\n" + OK + bulk("new")
     assert play.writes_in_flight == 0
-    given_back(play, pin)
+    given_back(play, private)
 
 
 def test_a_transaction_in_one_write(play: Play) -> None:
-    pin = play.pin()
+    private = play.private()
     play.client >> MULTI + SET_K + EXEC + GET_K
-    pin << MULTI + SET_K + EXEC
-    pin >> OK + QUEUED + b"*1\r\n" + OK
+    private << MULTI + SET_K + EXEC
+    private >> OK + QUEUED + b"*1\r\n" + OK
     play.client << OK + QUEUED + b"*1\r\n" + OK
-    given_back(play, pin)
+    given_back(play, private)
     play.tracked << fill("GET", "k")
     play.tracked >> integer(-1) + bulk("new")
     play.client << bulk("new")
 
 
 def test_a_transaction_waits_for_what_is_in_flight(play: Play) -> None:
-    pin = play.pin()
+    private = play.private()
     play.client >> SET_K + MULTI
     play.tracked << SET_K
-    pin << b""
+    private << b""
     play.tracked >> OK
-    pin << MULTI
-    pin >> OK
+    private << MULTI
+    private >> OK
     play.client << OK + OK
     play.client >> DISCARD
-    pin << DISCARD
-    pin >> OK
+    private << DISCARD
+    private >> OK
     play.client << OK
-    given_back(play, pin)
+    given_back(play, private)
 
 
 def test_a_discarded_transaction_writes_nothing(play: Play) -> None:
-    pin = play.pin()
+    private = play.private()
     play.cache("k", bulk("v"))
     play.client >> MULTI + SET_K + DISCARD
-    pin << MULTI + SET_K + DISCARD
-    pin >> OK + QUEUED + OK
+    private << MULTI + SET_K + DISCARD
+    private >> OK + QUEUED + OK
     play.client << OK + QUEUED + OK
     assert play.cached("k") == bulk("v")
-    given_back(play, pin)
+    given_back(play, private)
 
 
 def test_a_transaction_of_known_keys_costs_only_these_their_entries(play: Play) -> None:
-    pin = play.pin()
+    private = play.private()
     play.cache("k", bulk("v"))
     play.cache("other", bulk("v"))
     play.client >> MULTI + SET_K + EXEC
-    pin << MULTI + SET_K + EXEC
-    pin >> OK + QUEUED + b"*1\r\n" + OK
+    private << MULTI + SET_K + EXEC
+    private >> OK + QUEUED + b"*1\r\n" + OK
     play.client << OK + QUEUED + b"*1\r\n" + OK
     assert play.cached("k") is None
     assert play.cached("other") == bulk("v")
-    given_back(play, pin)
+    given_back(play, private)
 
 
 def test_a_transaction_with_a_script_ends_behind_a_barrier(play: Play) -> None:
-    pin = play.pin()
+    private = play.private()
     script = command("EVAL", "...", 0)
     play.client >> MULTI + script + EXEC
-    pin << MULTI + script + EXEC
-    pin >> OK + QUEUED + b"*1\r\n" + OK
+    private << MULTI + script + EXEC
+    private >> OK + QUEUED + b"*1\r\n" + OK
     play.client << OK + QUEUED
     play.tracked << PING
     play.tracked >> PONG
     play.client << b"*1\r\n" + OK
-    given_back(play, pin)
+    given_back(play, private)
 
 
 def test_watch_keeps_the_connection_until_exec(play: Play) -> None:
-    pin = play.pin()
+    private = play.private()
     watch = command("WATCH", "k")
     play.cache("k", bulk("cached"))
     play.client >> watch
-    pin << watch
-    pin >> OK
+    private << watch
+    private >> OK
     play.client << OK
     play.client >> GET_K  # read where it is watched, not from L1
-    pin << GET_K
-    pin >> bulk("v")
+    private << GET_K
+    private >> bulk("v")
     play.client << bulk("v")
     play.client >> MULTI + SET_K + EXEC
-    pin << MULTI + SET_K + EXEC
-    pin >> OK + QUEUED + b"*-1\r\n"
+    private << MULTI + SET_K + EXEC
+    private >> OK + QUEUED + b"*-1\r\n"
     play.client << OK + QUEUED + b"*-1\r\n"
-    given_back(play, pin)
+    given_back(play, private)
 
 
 def test_unwatch_gives_the_connection_back(play: Play) -> None:
-    pin = play.pin()
+    private = play.private()
     play.client >> command("WATCH", "k") + command("UNWATCH")
-    pin << command("WATCH", "k") + command("UNWATCH")
-    pin >> OK + OK
+    private << command("WATCH", "k") + command("UNWATCH")
+    private >> OK + OK
     play.client << OK + OK
-    given_back(play, pin)
+    given_back(play, private)
 
 
 def test_exec_on_a_lost_connection_is_an_abort(play: Play) -> None:
-    pin = play.pin()
+    private = play.private()
     play.client >> MULTI + SET_K
-    pin << MULTI + SET_K
-    pin >> OK + QUEUED
+    private << MULTI + SET_K
+    private >> OK + QUEUED
     play.client << OK + QUEUED
-    pin.lose()
+    private.lose()
     play.client >> SET_K
-    play.client << errors.PIN_LOST
+    play.client << errors.PRIVATE_LOST
     play.client >> EXEC + command("PING")
     play.client << errors.EXEC_LOST + PONG
-    assert play.idle_pins == 0
+    assert play.idle_private == 0
 
 
 def test_nothing_of_a_transaction_runs_when_its_connection_is_lost_before_multi(play: Play) -> None:
-    pin, watch = play.pin(), command("WATCH", "k")
+    private, watch = play.private(), command("WATCH", "k")
     play.client >> watch
-    pin << watch
-    pin >> OK
+    private << watch
+    private >> OK
     play.client << OK
-    pin.upstream.connection_lost(None)  # and in the same turn of the loop:
+    private.upstream.connection_lost(None)  # and in the same turn of the loop:
     play.client >> MULTI + SET_K + EXEC + command("PING")
-    play.client << OK + errors.PIN_LOST + errors.EXEC_LOST + PONG
+    play.client << OK + errors.PRIVATE_LOST + errors.EXEC_LOST + PONG
     assert not play.tracked.wire.written
     assert not play.plain2.wire.written
-    assert play.client.session.pin is None
+    assert play.client.session.private is None
     assert not play.client.session.watch_failed
 
 
 def test_a_connection_lost_during_exec_leaves_the_outcome_unknown(play: Play) -> None:
-    pin = play.pin()
+    private = play.private()
     play.cache("k", bulk("old"))
     play.client >> MULTI + SET_K + EXEC
-    pin << MULTI + SET_K + EXEC
-    pin >> OK + QUEUED
-    pin.lose()
+    private << MULTI + SET_K + EXEC
+    private >> OK + QUEUED
+    private.lose()
     play.client << OK + QUEUED + errors.write_failed(GONE, True)
     assert play.writes_in_flight == 0
     assert play.cached("k") is None
@@ -193,36 +193,38 @@ def test_a_connection_lost_during_exec_leaves_the_outcome_unknown(play: Play) ->
 
 
 def test_a_client_that_leaves_in_multi_leaves_a_clean_connection(play: Play) -> None:
-    pin = play.pin()
+    private = play.private()
     play.client >> MULTI + SET_K
-    pin << MULTI + SET_K
-    pin >> OK + QUEUED
+    private << MULTI + SET_K
+    private >> OK + QUEUED
     play.client << OK + QUEUED
     play.client.leave()
-    given_back(play, pin)
+    given_back(play, private)
 
 
 def test_reset_ends_every_state(play: Play) -> None:
-    pin = play.pin()
+    private = play.private()
     play.client >> MULTI
-    pin << MULTI
-    pin >> OK
+    private << MULTI
+    private >> OK
     play.client >> RESET + EXEC
     play.client << OK + RESET_OK + b"-ERR EXEC without MULTI\r\n"
-    given_back(play, pin)
+    given_back(play, private)
 
 
-async def test_a_pin_that_switches_protocol_is_reused_by_the_next(play: Play) -> None:
-    pin, client = play.pin(), play.connect(proto=3)
+async def test_a_connection_that_switches_protocol_is_reused_by_the_next(
+    play: Play,
+) -> None:
+    private, client = play.private(), play.connect(proto=3)
     client >> MULTI + DISCARD
     await play.settle()
-    pin << command("HELLO", 3)
-    pin >> b"%0\r\n"
+    private << command("HELLO", 3)
+    private >> b"%0\r\n"
     await play.settle()
-    pin << MULTI + DISCARD
-    pin >> OK + OK
+    private << MULTI + DISCARD
+    private >> OK + OK
     client << OK + OK
-    given_back(play, pin)
+    given_back(play, private)
 
 
 # Without an idle connection
@@ -230,15 +232,15 @@ async def test_a_pin_that_switches_protocol_is_reused_by_the_next(play: Play) ->
 
 async def test_a_connection_is_opened_when_none_is_idle(monkeypatch: pytest.MonkeyPatch) -> None:
     with Play() as play:
-        pins = play.terrace.stack.l2.pins
+        pool = play.terrace.stack.l2.private
 
         async def connect(proto: int, db: int) -> object:
             return opened.upstream
 
-        monkeypatch.setattr(pins, "turn", connect)
+        monkeypatch.setattr(pool, "turn", connect)
         play.client >> MULTI + SET_K + EXEC
-        opened = play.pin()
-        pins._idle.clear()
+        opened = play.private()
+        pool._idle.clear()
         await play.settle()
         opened << MULTI + SET_K + EXEC
         opened >> OK + QUEUED + b"*1\r\n" + OK
@@ -248,18 +250,18 @@ async def test_a_connection_is_opened_when_none_is_idle(monkeypatch: pytest.Monk
 
 async def test_a_connection_lost_as_soon_as_it_is_opened(monkeypatch: pytest.MonkeyPatch) -> None:
     with Play() as play:
-        pins = play.terrace.stack.l2.pins
+        pool = play.terrace.stack.l2.private
 
         async def connect(proto: int, db: int) -> object:
             asyncio.get_running_loop().call_soon(opened.upstream.connection_lost, None)
             return opened.upstream
 
-        monkeypatch.setattr(pins, "turn", connect)
+        monkeypatch.setattr(pool, "turn", connect)
         play.client >> MULTI + SET_K + EXEC + command("PING")
-        opened = play.pin()
-        pins._idle.clear()
+        opened = play.private()
+        pool._idle.clear()
         await play.settle()
-        play.client << OK + errors.PIN_LOST + errors.EXEC_LOST + PONG
+        play.client << OK + errors.PRIVATE_LOST + errors.EXEC_LOST + PONG
         assert not play.tracked.wire.written
 
 
@@ -294,7 +296,7 @@ async def test_a_watch_that_failed_dooms_the_transaction_behind_it() -> None:
 
 async def test_the_bound_on_private_connections_is_told_with_its_option() -> None:
     with Play(l2={"url": "unix:///nonexistent/redis.sock", "max_pinned": 1}) as play:
-        first, second = play.pin(), play.connect()
+        first, second = play.private(), play.connect()
         play.client >> BLPOP
         first << BLPOP
         second >> BLPOP

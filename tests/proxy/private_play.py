@@ -13,18 +13,18 @@ BLPOP = command("BLPOP", "list", 0)
 GONE = "connection closed by the server"
 
 
-def given_back(play: Play, pin: Peer) -> None:
+def given_back(play: Play, private: Peer) -> None:
     """Cleaned, and then ready for somebody else of the same protocol and database."""
-    db = pin.upstream.pipe.db
-    greeting = pin.upstream.proto == 3
+    db = private.upstream.pipe.db
+    greeting = private.upstream.proto == 3
     select = command("SELECT", db) if db else b""
-    pin << RESET + (command("HELLO", 3) if greeting else b"") + select
-    assert play.idle_pins == 0
-    pin >> RESET_OK + (b"%0\r\n" if greeting else b"") + (OK if db else b"")
-    assert play.idle_pins == 1
+    private << RESET + (command("HELLO", 3) if greeting else b"") + select
+    assert play.idle_private == 0
+    private >> RESET_OK + (b"%0\r\n" if greeting else b"") + (OK if db else b"")
+    assert play.idle_private == 1
 
 
-def discarded(play: Play, pin: Peer) -> None:
+def discarded(play: Play, private: Peer) -> None:
     play.tick()
-    assert pin.wire.closed
-    assert play.idle_pins == 0
+    assert private.wire.closed
+    assert play.idle_private == 0

@@ -13,8 +13,8 @@ from tests.tiers.scripted_redis import Answer, ScriptedRedis, scripted_redis, us
 from tests.tiers.upstream_play import PING, Waits, options, until
 from tiers.errors import ServerError, TierUnavailable
 from tiers.guard.connect_gate import ConnectGate
-from tiers.l2.pin_queue import NoPlace
-from tiers.l2.pins import MOVES_S, PinPool
+from tiers.l2.private import MOVES_S, PrivatePool
+from tiers.l2.private_queue import NoPlace
 from tiers.l2.upstream import Endpoint
 from tiers.tasks import TaskSet
 from tiers.wire.resp import error, pack
@@ -23,55 +23,55 @@ SECRET = "hunter2"
 
 
 @contextlib.asynccontextmanager
-async def pool_on(server: ScriptedRedis, **limits: int) -> AsyncIterator[PinPool]:
+async def pool_on(server: ScriptedRedis, **limits: int) -> AsyncIterator[PrivatePool]:
     chosen = options(**limits)
     gate = ConnectGate("test", chosen, time.monotonic)
-    pool = PinPool(Endpoint.from_url(server.url), chosen, gate, time.monotonic)
+    pool = PrivatePool(Endpoint.from_url(server.url), chosen, gate, time.monotonic)
     try:
         yield pool
     finally:
         pool.close()
 
 
-async def test_a_pin_given_back_is_reset_and_leased_again() -> None:
+async def test_a_private_connection_given_back_is_reset_and_leased_again() -> None:
     async with scripted_redis() as server, pool_on(server) as pool:
         assert pool.lease_nowait(2) is None
-        pin = await pool.connect(2)
-        assert (pin.ready, pin.proto, pin.client_id) == (True, 2, 42)
-        pin.send(PING, waiter := Waits())
+        upstream = await pool.connect(2)
+        assert (upstream.ready, upstream.proto, upstream.client_id) == (True, 2, 42)
+        upstream.send(PING, waiter := Waits())
         await waiter.wait()
-        pool.give_back(pin)
+        pool.give_back(upstream)
         assert pool.lease_nowait(2) is None, "leased before it was clean"
         await server.wait_received(b"RESET")
-        await until(lambda: not len(pin.pipe))
+        await until(lambda: not len(upstream.pipe))
         again = pool.lease_nowait(2)
-        assert again is pin
+        assert again is upstream
         again.send(PING, waiter := Waits(), 0)
         await waiter.wait()
         assert waiter.replies[0][0] == b"+PONG\r\n"
         assert server.accepted == pool.opened == 1
 
 
-async def test_a_pin_is_in_its_database_before_it_is_leased() -> None:
+async def test_a_private_connection_is_in_its_database_before_it_is_leased() -> None:
     async with scripted_redis() as server, pool_on(server) as pool:
-        pin = await pool.connect(2, 3)
+        upstream = await pool.connect(2, 3)
         assert server.received[-1] == [b"SELECT", b"3"]
-        pin.send(PING, waiter := Waits(), 0)
+        upstream.send(PING, waiter := Waits(), 0)
         assert waiter.losses == [("its connection is not in database 0", False)]
-        pool.give_back(pin)
+        pool.give_back(upstream)
         await until(lambda: pool.idle == 1)
         assert server.received[-2:] == [[b"RESET"], [b"SELECT", b"3"]], "and is clean in it"
         assert pool.lease_nowait(2, 0) is None
-        assert pool.lease_nowait(2, 3) is pin
-        pool.give_back(pin)
+        assert pool.lease_nowait(2, 3) is upstream
+        pool.give_back(upstream)
         await until(lambda: pool.idle == 1)
-        assert await pool.connect(3, 0) is pin, "switched"
+        assert await pool.connect(3, 0) is upstream, "switched"
         assert server.received[-2:] == [[b"HELLO", b"3"], [b"SELECT", b"0"]]
         assert server.accepted == 1
 
 
 @pytest.mark.parametrize("is_new", [True, False])
-async def test_a_refused_database_is_told_and_the_pin_is_kept(is_new: bool) -> None:
+async def test_a_refused_database_is_told_and_the_private_connection_is_kept(is_new: bool) -> None:
     def refuse(args: list[bytes]) -> Answer:
         return error("ERR DB index is out of range") if args[0] == b"SELECT" else usual(args)
 
@@ -88,25 +88,25 @@ async def test_a_refused_database_is_told_and_the_pin_is_kept(is_new: bool) -> N
 
 async def test_the_protocol_is_switched_when_another_is_wanted() -> None:
     async with scripted_redis() as server, pool_on(server) as pool:
-        pin = await pool.connect(2)
-        pool.give_back(pin)
-        await until(lambda: not len(pin.pipe))
+        upstream = await pool.connect(2)
+        pool.give_back(upstream)
+        await until(lambda: not len(upstream.pipe))
         assert pool.lease_nowait(3) is None
-        assert await pool.connect(3) is pin
+        assert await pool.connect(3) is upstream
         assert server.received[-1] == [b"HELLO", b"3"]
-        assert pin.proto == 3
+        assert upstream.proto == 3
 
 
 async def test_a_password_is_given_again_after_the_reset() -> None:
     async with scripted_redis() as server:
         endpoint = Endpoint(path=str(server.path), password=SECRET)
         gate = ConnectGate("test", options(), time.monotonic)
-        pool = PinPool(endpoint, options(), gate, time.monotonic)
-        pin = await pool.connect(2)
-        pool.give_back(pin)
-        await until(lambda: not len(pin.pipe))
-        assert pool.lease_nowait(2) is pin
-        pin.send(PING, waiter := Waits())
+        pool = PrivatePool(endpoint, options(), gate, time.monotonic)
+        upstream = await pool.connect(2)
+        pool.give_back(upstream)
+        await until(lambda: not len(upstream.pipe))
+        assert pool.lease_nowait(2) is upstream
+        upstream.send(PING, waiter := Waits())
         await waiter.wait()
         login = [b"AUTH", SECRET.encode()]
         assert [args for args in server.received if args[0] in (b"AUTH", b"RESET")] == [
@@ -115,7 +115,7 @@ async def test_a_password_is_given_again_after_the_reset() -> None:
         pool.close()
 
 
-async def test_idle_pins_are_not_trusted_when_the_node_has_failed() -> None:
+async def test_idle_private_connections_are_not_trusted_when_the_node_has_failed() -> None:
     async with scripted_redis() as server, pool_on(server) as pool:
         used, idle = await pool.connect(2), await pool.connect(2)
         pool.give_back(idle)
@@ -127,19 +127,19 @@ async def test_idle_pins_are_not_trusted_when_the_node_has_failed() -> None:
         await waiter.wait()
 
 
-async def test_a_pin_that_owes_a_reply_is_closed() -> None:
+async def test_a_private_connection_that_owes_a_reply_is_closed() -> None:
     async with scripted_redis() as server, pool_on(server) as pool:
         server.answer = lambda args: None if args[0] == b"BLPOP" else usual(args)
-        pin = await pool.connect(2)
-        pin.send(pack([b"BLPOP", b"k", b"0"]), Waits())
+        upstream = await pool.connect(2)
+        upstream.send(pack([b"BLPOP", b"k", b"0"]), Waits())
         await server.wait_received(b"BLPOP", b"k", b"0")
-        pool.give_back(pin)
+        pool.give_back(upstream)
         await server.wait_for(lambda: not server.open)
         assert pool.lease_nowait(2) is None
         assert [b"RESET"] not in server.received
 
 
-async def test_a_pin_whose_reset_fails_is_closed() -> None:
+async def test_a_private_connection_whose_reset_fails_is_closed() -> None:
     async with scripted_redis() as server, pool_on(server) as pool:
         server.answer = lambda args: error("ERR no") if args[0] == b"RESET" else usual(args)
         pool.give_back(await pool.connect(2))
@@ -147,30 +147,30 @@ async def test_a_pin_whose_reset_fails_is_closed() -> None:
         assert pool.lease_nowait(2) is None
 
 
-async def test_an_idle_pin_that_died_is_not_leased() -> None:
+async def test_an_idle_private_connection_that_died_is_not_leased() -> None:
     async with scripted_redis() as server, pool_on(server) as pool:
-        pin = await pool.connect(2)
-        pool.give_back(pin)
-        await until(lambda: not len(pin.pipe))
+        upstream = await pool.connect(2)
+        pool.give_back(upstream)
+        await until(lambda: not len(upstream.pipe))
         server.cut()
-        await until(lambda: not pin.ready)
+        await until(lambda: not upstream.ready)
         assert pool.lease_nowait(2) is None
 
 
 async def test_the_bounds() -> None:
     async with scripted_redis() as server, pool_on(server, max_pinned=3, max_idle_pinned=1) as pool:
-        pins = [await pool.connect(2) for _ in range(3)]
+        upstreams = [await pool.connect(2) for _ in range(3)]
         waits = TaskSet("test").start("waits", pool.connect(2))
         await asyncio.sleep(0)
         assert pool.waiting == 1, "they were opened just now: one may come back"
         pool.watch(time.monotonic() + MOVES_S + 0.1)
         with pytest.raises(NoPlace, match=r"all 3 private connections \(l2.max_pinned\)"):
             await waits
-        pool.discard(pins[0])
-        pins[0] = await pool.connect(2)
-        for pin in pins:
-            pool.give_back(pin)
-            await until(lambda: not len(pin.pipe))  # noqa: B023 (awaited at once)
+        pool.discard(upstreams[0])
+        upstreams[0] = await pool.connect(2)
+        for upstream in upstreams:
+            pool.give_back(upstream)
+            await until(lambda: not len(upstream.pipe))  # noqa: B023 (awaited at once)
         await server.wait_for(lambda: len(server.open) == 1)
 
 
@@ -199,24 +199,24 @@ async def test_who_left_is_in_nobodys_way() -> None:
 
 async def test_a_connection_that_comes_back_is_the_first_waiters() -> None:
     async with scripted_redis() as server, pool_on(server, max_pinned=1) as pool:
-        pin = await pool.connect(2)
+        upstream = await pool.connect(2)
         first, second = (TaskSet("test").start("waits", pool.connect(proto)) for proto in (3, 2))
         await until(lambda: pool.waiting == 2)
-        pool.give_back(pin)
-        assert await first is pin
-        assert (pin.proto, pool.waiting, second.done()) == (3, 1, False)
-        await until(lambda: not len(pin.pipe))
-        pool.give_back(pin)
-        assert await second is pin
+        pool.give_back(upstream)
+        assert await first is upstream
+        assert (upstream.proto, pool.waiting, second.done()) == (3, 1, False)
+        await until(lambda: not len(upstream.pipe))
+        pool.give_back(upstream)
+        assert await second is upstream
         assert server.accepted == 1
 
 
 async def test_a_connection_for_a_client_that_leaves_just_then_is_not_lost() -> None:
     async with scripted_redis() as server, pool_on(server, max_pinned=1) as pool:
-        pin = await pool.connect(2)
+        upstream = await pool.connect(2)
         leaves = TaskSet("test").start("waits", pool.connect(2))
         await until(lambda: pool.waiting == 1)
-        pool.give_back(pin)
+        pool.give_back(upstream)
         await until(lambda: pool.waiting == 0)  # it is the client's, who does not know it yet
         leaves.cancel()
         with contextlib.suppress(asyncio.CancelledError):
@@ -261,7 +261,7 @@ async def test_a_refused_handshake_leaves_nothing_behind(command: bytes) -> None
         server.answer = refuse
         endpoint = Endpoint(path=str(server.path), password=SECRET)
         gate = ConnectGate("test", options(), time.monotonic)
-        pool = PinPool(endpoint, options(max_pinned=1), gate, time.monotonic)
+        pool = PrivatePool(endpoint, options(max_pinned=1), gate, time.monotonic)
         for _ in range(3):  # each takes the only place, and returns it
             with pytest.raises(TierUnavailable, match="WRONGPASS no") as caught:
                 await pool.connect(2)

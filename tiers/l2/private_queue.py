@@ -32,7 +32,7 @@ class Place:
     got: asyncio.Future[Upstream]
 
 
-class PinQueue:
+class PrivateQueue:
     """First come, first served; a client has at most one place."""
 
     def __init__(self) -> None:
@@ -42,7 +42,7 @@ class PinQueue:
         return len(self._places)
 
     def __repr__(self) -> str:
-        return f"<PinQueue of {len(self._places)}>"
+        return f"<PrivateQueue of {len(self._places)}>"
 
     @contextmanager
     def place(self, proto: int, db: int, now: float) -> Iterator[Place]:
@@ -63,9 +63,9 @@ class PinQueue:
             del self._places[place]  # its client left just now
         return place
 
-    def serve(self, place: Place, pin: Upstream) -> None:
+    def serve(self, place: Place, upstream: Upstream) -> None:
         del self._places[place]
-        place.got.set_result(pin)
+        place.got.set_result(upstream)
 
     def refuse(self, failure: TierUnavailable, came_before: float = float("inf")) -> None:
         """Send away who waits since before `came_before`."""

@@ -1,6 +1,6 @@
 """States that need a private upstream connection: transactions, pub/sub, MONITOR, blocking.
 
-A session holds at most one pin. It is taken when the session is idle and given back
+A session holds at most one private. It is taken when the session is idle and given back
 when no state needs it any more:
 
   state        begins with                    ends with
@@ -11,7 +11,7 @@ when no state needs it any more:
   tracking     CLIENT TRACKING ON             CLIENT TRACKING OFF
   (none)       a blocking or unknown command  its reply
 
-Given back means RESET and reuse; a pin whose client went away while a reply was
+Given back means RESET and reuse; a connection whose client went away while a reply was
 owed, or that streams, is closed instead.
 """
 
@@ -46,7 +46,7 @@ NAME_BYTES = 100  # of a name in a set, beside its letters
 _MONITOR_LINE = re.compile(rb"\+\d+\.\d+ \[")
 
 
-class Pinned:
+class PrivateConnection:
     """A session's private connection and why it has one."""
 
     def __init__(self, session: Session, upstream: Upstream) -> None:
@@ -78,7 +78,10 @@ class Pinned:
         self.transaction = Transaction()
 
     def __repr__(self) -> str:
-        return f"<Pinned multi={self.in_multi} watch={self.watching} subs={self.subscribed}>"
+        return (
+            f"<PrivateConnection multi={self.in_multi} watch={self.watching} "
+            f"subs={self.subscribed}>"
+        )
 
     @property
     def subscribed(self) -> int:
@@ -127,12 +130,12 @@ class Pinned:
 
     def abandon(self) -> None:
         """The client is gone, or reset: a clean connection is kept, any other is closed."""
-        pins = self.session.stack.l2.pins
-        self.session.pin = self.session.via = None
+        pool = self.session.stack.l2.private
+        self.session.private = self.session.via = None
         if self.streams or self.has_tracked or len(self.upstream.pipe):
-            pins.discard(self.upstream)
+            pool.discard(self.upstream)
         else:
-            pins.give_back(self.upstream)
+            pool.give_back(self.upstream)
 
     def _on_lost(self, reason: str) -> None:
         self.lost = True
@@ -220,9 +223,9 @@ class Pinned:
         if self.lost:
             self._dispatch_lost(command)
         elif command.name in SUBSCRIPTIONS or (self.in_multi and command.name in _IN_MULTI):
-            from .pinning import dispatch_pin
+            from .state_commands import dispatch_state
 
-            dispatch_pin(session, command, request, now)
+            dispatch_state(session, command, request, now)
         elif self.in_multi:
             from .queueing import queue
 
@@ -250,28 +253,28 @@ class Pinned:
             self.in_multi = True  # doomed, as in `doom`: what is pipelined behind it must not run
             session.reply(OK)
         else:
-            session.reply(self.refusal or errors.PIN_LOST)
+            session.reply(self.refusal or errors.PRIVATE_LOST)
 
 
 class PubSubSlot(Slot):
     """(P|S)(UN)SUBSCRIBE: one confirmation per channel, all before the next reply."""
 
-    __slots__ = ("expected", "frames", "pin")
+    __slots__ = ("expected", "frames", "private")
 
-    def __init__(self, pin: Pinned, expected: int) -> None:
-        super().__init__(pin.session)
-        self.pin = pin
+    def __init__(self, private: PrivateConnection, expected: int) -> None:
+        super().__init__(private.session)
+        self.private = private
         self.expected = expected
         self.frames: list[bytes] = []
-        pin.joining += 1
-        pin.tap_all()
+        private.joining += 1
+        private.tap_all()
 
     def on_reply(self, reply: bytes, sent_at: float) -> None:
         self.frames.append(reply)
         if reply[:1] == b"-":
-            self.pin.upstream.pipe.forgo(self)
+            self.private.upstream.pipe.forgo(self)
         else:
-            self.pin.note(reply)
+            self.private.note(reply)
             if len(self.frames) < self.expected:
                 return
         self.finish(b"".join(self.frames))
@@ -281,50 +284,53 @@ class PubSubSlot(Slot):
             super().on_lost(reason, sent)
 
     def finish(self, reply: bytes) -> None:
-        self.pin.joining -= 1
-        self.pin.tap_all()
+        self.private.joining -= 1
+        self.private.tap_all()
         super().finish(reply)
 
 
 class MonitorSlot(Slot):
     """+OK, after which every frame is a line of the stream."""
 
-    __slots__ = ("pin",)
+    __slots__ = ("private",)
 
-    def __init__(self, pin: Pinned) -> None:
-        super().__init__(pin.session)
-        self.pin = pin
+    def __init__(self, private: PrivateConnection) -> None:
+        super().__init__(private.session)
+        self.private = private
 
     def on_reply(self, reply: bytes, sent_at: float) -> None:
-        self.pin.monitoring = reply == OK
-        self.pin.tap_all()
+        self.private.monitoring = reply == OK
+        self.private.tap_all()
         self.finish(reply)
 
 
-def acquire(session: Session, request: Request, db: int | None = None) -> Pinned | None:
-    """The session's pin, in its database or `db`; None when it was blocked until it has one."""
-    if session.pin is not None:
-        return session.pin
+def acquire(session: Session, request: Request, db: int | None = None) -> PrivateConnection | None:
+    """The session's private connection, in its database or `db`.
+
+    None when the session was blocked until it has one.
+    """
+    if session.private is not None:
+        return session.private
     if session.in_flight:
         session.block_idle(request)
         return None
     db = session.db if db is None else db
-    upstream = session.stack.l2.pins.lease_nowait(session.proto, db)
+    upstream = session.stack.l2.private.lease_nowait(session.proto, db)
     if upstream is None:
         session.terrace.run_task(session, _connect(session, request, db))
         return None
-    session.pin = Pinned(session, upstream)
-    return session.pin
+    session.private = PrivateConnection(session, upstream)
+    return session.private
 
 
 async def _connect(session: Session, request: Request, db: int) -> None:
-    pins = session.stack.l2.pins
+    pool = session.stack.l2.private
     session.queued = True
     session.wake()  # it may have ended its input before
     try:
-        pin = await pins.turn(session.proto, db)
+        upstream = await pool.turn(session.proto, db)
         session.queued = False
-        upstream = await pins.open(pin, session.proto, db)
+        upstream = await pool.open(upstream, session.proto, db)
     except (TierUnavailable, ServerError) as failure:
         session.queued = False
         if isinstance(failure, ServerError):  # Redis refuses the database
@@ -340,8 +346,8 @@ async def _connect(session: Session, request: Request, db: int) -> None:
         session.watch_failed = session.watch_failed or name == b"WATCH"
         session.reply(reply)
         return
-    session.pin = Pinned(session, upstream)
-    session.pin.opened_for = request
+    session.private = PrivateConnection(session, upstream)
+    session.private.opened_for = request
     session.put_back(request)
 
 
@@ -352,13 +358,13 @@ def doom(session: Session, refusal: bytes = b"") -> None:
 
     An error for MULTI itself would let the commands pipelined behind it run one by one.
     """
-    if session.pin is not None:
-        if session.pin.streams:
+    if session.private is not None:
+        if session.private.streams:
             session.on_close_request("its transaction cannot be kept apart from its stream")
             return
-        session.pin.abandon()
-    session.pin = Pinned(session, Upstream(session.clock))
-    session.pin.lost = session.pin.in_multi = True
-    session.pin.refusal = refusal
+        session.private.abandon()
+    session.private = PrivateConnection(session, Upstream(session.clock))
+    session.private.lost = session.private.in_multi = True
+    session.private.refusal = refusal
     session.watch_failed = False
     session.reply(OK)
