@@ -68,7 +68,7 @@ class Size:
 
 @runtime_checkable
 class Tier(Protocol):
-    """What every tier offers. Keys are bytes in database 0.
+    """What every tier offers. Keys are bytes, in database 0 where none is named.
 
     get         never raises for an unavailable tier; see `Outcome`.
     invalidate  forget cached copies; the source of truth below keeps its data.
@@ -81,7 +81,7 @@ class Tier(Protocol):
 
     async def invalidate(self, keys: Sequence[bytes]) -> None: ...
 
-    async def explain(self, key: bytes) -> Mapping[str, str]: ...
+    async def explain(self, key: bytes, db: int = 0) -> Mapping[str, str]: ...
 
 
 @runtime_checkable

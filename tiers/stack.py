@@ -21,7 +21,7 @@ from math import inf
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from .base import OWN_KEYS, Kind, Outcome
+from .base import OWN_KEYS, Kind, Outcome, Tier
 from .errors import TierUnavailable
 from .glob import matcher
 from .l1.memory import L1Memory
@@ -337,15 +337,11 @@ class TieredCache(MappedKeys):
 
     async def explain(self, key: bytes, db: int = 0) -> Mapping[str, str]:
         facts: dict[str, str] = {}
-        if self.l1 is None:
-            facts["L1"] = "off (l1.enabled=false)"
-        else:
-            facts.update(await self.l1.explain(key, db))
-        facts.update(await self.l2.explain(key, db))
-        if self.l3 is None:
-            facts["L3"] = "off (no l3.dsn)"
-        elif db:
-            facts["L3"] = "not mapped (mappings hold for database 0)"
-        else:
-            facts.update(await self.l3.explain(key))
+        tiers: tuple[tuple[str, Tier | None, str], ...] = (
+            ("L1", self.l1, "off (l1.enabled=false)"),
+            ("L2", self.l2, ""),
+            ("L3", self.l3, "off (no l3.dsn)"),
+        )
+        for name, tier, off in tiers:
+            facts.update({name: off} if tier is None else await tier.explain(key, db))
         return facts

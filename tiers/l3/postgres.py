@@ -304,7 +304,9 @@ class L3Postgres:
 
     # Telling
 
-    async def explain(self, key: bytes) -> Mapping[str, str]:
+    async def explain(self, key: bytes, db: int = 0) -> Mapping[str, str]:
+        if db:
+            return {"L3": "not mapped (mappings hold for database 0)"}
         mapping = self.mappings.match(key)
         if mapping is None:
             return {"L3": "not mapped"}
