@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from tiers import OWN_KEYS, TOO_LARGE, Via, read_variant
+from tiers import OWN_KEYS, TOO_LARGE, Fill, Via, read_variant, with_pttl
 from tiers.wire.resp import NULL2, NULL3, Request, array
 
 from . import errors
@@ -22,7 +22,7 @@ from .flow import store_writes, tracked_reads
 from .flow.guarded import Guarded, is_script, looked_at, removes, viewed
 from .flow.load_first import load_first, refuse
 from .flow.mget import MGET_FILL_MAX, MgetSlot
-from .flow.reads import ReadSlot, pttl
+from .flow.reads import ReadSlot
 from .flow.routing import barrier, route, rule_for, send, send_tombstones, strict_s
 from .handlers import LOCAL_HANDLERS, OWN_HANDLERS
 from .private import state_commands
@@ -134,16 +134,14 @@ def cached_read(session: Session, command: Command, request: Request, now: float
             return
         if stack.l2.stalled and slot.serve_suspect():
             return
-        if fills:
-            slot.begin_fill()
-        via.read(pttl(key, buffer[start:end]), slot, session.db, 2)
+        slot.fill = Fill(l1 if fills else None, key, variant)
+        via.read(with_pttl(key, buffer[start:end]), slot, session.db, 2)
         return
     plain = ReadSlot(session, rule, command, request, variant, None, now)
     session.add_slot(plain)
     if not via.ready:
         plain.degrade(via.reason)
     else:
-        plain.pttl_ms = -1  # not asked
         via.read(buffer[start:end], plain, session.db)
 
 
@@ -189,12 +187,8 @@ def mget(session: Session, command: Command, request: Request, now: float) -> No
         space = stack.namespaces.find(key)
         fill = fills and found[position] is None and (space is None or space.cached)
         if fill or stack.mapping_of(key, session.db) is not None:
-            token = epoch = 0
-            if fill and l1 is not None:
-                token, epoch = l1.coherence.begin_fill(key), l1.arena.epoch
-            slot.asked.append(position)
-            slot.tokens.append((token, epoch))
-            via.read(pttl(key), slot, session.db)
+            slot.asked.append((position, Fill(l1 if fill else None, key, slot.variant)))
+            via.read(with_pttl(key), slot, session.db)
     via.read(buffer[start:end], slot, session.db)
 
 

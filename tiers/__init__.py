@@ -31,6 +31,7 @@ from .guard.breaker import State as BreakerState
 from .host_cores import host_cores
 from .host_memory import host_memory_bytes
 from .l1.coherence import Coherence
+from .l1.fill import Fill, with_pttl
 from .l1.hash_fields import (
     FIELDS_MAX,
     FieldFill,
@@ -40,18 +41,10 @@ from .l1.hash_fields import (
     ask_fields,
     fields_of,
 )
-from .l1.memory import (
-    TTL_ABSENT,
-    TTL_REFUSED,
-    L1Memory,
-    db_of,
-    get_variant,
-    read_pttl,
-    read_variant,
-    request_of,
-)
+from .l1.memory import L1Memory
 from .l1.namespaces import Namespace, Namespaces
 from .l1.shared_arena import SharedArena, share_arena
+from .l1.variants import Read, get_variant, read_variant
 from .l2.check import check_l2
 from .l2.kept_upstream import KeptUpstream
 from .l2.private_queue import NoPlace
@@ -110,8 +103,6 @@ __all__ = [
     "PATTERN_MAX_BYTES",
     "TOMBSTONE",
     "TOO_LARGE",
-    "TTL_ABSENT",
-    "TTL_REFUSED",
     "VIEWS_MAX",
     "Audit",
     "AuditStatistics",
@@ -124,6 +115,7 @@ __all__ = [
     "FieldFill",
     "FieldNames",
     "Fields",
+    "Fill",
     "Footing",
     "HeldRow",
     "Janitor",
@@ -146,6 +138,7 @@ __all__ = [
     "Options",
     "Outcome",
     "ProtocolError",
+    "Read",
     "Request",
     "RequestScanner",
     "Seconds",
@@ -174,7 +167,6 @@ __all__ = [
     "ask_fields",
     "authorities_problem",
     "check_l2",
-    "db_of",
     "fields_of",
     "fill_commands",
     "get_variant",
@@ -186,14 +178,13 @@ __all__ = [
     "literal_prefix",
     "parse_duration_s",
     "read_fill",
-    "read_pttl",
     "read_variant",
-    "request_of",
     "run_triggers",
     "set_keepalive",
     "settle_command",
     "share_arena",
     "unused_name",
+    "with_pttl",
 ]
 
 # They need psycopg, which takes a tenth of the time to start: imported when first asked for.

@@ -47,7 +47,7 @@ from .watch.strict import StrictWrites
 from .watch.swapdb import SwapdbWatch
 from .watch.touch import Toucher
 from .watch.wanted import Wanted
-from .wire.resp import NULL3, decode, pack
+from .wire.resp import NULL3, decode
 
 if TYPE_CHECKING:
     from .l1.shared_arena import SharedArena
@@ -240,8 +240,7 @@ class TieredCache(MappedKeys):
         if self.l1 is None or tracked is None or not tracked.ready or not cached:
             return await self.l2.get(key)
         read = TrackedRead(self.l1, key, mapped=self.mapping_of(key) is not None)
-        tracked.send(pack([b"PTTL", key]), read)
-        tracked.send(pack([b"GET", key]), read)
+        read.send(tracked)
         try:
             reply, pttl_ms = await read.future
         except TierUnavailable as failure:

@@ -117,7 +117,8 @@ cdef class InFlight(ReplyRing):
         self, Pending* request, const char* keys, const char* stored, Py_ssize_t size,
         double sent_at, long long pttl_ms,
     ) except -1:
-        """Fill L1, as `L1Memory.commit`."""
+        """Fill L1: the twin of `tiers.l1.fill.Fill.commit`. A key that a namespace may know does
+        not come here."""
         cdef Lane lane = self.lane
         cdef double age_s = lane.max_age_s
         cdef Py_ssize_t variant_size = request.keys_size - request.key_size

@@ -25,11 +25,11 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING
 
-from tiers import BLIND, RequestScanner, db_of, get_variant, request_of
+from tiers import BLIND, Fill, Read, RequestScanner, get_variant
 from tiers.wire.resp import NULL2, NULL3, Request, decode
 
 from .. import errors
-from ..flow.field_fills import Fill, commit
+from ..flow.field_fills import commit
 from ..flow.reads import ReadSlot
 from .pipe import SHARE_S, SPILL_BYTES, ClientPipe
 
@@ -318,9 +318,10 @@ class Session(ClientPipe):
     ) -> None:
         """Fill L1 with a read of the compiled lane that looked at hash fields; `fill` is its token,
         its epoch and when it was sent."""
-        args = decode(request_of(variant))
-        made = Fill(db_of(variant), key, variant, stored, *fill)
-        commit(self, command, args, reply, made, pttl_ms)
+        token, epoch, sent_at = fill
+        begun = Fill.begun(self.stack.l1, key, variant, token, epoch)
+        begun.pttl_ms, begun.reply, begun.sent_at = pttl_ms, stored, sent_at
+        commit(self, command, decode(Read(key, variant).request), reply, begun)
 
     def lost_write(self, reason: str, sent: bool) -> bytes:
         self.stats.write_errors += 1

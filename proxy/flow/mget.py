@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tiers import TOO_LARGE, TTL_ABSENT, Mapped, Outcome, read_pttl
+from tiers import TOO_LARGE, Fill, Mapped, Outcome
 from tiers import Kind as OutcomeKind
 from tiers.wire.resp import NULL2, NULL3, Request, array, bulk, pack
 
@@ -22,8 +22,8 @@ class MgetSlot(Slot):
     """MGET as a whole: [PTTL k] for the keys worth filling or mapped, then the MGET itself."""
 
     __slots__ = (
-        "asked", "db", "elements", "failure", "keys", "loading", "lost", "proto", "pttls",
-        "request", "room_bytes", "tokens", "unsure", "variant",
+        "asked", "db", "elements", "failure", "heard", "keys", "loading", "lost", "proto",
+        "request", "room_bytes", "unsure", "variant",
     )  # fmt: skip
 
     def __init__(self, session: Session, rule: str, request: Request) -> None:
@@ -33,9 +33,8 @@ class MgetSlot(Slot):
         self.proto = session.proto
         self.db = session.db
         self.variant = session.get_variant
-        self.asked: list[int] = []  # positions whose PTTL is asked, in order
-        self.tokens: list[tuple[int, int]] = []  # token and epoch for each of them
-        self.pttls: list[int] = []
+        self.asked: list[tuple[int, Fill]] = []  # positions whose PTTL is asked, in order
+        self.heard = 0  # of how many of them PTTL's reply is there
         self.elements: list[bytes] = []
         self.unsure: list[int] = []  # positions of keys that L2 lacked, and has by now
         self.loading = 0
@@ -47,8 +46,9 @@ class MgetSlot(Slot):
     def on_reply(self, reply: bytes, sent_at: float) -> None:
         if self.lost:
             return
-        if len(self.pttls) < len(self.asked):
-            self.pttls.append(read_pttl(reply))
+        if self.heard < len(self.asked):
+            self.asked[self.heard][1].feed(reply, sent_at)
+            self.heard += 1
             return
         if reply[0] != 0x2A:  # '*'
             self.finish(reply)
@@ -65,18 +65,17 @@ class MgetSlot(Slot):
         session = self.session
         stack = session.stack
         self.loading += 1  # callbacks may come at once: not complete before all were asked
-        for position, pttl_ms, (token, epoch) in zip(
-            self.asked, self.pttls, self.tokens, strict=True
-        ):
-            key, element = self.keys[position], elements[position]
-            absent, is_nil = pttl_ms == TTL_ABSENT, element in (NULL2, NULL3)
-            mapping = stack.mapping_of(key, self.db) if is_nil else None
+        for position, fill in self.asked:
+            element = elements[position]
+            is_nil = element in (NULL2, NULL3)
+            mapping = stack.mapping_of(fill.key, self.db) if is_nil else None
             if mapping is not None:
-                session.stats.rows_brought += not absent
+                session.stats.rows_brought += not fill.is_absent
                 self.load(mapping, position, elements)
-            elif stack.l1 is not None and (absent or not is_nil):
+            elif fill.is_absent or not is_nil:
                 # A nil for a key that exists is a wrong type, not a GET's reply.
-                stack.l1.commit(key, self.variant, element, token, epoch, sent_at, pttl_ms)
+                fill.feed(element, sent_at)
+                fill.commit()
         self.loading -= 1
         self.complete(elements)
 
@@ -118,7 +117,7 @@ class MgetSlot(Slot):
     def rerun(self, elements: list[bytes]) -> None:
         """Another proxy stored them first, or they hold no string: in one step with L2's having
         them, to know it."""
-        self.elements, self.asked, self.pttls = elements, [], []
+        self.elements = elements
         keys = [self.keys[position] for position in self.unsure]
         plain = self.session.stack.l2.plain[self.proto]
         Guarded(self.session, plain, [pack([b"MGET", *keys])], keys, self)

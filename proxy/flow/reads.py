@@ -11,21 +11,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tiers import TTL_ABSENT, Mapped, Outcome, Via, read_pttl, request_of
+from tiers import Fill, Mapped, Outcome, Read, Via, with_pttl
 from tiers import Kind as OutcomeKind
 from tiers.wire.resp import NIL, Request, decode, pack, to_resp2
 
 from .. import errors
 from ..client.slots import Slot
 from ..commands.command import Command
-from .field_fills import Fill, commit
+from .field_fills import commit
 from .guarded import Guarded
 from .rows import looks_absent, reply_from_row
 
 if TYPE_CHECKING:
     from ..client.session import Session
 
-PTTL_HEAD = b"*2\r\n$4\r\nPTTL\r\n"
 # Found once: a member of an enum is found by some steps, and these are asked for each row.
 _HIT, _MISS, _NEGATIVE, _UNAVAILABLE = (
     OutcomeKind.HIT, OutcomeKind.MISS, OutcomeKind.NEGATIVE, OutcomeKind.UNAVAILABLE
@@ -33,17 +32,15 @@ _HIT, _MISS, _NEGATIVE, _UNAVAILABLE = (
 RERUNS = 2  # a key that appears and disappears under our eyes is asked for this often
 
 
-def pttl(key: bytes, command: bytes = b"") -> bytes:
-    """PTTL of the key, and the encoded command behind it."""
-    return b"%b$%d\r\n%b\r\n%b" % (PTTL_HEAD, len(key), key, command)
-
-
 class ReadSlot(Slot):
-    """One cached read of one key, with a fill (`token` not 0) and a possible fault-in."""
+    """One cached read of one key, with a possible fault-in.
+
+    `fill`, where PTTL is asked: for the deadline in L1, or for whether L2 has the key.
+    """
 
     __slots__ = (
-        "certain", "command", "db", "epoch", "key", "mapping", "proto", "pttl_ms", "request",
-        "reruns", "started", "token", "variant",
+        "certain", "command", "db", "fill", "key", "lost", "mapping", "proto", "request",
+        "reruns", "started", "variant",
     )  # fmt: skip
 
     def __init__(
@@ -65,11 +62,10 @@ class ReadSlot(Slot):
         self.proto = session.proto
         self.db = session.db
         self.started = now
-        self.token = 0
-        self.epoch = 0
-        self.pttl_ms: int | None = None
+        self.fill: Fill | None = None
+        self.lost = False  # one of the pair was refused, and the client has its answer
         self.reruns = RERUNS
-        self.certain = False  # L2 had the key when it replied, or nobody has it
+        self.certain = False  # L2 had the key when it replied, or no tier has it
         if mapping is not None:
             session.mapped_in_flight += 1
 
@@ -90,43 +86,39 @@ class ReadSlot(Slot):
             args = [b"GET", key]
             raw = pack(args)
         else:
-            raw = request_of(variant)
+            raw = Read(key, variant).request
             args = decode(raw)
         started, token, epoch = fill
         request = (args, raw, 0, len(raw))
         rule = command.resp2 if proto == 2 else ""
         slot = cls(session, rule, command, request, variant, mapping, started)
         slot.proto, slot.db = proto, 0
-        slot.token, slot.epoch = token, epoch
+        slot.fill = Fill.begun(session.stack.l1, key, variant, token, epoch)
         return slot
 
     def on_unsure(self, pttl_ms: int, reply: bytes, sent_at: float) -> None:
         """L2 lacks the key, or may: what `on_reply` would find out."""
-        if pttl_ms == TTL_ABSENT:
-            self.pttl_ms = TTL_ABSENT
-            self.reply_if_absent(reply, sent_at)
+        assert self.fill is not None
+        self.fill.pttl_ms, self.fill.sent_at = pttl_ms, sent_at
+        if self.fill.is_absent:
+            self.reply_if_absent(reply)
         else:
             self.rerun()
 
-    def begin_fill(self) -> None:
-        l1 = self.session.stack.l1
-        if l1 is not None:
-            self.token = l1.coherence.begin_fill(self.key)
-            self.epoch = l1.arena.epoch
-
     def on_reply(self, reply: bytes, sent_at: float) -> None:
-        if self.pttl_ms == LOST:
-            return  # one of the pair was refused, and the client has its answer
-        if self.pttl_ms is None:
-            self.pttl_ms = read_pttl(reply)
+        if self.lost:
             return
+        fill = self.fill
+        if fill is not None and not fill.feed(reply, sent_at):
+            return
+        absent = fill is not None and fill.is_absent
         if self.certain:
-            if self.pttl_ms == TTL_ABSENT:
-                self.token = 0  # how long an absence may be kept is not known here
-        elif self.pttl_ms == TTL_ABSENT:
+            if absent:
+                self.fill = None  # how long an absence may be kept is not known here
+        elif absent:
             self.session.stats.l2.misses += 1
             if self.mapping is not None and reply[0] != 0x2D:  # '-': a data error stays one
-                self.reply_if_absent(reply, sent_at)
+                self.reply_if_absent(reply)
                 return
         else:
             l2 = self.session.stats.l2
@@ -136,21 +128,18 @@ class ReadSlot(Slot):
                 self.rerun()
                 return
         converted = to_resp2(reply, self.rule) if self.rule else reply
-        self.commit(reply, converted, sent_at, None)
+        self.commit(reply, converted)
         self.finish(converted)
 
-    def commit(self, raw: bytes, converted: bytes, sent_at: float, max_age_s: float | None) -> None:
-        l1 = self.session.stack.l1
-        if l1 is None or not self.token:
+    def commit(self, raw: bytes, converted: bytes) -> None:
+        fill = self.fill
+        if fill is None or not fill.token:
             return
         # GET is stored in its RESP3 form, once for both protocols; other reads per protocol.
-        stored = raw if self.command.name == "GET" else converted
-        fill = Fill(
-            self.db, self.key, self.variant, stored, self.token, self.epoch, sent_at, max_age_s
-        )
-        commit(self.session, self.command, self.request[0], raw, fill, self.pttl_ms)
+        fill.reply = raw if self.command.name == "GET" else converted
+        commit(self.session, self.command, self.request[0], raw, fill)
 
-    def reply_if_absent(self, reply: bytes, sent_at: float) -> None:
+    def reply_if_absent(self, reply: bytes) -> None:
         """L2 lacks a mapped key: `reply` is right only if L3 lacks it too."""
         assert self.mapping is not None
         mapping = self.mapping
@@ -160,9 +149,11 @@ class ReadSlot(Slot):
                 self.session.stats.l3.misses += 1
                 converted = to_resp2(reply, self.rule) if self.rule else reply
                 # A change that came while the row was looked for took the absence away, and
-                # nobody will tell L1 of it again.
-                if known_s := self.session.stack.absence_s(self.key):
-                    self.commit(reply, converted, sent_at, min(known_s, mapping.negative_ttl_s))
+                # L1 will not hear of it again.
+                known_s = self.session.stack.absence_s(self.key)
+                if known_s and self.fill is not None:
+                    self.fill.max_age_s = min(known_s, mapping.negative_ttl_s)
+                    self.commit(reply, converted)
                 self.finish(converted)
             else:
                 self.on_row(outcome)
@@ -194,18 +185,17 @@ class ReadSlot(Slot):
             self.finish(self.session.read_failed("the key is contended"))
             return
         self.reruns -= 1
-        self.pttl_ms, self.certain, self.rule = None, True, ""
-        l2 = self.session.stack.l2
-        upstream: Via = l2.plain[self.proto]
-        tracked = l2.tracked
-        if self.token and tracked is not None and tracked.ready and tracked.fits(self.db):
-            upstream = tracked
+        self.certain, self.lost, self.rule = True, False, ""
+        stack = self.session.stack
+        upstream: Via = stack.l2.plain[self.proto]
+        tracked, l1 = stack.l2.tracked, None
+        filled = self.fill is not None and self.fill.token
+        if filled and tracked is not None and tracked.ready and tracked.fits(self.db):
+            upstream, l1 = tracked, stack.l1
             self.rule = self.command.resp2 if self.proto == 2 else ""
-            self.begin_fill()
-        else:
-            self.token = 0
+        self.fill = Fill(l1, self.key, self.variant)
         _, raw, start, end = self.request
-        asked = [pttl(self.key), bytes(raw[start:end])]
+        asked = [with_pttl(self.key), bytes(raw[start:end])]
         Guarded(self.session, upstream, asked, [self.key], self)
 
     def fail_l3(self, outcome: Outcome) -> None:
@@ -219,11 +209,11 @@ class ReadSlot(Slot):
 
     def answer_early(self) -> bool:
         """L2 owes the reply for long: whether L1 had one. What L2 says then is not heard."""
-        return self.reply is None and self.pttl_ms != LOST and self.serve_suspect()
+        return self.reply is None and not self.lost and self.serve_suspect()
 
     def on_lost(self, reason: str, sent: bool) -> None:
-        if self.reply is None and self.pttl_ms != LOST:
-            self.pttl_ms = LOST
+        if self.reply is None and not self.lost:
+            self.lost = True
             self.degrade(reason)
 
     def degrade(self, reason: str) -> None:
@@ -248,6 +238,3 @@ class ReadSlot(Slot):
         if self.mapping is not None:
             self.session.mapped_in_flight -= 1
         Slot.finish(self, reply)
-
-
-LOST = -3  # pttl_ms of a read whose connection died: both of its waits were told

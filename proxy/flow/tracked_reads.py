@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tiers import Fill, with_pttl
 from tiers.wire.resp import Request, integer, pack, to_resp2
 
 from ..client.redirection import invalidation
@@ -19,7 +20,7 @@ from ..client.slots import Slot
 from ..commands.command import Command, Kind
 from .guarded import Guarded, is_script
 from .mget import MgetSlot
-from .reads import ReadSlot, pttl
+from .reads import ReadSlot
 
 if TYPE_CHECKING:
     from tiers import Via
@@ -108,9 +109,8 @@ class _TrackedMget(_Tracked, MgetSlot):
         plain = session.stack.l2.at(self.db, self.proto)
         for position, key in enumerate(self.request[0][1:]):
             if session.stack.mapping_of(key, self.db) is not None:
-                self.asked.append(position)
-                self.tokens.append((0, 0))
-                plain.send(pttl(key), self, self.db)
+                self.asked.append((position, Fill(None, key, self.variant)))
+                plain.send(with_pttl(key), self, self.db)
         _, buffer, start, end = self.request
         plain.send(buffer[start:end], self, self.db)
 

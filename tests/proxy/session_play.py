@@ -22,6 +22,7 @@ from typing import Any, Self, cast
 from proxy.client.session import Session
 from proxy.config.model import Config
 from proxy.server import Terrace
+from tiers.l1.fill import Fill
 from tiers.l2.databases import DatabaseUpstream
 from tiers.l2.kept_upstream import KeptUpstream
 from tiers.l2.upstream import Upstream
@@ -292,9 +293,10 @@ class Play:
     def cache(self, key: str, reply: bytes) -> None:
         """Fill L1 as if it had been read."""
         assert self.l1 is not None
-        arena, name = self.l1.arena, key.encode()
-        token = arena.begin_fill(name)
-        assert self.l1.commit(name, b"", reply, token, arena.epoch, self.now, -1)
+        fill = Fill(self.l1, key.encode(), b"")
+        fill.feed(integer(-1), self.now)
+        fill.feed(reply, self.now)
+        assert fill.commit() is None
 
     def check(self) -> None:
         for peer in self.peers:

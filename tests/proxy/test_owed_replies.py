@@ -13,10 +13,9 @@ from proxy.client.connection import WRITE_HIGH_WATER_BYTES, Connection
 from proxy.client.pipe import FLOOD_FACTOR, SPILL_BYTES
 from proxy.client.session import RESCUED_MAX_BYTES
 from proxy.client.slots import Slot
-from proxy.flow.reads import pttl
 from tests.proxy.session_play import PING, Play, Wire, command, confirmation
 from tests.proxy.test_connection import attach
-from tiers import TOO_LARGE
+from tiers import TOO_LARGE, with_pttl
 from tiers.l2 import script_lanes
 from tiers.wire.resp import OK, PONG, bulk, integer
 
@@ -400,13 +399,13 @@ class TestRedisFallsSilent:
         """Thirty reads each of six clients are in flight."""
         with Play() as play:
             play.client >> command("GET", "big")
-            play.tracked << pttl(b"big", command("GET", "big"))
+            play.tracked << with_pttl(b"big", command("GET", "big"))
             play.tracked >> integer(-1) + self.VALUE
             play.client << self.VALUE
             play.now += 1.0
             for client in [play.client, *(play.connect() for _ in range(5))]:
                 client >> command("GET", "big") * 30
-            play.tracked << PING + pttl(b"big", command("GET", "big")) * 180
+            play.tracked << PING + with_pttl(b"big", command("GET", "big")) * 180
             play.tracked >> PONG
             yield play
 

@@ -15,10 +15,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import TypeAlias
 
 from tests.tiers.model_redis import KEYS, Link, ModelRedis
+from tiers.l1.fill import Fill
 from tiers.l1.memory import L1Memory
 from tiers.options import L1Options
 from tiers.wire.pipe import DISCARD, UpstreamPipe
@@ -271,24 +271,19 @@ class _Read(_Waiting):
         super().__init__(world, client)
         self.key = key
         self.slow = slow
-        self.pttl_ms: int | None = None if fills else -1
-        self.token = world.l1.coherence.begin_fill(key) if fills else 0
-        self.epoch = world.l1.arena.epoch
+        self.fill = Fill(world.l1, key, b"") if fills else None
 
     def on_reply(self, reply: bytes, sent_at: float) -> None:
-        if self.pttl_ms is None:
-            self.pttl_ms = int(reply[1:-2])
+        if self.fill is not None and not self.fill.feed(reply, sent_at):
             return
         self.finish()
         if self.slow:
-            self.world.awaiting.append(partial(self.commit, reply, sent_at))
+            self.world.awaiting.append(self.commit)
         else:
-            self.commit(reply, sent_at)
+            self.commit()
 
-    def commit(self, reply: bytes, sent_at: float) -> None:
-        pttl_ms = -1 if self.pttl_ms is None else self.pttl_ms
-        fill = (self.key, b"", reply, self.token, self.epoch, sent_at, pttl_ms)
-        if self.world.l1.commit(*fill):
+    def commit(self) -> None:
+        if self.fill is not None and self.fill.commit() is None:
             self.world.served["fill"] += 1
 
     def on_lost(self, reason: str, sent: bool) -> None:

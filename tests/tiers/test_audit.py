@@ -10,8 +10,8 @@ from typing import cast
 import pytest
 
 from tiers import L1Memory, L1Options, L2Redis, NamespaceOptions, Namespaces, TierUnavailable
-from tiers.l1.memory import get_variant, read_variant
-from tiers.l1.samples import KEPT, SAMPLE_EVERY_S, HitSamples, Read
+from tiers.l1.samples import KEPT, SAMPLE_EVERY_S, HitSamples
+from tiers.l1.variants import Read, get_variant, read_variant
 from tiers.watch.audit import RECHECKS, Audit, AuditStatistics, same
 from tiers.watch.touch import KEYS_MAX, Toucher
 from tiers.wire.resp import NULL3, pack

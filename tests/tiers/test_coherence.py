@@ -24,7 +24,7 @@ from tiers.l1 import _arena_py, coherence
 from tiers.l1 import memory as l1_memory
 from tiers.l1._arena_py import Arena
 from tiers.l1.coherence import Coherence
-from tiers.l1.memory import L1Memory
+from tiers.l1.fill import Fill, Refusal
 
 WEIGHTS = {
     "read": 40, "write": 5, "stranger": 5, "exchange": 8, "send": 12, "execute": 20,
@@ -158,18 +158,24 @@ def nothing_at_the_reply_of_a_write(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def deadline_from_the_reply(monkeypatch: pytest.MonkeyPatch) -> None:
-    commit: Callable[..., bool] = L1Memory.commit
+    commit = Fill.commit
 
-    def late(l1: L1Memory, *fill: Any) -> bool:
-        *head, _sent_at, pttl_ms = fill
-        return commit(l1, *head, l1.clock(), pttl_ms)
+    def late(fill: Fill) -> Refusal | None:
+        assert fill._l1 is not None
+        fill.sent_at = fill._l1.clock()
+        return commit(fill)
 
-    monkeypatch.setattr(L1Memory, "commit", late)
+    monkeypatch.setattr(Fill, "commit", late)
 
 
 def no_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
-    commit: Callable[..., bool] = L1Memory.commit
-    monkeypatch.setattr(L1Memory, "commit", lambda l1, *fill: commit(l1, *fill[:-1], -1))
+    commit = Fill.commit
+
+    def endless(fill: Fill) -> Refusal | None:
+        fill.pttl_ms = -1
+        return commit(fill)
+
+    monkeypatch.setattr(Fill, "commit", endless)
 
 
 def invalidation_keeps_the_token(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,8 +9,8 @@ import pytest
 
 from tests.e2e.redis_process import RedisProcess, running_redis
 from tiers.base import Kind
-from tiers.l1.memory import get_variant
 from tiers.l1.samples import HitSamples
+from tiers.l1.variants import get_variant
 from tiers.options import L1Options, L2Options
 from tiers.stack import TieredCache
 from tiers.watch.hot_keys import HOT

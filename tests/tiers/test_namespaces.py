@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tiers import L1Memory, L1Options, NamespaceOptions, Namespaces
+from tiers import Fill, L1Memory, L1Options, NamespaceOptions, Namespaces
 
 
 def space(match: str, **more: object) -> NamespaceOptions:
@@ -75,8 +75,10 @@ class Cache:
         self.l1.coherence.on_connect(self.now)
 
     def fill(self, key: bytes) -> bool:
-        token = self.l1.coherence.begin_fill(key)
-        return self.l1.commit(key, b"", b"+v\r\n", token, self.l1.arena.epoch, self.now, -1)
+        fill = Fill(self.l1, key, b"")
+        fill.feed(b":-1\r\n", self.now)
+        fill.feed(b"+v\r\n", self.now)
+        return fill.commit() is None
 
     def hit(self, key: bytes) -> bool:
         return self.l1.hit(key, b"", self.now) is not None

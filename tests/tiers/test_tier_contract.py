@@ -16,12 +16,13 @@ from proxy.embedded.redis import RedisServer
 from tests.e2e.wire import Wire
 from tiers.base import Kind, Outcome, Tier, WritableTier
 from tiers.errors import TierUnavailable
+from tiers.l1.fill import Fill
 from tiers.l1.memory import L1Memory
 from tiers.l2.redis import L2Redis
 from tiers.l3.postgres import L3Postgres
 from tiers.options import L1Options, L2Options, L3Options
 from tiers.stack import TieredCache
-from tiers.wire.resp import bulk
+from tiers.wire.resp import bulk, integer
 
 PRESENT, ABSENT = b"contract:present", b"contract:absent"
 VALUE, CHANGED = b"some\r\nvalue", b"changed"
@@ -89,8 +90,10 @@ def _l3(options: L3Options) -> L3Postgres:
 async def l1_subject(truth: Truth) -> AsyncIterator[Subject]:
     tier = L1Memory(L1Options(), lambda: 100.0)
     tier.coherence.on_connect(100.0)
-    arena = tier.arena
-    tier.commit(PRESENT, b"", bulk(VALUE), arena.begin_fill(PRESENT), arena.epoch, 100.0, -1)
+    fill = Fill(tier, PRESENT, b"")
+    fill.feed(integer(-1), 100.0)
+    fill.feed(bulk(VALUE), 100.0)
+    assert fill.commit() is None
 
     async def change() -> None:
         pass  # whatever is true now, L1 was told only that it is not VALUE any more

@@ -16,9 +16,10 @@ from collections.abc import Callable, Sequence
 
 from ..wire.resp import decode, pack
 from ..wire.server_limits import LARGE_COMMAND_BYTES
+from .fill import Fill
 
 FIELDS_MAX = 4096  # of one read that are asked for their time to live; more, and it is not kept
-ENDLESS, NO_FIELD = -1, -2  # HPTTL's replies for one field: no expiry, no such field
+NO_FIELD = -2  # HPTTL's reply for a field that is absent
 PROBE = [b"HPTTL", b"__terrace:none", b"FIELDS", b"1", b"f"]
 
 
@@ -76,23 +77,23 @@ class FieldNames:
 
 
 class FieldFill:
-    """Waits for HPTTL behind a read, then fills L1 until the earliest field ends.
+    """Waits for HPTTL behind a read: its fill ends with the earliest field, and is then `ready`.
 
-    `commit(pttl_ms)` fills with the time to live that is left; `pttl_ms` is PTTL's answer.
+    `absent`: how many of the fields the read called absent.
     """
 
-    __slots__ = ("_absent", "_commit", "_pttl_ms", "_refused")
+    __slots__ = ("_absent", "_fill", "_ready", "_refused")
 
     def __init__(
         self,
-        pttl_ms: int,
+        fill: Fill,
         absent: int,
-        commit: Callable[[int], object],
+        ready: Callable[[], object],
         refused: Callable[[], object],
     ) -> None:
-        self._pttl_ms = pttl_ms
+        self._fill = fill
         self._absent = absent
-        self._commit = commit
+        self._ready = ready
         self._refused = refused
 
     def on_reply(self, reply: bytes, sent_at: float) -> None:
@@ -100,10 +101,10 @@ class FieldFill:
         if not isinstance(times, list) or times.count(NO_FIELD) != self._absent:
             self._refused()  # a field has ended since the read
             return
-        left = [ms for ms in times if ms >= 0]
-        if self._pttl_ms >= 0:
-            left.append(self._pttl_ms)
-        self._commit(min(left, default=ENDLESS))
+        for left_ms in times:
+            if left_ms >= 0:
+                self._fill.end_in(left_ms)
+        self._ready()
 
     def on_lost(self, reason: str, sent: bool) -> None:
         self._refused()

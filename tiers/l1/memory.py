@@ -1,7 +1,7 @@
 """L1 as a tier: the arena, its coherence and its options in one place.
 
-What may be cached and under which deadline is decided here; where it is stored
-is the arena's business and whether it may be served is coherence's.
+Whether an entry may be served is decided here and in `coherence`; what may be stored, and under
+which deadline, in `fill`; where it is stored is the arena's business.
 
 Promise of get: a value that was current in Redis at some instant no longer than
 `max_staleness` ago, or a miss. It never answers NEGATIVE or UNAVAILABLE: a closed
@@ -21,37 +21,10 @@ from .arena import Arena
 from .coherence import Coherence
 from .namespaces import Namespace, Namespaces
 from .samples import HitSamples
+from .variants import get_variant
 
 if TYPE_CHECKING:
     from .shared_arena import SharedArena
-
-TTL_ABSENT = -2  # the PTTL reply: no such key
-TTL_REFUSED = -9  # PTTL was answered by an error: nothing may be cached
-
-
-def read_pttl(reply: bytes) -> int:
-    """What PTTL said, in ms or one of the above."""
-    return int(reply[1:-2]) if reply[:1] == b":" else TTL_REFUSED
-
-
-def get_variant(db: int) -> bytes:
-    """The variant under which GET is stored; shared by RESP2 and RESP3 clients."""
-    return b"%d" % db if db else b""
-
-
-def read_variant(proto: int, db: int, raw: bytes) -> bytes:
-    """The variant of any other read: its very bytes, per protocol and database."""
-    return b"%d:%d:%b" % (proto, db, raw)
-
-
-def request_of(variant: bytes) -> bytes:
-    """The encoded request that `read_variant` made this of."""
-    return variant.split(b":", 2)[2]
-
-
-def db_of(variant: bytes) -> int:
-    """The database that `read_variant` made this for."""
-    return int(variant.split(b":", 2)[1])
 
 
 class L1Memory:
@@ -100,40 +73,17 @@ class L1Memory:
         self.coherence.max_staleness_s = options.max_staleness_s
         self.coherence.stale_on_error_s = options.stale_on_error_s
 
-    def commit(
-        self, key: bytes, variant: bytes, reply: bytes, token: int, epoch: int,
-        sent_at: float, pttl_ms: int, max_age_s: float | None = None, unasked: bool = False,
-    ) -> bool:  # fmt: skip
-        """Store a reply; `pttl_ms` is PTTL's answer in the same stream, before the read.
-
-        The deadline counts from the sending, so it is never late. `unasked`: see `is_hot`.
-        """
-        if not token or pttl_ms == TTL_REFUSED or reply[:1] in (b"-", b"!"):
-            return False
-        if len(reply) > self.options.max_value_bytes:
-            return False
-        age_s = self.max_age_s if max_age_s is None else min(max_age_s, self.max_age_s)
-        space = self.namespaces.find(key)
-        if space is not None:
-            if not space.cached:
-                return False
-            age_s = self._age_s(space, max_age_s)
-            variant = space.variant(variant)
-        if pttl_ms >= 0:
-            age_s = min(age_s, pttl_ms / 1000)
-        if reply == NULL3:
-            reply = NULL3  # share one object among all nils
-        deadline = sent_at + age_s
-        return self.arena.commit_fill(key, variant, reply, token, epoch, deadline, unasked)
-
     @property
     def max_age_s(self) -> float:
         """How old an entry may become where no namespace says otherwise."""
         return min(self.options.max_age_s, self.coherence.age_bound_s)
 
-    def _age_s(self, space: Namespace, max_age_s: float | None) -> float:
-        age_s = space.max_age_s if max_age_s is None else min(max_age_s, space.max_age_s)
-        if self.coherence.age_bound_s != inf:
+    def age_s(self, space: Namespace | None, max_age_s: float | None = None) -> float:
+        """How old an entry of this namespace may become; `max_age_s` allows less."""
+        age_s = self.max_age_s if space is None else space.max_age_s
+        if max_age_s is not None:
+            age_s = min(age_s, max_age_s)
+        if space is not None and self.coherence.age_bound_s != inf:
             age_s = min(age_s, self.coherence.age_bound_s)
             if space.gated:  # the age is the bound on staleness then
                 age_s = min(age_s, space.max_staleness_s)

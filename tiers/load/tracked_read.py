@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 
 from ..errors import TierUnavailable
-from ..l1.memory import TTL_ABSENT, L1Memory, read_pttl
-from ..wire.resp import NULL3
+from ..l1.fill import Fill, with_pttl
+from ..l1.memory import L1Memory
+from ..l1.variants import get_variant
+from ..l2.kept_upstream import KeptUpstream
+from ..wire.resp import NULL3, pack
 
 
 class TrackedRead:
@@ -16,20 +19,23 @@ class TrackedRead:
     """
 
     def __init__(self, l1: L1Memory, key: bytes, *, mapped: bool) -> None:
-        self._l1, self._key, self._mapped = l1, key, mapped
-        self._token = l1.coherence.begin_fill(key)
-        self._epoch = l1.arena.epoch
-        self._pttl_ms: int | None = None
+        self._fill = Fill(l1, key, get_variant(0))
+        self._mapped = mapped
         self.future: asyncio.Future[tuple[bytes, int]] = asyncio.get_running_loop().create_future()
 
+    def send(self, tracked: KeptUpstream) -> None:
+        key = self._fill.key
+        tracked.send(with_pttl(key, pack([b"GET", key])), self, replies=2)
+
     def on_reply(self, reply: bytes, sent_at: float) -> None:
-        if self._pttl_ms is None:
-            self._pttl_ms = read_pttl(reply)
+        fill = self._fill
+        if not fill.feed(reply, sent_at):
             return
-        if not (self._mapped and (self._pttl_ms == TTL_ABSENT or reply == NULL3)):
-            self._l1.commit(self._key, b"", reply, self._token, self._epoch, sent_at, self._pttl_ms)
+        if not (self._mapped and (fill.is_absent or reply == NULL3)):
+            fill.commit()
         if not self.future.done():
-            self.future.set_result((reply, self._pttl_ms))
+            assert fill.pttl_ms is not None
+            self.future.set_result((reply, fill.pttl_ms))
 
     def on_lost(self, reason: str, sent: bool) -> None:
         if not self.future.done():

@@ -19,7 +19,8 @@ from typing import Literal, TypeAlias
 
 from ..errors import TierUnavailable
 from ..l1.memory import L1Memory
-from ..l1.samples import HitSamples, Read
+from ..l1.samples import HitSamples
+from ..l1.variants import Read
 from ..l2.redis import L2Redis
 
 log = logging.getLogger("terrace.audit")

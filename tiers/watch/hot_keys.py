@@ -16,13 +16,14 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from ..errors import TierError
-from ..l1.memory import L1Memory, get_variant
+from ..l1.fill import Fill
+from ..l1.memory import L1Memory
 from ..l1.samples import KEPT
+from ..l1.variants import get_variant
 from ..l2.commands import Script
 from ..l2.redis import L2Redis
 from ..periodic import Janitor
 from ..tasks import TaskSet
-from ..wire.resp import pack
 from .refill import Refill
 
 log = logging.getLogger("terrace.warm")
@@ -107,10 +108,14 @@ class HotKeys:
         if tracked is None or not tracked.ready:
             return
         last: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def on_last() -> None:
+            if not last.done():
+                last.set_result(None)
+
         for n, key in enumerate(keys, 1):
-            read = _Fill(self._l1, key, last if n == len(keys) else None)
-            tracked.read(pack([b"PTTL", key]), read)
-            tracked.read(pack([b"GET", key]), read)
+            fill = Fill(self._l1, key, get_variant(0), unasked=True)
+            Refill(fill, on_last if n == len(keys) else None).send(tracked)
         await last
 
     async def _read_when_connected(self) -> None:
@@ -131,27 +136,3 @@ class HotKeys:
                 await self.save()
             except TierError as failure:
                 log.debug("the hot keys were not saved: %s", failure)
-
-
-class _Fill(Refill):
-    """A refill that tells when it has ended, either way."""
-
-    __slots__ = ("_done", "_replies")
-
-    def __init__(self, l1: L1Memory, key: bytes, done: asyncio.Future[None] | None) -> None:
-        super().__init__(l1, key, db=0)
-        self._done = done
-        self._replies = 0
-
-    def on_reply(self, reply: bytes, sent_at: float) -> None:
-        super().on_reply(reply, sent_at)
-        self._replies += 1
-        if self._replies == 2:
-            self._end()
-
-    def on_lost(self, reason: str, sent: bool) -> None:
-        self._end()
-
-    def _end(self) -> None:
-        if self._done is not None and not self._done.done():
-            self._done.set_result(None)

@@ -8,35 +8,41 @@ writes is refreshed once.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
-from ..l1.memory import TTL_ABSENT, L1Memory, get_variant, read_pttl
+from ..l1.fill import Fill, with_pttl
+from ..l1.memory import L1Memory
+from ..l1.variants import get_variant
 from ..l2.kept_upstream import KeptUpstream
 from ..wire.resp import pack
 
 
 class Refill:
-    """Waits for [PTTL k][GET k] on behalf of nobody."""
+    """Waits for [PTTL k][GET k], which no client sent. `on_end` is called with the reply, or when
+    it will not come."""
 
-    __slots__ = ("_db", "_epoch", "_key", "_l1", "_pttl_ms", "_token")
+    __slots__ = ("_fill", "_on_end")
 
-    def __init__(self, l1: L1Memory, key: bytes, db: int) -> None:
-        self._l1, self._key, self._db = l1, key, db
-        self._token = l1.coherence.begin_fill(key)
-        self._epoch = l1.arena.epoch
-        self._pttl_ms: int | None = None
+    def __init__(self, fill: Fill, on_end: Callable[[], object] | None = None) -> None:
+        self._fill = fill
+        self._on_end = on_end
+
+    def send(self, tracked: KeptUpstream, db: int = 0) -> None:
+        key = self._fill.key
+        tracked.read(with_pttl(key, pack([b"GET", key])), self, db, 2)
 
     def on_reply(self, reply: bytes, sent_at: float) -> None:
-        if self._pttl_ms is None:
-            self._pttl_ms = read_pttl(reply)
-        elif self._pttl_ms != TTL_ABSENT:  # a mapped key may be absent here only
-            self._l1.commit(
-                self._key, get_variant(self._db), reply, self._token, self._epoch, sent_at,
-                self._pttl_ms, unasked=True,
-            )  # fmt: skip
+        fill = self._fill
+        if not fill.feed(reply, sent_at):
+            return
+        if not fill.is_absent:  # L3 may have a key that L2 lacks
+            fill.commit()
+        if self._on_end is not None:
+            self._on_end()
 
     def on_lost(self, reason: str, sent: bool) -> None:
-        pass
+        if self._on_end is not None:
+            self._on_end()
 
 
 def hot(l1: L1Memory, keys: Iterable[bytes], db: int, now: float) -> list[bytes]:
@@ -57,6 +63,4 @@ def _refill(l1: L1Memory, tracked: KeptUpstream, keys: Iterable[bytes], db: int)
     if not tracked.ready:
         return
     for key in keys:
-        read = Refill(l1, key, db)
-        tracked.read(pack([b"PTTL", key]), read, db)
-        tracked.read(pack([b"GET", key]), read, db)
+        Refill(Fill(l1, key, get_variant(db), unasked=True)).send(tracked, db)
