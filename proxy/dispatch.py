@@ -38,6 +38,7 @@ _ANSWERED_HERE = frozenset((Kind.LOCAL, Kind.OWN, Kind.REFUSED))
 _CROSS_PROTOCOL = frozenset((b"post", b"host:"))
 
 
+# twin: _pipe._try
 def dispatch(session: Session, request: Request, now: float) -> None:
     """Run one command of a session, or block the session on it."""
     args = request[0]
@@ -74,6 +75,7 @@ def dispatch(session: Session, request: Request, now: float) -> None:
     _RUN[command.kind](session, command, request, now)
 
 
+# twin: _pipe._is_reserved
 def _is_reserved(command: Command, request: Request) -> bool:
     """Whether it may write what Terrace keeps in Redis for itself: epochs, leases, marks."""
     args, buffer, start, end = request
@@ -85,6 +87,7 @@ def _is_reserved(command: Command, request: Request) -> bool:
 # Cached reads
 
 
+# twin: _pipe._cached
 def cached_read(session: Session, command: Command, request: Request, now: float) -> None:
     args, buffer, start, end = request
     count = len(args)
@@ -195,6 +198,7 @@ def mget(session: Session, command: Command, request: Request, now: float) -> No
 # Everything that goes to L2 as it is
 
 
+# twin: _pipe._read
 def plain_read(session: Session, command: Command, request: Request, now: float) -> None:
     tracks = session.private is not None and session.private.tracking
     may_wait = command.is_blocking(request[0])
@@ -219,6 +223,7 @@ def plain_read(session: Session, command: Command, request: Request, now: float)
     send(session, via, request, slot)
 
 
+# twin: _pipe._write
 def write(session: Session, command: Command, request: Request, now: float) -> None:
     if _must_wait(session, request) or load_first(session, command, request):
         return

@@ -28,6 +28,7 @@ from . import log as log_setup
 from .acl.acl import Acl
 from .addresses import is_loopback
 from .client.connection import Connection
+from .client.host import Flow
 from .client.output_budget import OutputBudget
 from .client.pause import Pause
 from .client.pipe import Lane
@@ -35,6 +36,8 @@ from .client.session import Session
 from .commands.source import ServerCommands
 from .config.model import Config, TlsOptions
 from .dispatch import dispatch
+from .flow.field_fills import fill_fields
+from .flow.reads import take_over
 from .handlers.client_list import describe
 from .handlers.sibling_answers import ANSWERS
 from .memory import SWEEP_S, MemoryGuard, share_bytes
@@ -90,6 +93,7 @@ class Terrace:
         )
         self.commands.table.followers.append(self.lane.follow)
         self.dispatch: Callable[[Session, Request, float], None] = dispatch
+        self.flow = Flow(take_over, fill_fields)
         self.started_at = clock()
         self.sessions: dict[int, Session] = {}
         self.refusals = Refusals(clock)

@@ -25,6 +25,7 @@ class Histogram:
         self.counts = [0] * (len(BUCKETS_S) + 1)
         self.sum_s = 0.0
 
+    # twin: _lane.settle
     def observe(self, seconds: float, count: int = 1) -> None:
         """`count` accesses that took `seconds` each."""
         self.counts[bisect_left(BUCKETS_S, seconds)] += count

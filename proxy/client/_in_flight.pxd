@@ -16,16 +16,9 @@ cdef enum:
     HOT = 0x80000000  # beside the length of a written key: read it into L1 again
 
 
-cdef class InFlight(ReplyRing):
-    cdef public Py_ssize_t mapped_in_flight
-
-    cdef bytes _convert(self, Pending* request, UpstreamPipe pipe, const char** frame,
-                        Py_ssize_t* size)
-    cdef int _commit(self, Pending* request, const char* keys, const char* stored,
-                     Py_ssize_t size, double sent_at, long long pttl_ms) except -1
-    cdef int _commit_fields(self, Pending* request, const char* keys, const char* raw,
-                            Py_ssize_t raw_size, const char* stored, Py_ssize_t size,
-                            double sent_at, long long pttl_ms) except -1
-    cdef int _hand_over(self, Pending* request, const char* keys, bytes reply, long long pttl_ms,
-                        double sent_at, str reason, bint sent) except -1
-    cdef int _end_write(self, Pending* request, const char* keys, bint answered) except -1
+# The methods of the `FastWaiter` that a client is.
+cdef int replied(ReplyRing client, Pending* request, const char* keys, const char* frame,
+                 Py_ssize_t size, double sent_at, UpstreamPipe pipe) except -1
+cdef int lost(ReplyRing client, Pending* request, const char* keys, str reason,
+              bint sent) except -1
+cdef bint late(ReplyRing client, Pending* request, const char* keys) except -1

@@ -5,6 +5,17 @@ The command table as records, which keys need Python, the connections as of now,
 counters that `fold` adds to the statistics.
 """
 
+# Twins: what each function decides is decided by its Python function, too (tests/test_twins.py).
+#   follow    = client._pipe_py.Lane.follow
+#   adopt     = client._pipe_py.Lane.adopt
+#   fold      = client._pipe_py.Lane.fold
+#   find      = commands.command.CommandTable.find
+#   is_mapped = tiers.load.mapped_keys.MappedKeys.mapping_of
+#   has_space = tiers.l1.namespaces.Namespaces.find
+#   is_open   = tiers.l1.coherence.Coherence.is_open
+#   sample    = tiers.l1.samples.HitSamples.note
+#   settle    = stats.Histogram.observe
+
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport uint64_t
 from libc.stdlib cimport calloc, free, malloc

@@ -2,14 +2,14 @@
 
 from libc.stdint cimport uint64_t
 
-from proxy.client._in_flight cimport InFlight
 from proxy.client._lane cimport Row
+from proxy.client._reply_ring cimport ReplyRing
 from tiers.wire._buffer cimport Buffer
 from tiers.wire._pipe cimport Pending, UpstreamPipe
 from tiers.wire._requests cimport RequestScanner
 
 
-cdef class ClientPipe(InFlight):
+cdef class ClientPipe(ReplyRing):
     cdef readonly object stack, stats, clock
     cdef readonly RequestScanner scanner
     cdef public double active_at
@@ -56,6 +56,6 @@ cdef class ClientPipe(InFlight):
     cdef int _write(self, Row* row, double now) except -1
     cdef int _hit(self, uint64_t h, const char* key, Py_ssize_t key_size, const char* variant,
                   Py_ssize_t variant_size, double now) except -1
-    cdef int _name_variant(self, Row* row) except -1
+    cdef Py_ssize_t _name_variant(self) except -1
     cdef UpstreamPipe _route(self, Row* row, bint tracked)
     cdef Pending* _send(self, UpstreamPipe pipe, Row* row, int op) except NULL

@@ -9,6 +9,25 @@ Everything else goes to `run_one`, one command at a time, so that a pipeline whi
 them is slow only where it has to be.
 """
 
+# Twins: what each function decides is decided by its Python function, too (tests/test_twins.py).
+#   receive       = client._pipe_py.ClientPipe.receive
+#   feed          = client._pipe_py.ClientPipe.feed
+#   _run          = client._pipe_py.ClientPipe._run
+#   _may_go_on    = client._pipe_py.ClientPipe._may_go_on
+#   is_full       = client._pipe_py.ClientPipe.is_full
+#   can_hit       = client._pipe_py.ClientPipe.can_hit
+#   is_plain      = client._pipe_py.ClientPipe.is_plain
+#   _count_hits   = client._pipe_py.ClientPipe._count_hits
+#   _want_l1      = tiers.l2.redis.L2Redis.want_l1
+#   _try          = dispatch.dispatch
+#   _cached       = dispatch.cached_read
+#   _read         = dispatch.plain_read
+#   _write        = dispatch.write
+#   _is_reserved  = dispatch._is_reserved
+#   _route        = flow.routing.route
+#   _send         = flow.routing.send
+#   _name_variant = tiers.l1.variants.read_variant
+
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.ref cimport Py_INCREF
 from libc.stdint cimport uint32_t, uint64_t
@@ -20,9 +39,11 @@ from tiers.wire._buffer cimport Buffer, append, clear, reserve
 from tiers.wire._pipe cimport FAST, Pending, UpstreamPipe
 from tiers.wire._requests cimport COMMAND, NEED_MORE, RequestScanner
 
-from proxy.client._in_flight cimport FILL, FORWARDED, HOT, MAPPED, PTTL, UNFILLED, WRITTEN, InFlight
+from proxy.client._in_flight cimport (
+    FILL, FORWARDED, HOT, MAPPED, PTTL, UNFILLED, WRITTEN, late, lost, replied,
+)
 from proxy.client._lane cimport CACHED, READ, WRITE, Lane, Row
-from proxy.client._reply_ring cimport KEEP_BYTES
+from proxy.client._reply_ring cimport KEEP_BYTES, ReplyRing
 
 from tiers.wire.server_limits import LARGE_COMMAND_BYTES
 
@@ -56,7 +77,7 @@ cdef const char* _OWN = _OWN_KEYS
 cdef Py_ssize_t _OWN_SIZE = len(OWN_KEYS)
 
 
-cdef class ClientPipe(InFlight):
+cdef class ClientPipe(ReplyRing):
     """The part of a session that every command passes through; see `_pipe_py`."""
 
     def __init__(self, Lane lane, RequestScanner scanner, user):
@@ -93,6 +114,43 @@ cdef class ClientPipe(InFlight):
 
     def on_protocol_error(self):
         raise NotImplementedError
+
+    def known_read(self, key, variant, proto):
+        """What L1 may answer a read with while L2 does not; None if nothing."""
+        raise NotImplementedError
+
+    def lost_read(self, key, variant, proto, reason):
+        """The reply to a read that L2 will not answer; `key` where L1 may hold it."""
+        raise NotImplementedError
+
+    def lost_write(self, reason, sent):
+        """The reply to a write that L2 did not answer."""
+        raise NotImplementedError
+
+    # Requests in flight whose waiter is this client
+
+    cdef int on_frame(
+        self, Pending* request, const char* keys, const char* frame, Py_ssize_t size,
+        double sent_at, UpstreamPipe pipe,
+    ) except -1:
+        return replied(self, request, keys, frame, size, sent_at, pipe)
+
+    cdef int on_frame_lost(
+        self, Pending* request, const char* keys, str reason, bint sent
+    ) except -1:
+        return lost(self, request, keys, reason, sent)
+
+    cdef bint on_frame_late(self, Pending* request, const char* keys) except -1:
+        return late(self, request, keys)
+
+    cdef int deliver(self) except -1:
+        try:
+            if self._express():
+                return 0
+        except Exception:
+            pass  # this client's own trouble, found again where it can be dealt with
+        self.wake()
+        return 0
 
     # Input
 
@@ -299,7 +357,7 @@ cdef class ClientPipe(InFlight):
         cdef Arena arena = lane.arena
         cdef RequestScanner scanner = self.scanner
         cdef const char* key = scanner.base + scanner.at[1]
-        cdef Py_ssize_t key_size = scanner.length[1], variant_size = 0
+        cdef Py_ssize_t key_size = scanner.length[1], variant_size = 0, head_size = 0
         cdef const char* variant = NULL
         cdef uint64_t h = 0
         cdef UpstreamPipe pipe
@@ -309,7 +367,7 @@ cdef class ClientPipe(InFlight):
             if not row.is_get:
                 if scanner.size > VARIANT_MAX_BYTES:
                     return False
-                self._name_variant(row)
+                head_size = self._name_variant()
                 variant, variant_size = self._variant.data, self._variant.size
             else:
                 variant = PyBytes_AS_STRING(self.get_variant)
@@ -344,18 +402,22 @@ cdef class ClientPipe(InFlight):
             Py_INCREF(self)
             pipe.write_pttl(key, key_size)
         request = self._send(pipe, row, MAPPED if mapped else FILL if fills else UNFILLED)
-        request.started = now
+        request.started, request.db = now, self.db
         request.hash = h
         request.token = arena.begin_fill_c(h) if fills and lane.live else 0
         request.epoch = arena.epoch_c() if fills else 0
         if arena is not None:
             pipe.keep(request, key, key_size)
             pipe.keep(request, variant, variant_size)
-            request.key_size = key_size
+            request.key_size, request.variant_size = key_size, variant_size
+            request.request_at = head_size
+            if mapped and row.is_get:
+                pipe.keep(request, scanner.base, scanner.size)
         return True
 
-    cdef int _name_variant(self, Row* row) except -1:
-        """The variant of a read that is not GET: protocol, database, and its very bytes."""
+    cdef Py_ssize_t _name_variant(self) except -1:
+        """The variant of a read that is not GET: protocol, database, and its very bytes. Returns
+        where these begin."""
         cdef RequestScanner scanner = self.scanner
         cdef bytes head
         clear(&self._variant, KEEP_BYTES)
@@ -365,7 +427,7 @@ cdef class ClientPipe(InFlight):
             head = b"%d:%d:" % (self.proto, self.db)
             append(&self._variant, PyBytes_AS_STRING(head), PyBytes_GET_SIZE(head))
         append(&self._variant, scanner.base, scanner.size)
-        return 0
+        return self._variant.size - scanner.size
 
     cdef int _hit(
         self, uint64_t h, const char* key, Py_ssize_t key_size, const char* variant,
@@ -515,15 +577,6 @@ cdef class ClientPipe(InFlight):
         row.count += 1
         self.last_command = <str>self.lane._names[index]
         return request
-
-    cdef int deliver(self) except -1:
-        try:
-            if self._express():
-                return 0
-        except Exception:
-            pass  # this client's own trouble, found again where it can be dealt with
-        self.wake()
-        return 0
 
 
 def _nothing(*_):

@@ -104,14 +104,17 @@ class Lane:
         self.open = True
         self.adopt(limits)
 
+    # twin: _lane.follow
     def follow(self, rows: Sequence[Command]) -> None:
         """The table changed: commands whose row is another one are left to `run_one`."""
 
+    # twin: _lane.adopt
     def adopt(self, limits: LimitOptions) -> None:
         """Other limits from now on, and perhaps other bounds of L1."""
         self.limits = limits
         self.output_max_bytes = limits.output_buffer_bytes
 
+    # twin: _lane.fold
     def fold(self) -> None:
         """Add to the statistics what was counted here since the last time."""
 
@@ -194,6 +197,7 @@ class ClientPipe:
 
     # Input
 
+    # twin: _pipe.receive
     def receive(self, data: bytes) -> None:
         """What the client sent: `feed` and `flush`. The loop calls it with every read.
 
@@ -208,6 +212,7 @@ class ClientPipe:
         except Exception:
             self.on_bug()
 
+    # twin: _pipe.feed
     def feed(self, data: bytes) -> None:
         """Run the commands completed by `data`, or queue them behind what blocks.
 
@@ -229,6 +234,7 @@ class ClientPipe:
         if self.scanner.error is not None and not self.closing:
             self.on_protocol_error()
 
+    # twin: _pipe._run
     def _run(self, requests: list[Request], until: float) -> None:
         self.active_at = now = self.clock()
         hit = self.stack.l1.arena.get if self.stack.l1 is not None else None
@@ -277,12 +283,14 @@ class ClientPipe:
         self.backlog.extend(requests)
         self.unfinished = True
 
+    # twin: _pipe._may_go_on
     def _may_go_on(self) -> bool:
         """Whether one more command may run, after what was released is sent."""
         if self._out_bytes > SPILL_BYTES:
             self.flush()
         return not (self.closing or self.is_full())
 
+    # twin: _pipe._count_hits
     def _count_hits(self, hits: int, first: tuple[bytes, bytes], began: float) -> None:
         self.stack.l2.want_l1(began)
         assert self.stack.l1 is not None
@@ -295,11 +303,13 @@ class ClientPipe:
         # Per batch, not per hit: reading the clock costs as much as the hit.
         level.seconds.observe((self.clock() - began) / hits, hits)
 
+    # twin: _pipe.can_hit
     def can_hit(self, now: float) -> bool:
         """Whether the same-tick L1 path is open (rule 3 of session.py, and the watermark)."""
         l1 = self.stack.l1
         return l1 is not None and self.is_plain and l1.coherence.is_open(now)
 
+    # twin: _pipe.is_plain
     @property
     def is_plain(self) -> bool:
         """Whether the state of this client lets L1 answer."""
@@ -312,6 +322,7 @@ class ClientPipe:
 
     # Output
 
+    # twin: _reply_ring.reply
     def reply(self, reply: bytes) -> None:
         """Answer the current command at once (in its turn)."""
         if not self.is_muted:
@@ -325,6 +336,7 @@ class ClientPipe:
             self._out.append(reply)
             self._out_bytes += len(reply)
 
+    # twin: _reply_ring.push
     def push(self, frame: bytes) -> None:
         """An out-of-band message: after everything already released, before what is not."""
         self.release()
@@ -332,6 +344,7 @@ class ClientPipe:
         self._out_bytes += len(frame)
         self.wake()
 
+    # twin: _reply_ring.push_before
     def push_before(self, waiter: object, frame: bytes) -> None:
         """An out-of-band message that came before the reply to `waiter`, and after all replies that
         are owed before that one; some of these may be there and not released yet.
@@ -356,11 +369,13 @@ class ClientPipe:
         self._slot_bytes += len(frame)
         self.wake()
 
+    # twin: _reply_ring.add_slot
     def add_slot(self, slot: ReplySlot) -> None:
         """Reserve the next place among the replies for a request going upstream."""
         self._slots.append(Muted(slot) if self.is_muted else slot)
         self.in_flight += 1
 
+    # twin: _reply_ring.finished
     def finished(self, reply_bytes: int) -> None:
         """A slot got its reply."""
         self.in_flight -= 1
@@ -377,11 +392,13 @@ class ClientPipe:
         else:
             self._reply_bytes += (reply_bytes - self._reply_bytes) >> REPLY_SHIFT
 
+    # twin: _reply_ring.owed_bytes
     @property
     def owed_bytes(self) -> int:
         """Of replies that are there and that the client has not read."""
         return self._slot_bytes + self._out_bytes + self.unread_bytes
 
+    # twin: _pipe.is_full
     def is_full(self) -> bool:
         """Whether so much is owed, or will be when what is in flight is answered, that no
         more commands may run; `full` keeps it."""
@@ -393,6 +410,7 @@ class ClientPipe:
         )
         return self.full
 
+    # twin: _reply_ring.is_muted
     @property
     def is_muted(self) -> bool:
         """Whether the reply of the current command is not wanted."""
@@ -403,11 +421,13 @@ class ClientPipe:
         """Replies that are owed and not released yet."""
         return len(self._slots)
 
+    # twin: _reply_ring.forget_slots
     def forget_slots(self) -> None:
         """Nothing that is in flight will be answered any more."""
         self._slots.clear()
         self._slot_bytes = 0
 
+    # twin: _reply_ring._release
     def release(self) -> None:
         slots, out = self._slots, self._out
         while slots:
@@ -428,6 +448,7 @@ class ClientPipe:
         """Whether released replies wait to be taken."""
         return bool(self._out)
 
+    # twin: _reply_ring.take_output
     def take_output(self) -> bytes:
         self.release()
         if not self._out:

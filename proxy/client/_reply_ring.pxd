@@ -23,6 +23,7 @@ cdef struct Slot:
 cdef class ReplyRing(FastWaiter):
     cdef readonly Lane lane
     cdef public Py_ssize_t in_flight
+    cdef public Py_ssize_t mapped_in_flight
     cdef public str reply_mode
     cdef public object wake, send, unsent_bytes
     cdef public int fd

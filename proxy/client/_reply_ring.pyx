@@ -7,6 +7,18 @@ reply to come for a record in flight. What is released is copied into one buffer
 reply is passed on as an object of its own.
 """
 
+# Twins: what each function decides is decided by its Python function, too (tests/test_twins.py).
+#   reply        = client._pipe_py.ClientPipe.reply
+#   push         = client._pipe_py.ClientPipe.push
+#   push_before  = client._pipe_py.ClientPipe.push_before
+#   add_slot     = client._pipe_py.ClientPipe.add_slot
+#   finished     = client._pipe_py.ClientPipe.finished
+#   owed_bytes   = client._pipe_py.ClientPipe.owed_bytes
+#   is_muted     = client._pipe_py.ClientPipe.is_muted
+#   forget_slots = client._pipe_py.ClientPipe.forget_slots
+#   _release     = client._pipe_py.ClientPipe.release
+#   take_output  = client._pipe_py.ClientPipe.take_output
+
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdint cimport uint64_t

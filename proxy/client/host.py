@@ -7,7 +7,7 @@ import goes upward, and a test can give them something smaller.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from tiers import TieredCache
 from tiers.wire.resp import Request
@@ -18,10 +18,12 @@ from .output_budget import OutputBudget
 
 if TYPE_CHECKING:
     from ..acl.acl import Acl
+    from ..commands.command import Command
     from ..commands.source import ServerCommands
     from ..memory import MemoryGuard
     from ..refusals import Refusals
     from ..stats import Stats
+    from ._pipe_py import ReplySlot
     from .connection import Connection
     from .pause import Pause
     from .pipe import Lane
@@ -52,6 +54,27 @@ class Reloader(Protocol):
         """Raises NotReloaded; then nothing was changed."""
 
 
+class TakenRead(NamedTuple):
+    """A cached read that the compiled lane sent on the tracked connection."""
+
+    command: Command
+    key: bytes
+    variant: bytes
+    request: bytes  # as the client sent it
+    proto: int
+    db: int
+    started: float  # when it came
+    token: int  # of its fill
+    epoch: int
+
+
+class Flow(NamedTuple):
+    """What goes on in Python with a read of the compiled lane (`flow`)."""
+
+    take_over: Callable[[Session, TakenRead], ReplySlot | None]
+    fill_fields: Callable[[Session, TakenRead, bytes, bytes, float, int], None]
+
+
 class Host(Protocol):
     """One worker: everything its clients share."""
 
@@ -67,6 +90,7 @@ class Host(Protocol):
     sessions: dict[int, Session]
     clock: Callable[[], float]
     dispatch: Callable[[Session, Request, float], None]
+    flow: Flow
     version: str
     started_at: float
     draining: bool

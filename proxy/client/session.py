@@ -25,17 +25,14 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING
 
-from tiers import BLIND, Fill, Read, RequestScanner, get_variant
-from tiers.wire.resp import NULL2, NULL3, Request, decode
+from tiers import BLIND, RequestScanner, get_variant
+from tiers.wire.resp import NULL2, NULL3, Request
 
 from .. import errors
-from ..flow.field_fills import commit
-from ..flow.reads import ReadSlot
 from .pipe import SHARE_S, SPILL_BYTES, ClientPipe
 
 if TYPE_CHECKING:
     from ..acl.rules import User
-    from ..commands.command import Command
     from ..config.model import Config
     from .host import Host
     from .redirection import InvalidationFeed
@@ -65,6 +62,7 @@ class Session(ClientPipe):
         self.config: Config = terrace.config
         self.commands = terrace.commands.table
         self._dispatch = terrace.dispatch
+        self.flow = terrace.flow  # for the compiled lane
         # identity
         self.ident = ident
         self.address = address
@@ -295,33 +293,6 @@ class Session(ClientPipe):
     def lost_read(self, key: bytes | None, variant: bytes, proto: int, reason: str) -> bytes:
         stale = self.known_read(key, variant, proto) if key is not None else None
         return self.read_failed(reason) if stale is None else stale
-
-    def mapped_read(
-        self, command: Command, key: bytes, variant: bytes, proto: int, fill: tuple[float, int, int]
-    ) -> ReadSlot | None:
-        """What goes on with a read of the compiled lane whose key L2 cannot give (`taken_over`);
-        None where nothing maps the key."""
-        mapping = self.stack.mapping_of(key)
-        if mapping is None:
-            return None
-        return ReadSlot.taken_over(self, command, key, variant, mapping, proto, fill)
-
-    def fill_fields(
-        self,
-        command: Command,
-        key: bytes,
-        variant: bytes,
-        reply: bytes,
-        stored: bytes,
-        fill: tuple[int, int, float],
-        pttl_ms: int,
-    ) -> None:
-        """Fill L1 with a read of the compiled lane that looked at hash fields; `fill` is its token,
-        its epoch and when it was sent."""
-        token, epoch, sent_at = fill
-        begun = Fill.begun(self.stack.l1, key, variant, token, epoch)
-        begun.pttl_ms, begun.reply, begun.sent_at = pttl_ms, stored, sent_at
-        commit(self, command, decode(Read(key, variant).request), reply, begun)
 
     def lost_write(self, reason: str, sent: bool) -> bytes:
         self.stats.write_errors += 1

@@ -33,6 +33,7 @@ class Slot:
         """A larger one is not kept: the client is told so instead (`tiers.wire.pipe`)."""
         return self.session.lane.output_max_bytes
 
+    # twin: _in_flight._convert
     def on_reply(self, reply: bytes, sent_at: float) -> None:
         self.finish(to_resp2(reply, self.rule) if self.rule else reply)
 
@@ -66,6 +67,7 @@ class WriteSlot(Slot):
         if coherence is not None:
             coherence.begin_write(keys)
 
+    # twin: _in_flight._end_write
     def on_reply(self, reply: bytes, sent_at: float) -> None:
         if self.coherence is not None:
             self.coherence.end_write(self.keys)

@@ -132,6 +132,7 @@ class CommandTable:
         for follow in self.followers:
             follow(rows)
 
+    # twin: _lane.find
     def find(self, name: bytes) -> Command:
         if len(name) > NAME_MAX_BYTES:
             return UNKNOWN  # not even looked at: it may have megabytes

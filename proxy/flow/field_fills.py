@@ -17,15 +17,17 @@ from tiers import (
     ask_fields,
     fields_of,
 )
-from tiers.wire.resp import pack
+from tiers.wire.resp import decode, pack
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ..client.host import TakenRead
     from ..client.session import Session
     from ..commands.command import Command
 
 
+# twin: _in_flight._commit_fields
 def commit(
     session: Session, command: Command, args: Sequence[bytes], reply: bytes, fill: Fill
 ) -> None:
@@ -37,6 +39,15 @@ def commit(
         _commit_now(session, fill)
     else:
         _ask_fields(session, command, args, reply, fill)
+
+
+def fill_fields(
+    session: Session, taken: TakenRead, reply: bytes, stored: bytes, sent_at: float, pttl_ms: int
+) -> None:
+    """Fill L1 with a read of the compiled lane that looked at hash fields."""
+    fill = Fill.begun(session.stack.l1, taken.key, taken.variant, taken.token, taken.epoch)
+    fill.pttl_ms, fill.reply, fill.sent_at = pttl_ms, stored, sent_at
+    commit(session, taken.command, decode(taken.request), reply, fill)
 
 
 def _commit_now(session: Session, fill: Fill) -> None:

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tiers import Fill, Mapped, Outcome, Read, Via, with_pttl
+from tiers import Fill, Mapped, Outcome, Via, with_pttl
 from tiers import Kind as OutcomeKind
-from tiers.wire.resp import NIL, Request, decode, pack, to_resp2
+from tiers.wire.resp import NIL, Request, decode, to_resp2
 
 from .. import errors
 from ..client.slots import Slot
@@ -23,6 +23,7 @@ from .guarded import Guarded
 from .rows import looks_absent, reply_from_row
 
 if TYPE_CHECKING:
+    from ..client.host import TakenRead
     from ..client.session import Session
 
 # Found once: a member of an enum is found by some steps, and these are asked for each row.
@@ -69,33 +70,6 @@ class ReadSlot(Slot):
         if mapping is not None:
             session.mapped_in_flight += 1
 
-    @classmethod
-    def taken_over(
-        cls,
-        session: Session,
-        command: Command,
-        key: bytes,
-        variant: bytes,
-        mapping: Mapped,
-        proto: int,
-        fill: tuple[float, int, int],
-    ) -> ReadSlot:
-        """A read that the compiled lane sent on the tracked connection, in database 0; `fill` is
-        when it came, and the token and the epoch of its fill."""
-        if command.name == "GET":
-            args = [b"GET", key]
-            raw = pack(args)
-        else:
-            raw = Read(key, variant).request
-            args = decode(raw)
-        started, token, epoch = fill
-        request = (args, raw, 0, len(raw))
-        rule = command.resp2 if proto == 2 else ""
-        slot = cls(session, rule, command, request, variant, mapping, started)
-        slot.proto, slot.db = proto, 0
-        slot.fill = Fill.begun(session.stack.l1, key, variant, token, epoch)
-        return slot
-
     def on_unsure(self, pttl_ms: int, reply: bytes, sent_at: float) -> None:
         """L2 lacks the key, or may: what `on_reply` would find out."""
         assert self.fill is not None
@@ -105,6 +79,7 @@ class ReadSlot(Slot):
         else:
             self.rerun()
 
+    # twin: _in_flight.replied
     def on_reply(self, reply: bytes, sent_at: float) -> None:
         if self.lost:
             return
@@ -139,6 +114,7 @@ class ReadSlot(Slot):
         fill.reply = raw if self.command.name == "GET" else converted
         commit(self.session, self.command, self.request[0], raw, fill)
 
+    # twin: _in_flight._hand_over
     def reply_if_absent(self, reply: bytes) -> None:
         """L2 lacks a mapped key: `reply` is right only if L3 lacks it too."""
         assert self.mapping is not None
@@ -207,10 +183,12 @@ class ReadSlot(Slot):
         session.stats.read_errors += 1
         self.finish(errors.load_failed(outcome.reason))
 
+    # twin: _in_flight.late
     def answer_early(self) -> bool:
         """L2 owes the reply for long: whether L1 had one. What L2 says then is not heard."""
         return self.reply is None and not self.lost and self.serve_suspect()
 
+    # twin: _in_flight.lost
     def on_lost(self, reason: str, sent: bool) -> None:
         if self.reply is None and not self.lost:
             self.lost = True
@@ -238,3 +216,18 @@ class ReadSlot(Slot):
         if self.mapping is not None:
             self.session.mapped_in_flight -= 1
         Slot.finish(self, reply)
+
+
+def take_over(session: Session, taken: TakenRead) -> ReadSlot | None:
+    """Go on with a read of the compiled lane whose key L2 lacks or may lack. None where nothing
+    maps the key."""
+    mapping = session.stack.mapping_of(taken.key, taken.db)
+    if mapping is None:
+        return None
+    raw, command = taken.request, taken.command
+    request = (decode(raw), raw, 0, len(raw))
+    rule = command.resp2 if taken.proto == 2 else ""
+    slot = ReadSlot(session, rule, command, request, taken.variant, mapping, taken.started)
+    slot.proto, slot.db = taken.proto, taken.db
+    slot.fill = Fill.begun(session.stack.l1, taken.key, taken.variant, taken.token, taken.epoch)
+    return slot

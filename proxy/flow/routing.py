@@ -18,6 +18,7 @@ DELETES = frozenset(("DEL", "UNLINK", "GETDEL"))
 _WRITES_NOTHING = frozenset(("WAIT", "READONLY", "READWRITE", "ASKING", "CLUSTER"))
 
 
+# twin: _pipe._route
 def route(
     session: Session, command: Command, request: Request, *, tracked: bool = False
 ) -> Via | None:
@@ -60,6 +61,7 @@ def rule_for(session: Session, command: Command, via: Via) -> str:
     return command.resp2 if via.proto != session.proto else ""
 
 
+# twin: _pipe._send
 def send(session: Session, via: Via, request: Request, slot: Slot) -> None:
     if via.ready:
         _, buffer, start, end = request

@@ -48,6 +48,7 @@ def reply_from_row(
 _NILS = (b"$-1\r\n", b"_\r\n", b":0\r\n", b"*-1\r\n")
 
 
+# twin: _in_flight._looks_absent
 def looks_absent(reply: bytes) -> bool:
     """Whether a cached read may answer this where there is no such key; twin: `_in_flight`.
 

@@ -135,6 +135,7 @@ class Coherence:
 
     # Reads
 
+    # twin: _lane.is_open
     def is_open(self, now: float) -> bool:
         """Whether any hit may be served: step 1 of a read."""
         return self.live and now - self.asof <= self.max_staleness_s

@@ -85,6 +85,7 @@ class Fill:
         """Whether PTTL has not said until when the key lives."""
         return self.pttl_ms is None or self.pttl_ms == TTL_REFUSED
 
+    # twin: _in_flight._pttl
     def feed(self, reply: bytes, sent_at: float) -> bool:
         """Take PTTL's reply, then that of the read. Returns whether both are there."""
         if self.pttl_ms is None:
@@ -98,6 +99,7 @@ class Fill:
         if self.pttl_ms is None or not 0 <= self.pttl_ms <= left_ms:
             self.pttl_ms = left_ms
 
+    # twin: _in_flight._commit
     def commit(self) -> Refusal | None:
         """Store the reply. Returns None, or why L1 refuses it."""
         l1, pttl_ms, reply = self._l1, self.pttl_ms, self.reply

@@ -89,6 +89,7 @@ class Namespaces:
     def __repr__(self) -> str:
         return f"<Namespaces {[space.pattern for space, _, _ in self._by_specificity]}>"
 
+    # twin: _lane.has_space
     def find(self, key: bytes) -> Namespace | None:
         """The namespace of a key; None where only [l1] speaks."""
         if not key.startswith(self.prefixes):

@@ -25,6 +25,7 @@ class HitSamples:
     def __repr__(self) -> str:
         return f"<HitSamples {len(self._reads)} of {self.taken}>"
 
+    # twin: _lane.sample
     def note(self, key: bytes, variant: bytes, now: float) -> None:
         self.due = now + SAMPLE_EVERY_S
         self.taken += 1

@@ -17,6 +17,7 @@ def get_variant(db: int) -> bytes:
     return b"%d" % db if db else b""
 
 
+# twin: _pipe._name_variant
 def read_variant(proto: int, db: int, raw: bytes) -> bytes:
     """The variant of any other read; `raw` is the encoded request."""
     return b"%d:%d:%b" % (proto, db, raw)

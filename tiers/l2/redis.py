@@ -254,6 +254,7 @@ class L2Redis(L2Commands):
         for upstream in self._elsewhere(run_id):
             upstream.abort(MOVED)
 
+    # twin: _pipe._want_l1
     def want_l1(self, now: float, space: Namespace | None = None) -> None:
         """Hits are being served: keep the watermark moving.
 

@@ -27,6 +27,7 @@ class MappedKeys:
     fault_in: FaultIn | None
     _tasks: TaskSet
 
+    # twin: _lane.is_mapped
     def mapping_of(self, key: bytes, db: int = 0) -> Mapped | None:
         """The view, or the store, behind a key, if any. Mappings hold for database 0 only."""
         if self.l3 is None or db:

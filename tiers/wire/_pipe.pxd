@@ -11,7 +11,9 @@ cdef enum:
 
 cdef struct Pending:
     # One request in flight: a cache line, of which deep pipelines keep thousands.
-    # `keys_size` bytes that the owner wanted kept come with its reply.
+    # `keys_size` bytes that the owner wanted kept come with its reply. Of a cached read these are
+    # the key, the variant, and where it is wanted again the request: it begins `request_at` bytes
+    # behind the key.
     void* waiter  # a reference
     uint64_t seq
     uint64_t hash
@@ -22,6 +24,8 @@ cdef struct Pending:
     uint32_t keys_size
     int32_t db
     uint16_t command
+    uint16_t variant_size
+    uint8_t request_at
     uint8_t kind
     uint8_t op
     uint8_t proto

@@ -168,7 +168,7 @@ cdef class UpstreamPipe:
             self._grow()
         request = &self._ring[(self._head + self._count) & (self._capacity - 1)]
         request.waiter = NULL
-        request.key_size = request.keys_size = 0
+        request.key_size = request.keys_size = request.variant_size = 0
         self._count += 1
         self._unsent += 1
         return request
