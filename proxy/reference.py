@@ -11,6 +11,7 @@ from pathlib import Path
 
 from .commands.text import commands_page
 from .config.text import reference_page, sample_file
+from .figures.page import metrics_page
 from .module_text import modules_page
 
 
@@ -20,6 +21,7 @@ def generated_files() -> dict[str, str]:
         "conf/terrace.toml": sample_file(),
         "docs/CONFIG.md": reference_page(),
         "docs/COMMANDS.md": commands_page(),
+        "docs/METRICS.md": metrics_page(),
         "docs/MODULES.md": modules_page(),
     }
 

@@ -51,6 +51,7 @@ from .l2.private_queue import NoPlace
 from .l2.redis import L2Redis
 from .l2.tls import CertificateError, authorities_problem, key_pair_problems
 from .l2.upstream import ANY_DB, Endpoint, Upstream, Via, set_keepalive
+from .load.coalesce import CoalescerStatistics
 from .load.held_rows import (
     TOMBSTONE,
     HeldRow,
@@ -60,6 +61,7 @@ from .load.held_rows import (
     settle_command,
     unused_name,
 )
+from .load.warm import WarmStatistics
 from .options import (
     VIEWS_MAX,
     Bytes,
@@ -77,15 +79,19 @@ from .periodic import Janitor
 from .stack import TieredCache
 from .store.keys import Mapped, StoreMapping, StoreMappings
 from .store.lineage import BLIND, Footing
+from .store.store import StoreStatistics
 from .tasks import TaskSet
 from .turns import in_turns
 from .views import Mappings, ViewMapping
 from .watch.audit import Audit, AuditStatistics
+from .watch.hot_keys import HotKeys
+from .watch.touch import Toucher
 from .wire.pipe import DISCARD, TOO_LARGE, Waiter
 from .wire.resp import Request, RequestScanner
 from .wire.server_limits import LARGE_COMMAND_BYTES
 
 if TYPE_CHECKING:
+    from .l3.figures import L3Statistics
     from .l3.postgres import L3Postgres
     from .l3.triggers import Triggers, run_triggers
     from .pg.lane import LaneStatistics
@@ -110,6 +116,7 @@ __all__ = [
     "BreakerStatistics",
     "Bytes",
     "CertificateError",
+    "CoalescerStatistics",
     "Coherence",
     "Endpoint",
     "FieldFill",
@@ -118,6 +125,7 @@ __all__ = [
     "Fill",
     "Footing",
     "HeldRow",
+    "HotKeys",
     "Janitor",
     "KeptUpstream",
     "Kind",
@@ -127,6 +135,7 @@ __all__ = [
     "L2Redis",
     "L3Options",
     "L3Postgres",
+    "L3Statistics",
     "LaneStatistics",
     "Mapped",
     "MappingProblem",
@@ -149,11 +158,13 @@ __all__ = [
     "StoreMapping",
     "StoreMappings",
     "StoreOptions",
+    "StoreStatistics",
     "TaskSet",
     "Tier",
     "TierError",
     "TierUnavailable",
     "TieredCache",
+    "Toucher",
     "Triggers",
     "Upstream",
     "Value",
@@ -162,6 +173,7 @@ __all__ = [
     "ViewOptions",
     "ViewStatus",
     "Waiter",
+    "WarmStatistics",
     "WritableTier",
     "absent_in",
     "ask_fields",
@@ -190,6 +202,7 @@ __all__ = [
 # They need psycopg, which takes a tenth of the time to start: imported when first asked for.
 _WITH_PSYCOPG = {
     "L3Postgres": "l3.postgres",
+    "L3Statistics": "l3.figures",
     "LaneStatistics": "pg.lane",
     "Triggers": "l3.triggers",
     "ViewStatus": "refresh.status",

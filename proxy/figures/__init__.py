@@ -1,1 +1,1 @@
-"""What is counted and measured, as Prometheus metrics and as text."""
+"""What is counted and measured: one table of figures, as Prometheus metrics, as text, as a page."""

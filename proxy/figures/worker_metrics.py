@@ -1,11 +1,8 @@
-"""The metrics of several workers as those of one process.
-
-Counters and histograms are added up, as are the gauges of what each worker has for itself.
-Everything else is of something that all share, or of the worker that was asked.
+"""The metrics of several workers as those of one process, combined as the table of figures says.
 
 A sum that falls would be a restart to Prometheus, and its whole value an increase. So a worker
-that takes the place of a dead one counts on from what that one told last, and while a worker is
-missing nothing is added up.
+that takes the place of a dead one counts on from what that one reported last, and while a worker
+is missing no counter is added up.
 """
 
 from __future__ import annotations
@@ -15,15 +12,11 @@ from typing import Any
 
 from prometheus_client.metrics_core import Metric
 
-ADDED_GAUGES = frozenset((
-    "terrace_clients", "terrace_output_unread_bytes", "terrace_l2_private_connections",
-    "terrace_l3_queued", "terrace_memory_bytes", "terrace_memory_max_bytes",
-    "terrace_memory_shedding", "terrace_tasks",
-))  # fmt: skip
-SHARED_COUNTERS = frozenset(("terrace_l1_evictions", "terrace_l1_invalidations"))
+from .row import Across
+from .table import METRICS
 
 Packed = list[list[Any]]
-"""[name, [[sample, labels, value], ...]] of each metric that is added up."""
+"""[name, [[sample, labels, value], ...]] of each metric that workers have for themselves."""
 
 
 def packed(metrics: Iterable[Metric]) -> Packed:
@@ -31,34 +24,34 @@ def packed(metrics: Iterable[Metric]) -> Packed:
     return [
         [metric.name, [[s.name, dict(s.labels), s.value] for s in metric.samples]]
         for metric in metrics
-        if is_total(metric) or metric.name in ADDED_GAUGES
+        if METRICS[metric.name].across.combines
     ]
 
 
 def is_total(metric: Metric) -> bool:
     """Whether it only grows, in each worker by itself."""
-    return metric.type in ("counter", "histogram") and metric.name not in SHARED_COUNTERS
+    return METRICS[metric.name].is_total
 
 
-def added(own: Iterable[Metric], others: Iterable[Packed]) -> Iterator[Metric]:
-    """The own metrics, with what the others have added."""
+def combined(own: Iterable[Metric], others: Iterable[Packed]) -> Iterator[Metric]:
+    """The own metrics, with those of the others in them."""
     samples_of: dict[str, list[list[Any]]] = {}
     for each in others:
         for name, samples in each:
             samples_of.setdefault(name, []).extend(samples)
     for metric in own:
         if theirs := samples_of.get(metric.name):
-            metric.samples = _sum(metric, theirs)
+            metric.samples = _combined(metric, theirs, METRICS[metric.name].across)
         yield metric
 
 
-def _sum(metric: Metric, theirs: list[list[Any]]) -> list[Any]:
-    summed = Metric(metric.name, metric.documentation, metric.type)
+def _combined(metric: Metric, theirs: list[list[Any]], across: Across) -> list[Any]:
+    found = Metric(metric.name, metric.documentation, metric.type)
     values: dict[tuple[str, tuple[tuple[str, str], ...]], float] = {}
     mine = [[sample.name, sample.labels, sample.value] for sample in metric.samples]
     for name, labels, value in [*mine, *theirs]:
         at = (name, tuple(labels.items()))
-        values[at] = values.get(at, 0) + value
+        values[at] = across.combined(values[at], value) if at in values else value
     for (name, items), value in values.items():
-        summed.add_sample(name, dict(items), value)
-    return list(summed.samples)
+        found.add_sample(name, dict(items), value)
+    return list(found.samples)

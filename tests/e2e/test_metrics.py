@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 
 import pytest
 
+from proxy.figures.table import FIELDS, METRICS
 from tests.e2e.polling import wait_until
 from tests.e2e.redis_process import RedisProcess
 from tests.e2e.terrace_process import TerraceProcess, running_terrace
 from tests.e2e.wire import Wire
+from tests.e2e.worker_processes import needs_workers
+from tests.tiers.postgres_fixture import Database, database, postgres
+from tiers.wire.resp import decode
+
+__all__ = ["database", "postgres"]
 
 REQUIRED = (
     'cache_hits_total{level="l1"}',
@@ -155,3 +162,29 @@ def test_the_admin_port_can_be_off(own_redis: RedisProcess) -> None:
         pytest.raises(OSError, match="refused"),
     ):
         terrace.get("/healthz")
+
+
+EVERYTHING = {
+    "l3__view": json.dumps(
+        [{"view": "v", "query": "SELECT id, word FROM words", "keys": "v:{id}"}]
+    ),
+    "l3__store": json.dumps([{"keys": "st:*"}]),
+    "namespace": json.dumps([{"match": "s:*", "consistency": "strict"}]),
+    "l1__hot_keys": 10,
+}
+
+
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=needs_workers)])
+def test_everything_in_the_table_is_there(
+    own_redis: RedisProcess, database: Database, workers: int
+) -> None:
+    database.run("CREATE TABLE words AS SELECT 1 AS id, 'one' AS word")
+    options = {**EVERYTHING, "l3__dsn": database.dsn, "workers": workers}
+    with running_terrace(own_redis.url, **options) as terrace, Wire(terrace.port) as wire:
+        terrace._wait(lambda: terrace.readiness()[1]["l3"] == "ready", "reach PostgreSQL")
+        types = dict(re.findall(r"^# TYPE (\S+) (\S+)", terrace.get("/metrics")[1], re.MULTILINE))
+        info = re.findall(r"^(\w+):", wire.ask("INFO", "tiers").decode(), re.MULTILINE)
+        stats = decode(wire.ask("TIER.STATS"))[::2]
+    assert types == {figure.metric: figure.kind.value for figure in METRICS.values()}
+    assert info == list(FIELDS)
+    assert stats == [name.encode() for name in FIELDS]
