@@ -103,6 +103,10 @@ async def test_own_refreshes_are_not_taken_for_foreign(database: Database) -> No
         await harness.until(lambda: harness.l3.statistics().refreshes > refreshes + 5)
         await settled(database, harness)
         assert harness.l3.statistics().foreign_refreshes == 0
+        # The server counts the rows of a refresh that is cut off by the end, too: none may be.
+        await database.change(
+            "SELECT pg_advisory_lock(hashtextextended('terrace refresh items', 0))"
+        )
     # The expectation is exact once the ended sessions were counted.
     await harness.until(lambda: counted(database) == records(database))
 
