@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from tiers import OWN_KEYS, TOO_LARGE, Fill, Via, read_variant, with_pttl
-from tiers.wire.resp import NULL2, NULL3, Request, array
+from tiers.wire.resp import Request, array
 
 from . import errors
 from .client.slots import Slot, WriteSlot
@@ -104,22 +104,15 @@ def cached_read(session: Session, command: Command, request: Request, now: float
         variant = read_variant(session.proto, session.db, buffer[start:end])
     stack = session.stack
     l1 = stack.l1
-    space = stack.namespaces.find(key)
-    cached = l1 is not None and (space is None or space.cached)
-    if l1 is not None and cached:
-        stack.l2.want_l1(now, space)
-        if session.is_plain and l1.is_open(now, space):
-            held_as = variant if space is None else space.variant(variant)
-            reply = l1.arena.get(key, held_as, now)
-            if reply is not None:
-                if now >= l1.samples.due:
-                    l1.samples.note(key, held_as, now)
-                session.stats.l1.hits += 1
-                if reply == NULL3 and session.proto == 2:
-                    reply = NULL2
-                session.reply(reply)
-                return
-        session.stats.l1.misses += 1
+    cached = False
+    if l1 is not None:
+        reply = l1.read(key, variant, now, session.proto, may_serve=session.is_plain)
+        if reply is not None:
+            session.stats.l1.hits += 1
+            session.reply(reply)
+            return
+        cached = l1.namespaces.caches(key)
+        session.stats.l1.misses += cached
     mapping = stack.mapping_of(key, session.db)
     if mapping is not None and session.private is not None and session.private.tracking:
         plain_read(session, command, request, now)
@@ -158,25 +151,20 @@ def mget(session: Session, command: Command, request: Request, now: float) -> No
     l1 = stack.l1
     found: list[bytes | None] = [None] * len(keys)
     if l1 is not None:
-        hit = l1.hit if stack.namespaces else l1.arena.get
-        stack.l2.want_l1(now)
-        if session.can_hit(now):
-            # All of them or none: entries that are valid together are one state of Redis.
-            room_bytes = session.lane.output_max_bytes
-            for position, key in enumerate(keys):
-                reply = found[position] = hit(key, session.get_variant, now)
-                room_bytes -= 0 if reply is None else len(reply)
-                if room_bytes < 0:
-                    session.reply(TOO_LARGE)
-                    return
-            if None not in found:
-                session.stats.l1.hits += len(keys)
-                elements = [reply for reply in found if reply is not None]
-                if session.proto == 2:
-                    elements = [NULL2 if e == NULL3 else e for e in elements]
-                session.reply(array(elements))
-                return
-        session.stats.l1.misses += found.count(None)
+        held = l1.read_all(
+            keys, session.get_variant, now, session.proto,
+            room_bytes=session.lane.output_max_bytes, may_serve=session.is_plain,
+        )  # fmt: skip
+        if held is None:
+            session.reply(TOO_LARGE)
+            return
+        found = held
+        elements = [reply for reply in found if reply is not None]
+        if len(elements) == len(found):  # all of them or none
+            session.stats.l1.hits += len(keys)
+            session.reply(array(elements))
+            return
+        session.stats.l1.misses += len(found) - len(elements)
     via = route(session, command, request, tracked=True)
     if via is None:
         return
@@ -187,8 +175,7 @@ def mget(session: Session, command: Command, request: Request, now: float) -> No
         return
     fills = via is stack.l2.tracked and len(keys) <= MGET_FILL_MAX
     for position, key in enumerate(keys):
-        space = stack.namespaces.find(key)
-        fill = fills and found[position] is None and (space is None or space.cached)
+        fill = fills and found[position] is None and stack.namespaces.caches(key)
         if fill or stack.mapping_of(key, session.db) is not None:
             slot.asked.append((position, Fill(l1 if fill else None, key, slot.variant)))
             via.read(with_pttl(key), slot, session.db)

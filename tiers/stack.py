@@ -94,6 +94,7 @@ class TieredCache(MappedKeys):
         self.toucher: Toucher | None = None
         self.hot_keys: HotKeys | None = None
         if self.l1 is not None:
+            self.l1.on_read = self.l2.want_l1
             samples = self.l1.samples
             self.audit = Audit(self.l1, self.l2, samples)
             self.toucher = Toucher(self.l2, samples)
@@ -203,7 +204,6 @@ class TieredCache(MappedKeys):
         if self.l1 is not None:
             outcome = await self.l1.get(key)
             if not outcome.asks_below:
-                self._on_hit(key)
                 return outcome
         outcome = await self._get_l2(key)
         mapping = self.mapping_of(key)
@@ -225,20 +225,12 @@ class TieredCache(MappedKeys):
                 return outcome
         return Outcome(Kind.UNAVAILABLE, tier="L2", reason="the key is contended")
 
-    def _on_hit(self, key: bytes) -> None:
-        assert self.l1 is not None
-        now, space, samples = self.clock(), self.namespaces.find(key), self.l1.samples
-        self.l2.want_l1(now, space)
-        if now >= samples.due:
-            samples.note(key, space.variant(b"") if space is not None else b"", now)
-
     async def _get_l2(self, key: bytes) -> Outcome:
         """GET through the tracked connection where there is one, filling L1."""
         tracked = self.l2.tracked
-        space = self.namespaces.find(key)
-        cached = space is None or space.cached
-        if self.l1 is None or tracked is None or not tracked.ready or not cached:
+        if tracked is None or not tracked.ready or not self.namespaces.caches(key):
             return await self.l2.get(key)
+        assert self.l1 is not None  # whose coherence the tracked connection keeps
         read = TrackedRead(self.l1, key, mapped=self.mapping_of(key) is not None)
         read.send(tracked)
         try:

@@ -9,7 +9,7 @@ import pytest
 from tests.tiers.twins import CArena
 from tiers.l1.coherence import Coherence
 from tiers.l1.namespaces import Namespaces, ungated
-from tiers.l1.samples import Read
+from tiers.l1.variants import Read
 from tiers.l2.redis import L2Redis
 from tiers.options import L2Options, NamespaceOptions
 from tiers.watch.wanted import Wanted

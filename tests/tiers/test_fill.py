@@ -149,7 +149,7 @@ def test_decisions(case: Case) -> None:
     else:
         assert entry is not None
         assert entry[:2] == (case.reply, pytest.approx(SENT + case.kept_s))
-        served = l1.hit(key, case.variant, NOW)
+        served = l1.read(key, case.variant, NOW)
         assert served == (case.reply if SENT + case.kept_s > NOW else None)
 
 

@@ -81,7 +81,7 @@ class Cache:
         return fill.commit() is None
 
     def hit(self, key: bytes) -> bool:
-        return self.l1.hit(key, b"", self.now) is not None
+        return self.l1.read(key, b"", self.now) is not None
 
     def fast_hit(self, key: bytes) -> bool:
         """As the same-tick path of plain GET asks."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, cast
 
 from ..base import Kind, Outcome
 from ..options import L1Options
-from ..wire.resp import NULL3
+from ..wire.resp import NULL2, NULL3
 from .arena import Arena
 from .coherence import Coherence
 from .namespaces import Namespace, Namespaces
@@ -43,6 +43,8 @@ class L1Memory:
         self.namespaces = Namespaces() if namespaces is None else namespaces
         self.strict_until = 0.0  # the end of the lease to serve strict keys (see `strict`)
         self.samples = HitSamples()
+        # Clients read keys of a namespace: the watermark has to move (`L2Redis.want_l1`).
+        self.on_read: Callable[[float, Namespace | None], object] = lambda now, space: None
         self.clock = clock
         if arena is None:
             self.arena = Arena(options.max_bytes, max_variants=options.max_variants_per_key)
@@ -97,8 +99,59 @@ class L1Memory:
             return False
         return self.coherence.live and now - self.coherence.asof <= space.max_staleness_s
 
-    def hit(self, key: bytes, variant: bytes, now: float) -> bytes | None:
-        """A reply that may be served now, under whatever rules the key has; else None."""
+    def read(
+        self, key: bytes, variant: bytes, now: float, proto: int = 3, *, may_serve: bool = True
+    ) -> bytes | None:
+        """The reply that may be served now, as the protocol writes it; else None.
+
+        Every read of one key asks here, also for a client that may not be served: while clients
+        read, the watermark is kept moving. (`ClientPipe._run` is the same for a batch of plain
+        GETs, written out.)
+        """
+        spaces = self.namespaces
+        space = spaces.find(key) if spaces.prefixes else None
+        if space is not None and not space.cached:
+            return None
+        self.on_read(now, space)
+        if not may_serve or not self.is_open(now, space):
+            return None
+        if space is not None:
+            variant = space.variant(variant)
+        reply = self.arena.get(key, variant, now)
+        if reply is None:
+            return None
+        if now >= self.samples.due:
+            self.samples.note(key, variant, now)
+        return NULL2 if proto == 2 and reply == NULL3 else reply
+
+    def read_all(
+        self,
+        keys: Sequence[bytes],
+        variant: bytes,
+        now: float,
+        proto: int = 3,
+        *,
+        room_bytes: int,
+        may_serve: bool = True,
+    ) -> list[bytes | None] | None:
+        """As `read`, for keys that are read at one instant; None if they exceed `room_bytes`.
+
+        They are entries that are valid together: one state of Redis. They are no samples.
+        """
+        self.on_read(now, None)
+        found: list[bytes | None] = [None] * len(keys)
+        if not may_serve or not self.coherence.is_open(now):
+            return found
+        get = self._get_in_space if self.namespaces else self.arena.get
+        for position, key in enumerate(keys):
+            reply = found[position] = get(key, variant, now)
+            if reply is not None:
+                room_bytes -= len(reply)
+                if room_bytes < 0:
+                    return None
+        return [NULL2 if r == NULL3 else r for r in found] if proto == 2 else found
+
+    def _get_in_space(self, key: bytes, variant: bytes, now: float) -> bytes | None:
         space = self.namespaces.find(key)
         if not self.is_open(now, space):
             return None
@@ -120,7 +173,7 @@ class L1Memory:
         return self.coherence.get_suspect(key, space.variant(variant), now, space.stale_on_error_s)
 
     async def get(self, key: bytes) -> Outcome:
-        reply = self.hit(key, b"", self.clock())
+        reply = self.read(key, get_variant(0), self.clock())
         if reply is None:
             return Outcome(Kind.MISS, tier=self.name)
         if reply == NULL3:

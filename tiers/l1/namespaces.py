@@ -99,6 +99,11 @@ class Namespaces:
                 return space
         return None
 
+    def caches(self, key: bytes) -> bool:
+        """Whether reads of this key may be kept in L1."""
+        space = self.find(key)
+        return space is None or space.cached
+
     def strict_s(self, keys: Iterable[bytes]) -> float:
         """The largest bound of the strict keys among these; 0 when none is strict."""
         if not self.largest_strict_s:
