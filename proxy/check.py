@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Awaitable, Iterator
 from dataclasses import dataclass, field
 
-from tiers import CertificateError, Mappings
+from tiers import L2, L3, CertificateError, Mappings
 
 from .addresses import bind, unix_path_problem, unix_socket_problem
 from .config.model import Config
@@ -30,8 +30,8 @@ class Findings:
 async def check(config: Config) -> Findings:
     """Never raises for a server that is down or strange: that is what it reports."""
     l2, l3 = await asyncio.gather(
-        _probe("L2", _check_l2(config), config.l2.connect_timeout_s + config.l2.deadline_s),
-        _probe("L3", _check_l3(config), config.l3.connect_timeout_s + config.l3.deadline_s),
+        _probe(L2, _check_l2(config), config.l2.connect_timeout_s + config.l2.deadline_s),
+        _probe(L3, _check_l3(config), config.l3.connect_timeout_s + config.l3.deadline_s),
     )
     problems = map(one_line, (*_file_problems(config), *l2.problems, *l3.problems))
     notes = [*map(one_line, l2.notes), *_notes(config), *map(one_line, l3.notes)]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tiers import TierUnavailable
+from tiers import L2_REDIS, L3_POSTGRES, TierUnavailable
 from tiers.wire.resp import error
 
 SHOWN_BYTES = 128  # of an argument that an error quotes
@@ -32,11 +32,12 @@ PROTECTED = error(
     "listen.protected_mode=false if other measures protect it."
 )
 PRIVATE_LOST = error(
-    "ERR terrace: the private connection to L2 (redis) was lost; this state (transaction, watch) "
+    f"ERR terrace: the private connection to {L2_REDIS} was lost; this state (transaction, watch) "
     "is gone, start again"
 )
 EXEC_LOST = error(
-    "EXECABORT Transaction discarded: terrace lost the private connection to L2 (redis) before EXEC"
+    "EXECABORT Transaction discarded: terrace lost the private connection to "
+    f"{L2_REDIS} before EXEC"
 )
 EXEC_ARITY = error(
     "EXECABORT Transaction discarded because of: wrong number of arguments for 'exec' command"
@@ -44,10 +45,11 @@ EXEC_ARITY = error(
 
 EXEC_ABORTED = error("EXECABORT Transaction discarded because of previous errors.")
 WAIT_LOST = error(
-    "ERR terrace: the connection to L2 (redis) was lost since this client's last write; whether "
+    f"ERR terrace: the connection to {L2_REDIS} was lost since this client's last write; whether "
     "that is on replicas or in the append-only file cannot be told"
 )
 
+NO_L3 = error(f"ERR terrace: {L3_POSTGRES} is not configured; set l3.dsn and [[l3.view]]")
 STORE_AFTER_SELECT = error(
     "ERR terrace: keys of [[l3.store]] cannot be written in a transaction behind SELECT"
 )
@@ -109,40 +111,40 @@ def protocol_error(text: str) -> bytes:
 
 
 def read_failed(reason: str) -> bytes:
-    return error(f"ERR terrace: L2 (redis) is unavailable: {reason}; the key is not cached")
+    return error(f"ERR terrace: {L2_REDIS} is unavailable: {reason}; the key is not cached")
 
 
 def write_failed(reason: str, sent: bool) -> bytes:
     if sent:
         return error(
-            f"ERR terrace: L2 (redis) did not answer: {reason}; the outcome of this command is "
+            f"ERR terrace: {L2_REDIS} did not answer: {reason}; the outcome of this command is "
             "unknown and it was not retried"
         )
-    return error(f"ERR terrace: L2 (redis) is unavailable: {reason}; the command was not sent")
+    return error(f"ERR terrace: {L2_REDIS} is unavailable: {reason}; the command was not sent")
 
 
 def wait_refused(reply: bytes) -> bytes:
     """`reply` is Redis' error to what would have moved the offset."""
     text = reply[1:-2].decode("utf-8", "surrogateescape")
     return error(
-        f"ERR terrace: WAIT cannot speak for this client's writes: L2 (redis) answered '{text}'; "
+        f"ERR terrace: WAIT cannot speak for this client's writes: {L2_REDIS} answered '{text}'; "
         "the user of l2.url needs +spublish +eval +set +del &__terrace:* ~__terrace:*"
     )
 
 
 def load_failed(reason: str) -> bytes:
-    return error(f"ERR terrace: L3 (postgres) is unavailable: {reason}; the key is not cached")
+    return error(f"ERR terrace: {L3_POSTGRES} is unavailable: {reason}; the key is not cached")
 
 
 def rows_missing(reason: str) -> bytes:
     return error(
-        f"ERR terrace: L2 (redis) could not be given a row for this transaction: {reason}; "
+        f"ERR terrace: {L2_REDIS} could not be given a row for this transaction: {reason}; "
         "the outcome of the transaction is unknown and it was not retried"
     )
 
 
 def store_failed(reason: str) -> bytes:
-    return error(f"ERR terrace: L3 (postgres) cannot store: {reason}; the command was not sent")
+    return error(f"ERR terrace: {L3_POSTGRES} cannot store: {reason}; the command was not sent")
 
 
 def not_storable(args: Sequence[bytes]) -> bytes:

@@ -13,6 +13,7 @@ from typing import Any
 
 from tiers import (
     CORE,
+    L2_REDIS,
     Janitor,
     SharedArena,
     TaskSet,
@@ -373,7 +374,7 @@ class Terrace:
             await coro
         except TierUnavailable as failure:
             reply = errors.tier_failed(failure)
-            session.reply(session.l2_failed(reply) if failure.tier.startswith("L2") else reply)
+            session.reply(session.l2_failed(reply) if failure.tier == L2_REDIS else reply)
         except TierError as failure:
             session.reply(error(f"ERR terrace: {failure}"))
         except Exception:

@@ -21,7 +21,20 @@ are in `coherence`.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .base import OWN_KEYS, Kind, Outcome, Size, Tier, Value, WritableTier
+from .base import (
+    L1,
+    L2,
+    L2_REDIS,
+    L3,
+    L3_POSTGRES,
+    OWN_KEYS,
+    Kind,
+    Outcome,
+    Size,
+    Tier,
+    Value,
+    WritableTier,
+)
 from .core import CORE, CORE_TEXT
 from .errors import MappingProblem, ProtocolError, ServerError, TierError, TierUnavailable
 from .glob import PATTERN_MAX_BYTES, literal_prefix
@@ -104,6 +117,11 @@ __all__ = [
     "CORE_TEXT",
     "DISCARD",
     "FIELDS_MAX",
+    "L1",
+    "L2",
+    "L2_REDIS",
+    "L3",
+    "L3_POSTGRES",
     "LARGE_COMMAND_BYTES",
     "OWN_KEYS",
     "PATTERN_MAX_BYTES",

@@ -16,6 +16,12 @@ from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
 Value: TypeAlias = bytes | dict[bytes, bytes]
 """A Redis string, or a Redis hash as field -> value."""
 
+L1, L2, L3 = "L1", "L2", "L3"
+"""The tiers, as outcomes and TIER.EXPLAIN name them."""
+
+L2_REDIS, L3_POSTGRES = f"{L2} (redis)", f"{L3} (postgres)"
+"""The tiers below, as errors and the log name them."""
+
 OWN_KEYS = b"__terrace:"
 """What the keys begin with that Terrace keeps in Redis for itself."""
 

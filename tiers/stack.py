@@ -21,7 +21,7 @@ from math import inf
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from .base import OWN_KEYS, Kind, Outcome, Tier
+from .base import L1, L2, L3, OWN_KEYS, Kind, Outcome, Tier
 from .errors import TierUnavailable
 from .glob import matcher
 from .l1.memory import L1Memory
@@ -210,10 +210,10 @@ class TieredCache(MappedKeys):
         if outcome.is_failure and self.l1 is not None:
             suspect = self.l1.get_suspect(key, b"", self.clock())
             if suspect is not None and suspect != NULL3:
-                return Outcome(Kind.STALE, value=decode(suspect), tier="L1", reason=outcome.reason)
+                return Outcome(Kind.STALE, value=decode(suspect), tier=L1, reason=outcome.reason)
         if mapping is None or self.fault_in is None:
             absent = outcome.kind is Kind.MISS
-            return Outcome(Kind.NEGATIVE, tier="L2") if absent else outcome
+            return Outcome(Kind.NEGATIVE, tier=L2) if absent else outcome
         if not outcome.asks_below:
             return outcome
         for _ in range(LOADS):
@@ -223,7 +223,7 @@ class TieredCache(MappedKeys):
             outcome = await self._get_l2(key)
             if outcome.kind is not Kind.MISS:
                 return outcome
-        return Outcome(Kind.UNAVAILABLE, tier="L2", reason="the key is contended")
+        return Outcome(Kind.UNAVAILABLE, tier=L2, reason="the key is contended")
 
     async def _get_l2(self, key: bytes) -> Outcome:
         """GET through the tracked connection where there is one, filling L1."""
@@ -236,14 +236,14 @@ class TieredCache(MappedKeys):
         try:
             reply, pttl_ms = await read.future
         except TierUnavailable as failure:
-            return Outcome(Kind.UNAVAILABLE, tier="L2", reason=failure.reason)
+            return Outcome(Kind.UNAVAILABLE, tier=L2, reason=failure.reason)
         value = decode(reply)
         if isinstance(value, Exception):
-            return Outcome(Kind.UNAVAILABLE, tier="L2", reason=str(value))
+            return Outcome(Kind.UNAVAILABLE, tier=L2, reason=str(value))
         if value is None:
-            return Outcome(Kind.MISS, tier="L2")
+            return Outcome(Kind.MISS, tier=L2)
         ttl_s = pttl_ms / 1000 if pttl_ms >= 0 else None
-        return Outcome(Kind.HIT, value=value, tier="L2", ttl_s=ttl_s)
+        return Outcome(Kind.HIT, value=value, tier=L2, ttl_s=ttl_s)
 
     async def get_many(self, keys: Sequence[bytes]) -> dict[bytes, Outcome]:
         """Several keys at once; misses share batches at every tier."""
@@ -329,9 +329,9 @@ class TieredCache(MappedKeys):
     async def explain(self, key: bytes, db: int = 0) -> Mapping[str, str]:
         facts: dict[str, str] = {}
         tiers: tuple[tuple[str, Tier | None, str], ...] = (
-            ("L1", self.l1, "off (l1.enabled=false)"),
-            ("L2", self.l2, ""),
-            ("L3", self.l3, "off (no l3.dsn)"),
+            (L1, self.l1, "off (l1.enabled=false)"),
+            (L2, self.l2, ""),
+            (L3, self.l3, "off (no l3.dsn)"),
         )
         for name, tier, off in tiers:
             facts.update({name: off} if tier is None else await tier.explain(key, db))

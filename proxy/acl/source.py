@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Protocol
 
-from tiers import L2Redis, ServerError, TierUnavailable
+from tiers import L2_REDIS, L2Redis, ServerError, TierUnavailable
 
 from .rules import User, full_user, is_valid_name
 from .selector import RuleError
@@ -126,7 +126,7 @@ class RedisUsers:
     def _note(self, problem: str, warning: str = "") -> None:
         told = problem or warning
         if told and told != self.problem:
-            log.warning("users of L2 (redis): %s", told)
+            log.warning("users of %s: %s", L2_REDIS, told)
         self.problem = told
 
 

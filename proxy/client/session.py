@@ -25,7 +25,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING
 
-from tiers import BLIND, RequestScanner, get_variant
+from tiers import BLIND, L2_REDIS, RequestScanner, get_variant
 from tiers.wire.resp import NULL2, NULL3, Request
 
 from .. import errors
@@ -305,7 +305,7 @@ class Session(ClientPipe):
     def l2_failed(self, reply: bytes) -> bytes:
         """The reply where L2 has none; nobody gets it when the client is to be disconnected."""
         if self.config.l2.on_error == "disconnect":
-            self.on_close_request('L2 (redis) did not answer it, and l2.on_error is "disconnect"')
+            self.on_close_request(f'{L2_REDIS} did not answer it, and l2.on_error is "disconnect"')
         return reply
 
     def close(self) -> None:

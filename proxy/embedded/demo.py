@@ -13,12 +13,14 @@ import redis
 from rich.console import Console
 from rich.table import Table
 
+from tiers import L1, L2, L3
+
 from ..masking import mask_option, one_line
 from .endpoints import endpoints_file, read_endpoints
 
 ROUNDS = 3
 KEYS = ("GET airport:JFK", "GET airport:NRT", "HGET country:US airports", "HGETALL country:FR")
-_TIERS = {"L1": "[green]L1[/]", "L2": "[yellow]L2[/]", "L3": "[red]L3[/]"}
+_TIERS = {L1: "[green]L1[/]", L2: "[yellow]L2[/]", L3: "[red]L3[/]"}
 
 
 def main(argv: Sequence[str]) -> int:

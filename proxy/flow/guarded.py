@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from tiers import HeldRow, Outcome, Step, TierUnavailable, Via, Waiter
+from tiers import L2, HeldRow, Outcome, Step, TierUnavailable, Via, Waiter
 
 from .. import errors
 from ..commands.command import Command, Kind
@@ -121,12 +121,12 @@ class Guarded:
 
     def _on_rows(self, rows: list[HeldRow], failure: Outcome | None) -> None:
         session = self._session
-        if failure is None or (failure.tier != "L2" and session.config.l3.on_error == "nil"):
+        if failure is None or (failure.tier != L2 and session.config.l3.on_error == "nil"):
             self._rows = [row for row in rows if row.value is not None]
             held = {row.key for row in rows}
             self._keys = [key for key in self._keys if key in held]
             self._send()
-        elif failure.tier == "L2":
+        elif failure.tier == L2:
             self._waiter.on_lost(failure.reason, False)
         else:
             session.stats.read_errors += 1

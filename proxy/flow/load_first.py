@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tiers import L2, L3
 from tiers.wire.resp import Request
 
 from .. import errors
@@ -59,7 +60,7 @@ async def _load_then_run(session: Session, keys: list[bytes], request: Request) 
     if failure is None:
         there, failure = await stack.bring(keys, session.db)
         session.seen = stack.durable(there, session.db)
-    if failure is None or (failure.tier == "L3" and may_be_nil):
+    if failure is None or (failure.tier == L3 and may_be_nil):
         session.loaded_request = request
         session.put_back(request)
         return
@@ -70,7 +71,7 @@ async def _load_then_run(session: Session, keys: list[bytes], request: Request) 
 
 def refuse_unloaded(session: Session, failure: Outcome) -> None:
     """The error of a command whose rows could not be had."""
-    if failure.tier == "L2":
+    if failure.tier == L2:
         refuse(session, session.lost_write(failure.reason, False))
     else:
         refuse(session, errors.load_failed(failure.reason))

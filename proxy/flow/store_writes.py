@@ -10,7 +10,18 @@ import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from tiers import BLIND, DISCARD, Footing, KeptUpstream, Outcome, TierUnavailable, Via
+from tiers import (
+    BLIND,
+    DISCARD,
+    L2,
+    L2_REDIS,
+    L3,
+    Footing,
+    KeptUpstream,
+    Outcome,
+    TierUnavailable,
+    Via,
+)
 from tiers import Kind as OutcomeKind
 from tiers.wire.resp import Request, parse_integer, to_resp2
 
@@ -114,7 +125,7 @@ async def look(session: Session, durable: list[bytes]) -> Outcome | None:
     try:
         session.footing = await store.look(durable)
     except TierUnavailable as error:
-        tier = "L2" if error.tier.startswith("L2") else "L3"
+        tier = L2 if error.tier == L2_REDIS else L3
         return Outcome(OutcomeKind.UNAVAILABLE, tier=tier, reason=error.reason)
     return None
 

@@ -26,7 +26,6 @@ EXPLAINED_MAX_BYTES = (
 KEYS_AT_ONCE = 1000  # of TIER.INVALIDATE, in one turn of the loop
 _LONG_PATTERN = error(f"ERR terrace: a pattern has at most {PATTERN_MAX_BYTES} bytes")
 _LONG_KEY = error(f"ERR terrace: TIER.EXPLAIN takes keys of at most {EXPLAINED_MAX_BYTES} bytes")
-_NO_L3 = error("ERR terrace: L3 (postgres) is not configured; set l3.dsn and [[l3.view]]")
 
 
 def explain(session: Session, command: Command, request: Request) -> None:
@@ -96,7 +95,7 @@ async def _invalidate_pattern(session: Session, pattern: bytes) -> None:
 def warm(session: Session, command: Command, request: Request) -> None:
     l3 = session.stack.l3
     if l3 is None:
-        session.reply(_NO_L3)
+        session.reply(errors.NO_L3)
         return
     if len(request[0]) > 2:
         session.reply(errors.SYNTAX)
@@ -128,7 +127,7 @@ async def _warm(session: Session, views: list[ViewMapping], pattern: bytes | Non
 
 def refresh(session: Session, command: Command, request: Request) -> None:
     if session.stack.l3 is None:
-        session.reply(_NO_L3)
+        session.reply(errors.NO_L3)
         return
     session.terrace.run_task(session, _refresh(session, errors.shown(request[0][1])))
 

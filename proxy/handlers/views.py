@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tiers.wire.resp import Request, array, bulk, error, mapping
+from tiers.wire.resp import Request, array, bulk, mapping
 
+from .. import errors
 from ..commands.command import Command
 
 if TYPE_CHECKING:
@@ -13,12 +14,10 @@ if TYPE_CHECKING:
 
     from ..client.session import Session
 
-_NO_L3 = error("ERR terrace: L3 (postgres) is not configured; set l3.dsn and [[l3.view]]")
-
 
 def views(session: Session, command: Command, request: Request) -> None:
     if session.stack.l3 is None:
-        session.reply(_NO_L3)
+        session.reply(errors.NO_L3)
         return
     session.terrace.run_task(session, _views(session))
 

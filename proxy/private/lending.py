@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tiers import fill_commands, settle_command
+from tiers import L2, fill_commands, settle_command
 from tiers.wire.resp import QUEUED, Request
 
 from ..commands.command import Command
@@ -71,7 +71,7 @@ async def _hold_then_queue(private: PrivateConnection, keys: list[bytes], reques
     missing = [key for key in keys if key not in rows.held]
     found, failure = await session.stack.held(missing)
     may_be_nil = session.config.l3.on_error == "nil"
-    if failure is not None and not (failure.tier != "L2" and may_be_nil):
+    if failure is not None and not (failure.tier != L2 and may_be_nil):
         refuse_unloaded(session, failure)
         return
     rows.held.update(dict.fromkeys(missing))

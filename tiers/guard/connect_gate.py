@@ -14,6 +14,7 @@ import contextlib
 import logging
 from collections.abc import Callable
 
+from ..base import L2_REDIS
 from ..errors import TierUnavailable
 from ..options import L2Options
 from .breaker import Breaker, State
@@ -82,7 +83,7 @@ class ConnectGate:
         """Raises TierUnavailable while it would be in vain to connect; else, as for
         `wait_turn`, the caller must report how it ended."""
         if not self.breaker.admits():
-            raise TierUnavailable("L2 (redis)", self.breaker.reason)
+            raise TierUnavailable(L2_REDIS, self.breaker.reason)
 
     def take_token(self) -> bool:
         """Whether a connection may be made now. Whoever has to wait keeps its own place: one
@@ -118,14 +119,14 @@ class ConnectGate:
             self.breaker.on_hard_failure(failure.reason)
         self.on_failure(failure.reason)
         if not self.breaker.is_closed and failure.reason != self._told:
-            log.warning("L2 (redis) %s is down: %s", self.node, failure.reason)
+            log.warning("%s %s is down: %s", L2_REDIS, self.node, failure.reason)
             self._told = failure.reason
 
     def _on_transition(self, old: State, new: State) -> None:
         if new is State.CLOSED:
             self._told = ""
             log.info(
-                "L2 (redis) %s is back after %.1f s", self.node, self._clock() - self._down_since
+                "%s %s is back after %.1f s", L2_REDIS, self.node, self._clock() - self._down_since
             )
             self._opened.set()
             self.on_open()

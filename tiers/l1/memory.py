@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from math import inf
 from typing import TYPE_CHECKING, cast
 
-from ..base import Kind, Outcome
+from ..base import L1, Kind, Outcome
 from ..options import L1Options
 from ..wire.resp import NULL2, NULL3
 from .arena import Arena
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 class L1Memory:
     """`arena` and `coherence` are public: the proxy's hot path calls them directly."""
 
-    name = "L1"
+    name = L1
 
     def __init__(
         self,

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable
 from math import inf
 
+from ..base import L2_REDIS
 from ..wire.pipe import BUSY
 from .kept_upstream import KeptUpstream
 
@@ -41,8 +42,8 @@ class Busy:
         self.said_at = self._clock()
         if not self.is_now:
             self.is_now = True
-            log.warning("L2 (redis) is busy with a script: clients hear BUSY until it ends, or "
-                        "SCRIPT KILL or FUNCTION KILL ends it")  # fmt: skip
+            log.warning("%s is busy with a script: clients hear BUSY until it ends, or "
+                        "SCRIPT KILL or FUNCTION KILL ends it", L2_REDIS)  # fmt: skip
 
     def silent_since(self, sent_at: float) -> float:
         """Since when it may be dead, for a script that was sent then."""
@@ -55,4 +56,4 @@ class Busy:
             plain.ping()
         if self.is_now and now - self.said_at > LASTS_S:
             self.is_now = False
-            log.info("L2 (redis) is not busy any more")
+            log.info("%s is not busy any more", L2_REDIS)

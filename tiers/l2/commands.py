@@ -10,6 +10,7 @@ from typing import Any
 
 import hiredis
 
+from ..base import L2_REDIS
 from ..errors import ProtocolError, ServerError, TierUnavailable
 from ..wire.resp import decode, pack
 from ..wire.server_limits import LARGE_COMMAND_BYTES, ServerLimits
@@ -18,8 +19,6 @@ from .kept_upstream import KeptUpstream
 from .private import PrivatePool
 from .script_lanes import ScriptLanes
 from .upstream import Via
-
-NAME = "L2 (redis)"
 
 
 class Script:
@@ -48,7 +47,7 @@ class _FutureWaiter:
 
     def on_lost(self, reason: str, sent: bool) -> None:
         if not self.future.done():
-            self.future.set_exception(TierUnavailable(NAME, reason, outcome_unknown=sent))
+            self.future.set_exception(TierUnavailable(L2_REDIS, reason, outcome_unknown=sent))
 
 
 class _CollectWaiter:
@@ -68,7 +67,7 @@ class _CollectWaiter:
 
     def on_lost(self, reason: str, sent: bool) -> None:
         if not self._future.done():
-            self._future.set_exception(TierUnavailable(NAME, reason, outcome_unknown=sent))
+            self._future.set_exception(TierUnavailable(L2_REDIS, reason, outcome_unknown=sent))
 
 
 class L2Commands:
@@ -193,7 +192,7 @@ def _read(reply: bytes) -> Any:
     try:
         return decode(reply)
     except ProtocolError as error:
-        raise TierUnavailable("L2 (redis)", str(error)) from None
+        raise TierUnavailable(L2_REDIS, str(error)) from None
 
 
 def _checked(reply: Any) -> Any:

@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 
+from ..base import L2_REDIS
 from ..errors import TierUnavailable
 from ..guard.connect_gate import ConnectGate
 from ..options import L2Options
@@ -216,7 +217,7 @@ class Databases:
         for reply in replies[: len(login)]:
             if reply.startswith(b"-"):
                 text = reply[1:-2].decode("utf-8", "replace")
-                raise TierUnavailable("L2 (redis)", f"{self._endpoint} answered {text}")
+                raise TierUnavailable(L2_REDIS, f"{self._endpoint} answered {text}")
         upstream.run_id = run_id_of(decode(replies[len(login) + 1]))
         self.on_identity(upstream.run_id)
         if select and replies[-1] != OK:
@@ -240,7 +241,7 @@ class Databases:
                 if not isinstance(failure, TimeoutError):
                     raise
                 reason = f"all {OPEN_MAX} connections {self.told_as} are at work"
-                raise TierUnavailable("L2 (redis)", reason) from None
+                raise TierUnavailable(L2_REDIS, reason) from None
         else:
             self._connecting += 1
         try:
@@ -295,7 +296,7 @@ class Databases:
         since = self._silent_since(each)
         if since is not None and now - since > self.options.deadline_s:
             reason = f"no reply within {self.options.deadline_s:g} s"
-            self._gate.failed(TierUnavailable("L2 (redis)", reason, timed_out=True))
+            self._gate.failed(TierUnavailable(L2_REDIS, reason, timed_out=True))
             each.upstream.abort(reason)
 
     def _silent_since(self, each: DatabaseUpstream) -> float | None:

@@ -13,6 +13,7 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from ..base import L2_REDIS
 from ..errors import ProtocolError, TierUnavailable
 from ..guard.connect_gate import ConnectGate
 from ..options import L2Options
@@ -192,7 +193,7 @@ class KeptUpstream:
         try:
             decoded = [decode(reply) for reply in replies]
             if refusal := self._refusal(decoded, logins):
-                raise TierUnavailable("L2 (redis)", refusal)
+                raise TierUnavailable(L2_REDIS, refusal)
             if self.proto == 3 and isinstance(decoded[0], dict):
                 self.server = decoded[0]
             self.run_id = run_id_of(decoded[logins])
@@ -200,7 +201,7 @@ class KeptUpstream:
         except (ProtocolError, TypeError, ValueError, LookupError, AttributeError) as error:
             # Its loop has to go on, whatever it was that answered there.
             reason = f"{self._endpoint} does not answer as Redis does ({type(error).__name__})"
-            raise TierUnavailable("L2 (redis)", reason) from error
+            raise TierUnavailable(L2_REDIS, reason) from error
 
     def _give_up(self, upstream: Upstream, reason: str) -> None:
         upstream.abort(reason)
@@ -222,7 +223,7 @@ class KeptUpstream:
         if since is not None:
             if now - since > self.options.deadline_s:
                 reason = f"no reply within {self.options.deadline_s:g} s"
-                self._gate.failed(TierUnavailable("L2 (redis)", reason, timed_out=True))
+                self._gate.failed(TierUnavailable(L2_REDIS, reason, timed_out=True))
                 upstream.abort(reason)
         elif now - upstream.pipe.last_sent_at > self.options.ping_interval_s:
             self.ping()

@@ -16,6 +16,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from ..base import L2_REDIS
 from ..errors import ProtocolError, TierUnavailable
 from ..guard.connect_gate import ConnectGate
 from ..options import L2Options
@@ -87,7 +88,7 @@ class Node:
             self._move_pause_s = MOVE_PAUSE_MIN_S
         self._moved_at = now
         self.moves += 1
-        log.warning("L2 (redis) %s leads to another server now: connecting anew", self._endpoint)
+        log.warning("%s %s leads to another server now: connecting anew", L2_REDIS, self._endpoint)
         self._move(run_id)
 
     async def keep(self) -> None:
@@ -122,7 +123,7 @@ class Node:
         role = fields.get("role", "")
         if role and role != self.role:
             if self.role:
-                log.warning("L2 (redis) %s: its role is %s now, was %s", self._endpoint, role,
+                log.warning("%s %s: its role is %s now, was %s", L2_REDIS, self._endpoint, role,
                             self.role)  # fmt: skip
             self.role = role
         self.found(run_id_of(who))

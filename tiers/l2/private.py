@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from ..base import L2_REDIS
 from ..errors import ServerError, TierUnavailable
 from ..guard.connect_gate import ConnectGate
 from ..options import L2Options
@@ -194,7 +195,7 @@ class PrivatePool:
             elif upstream.proto != proto:
                 [reply] = await upstream.run([[b"HELLO", b"%d" % proto]])
                 if reply.startswith(b"-"):
-                    raise TierUnavailable("L2 (redis)", f"it refused HELLO {proto}")
+                    raise TierUnavailable(L2_REDIS, f"it refused HELLO {proto}")
                 upstream.proto = proto
             if db == ANY_DB or upstream.fits(db):
                 return upstream
@@ -222,7 +223,7 @@ class PrivatePool:
             # -BUSY: a script runs; SCRIPT KILL has to get through just then
             if reply.startswith(b"-") and not reply.startswith(b"-BUSY"):
                 text = reply[1:-2].decode("utf-8", "replace")
-                raise TierUnavailable("L2 (redis)", f"{self._endpoint} answered {text}")
+                raise TierUnavailable(L2_REDIS, f"{self._endpoint} answered {text}")
         upstream.client_id = int(replies[-1][1:-2]) if replies[-1].startswith(b":") else 0
         self.opened += 1
         self.leases += 1
@@ -300,7 +301,7 @@ class PrivatePool:
         for upstream in list(self._all):
             if now - self.silent_since(self._sent_at(upstream, now)) > self.options.deadline_s:
                 reason = f"no reply within {self.options.deadline_s:g} s"
-                self._gate.failed(TierUnavailable("L2 (redis)", reason, timed_out=True))
+                self._gate.failed(TierUnavailable(L2_REDIS, reason, timed_out=True))
                 upstream.abort(reason)
         self._serve()
         if self._is_stuck(now):
@@ -321,7 +322,7 @@ class PrivatePool:
         return min((self._sent_at(upstream, now) for upstream in self._all), default=now)
 
     def close(self) -> None:
-        self._queue.refuse(TierUnavailable("L2 (redis)", "shutting down"))
+        self._queue.refuse(TierUnavailable(L2_REDIS, "shutting down"))
         if self._timer is not None:
             self._timer.cancel()
         for upstream in list(self._all):

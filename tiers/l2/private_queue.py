@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from ..base import L2_REDIS
 from ..errors import TierUnavailable
 from .upstream import Upstream
 
@@ -19,7 +20,7 @@ class NoPlace(TierUnavailable):
     """Redis is there; but a bound of Terrace's own keeps this client from it."""
 
     def __init__(self, reason: str) -> None:
-        super().__init__("L2 (redis)", reason)
+        super().__init__(L2_REDIS, reason)
 
 
 @dataclass(eq=False, slots=True)

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import inf
 from typing import Any
 
-from ..base import Kind, Outcome, Size
+from ..base import L2, L2_REDIS, Kind, Outcome, Size
 from ..errors import TierUnavailable
 from ..guard.connect_gate import ConnectGate
 from ..l1.coherence import Coherence
@@ -31,7 +31,7 @@ from ..wire.pipe import UpstreamPipe
 from ..wire.resp import decode
 from ..wire.server_limits import QUESTIONS, ServerLimits
 from .busy import Busy
-from .commands import NAME, L2Commands
+from .commands import L2Commands
 from .databases import Databases
 from .kept_upstream import KeptUpstream
 from .node import MOVED, Node
@@ -54,7 +54,7 @@ class L2Redis(L2Commands):
     bounds L1's entries where the server refuses to track; else L1 is off there.
     """
 
-    name = "L2"
+    name = L2
 
     def __init__(
         self,
@@ -229,12 +229,12 @@ class L2Redis(L2Commands):
                 for pipe in self._pipes():
                     pipe.answer_early()
                 log.warning("%s owes replies for more than %g s: reads are answered as if it "
-                            "were down where L1 can", NAME, STALL_S)  # fmt: skip
+                            "were down where L1 can", L2_REDIS, STALL_S)  # fmt: skip
             elif self.ready:
-                log.info("%s answers in time again", NAME)
+                log.info("%s answers in time again", L2_REDIS)
 
     def _on_unreachable(self, reason: str) -> None:
-        self.private.on_unreachable(TierUnavailable(NAME, reason))
+        self.private.on_unreachable(TierUnavailable(L2_REDIS, reason))
         for kept in self.shared:
             kept.on_unreachable(reason)
 

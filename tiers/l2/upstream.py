@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, cast
 from urllib.parse import unquote, urlsplit
 
+from ..base import L2_REDIS
 from ..errors import ProtocolError, TierUnavailable
 from ..options import L2Options
 from ..wire.pipe import UpstreamPipe, Waiter
@@ -142,7 +143,7 @@ class _Collect:
 
     def on_lost(self, reason: str, sent: bool) -> None:
         if not self._future.done():
-            self._future.set_exception(TierUnavailable("L2 (redis)", reason))
+            self._future.set_exception(TierUnavailable(L2_REDIS, reason))
 
 
 class Upstream(asyncio.Protocol):
@@ -227,7 +228,7 @@ class Upstream(asyncio.Protocol):
             reason = f"cannot connect to {endpoint}: {_failure_text(error)}"
         self.abort(reason)
         self.reason = reason
-        raise TierUnavailable("L2 (redis)", reason, timed_out=timed_out)
+        raise TierUnavailable(L2_REDIS, reason, timed_out=timed_out)
 
     async def _connect(self, endpoint: Endpoint) -> None:
         self._loop = loop = asyncio.get_running_loop()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import psycopg
 
+from ..base import L3_POSTGRES
 from ..errors import TierUnavailable
 from ..options import L3Options
 from ..pg.connection import (
-    NAME,
     Connection,
     Connector,
     Deadline,
@@ -57,9 +57,9 @@ async def examine_pooler(options: L3Options, direct: Connection) -> bool:
             async with in_transaction(connection):
                 through = await _database_of(connection)
             if through != await _database_of(direct):
-                raise TierUnavailable(NAME, _ELSEWHERE)
+                raise TierUnavailable(L3_POSTGRES, _ELSEWHERE)
     except psycopg.Error as error:
-        raise TierUnavailable(NAME, f"l3.dsn: {describe(error, options)}") from None
+        raise TierUnavailable(L3_POSTGRES, f"l3.dsn: {describe(error, options)}") from None
     finally:
         await close(connection)
     return bool(connection.scope)

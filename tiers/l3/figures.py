@@ -9,10 +9,10 @@ from typing import TypeVar
 
 import psycopg
 
-from ..base import Size
+from ..base import L3_POSTGRES, Size
 from ..errors import TierUnavailable
 from ..options import L3Options
-from ..pg.connection import NAME, Connection, describe
+from ..pg.connection import Connection, describe
 from ..pg.pool import LoadPool
 from ..pg.session import together
 from ..pg.sql import render, verbatim
@@ -106,4 +106,4 @@ class Figures:
         try:
             return await self._pool.run(together(work), self._pool.lane(LANE))
         except psycopg.Error as error:
-            raise TierUnavailable(NAME, describe(error, self._options)) from None
+            raise TierUnavailable(L3_POSTGRES, describe(error, self._options)) from None

@@ -12,9 +12,10 @@ from collections.abc import Awaitable, Callable
 
 import psycopg
 
+from ..base import L3_POSTGRES
 from ..errors import TierUnavailable
 from ..options import L3Options
-from ..pg.connection import NAME, Connection, Connector, Deadline, describe
+from ..pg.connection import Connection, Connector, Deadline, describe
 from ..pg.pooler import demand_unchanged
 from ..refresh.refresher import Refresher
 from ..tasks import TaskSet
@@ -89,7 +90,7 @@ class Link:
             await examine_pooler(self._options, connection)
         obstacles = await prepare_schema(connection, self._options)
         if obstacles:
-            raise TierUnavailable(NAME, "; ".join(obstacles))
+            raise TierUnavailable(L3_POSTGRES, "; ".join(obstacles))
         await self._refresher.know(connection)
         if not self._refreshing:  # not before: its tables must be there
             self._refreshing = True
@@ -100,7 +101,7 @@ class Link:
         if self.state != CLOSED:
             if self._was_linked:
                 await self._on_linked_again()
-            log.info("L3 (postgres) is linked")
+            log.info("%s is linked", L3_POSTGRES)
             self.state, self._was_linked = READY, True
         self._on_bound()
 
@@ -136,7 +137,7 @@ class Link:
             log.warning("the link to PostgreSQL was lost: %s", reason)
             self.state = CONNECTING
         elif self.state != f"{DOWN}{reason}":
-            log.warning("L3 (postgres) is down: %s", reason)
+            log.warning("%s is down: %s", L3_POSTGRES, reason)
             self.state = f"{DOWN}{reason}"
             self._on_down(reason)
         self.complete.clear()

@@ -25,17 +25,17 @@ from functools import partial
 import psycopg
 
 from .. import glob
-from ..base import Kind, Outcome, Size
+from ..base import L3, L3_POSTGRES, Kind, Outcome, Size
 from ..errors import MappingProblem, TierUnavailable
 from ..glob import matcher
 from ..guard.breaker import BreakerStatistics
 from ..guard.negatives import NegativeCache
 from ..options import L3Options
 from ..periodic import Janitor
-from ..pg.connection import CLOSE_TIMEOUT_S, NAME, Connector, describe
+from ..pg.connection import CLOSE_TIMEOUT_S, Connector, describe
 from ..pg.lane import Lane, LaneStatistics
 from ..pg.pool import LoadPool
-from ..pg.rows import TIER, BoundView
+from ..pg.rows import BoundView
 from ..pg.session import together
 from ..refresh.log import RefreshLog
 from ..refresh.positions import Position
@@ -63,7 +63,7 @@ class L3Postgres:
     Raises MappingProblem for a mapping that can never work, whatever the database says.
     """
 
-    name = TIER
+    name = L3
 
     def __init__(
         self,
@@ -192,9 +192,9 @@ class L3Postgres:
     async def get(self, key: bytes) -> Outcome:
         mapping = self.mappings.match(key)
         if mapping is None:
-            return Outcome(Kind.MISS, tier=TIER)
+            return Outcome(Kind.MISS, tier=L3)
         if self.negative_nowait(key):
-            return Outcome(Kind.NEGATIVE, tier=TIER)
+            return Outcome(Kind.NEGATIVE, tier=L3)
         return (await self.load(mapping, [key]))[key]
 
     async def load(self, mapping: ViewMapping, keys: Sequence[bytes]) -> dict[bytes, Outcome]:
@@ -239,7 +239,7 @@ class L3Postgres:
         except psycopg.Error as error:
             self._look_again()
             reason = f"view {mapping.name}: {describe(error, self.options)}"
-            raise TierUnavailable(NAME, reason) from None
+            raise TierUnavailable(L3_POSTGRES, reason) from None
         # A row whose key belongs to a more specific pattern cannot be read by that key.
         keys = [key for key in page.keys if self.mappings.match(key) is mapping]
         return ScanPage(keys, page.epoch, page.next_block, page.restarted)
@@ -265,7 +265,7 @@ class L3Postgres:
         except psycopg.Error as error:
             self._look_again()
             reason = f"view {mapping.name}: {describe(error, self.options)}"
-            raise TierUnavailable(NAME, reason) from None
+            raise TierUnavailable(L3_POSTGRES, reason) from None
 
     # Changing
 
@@ -283,7 +283,7 @@ class L3Postgres:
             known = ", ".join(each.name for each in self.mappings) or "none"
             raise MappingProblem(view, "is not mapped", f"the mapped views are: {known}")
         if not self.ready:  # its tables may be missing
-            raise TierUnavailable(NAME, self._link.state)
+            raise TierUnavailable(L3_POSTGRES, self._link.state)
         return await self._refresher.refresh(mapping)
 
     def lane(self, mapping: ViewMapping) -> Lane:
@@ -332,7 +332,7 @@ class L3Postgres:
     async def views(self) -> list[ViewStatus]:
         """How the mapped views stand with their refreshes. Raises TierUnavailable."""
         if not self.ready:
-            raise TierUnavailable(NAME, self._link.state)
+            raise TierUnavailable(L3_POSTGRES, self._link.state)
         return await self._figures.views(self.current_epoch, await self._refresher.told_epochs())
 
     def statistics(self) -> L3Statistics:
@@ -370,15 +370,15 @@ class L3Postgres:
         """The view to read, or raises TierUnavailable with the reason why not."""
         view = self._binder.served.get(mapping.name)
         if self._link.state.startswith(DOWN) or (view is None and not self.ready):
-            raise TierUnavailable(NAME, self._link.state)
+            raise TierUnavailable(L3_POSTGRES, self._link.state)
         if view is None:
             reason = self._binder.problems.get(mapping.name, "the view is not there yet")
-            raise TierUnavailable(NAME, reason)
+            raise TierUnavailable(L3_POSTGRES, reason)
         return view
 
     def _failed(self, keys: Sequence[bytes], reason: str) -> dict[bytes, Outcome]:
         self._errors += 1
-        return dict.fromkeys(keys, Outcome(Kind.UNAVAILABLE, tier=TIER, reason=reason))
+        return dict.fromkeys(keys, Outcome(Kind.UNAVAILABLE, tier=L3, reason=reason))
 
     def _on_change(self, mapping: ViewMapping, epoch: int, keys: list[bytes] | None) -> None:
         self._negatives.on_change(mapping.name, keys)

@@ -13,6 +13,7 @@ import string
 import psycopg
 from psycopg import sql
 
+from ..base import L3_POSTGRES
 from ..errors import MappingProblem, TierUnavailable
 from ..options import L3Options, ViewOptions
 from ..pg.connection import Connector, describe
@@ -114,14 +115,14 @@ async def run_triggers(options: L3Options, statements: list[str]) -> None:
     async with connector.connected("install-triggers") as connection:
         obstacles = await prepare_schema(connection, options)
         if obstacles:
-            raise TierUnavailable("L3 (postgres)", "; ".join(obstacles))
+            raise TierUnavailable(L3_POSTGRES, "; ".join(obstacles))
         try:
             async with connection.transaction():
                 for statement in statements:
                     await once(connection, statement.replace("%", "%%").encode())
         except psycopg.OperationalError as error:
-            raise TierUnavailable("L3 (postgres)", describe(error, options)) from None
+            raise TierUnavailable(L3_POSTGRES, describe(error, options)) from None
         except psycopg.Error as error:
             who = connection.info.user
             mend = f"see that table and columns are right and that {who} owns the table"
-            raise TierUnavailable("L3 (postgres)", f"{describe(error, options)}; {mend}") from None
+            raise TierUnavailable(L3_POSTGRES, f"{describe(error, options)}; {mend}") from None

@@ -13,7 +13,7 @@ from dataclasses import astuple, fields
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
-from ..base import Kind, Outcome
+from ..base import L2, L3, Kind, Outcome
 from ..errors import ServerError, TierUnavailable
 from ..l2.commands import Script
 from ..l2.redis import L2Redis
@@ -35,8 +35,8 @@ _HIT = Kind.HIT  # a member of an enum is found by some steps
 Load: TypeAlias = Callable[[list[bytes]], Awaitable[Mapping[bytes, Outcome]]]
 
 NO_QUEUES = CoalescerStatistics(*(0,) * len(fields(CoalescerStatistics)))
-_DELETED = Outcome(Kind.NEGATIVE, tier="L3", reason="deleted (tombstone)")
-ASK_L2 = Outcome(Kind.MISS, tier="L3", reason="the key exists in L2 by now")
+_DELETED = Outcome(Kind.NEGATIVE, tier=L3, reason="deleted (tombstone)")
+ASK_L2 = Outcome(Kind.MISS, tier=L3, reason="the key exists in L2 by now")
 
 
 class FaultIn:
@@ -90,7 +90,7 @@ class FaultIn:
         turned up in L2 meanwhile: then L2 has to be asked again.
         """
         if self._l3.negative_nowait(key):
-            on_done(Outcome(Kind.NEGATIVE, tier="L3"))
+            on_done(Outcome(Kind.NEGATIVE, tier=L3))
         else:
             self._coalescers[mapping.name].submit(key, on_done)
 
@@ -105,7 +105,7 @@ class FaultIn:
         try:
             present = await self._l2.pipeline([[b"EXISTS", key] for _, key in pairs])
         except TierUnavailable as failure:
-            return [], Outcome(Kind.UNAVAILABLE, tier="L2", reason=failure.reason)
+            return [], Outcome(Kind.UNAVAILABLE, tier=L2, reason=failure.reason)
         held = [key for (_, key), there in zip(pairs, present, strict=True) if there != 0]
         missing = [pair for pair, there in zip(pairs, present, strict=True) if there == 0]
         outcomes = await asyncio.gather(*(self.load_one(m, k) for m, k in missing))
@@ -114,7 +114,7 @@ class FaultIn:
             if outcome.is_failure:
                 failure_found = failure_found or outcome
             elif outcome.reason == NOT_STORED:
-                reason = Outcome(Kind.UNAVAILABLE, tier="L3", reason=NOT_STORED)
+                reason = Outcome(Kind.UNAVAILABLE, tier=L3, reason=NOT_STORED)
                 failure_found = failure_found or reason
             elif outcome.kind is not Kind.NEGATIVE:
                 held.append(key)
@@ -134,9 +134,9 @@ class FaultIn:
         try:
             said = await self._l2.pipeline([*epochs, *([b"EXISTS", key] for _, key in pairs)])
         except TierUnavailable as failure:
-            return [], Outcome(Kind.UNAVAILABLE, tier="L2", reason=failure.reason)
+            return [], Outcome(Kind.UNAVAILABLE, tier=L2, reason=failure.reason)
         if error := next((reply for reply in said if isinstance(reply, Exception)), None):
-            return [], Outcome(Kind.UNAVAILABLE, tier="L2", reason=str(error))
+            return [], Outcome(Kind.UNAVAILABLE, tier=L2, reason=str(error))
         epoch_of = {view: epoch or b"" for view, epoch in zip(views, said, strict=False)}
         reads = (self._readers[mapping.name].load(key) for mapping, key in pairs)
         outcomes = await asyncio.gather(*reads)

@@ -23,7 +23,7 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
-from ..base import Value
+from ..base import L2_REDIS, Value
 from ..errors import TierUnavailable
 from ..l2.commands import Script
 from ..store.keys import Mapped
@@ -145,7 +145,7 @@ class Step:
         if begun != OK:  # not in a transaction: the commands may have run all the same
             unknown = any(not frame.startswith(b"-") for frame in queued)
             raise TierUnavailable(
-                "L2 (redis)", f"it refused MULTI: {_text(begun)}", outcome_unknown=unknown
+                L2_REDIS, f"it refused MULTI: {_text(begun)}", outcome_unknown=unknown
             )
         if result in _NIL:
             return None
@@ -163,7 +163,7 @@ class Step:
 
 def _doubt(reason: str) -> TierUnavailable:
     text = f"a row could not be kept there for this command: {reason}"
-    return TierUnavailable("L2 (redis)", text, outcome_unknown=True)
+    return TierUnavailable(L2_REDIS, text, outcome_unknown=True)
 
 
 def _text(reply: bytes) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from ..base import L2_REDIS
 from ..errors import TierUnavailable
 from ..l1.fill import Fill, with_pttl
 from ..l1.memory import L1Memory
@@ -39,4 +40,4 @@ class TrackedRead:
 
     def on_lost(self, reason: str, sent: bool) -> None:
         if not self.future.done():
-            self.future.set_exception(TierUnavailable("L2 (redis)", reason))
+            self.future.set_exception(TierUnavailable(L2_REDIS, reason))

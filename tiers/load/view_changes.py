@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Sequence
 
+from ..base import L2_REDIS
 from ..errors import ServerError, TierUnavailable
 from ..l1.memory import L1Memory
 from ..l2.commands import Script
@@ -68,7 +69,7 @@ class ViewChanges:
         )
         for reply in (info, told, guards):
             if isinstance(reply, Exception):
-                raise TierUnavailable("L2 (redis)", str(reply))
+                raise TierUnavailable(L2_REDIS, str(reply))
         # An older Terrace wrote numbers as guards, and had told what they say.
         known = {view.decode(): Told(Position(int(guard), ""))
                  for view, guard in _pairs(guards) if guard.isdigit()}  # fmt: skip
@@ -95,7 +96,7 @@ class ViewChanges:
                 marks = [TOMBSTONE + key for key in chunk]
                 guard = await self._unlink(mapping, at, guard, [*chunk, *marks])
         except ServerError as error:
-            raise TierUnavailable("L2 (redis)", str(error)) from error
+            raise TierUnavailable(L2_REDIS, str(error)) from error
 
     async def note_told(self, history: str, view: str, before: Position, at: Position) -> bool:
         """All keys of a change have left. False if Redis did not say `before`: then it was
@@ -104,7 +105,7 @@ class ViewChanges:
         try:
             return bool(await self._l2.run_script(self._note_told, [TOLD + history.encode()], args))
         except ServerError as error:
-            raise TierUnavailable("L2 (redis)", str(error)) from error
+            raise TierUnavailable(L2_REDIS, str(error)) from error
 
     async def _unlink(
         self, mapping: ViewMapping, at: Position | None, guard: bytes, keys: Sequence[bytes]

@@ -19,7 +19,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
-from ..base import Outcome
+from ..base import L2_REDIS, L3_POSTGRES, Outcome
 from ..errors import ServerError, TierError, TierUnavailable
 from ..l2.redis import L2Redis
 from ..refresh.positions import START, parse_position
@@ -160,14 +160,14 @@ class Warmer:
                 seconds = self._clock() - began_at
                 log.info("view %s: warmed, %d rows in %.1f s", mapping.name, stored, seconds)
                 return self._stored - before
-            raise TierUnavailable("L3 (postgres)", f"view {mapping.name} is replaced all the time")
+            raise TierUnavailable(L3_POSTGRES, f"view {mapping.name} is replaced all the time")
         finally:
             self._running -= 1
 
     async def _pass(self, mapping: ViewMapping, pattern: bytes | None) -> int:
         epoch = await self._epoch_of(mapping)
         if epoch is None:
-            raise TierUnavailable("L2 (redis)", self._l2.reason)
+            raise TierUnavailable(L2_REDIS, self._l2.reason)
         snapshot = _Snapshot(mapping, epoch)
         in_flight: deque[asyncio.Task[int]] = deque()
         began_at = told_at = self._clock()
@@ -201,7 +201,7 @@ class Warmer:
             try:
                 stored = await self._store(snapshot.mapping, epoch, current) if current else 0
             except ServerError as error:
-                raise TierUnavailable("L2 (redis)", str(error)) from None
+                raise TierUnavailable(L2_REDIS, str(error)) from None
             if stored is not None:
                 self._stored += stored
                 return stored
@@ -213,7 +213,7 @@ class Warmer:
         """A refresh was published: leave out what it changed, go on under its epoch."""
         epoch = await self._epoch_of(snapshot.mapping)
         if epoch is None:
-            raise TierUnavailable("L2 (redis)", self._l2.reason)
+            raise TierUnavailable(L2_REDIS, self._l2.reason)
         if not snapshot.epoch and epoch:
             raise _Outdated  # Redis had no epoch: since when to look is unknown
         # The outbox is read after the new epoch, so it has at least what led there.

@@ -23,11 +23,11 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.pq import TransactionStatus
 
+from ..base import L3_POSTGRES
 from ..errors import TierUnavailable
 from ..options import L3Options
 from ..tasks import TaskSet
 from .pooler import demand_session
-from .session import NAME as NAME
 from .session import Connection as Connection
 from .session import backend_of, take_over
 
@@ -65,7 +65,9 @@ class Deadline:
     ) -> None:
         self._timer.cancel()
         if self.expired and isinstance(error, psycopg.Error):
-            raise TierUnavailable(NAME, f"no answer within {self._timeout_s:.3g} s") from None
+            raise TierUnavailable(
+                L3_POSTGRES, f"no answer within {self._timeout_s:.3g} s"
+            ) from None
 
     def _expire(self) -> None:
         self.expired = True
@@ -107,7 +109,7 @@ def conninfo_of(options: L3Options, option: str) -> str:
         reason = (
             f"l3.{option} is not a valid connection string; write postgresql://user@host:port/db"
         )
-        raise TierUnavailable(NAME, reason) from None
+        raise TierUnavailable(L3_POSTGRES, reason) from None
     defaults = {
         "connect_timeout": str(max(2, math.ceil(options.connect_timeout_s))),
         "keepalives_idle": "10",
@@ -137,7 +139,7 @@ async def connect(options: L3Options, purpose: str) -> Connection:
             await take_over(connection, {}, purpose)
     except psycopg.Error as error:
         await close(connection)
-        raise TierUnavailable(NAME, describe(error, options)) from None
+        raise TierUnavailable(L3_POSTGRES, describe(error, options)) from None
     except BaseException:
         await close(connection)
         raise
@@ -166,9 +168,9 @@ async def opened(options: L3Options, option: str) -> Connection:
             return await Connection.connect(conninfo, autocommit=True, prepare_threshold=None)
     except TimeoutError:
         reason = f"no connection within {options.connect_timeout_s:g} s"
-        raise TierUnavailable(NAME, reason) from None
+        raise TierUnavailable(L3_POSTGRES, reason) from None
     except (psycopg.Error, OSError) as error:
-        raise TierUnavailable(NAME, describe(error, options)) from None
+        raise TierUnavailable(L3_POSTGRES, describe(error, options)) from None
 
 
 async def connect_hedged(
@@ -230,7 +232,7 @@ class Connector:
     async def connected(self, purpose: str, *, hedged: bool = False) -> AsyncIterator[Connection]:
         """Raises TierUnavailable."""
         if self.is_closed:
-            raise TierUnavailable(NAME, CLOSING)
+            raise TierUnavailable(L3_POSTGRES, CLOSING)
         if hedged:
             connection = await connect_hedged(self.options, purpose, self._tasks)
         else:

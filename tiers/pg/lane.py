@@ -19,10 +19,10 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
+from ..base import L3_POSTGRES
 from ..errors import TierUnavailable
 from ..guard.admission import Admission, AdmissionStatistics
 from ..guard.breaker import Breaker, BreakerStatistics, State
-from .session import NAME
 
 log = logging.getLogger("terrace.l3")
 
@@ -87,7 +87,7 @@ class Lane:
                 await self._slots.acquire()
         except TimeoutError:
             reason = f"{self.name}: no free connection within {self._deadline_s:g} s"
-            raise Crowded(NAME, reason, timed_out=True) from None
+            raise Crowded(L3_POSTGRES, reason, timed_out=True) from None
         try:
             yield
         finally:

@@ -21,6 +21,7 @@ import psycopg
 from psycopg import OperationalError
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
 
+from ..base import L3_POSTGRES
 from ..errors import TierUnavailable
 from ..guard.admission import Admission
 from ..guard.breaker import Breaker, BreakerStatistics, State
@@ -29,7 +30,6 @@ from ..tasks import TaskSet
 from .connection import (
     CLOSE_TIMEOUT_S,
     CLOSING,
-    NAME,
     Connection,
     Deadline,
     close,
@@ -116,9 +116,9 @@ class LoadPool:
 
     def _on_transition(self, old: State, new: State) -> None:
         if new is State.CLOSED:
-            log.info("%s answers %s again", NAME, self._purpose)
+            log.info("%s answers %s again", L3_POSTGRES, self._purpose)
         elif old is State.CLOSED:
-            log.warning("%s: %s fail fast: %s", NAME, self._purpose, self._breaker.reason)
+            log.warning("%s: %s fail fast: %s", L3_POSTGRES, self._purpose, self._breaker.reason)
 
     def statistics(self) -> PoolStatistics:
         found = self._pool.get_stats() if self._pool is not None else {}
@@ -187,7 +187,7 @@ class LoadPool:
         """The server is known to be gone: nobody needs to wait for the deadline."""
         for future in list(self._waiting):
             if not future.done():
-                future.set_exception(TierUnavailable(NAME, reason))
+                future.set_exception(TierUnavailable(L3_POSTGRES, reason))
 
     async def _run_into(
         self, future: asyncio.Future[T], work: Callable[[Connection], Awaitable[T]], lane: Lane
@@ -246,9 +246,9 @@ class LoadPool:
         is_probe = not lane.breaker.is_closed
         most = max(1, self._options.pool_max // _ONE_PROBE_IN)
         if is_probe and (lane.breaker.wait_s() > 0 or len(self._trying) >= most):
-            raise Crowded(NAME, lane.breaker.reason)
+            raise Crowded(L3_POSTGRES, lane.breaker.reason)
         if not self._breaker.admits():
-            raise TierUnavailable(NAME, self._breaker.reason or "it is being probed")
+            raise TierUnavailable(L3_POSTGRES, self._breaker.reason or "it is being probed")
         lane.breaker.admits()
         return is_probe
 
@@ -266,14 +266,14 @@ class LoadPool:
         for _ in range(self._options.pool_max + 1):
             pool = self._pool
             if pool is None:
-                raise TierUnavailable(NAME, CLOSING)
+                raise TierUnavailable(L3_POSTGRES, CLOSING)
             try:
                 connection = await pool.getconn(timeout=end_s - loop.time())
             except PoolTimeout:
                 raise self._no_connection() from None
             except PoolClosed:
                 if self._pool is pool:
-                    raise TierUnavailable(NAME, CLOSING) from None
+                    raise TierUnavailable(L3_POSTGRES, CLOSING) from None
                 continue  # it was renewed
             self._busy.add(connection)
             try:
@@ -281,7 +281,7 @@ class LoadPool:
                     return await work(connection)
             except _TOOK_TOO_LONG:
                 reason = f"{lane.name}: no answer within {self._options.deadline_s:g} s"
-                raise TookTooLong(NAME, reason, timed_out=True) from None
+                raise TookTooLong(L3_POSTGRES, reason, timed_out=True) from None
             except OperationalError as error:
                 if not connection.closed and not isinstance(error, _BACKEND_ENDED):
                     raise  # said by a server that goes on
@@ -290,12 +290,12 @@ class LoadPool:
             finally:
                 self._busy.discard(connection)
                 await pool.putconn(connection)
-        raise TierUnavailable(NAME, reason)
+        raise TierUnavailable(L3_POSTGRES, reason)
 
     def _no_connection(self) -> TierUnavailable:
         reason = self._trouble or f"no free connection within {self._options.deadline_s:g} s"
         kind = Crowded if self._busy else TierUnavailable
-        return kind(NAME, reason, timed_out=True)
+        return kind(L3_POSTGRES, reason, timed_out=True)
 
     async def _configure_load(self, connection: Connection) -> None:
         deadline_s = self._options.deadline_s
@@ -308,7 +308,7 @@ class LoadPool:
         self._trouble = ""
         if connection.scope and not self._is_pooled:
             self._is_pooled = True
-            log.info("%s: %s go through a connection pooler", NAME, self._purpose)
+            log.info("%s: %s go through a connection pooler", L3_POSTGRES, self._purpose)
 
 
 def _trying(work: Callable[[Connection], Awaitable[T]]) -> Callable[[Connection], Awaitable[T]]:

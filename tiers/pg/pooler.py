@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 
+from ..base import L3_POSTGRES
 from ..errors import TierUnavailable
-from .session import NAME, Connection, backend_of
+from .session import Connection, backend_of
 
 # Each is a chance for the pooler to give the session away. It may be several processes
 # with sessions of their own, of which a connection reaches one by chance.
@@ -46,13 +47,13 @@ async def demand_session(
                 seen = [await backend_of(asked) for asked in (other, connection, connection)]
         except TierUnavailable as failure:
             reason = f"{option}: {_NO_SECOND.format(failure.reason)}; {_PAST_IT}"
-            raise TierUnavailable(NAME, reason) from None
+            raise TierUnavailable(L3_POSTGRES, reason) from None
         if seen[0] == own or seen[1:] != [own, own]:
-            raise TierUnavailable(NAME, f"{option}: {_IS_SHARED}; {_PAST_IT}")
+            raise TierUnavailable(L3_POSTGRES, f"{option}: {_IS_SHARED}; {_PAST_IT}")
     connection.kept_backend = own
 
 
 async def demand_unchanged(connection: Connection) -> None:
     """Raises TierUnavailable when a pooler has taken the session away after all."""
     if connection.kept_backend and await backend_of(connection) != connection.kept_backend:
-        raise TierUnavailable(NAME, _IS_LOST)
+        raise TierUnavailable(L3_POSTGRES, _IS_LOST)

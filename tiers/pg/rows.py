@@ -14,14 +14,13 @@ from typing import Any, TypeAlias
 import psycopg
 from psycopg import sql
 
-from ..base import Kind, Outcome, Value
+from ..base import L3, Kind, Outcome, Value
 from ..views import MAX_KEY_BYTES, ViewMapping
 from .connection import Connection
 from .session import execute_one
 from .sql import identifier, joined, render
 from .types import SEPARATOR, KeyType
 
-TIER = "L3"
 _HIT = Kind.HIT  # a member of an enum is found by some steps
 _KeyByText: TypeAlias = dict[bytes | tuple[bytes, ...], bytes]  # a tuple of several columns
 STREAM_ROWS = 500  # per round trip; bounds memory
@@ -66,7 +65,7 @@ class BoundView:
             "SELECT {keys}, {values} FROM {relation} v {by_key}",
             keys=self.key_texts, values=values, relation=self.relation, by_key=self._by_key(),
         )  # fmt: skip
-        self._absent = Outcome(Kind.NEGATIVE, tier=TIER, ttl_s=mapping.options.negative_ttl_s)
+        self._absent = Outcome(Kind.NEGATIVE, tier=L3, ttl_s=mapping.options.negative_ttl_s)
 
     def __repr__(self) -> str:
         types = ", ".join(key_type.name for key_type in self.key_types)
@@ -163,7 +162,7 @@ class BoundView:
             if value is None:  # reply = "string:<column>" and the column is NULL
                 return self._absent
         ttl_s = self._ttl_s * (1.0 - self._ttl_jitter * self._jitter())
-        return Outcome(_HIT, value, TIER, "", ttl_s)
+        return Outcome(_HIT, value, L3, "", ttl_s)
 
     def _values(self, columns: Sequence[str]) -> sql.Composable:
         if self.mapping.kind == "hash":

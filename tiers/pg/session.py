@@ -24,9 +24,9 @@ from psycopg.generators import execute
 from psycopg.pq import ExecStatus, TransactionStatus
 from psycopg.types.string import ByteaBinaryLoader
 
+from ..base import L3_POSTGRES
 from ..errors import TierUnavailable
 
-NAME = "L3 (postgres)"
 PREPARED_AFTER = 5  # executions of a statement
 PROBE_LOCK_TIMEOUT_MS = 100
 
@@ -112,7 +112,7 @@ async def adopt(
             f"l3.dsn: texts come through the connection pooler as {encoding}; "
             f"run: ALTER ROLE \"{user}\" SET client_encoding = 'UTF8'"
         )
-        raise TierUnavailable(NAME, reason)
+        raise TierUnavailable(L3_POSTGRES, reason)
     _read_texts_as_bytes(connection)
     connection.writes = "transaction_read_only" not in settings
     connection.scope = _set({**TEXT_FORMS, **settings, **_timeout(timeout_s)}, is_local=True)

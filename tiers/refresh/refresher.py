@@ -30,8 +30,9 @@ from typing import Protocol
 
 import psycopg
 
+from ..base import L2_REDIS, L3_POSTGRES
 from ..errors import MappingProblem, TierUnavailable
-from ..pg.connection import NAME, Connection, Connector, Deadline, describe
+from ..pg.connection import Connection, Connector, Deadline, describe
 from ..pg.relation import Relation
 from ..pg.rows import BoundView
 from ..views import Mappings, ViewMapping
@@ -41,7 +42,7 @@ from .records import RefreshRecords
 from .refresh import RefreshResult, ViewRefresh, announce, lock_view, try_lock_view
 from .relations import Relations
 from .schedule import SHORTEST_S, Pace, Schedule
-from .teller import REDIS, Audience, Teller
+from .teller import Audience, Teller
 from .warnings import RefreshWarnings
 
 log = logging.getLogger("terrace.refresh")
@@ -256,7 +257,7 @@ class Refresher:
             return
         self._looked_at = now
         if await self._teller.look(connection) != server:
-            raise TierUnavailable(REDIS, "it is another server now")
+            raise TierUnavailable(L2_REDIS, "it is another server now")
         if not self._schedules:
             name = f"terrace refresher {self._options.schema_name}"
             self._schedules = await self._locked(connection, name)
@@ -377,7 +378,7 @@ class Refresher:
             if not connection.closed:  # such as a lock timeout, or no disk space
                 problem = f"was not refreshed: {describe(error, self._options)}"
                 raise MappingProblem(mapping.name, problem, "it is tried again") from None
-            raise TierUnavailable(NAME, describe(error, self._options)) from None
+            raise TierUnavailable(L3_POSTGRES, describe(error, self._options)) from None
         except psycopg.Error as error:
             self.failures += 1
             problem = f"was not refreshed: {describe(error, self._options)}"

@@ -16,6 +16,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from ..base import L2_REDIS
 from ..errors import TierUnavailable
 from ..pg.connection import Connection, Deadline
 from ..views import Mappings, ViewMapping
@@ -24,7 +25,6 @@ from .positions import PUSHES, START, Change, Position, Told
 from .pushed import ROWS_AT_ONCE, PushOutbox
 from .refresh import announce
 
-REDIS = "L2 (redis)"
 PATIENCE_S = 5.0  # with a Redis that is asked how far it was told
 MAX_PUSHED_KEYS = 10_000  # of one view at once; above it, all its keys
 _KEY, _ALL = "k", "a"  # in the log of pushes: a key, or the pattern of all keys
@@ -46,7 +46,7 @@ class Nobody:
     """The audience of a tier that is asked and checked, but has no Redis to tell."""
 
     async def told(self, history: str) -> tuple[str, Mapping[str, Told]]:
-        raise TierUnavailable(REDIS, "there is none to tell")
+        raise TierUnavailable(L2_REDIS, "there is none to tell")
 
     async def publish(
         self, mapping: ViewMapping, at: Position | None, keys: Sequence[bytes] | None
@@ -101,7 +101,7 @@ class Teller:
             async with asyncio.timeout(PATIENCE_S):
                 server, told = await self._audience.told(self._history)
         except TimeoutError:
-            raise TierUnavailable(REDIS, f"no answer within {PATIENCE_S:g} s") from None
+            raise TierUnavailable(L2_REDIS, f"no answer within {PATIENCE_S:g} s") from None
         known = self._told if server == self._server else {}
         emptied = {view: Told(at.position, START) for view, at in known.items()}
         self._told = {**emptied, **told}

@@ -24,6 +24,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from ..base import L2_REDIS
 from ..errors import ServerError, TierUnavailable
 from ..l2.commands import Script
 from ..l2.redis import L2Redis
@@ -108,7 +109,7 @@ class StoreLineage:
         try:
             reply = await self._l2.run_script(self._look, [STATE, *keys], [self._memory])
         except ServerError as error:
-            raise TierUnavailable("L2 (redis)", str(error)) from None
+            raise TierUnavailable(L2_REDIS, str(error)) from None
         return Footing(reply[0], reply[1]), reply[2]
 
     async def agree(self, agreements: int) -> None:
@@ -127,7 +128,7 @@ class StoreLineage:
                 try:
                     lineage = await self._l2.run_script(self._adopt, [STATE], [held])
                 except ServerError as error:
-                    raise TierUnavailable("L2 (redis)", str(error)) from None
+                    raise TierUnavailable(L2_REDIS, str(error)) from None
                 if lineage != held:
                     held = await self._table.adopt(lineage)
                 if lineage == held:

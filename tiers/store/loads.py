@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from ..base import Kind, Outcome
+from ..base import L2_REDIS, L3, Kind, Outcome
 from ..errors import ServerError, TierUnavailable
 from ..l2.redis import L2Redis
 from .entry import Entry
@@ -88,11 +88,11 @@ class StoreLoads:
         """The answer where Redis could not take the entry."""
         is_over = 0 < entry.expires_at_ms <= self._wall_clock() * 1000
         if entry.is_absent or is_over:
-            return Outcome(Kind.NEGATIVE, tier="L3", reason=NOT_STORED)
+            return Outcome(Kind.NEGATIVE, tier=L3, reason=NOT_STORED)
         if entry.kind == "string":
-            return Outcome(Kind.HIT, value=entry.value, tier="L3", reason=NOT_STORED)
-        reason = f"a {entry.kind} can only be read through L2 (redis)"
-        return Outcome(Kind.UNAVAILABLE, tier="L3", reason=reason)
+            return Outcome(Kind.HIT, value=entry.value, tier=L3, reason=NOT_STORED)
+        reason = f"a {entry.kind} can only be read through {L2_REDIS}"
+        return Outcome(Kind.UNAVAILABLE, tier=L3, reason=reason)
 
 
 _THERE, _STORED, _ABSENT, _PENDING, _UNREADABLE = range(5)  # verdicts of fill.lua
@@ -100,10 +100,10 @@ _THERE, _STORED, _ABSENT, _PENDING, _UNREADABLE = range(5)  # verdicts of fill.l
 
 def _stored(entry: Entry, verdict: int) -> Outcome:
     if verdict == _ABSENT:
-        return Outcome(Kind.NEGATIVE, tier="L3")
+        return Outcome(Kind.NEGATIVE, tier=L3)
     if verdict == _UNREADABLE:
         reason = f"this Redis cannot restore the {entry.kind} that another one dumped"
-        return Outcome(Kind.UNAVAILABLE, tier="L3", reason=reason)
+        return Outcome(Kind.UNAVAILABLE, tier=L3, reason=reason)
     if verdict == _STORED and entry.kind == "string":
-        return Outcome(Kind.HIT, value=entry.value, tier="L3")
-    return Outcome(Kind.MISS, tier="L3", reason="the key exists in L2 by now")
+        return Outcome(Kind.HIT, value=entry.value, tier=L3)
+    return Outcome(Kind.MISS, tier=L3, reason="the key exists in L2 by now")

@@ -38,6 +38,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from ..base import L2_REDIS, L3_POSTGRES
 from ..errors import ServerError, TierUnavailable
 from ..l2.commands import Script
 from ..l2.redis import L2Redis
@@ -61,7 +62,7 @@ UNSETTLED_MAX = 100_000
 UNSETTLED_PAUSE_S = 0.2
 
 UNDONE = error(
-    "ERR terrace: a stored key left L2 (redis) while the command was under way; what it did to "
+    f"ERR terrace: a stored key left {L2_REDIS} while the command was under way; what it did to "
     "stored keys was undone, send it again"
 )
 
@@ -157,7 +158,7 @@ class Store:
 
     async def close(self) -> None:
         queue, self._queue = self._queue, {}
-        failure = TierUnavailable("L3 (postgres)", "it is shutting down", outcome_unknown=True)
+        failure = TierUnavailable(L3_POSTGRES, "it is shutting down", outcome_unknown=True)
         for waiting in queue.values():
             _tell(waiting, failure)
         await self._tasks.close()
@@ -234,7 +235,7 @@ class Store:
         if begun != OK:  # not in a transaction: the command may have run all the same
             unknown = not queued.startswith(b"-")
             reason = f"it refused MULTI: {_text(begun)}"
-            on_reply(b"", TierUnavailable("L2 (redis)", reason, outcome_unknown=unknown))
+            on_reply(b"", TierUnavailable(L2_REDIS, reason, outcome_unknown=unknown))
         elif result.startswith(b"-"):
             on_reply(queued if queued.startswith(b"-") else result, None)
         else:
@@ -259,7 +260,7 @@ class Store:
         decoded = decode(captured)
         if isinstance(decoded, Exception):
             reason = f"its state could not be captured: {decoded}"
-            on_reply(b"", TierUnavailable("L2 (redis)", reason, outcome_unknown=True))
+            on_reply(b"", TierUnavailable(L2_REDIS, reason, outcome_unknown=True))
             return
         captures = self._captures(keys, decoded)
         if captures is None:
@@ -288,7 +289,7 @@ class Store:
         if len(self._queue) + len(captures) > self._queue_max:
             self._leave_unsettled(captures)
             reason = "too many writes wait to be stored"
-            on_done(TierUnavailable("L3 (postgres)", reason, outcome_unknown=True))
+            on_done(TierUnavailable(L3_POSTGRES, reason, outcome_unknown=True))
             return
         write = _Write(len(captures), on_done)
         for capture in captures:
@@ -349,7 +350,7 @@ class Store:
             except TierUnavailable as error:
                 return TierUnavailable(error.tier, error.reason, outcome_unknown=True)
             except ServerError as error:
-                return TierUnavailable("L2 (redis)", str(error), outcome_unknown=True)
+                return TierUnavailable(L2_REDIS, str(error), outcome_unknown=True)
             for key, verdict in verdicts.items():
                 waiting = batch[key]
                 if verdict == b"wait":
@@ -416,7 +417,7 @@ class Store:
 
 def _lost() -> TierUnavailable:
     return TierUnavailable(
-        "L2 (redis)", "its data was lost or exchanged meanwhile", outcome_unknown=True
+        L2_REDIS, "its data was lost or exchanged meanwhile", outcome_unknown=True
     )
 
 

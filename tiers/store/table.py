@@ -14,9 +14,10 @@ from typing import LiteralString, NamedTuple, TypeVar
 
 import psycopg
 
+from ..base import L3_POSTGRES
 from ..errors import TierUnavailable
 from ..options import L3Options
-from ..pg.connection import NAME, Connection, describe
+from ..pg.connection import Connection, describe
 from ..pg.pool import LoadPool
 from ..pg.session import STORE, execute_one
 from ..pg.sql import identifier, render
@@ -225,4 +226,4 @@ class StoreTable:
             return await self.pool.run(work, self.lane)
         except psycopg.Error as error:
             reason = f"{self._options.schema_name}.entries: {describe(error, self._options)}"
-            raise TierUnavailable(NAME, reason) from None
+            raise TierUnavailable(L3_POSTGRES, reason) from None

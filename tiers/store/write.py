@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
+from ..base import L3_POSTGRES
 from ..errors import ServerError, TierUnavailable
 from ..l2.redis import L2Redis
 from ..wire.resp import decode, pack
@@ -26,7 +27,7 @@ async def write_durable(
     Raises TierUnavailable, or ServerError for an error reply.
     """
     if reason := store.refusal(durable):
-        raise TierUnavailable("L3 (postgres)", reason)
+        raise TierUnavailable(L3_POSTGRES, reason)
     with l2.writing(keys):
         frames = await l2.collect(store.wrap(pack(command), durable, relied_on=relied_on), 4)
     future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
