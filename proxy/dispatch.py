@@ -17,14 +17,14 @@ from tiers.wire.resp import Request, array
 from . import errors
 from .client.slots import Slot, WriteSlot
 from .commands.access import NAME_MAX_BYTES
-from .commands.command import UNKNOWN, Command, Kind
+from .commands.command import HTTP_WORDS, UNKNOWN, Command, Kind
 from .flow import store_writes, tracked_reads
-from .flow.guarded import Guarded, is_script, looked_at, removes, viewed
+from .flow.guarded import Guarded, looked_at, viewed
 from .flow.load_first import load_first, refuse
 from .flow.mget import MGET_FILL_MAX, MgetSlot
 from .flow.reads import ReadSlot
 from .flow.routing import barrier, route, rule_for, send, send_tombstones, strict_s
-from .handlers import LOCAL_HANDLERS, OWN_HANDLERS
+from .handlers import HANDLERS
 from .private import state_commands
 from .private.large import isolate
 
@@ -32,10 +32,6 @@ if TYPE_CHECKING:
     from .client.session import Session
 
 MGET_LOOK_MAX = 10_000  # keys of one MGET that are looked for in L1, all in one turn of the loop
-_BEFORE_AUTH = frozenset(("AUTH", "HELLO", "QUIT", "RESET"))
-_MAY_WRITE = frozenset((Kind.WRITE, Kind.OPAQUE, Kind.PRIVATE))
-_ANSWERED_HERE = frozenset((Kind.LOCAL, Kind.OWN, Kind.REFUSED))
-_CROSS_PROTOCOL = frozenset((b"post", b"host:"))
 
 
 # twin: _pipe._try
@@ -46,28 +42,28 @@ def dispatch(session: Session, request: Request, now: float) -> None:
     name = command.name
     session.stats.commands[name] += 1
     session.last_command = name
-    if command is UNKNOWN and len(args[0]) <= NAME_MAX_BYTES and args[0].lower() in _CROSS_PROTOCOL:
+    if command is UNKNOWN and len(args[0]) <= NAME_MAX_BYTES and args[0].upper() in HTTP_WORDS:
         # An HTTP request sent at us by a browser: Redis closes such connections, too.
         session.terrace.log_protocol_error(session, "possible cross protocol scripting")
         session.forget_slots()
         session.close_after_output()
         return
-    if not session.authenticated and name not in _BEFORE_AUTH:
+    if not session.authenticated and not command.no_auth:
         session.reply(session.terrace.acl.refusal_before_login(session, command, args))
         return
     if not session.user.unrestricted:
-        refusal = session.terrace.acl.refusal(session, args)
+        refusal = session.terrace.acl.refusal(session, command, args)
         if refusal is not None:
             refuse(session, refusal)
             return
     pause = session.terrace.pause
-    if pause.mode and pause.holds(session, name, args):
+    if pause.mode and pause.holds(session, command, args):
         session.block_pause(request)
         return
-    if command.kind in _MAY_WRITE and not command.reads_only and _is_reserved(command, request):
+    if command.may_write and _is_reserved(command, request):
         refuse(session, errors.RESERVED)
         return
-    if command.kind not in _ANSWERED_HERE and isolate(session, request):
+    if not command.answered_here and isolate(session, request):
         return
     if session.private is not None and session.private.takes_over(command):
         session.private.dispatch(command, request, now)
@@ -294,8 +290,8 @@ def _run_guarded(
         [bytes(buffer[start:end])],
         rows,
         slot,
-        removes=removes(command),
-        is_script=is_script(command),
+        removes=not command.reads,
+        is_script=command.is_script,
     )
 
 
@@ -325,7 +321,8 @@ def local(session: Session, command: Command, request: Request, now: float) -> N
     if not command.accepts(len(request[0])):
         session.reply(errors.wrong_arity(command.name))
         return
-    LOCAL_HANDLERS[command.name](session, command, request)
+    if HANDLERS[command.name](session, command, request):
+        opaque(session, command, request, now)
 
 
 def own(session: Session, command: Command, request: Request, now: float) -> None:
@@ -335,7 +332,7 @@ def own(session: Session, command: Command, request: Request, now: float) -> Non
     if session.in_flight:
         session.block_idle(request)
         return
-    OWN_HANDLERS[command.name](session, command, request)
+    HANDLERS[command.name](session, command, request)
 
 
 def private(session: Session, command: Command, request: Request, now: float) -> None:

@@ -30,6 +30,7 @@ from .acl.acl import Acl
 from .addresses import is_loopback
 from .client.connection import Connection
 from .client.host import Flow
+from .client.listing import describe
 from .client.output_budget import OutputBudget
 from .client.pause import Pause
 from .client.pipe import Lane
@@ -39,7 +40,6 @@ from .config.model import Config, TlsOptions
 from .dispatch import dispatch
 from .flow.field_fills import fill_fields
 from .flow.reads import take_over
-from .handlers.client_list import describe
 from .handlers.sibling_answers import ANSWERS
 from .memory import SWEEP_S, MemoryGuard, share_bytes
 from .refusals import Refusals

@@ -72,7 +72,7 @@ MUTANTS = (
          "self.get_variant = get_variant(db)", "self.get_variant = get_variant(0)"),
     ], "test_databases_are_apart_in_l1"),
     mutant(4, "CLIENT in a transaction is about the upstream connection", [
-        ("proxy/private/queueing.py", "answer = stand_in(request)", "answer = None"),
+        ("proxy/private/queueing.py", "if becomes is InMulti.ANSWERED:", "if False:"),
     ], "test_what_is_about_the_client_is_answered_by_terrace"),
     mutant(4, "SELECT in a transaction is not followed", [
         ("proxy/private/queueing.py", "            private.session.set_db(db)\n", ""),
@@ -259,7 +259,7 @@ MUTANTS = (
          'self.log.record("auth", context, command, password,'),
     ], "test_logins_are_in_no_log_of_redis_and_none_of_terrace"),
     mutant(23, "CONFIG GET tells passwords of Redis", [
-        ("proxy/handlers/config.py", "            words[at + 1] = bulk(b\"\")", "            pass"),
+        ("proxy/acl/redis_secrets.py", "            words[at + 1] = bulk(b\"\")", "            pass"),
     ], "test_no_secret_of_redis_is_told"),
     mutant(23, "CONFIG GET tells passwords of Terrace", [
         ("proxy/handlers/config.py", "    if row.secret:", "    if False:"),

@@ -18,7 +18,7 @@ from tiers import L2Redis
 from tiers.wire.resp import error
 
 from .. import errors
-from ..commands.access import CommandFacts, lookup, word
+from ..commands.access import CommandFacts, word
 from ..commands.command import UNKNOWN, Command
 from ..refusals import Refusals
 from .log import AclLog, Context
@@ -29,7 +29,6 @@ from .source import DEFAULT, RedisUsers, Users, read_users
 from .subject import Subject
 
 PASSWORD_MAX_BYTES = 64 * 1024  # nobody has a longer one; its hash would take its time
-_SCRIPTS = frozenset(("eval", "evalsha", "eval_ro", "evalsha_ro", "fcall", "fcall_ro"))
 _SORT_OPTIONS = {b"LIMIT": 2, b"STORE": 1, b"BY": 1, b"GET": 1}
 _SCRIPTS_REFUSED = error(
     "NOPERM terrace: scripts run with the rights of l2.url and cannot be checked against those "
@@ -137,7 +136,7 @@ class Acl:
         self, session: Subject, command: Command, args: Sequence[bytes]
     ) -> bytes:
         """As in Redis, mistakes come before the question who asks."""
-        facts, known = lookup(args)
+        facts, known = command.facts_of(args)
         if command is UNKNOWN:
             return errors.unknown_command(args)
         if facts is not None and not known:
@@ -148,10 +147,10 @@ class Acl:
         refusal = self.not_logged_in
         return errors.exec_refused(refusal) if command.name == "EXEC" else refusal
 
-    def refusal(self, session: Subject, args: Sequence[bytes]) -> bytes | None:
+    def refusal(self, session: Subject, command: Command, args: Sequence[bytes]) -> bytes | None:
         """The error for a command that this client must not run; None if it may."""
         user = session.user
-        facts, known = lookup(args)
+        facts, known = command.facts_of(args)
         if facts is None:
             if user.allows_unknown(word(args[0])):
                 return None
@@ -166,7 +165,7 @@ class Acl:
             return errors.wrong_arity(facts.name)
         denial = user.denial(facts, args)
         if denial is None:
-            return self._hidden_refusal(session, facts, args)
+            return self._hidden_refusal(session, command, facts, args)
         if not facts.accepts(len(args)):
             return errors.wrong_arity(facts.name)
         return self._refused(session, denial, facts.name)
@@ -186,13 +185,13 @@ class Acl:
         return error(f"NOPERM {denial.text}")
 
     def _hidden_refusal(
-        self, session: Subject, facts: CommandFacts, args: Sequence[bytes]
+        self, session: Subject, command: Command, facts: CommandFacts, args: Sequence[bytes]
     ) -> bytes | None:
         """About what a command reads or does without an argument that names it."""
-        if facts.name in _SCRIPTS and self.options.scripts == "refuse":
+        if command.is_script and self.options.scripts == "refuse":
             self._note(session, "script", facts.name)
             return _SCRIPTS_REFUSED
-        if facts.name in ("sort", "sort_ro") and not session.user.reads_every_key(facts, args):
+        if command.reads_hidden and not session.user.reads_every_key(facts, args):
             option = _key_reading_option(args)
             if option:
                 self._note(session, "key", facts.name)

@@ -16,18 +16,15 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from ..commands.access import lookup
 from ..commands.command import Kind
 
 if TYPE_CHECKING:
-    from ..commands.command import CommandTable
+    from ..commands.command import Command
     from .pipe import Lane
     from .session import Session
 
 MODES = ("", "write", "all")
-_REPLICATED = frozenset(("EVAL", "EVALSHA", "FCALL", "PFCOUNT", "PUBLISH", "SPUBLISH"))
 _NO_WRITES = re.compile(rb"#![^\n]*?[ \t]flags=(?:[^\s,]+,)*no-writes(?:[\s,]|\Z)")
-_OWN_WRITES = frozenset(("TIER.INVALIDATE", "TIER.REFRESH", "TIER.WARM"))
 
 
 class Pause:
@@ -62,26 +59,26 @@ class Pause:
             if session.blocked == "pause":
                 session.unblock()
 
-    def holds(self, session: Session, name: str, args: Sequence[bytes]) -> bool:
+    def holds(self, session: Session, command: Command, args: Sequence[bytes]) -> bool:
         """Whether a command has to wait for the end of the pause."""
         if self.mode == "all":
             return True
-        if name == "EXEC":
+        if command.name == "EXEC":
             private = session.private
             return private is not None and private.in_multi and private.transaction.is_held_by_pause
-        return may_write(session.commands, name, args)
+        return may_write(command, args)
 
 
-def may_write(commands: CommandTable, name: str, args: Sequence[bytes]) -> bool:
+def may_write(command: Command, args: Sequence[bytes]) -> bool:
     """Whether a command writes or may be replicated, as far as can be seen of it here.
 
     A script that says in its first line that it does not write is believed, as Redis does.
     """
-    if name == "EVAL" and len(args) > 1 and _NO_WRITES.match(args[1]):
+    if command.name == "EVAL" and len(args) > 1 and _NO_WRITES.match(args[1]):
         return False
-    if name in _REPLICATED or name in _OWN_WRITES:
+    if command.held_in_pause:
         return True
-    facts, _ = lookup(args)
+    facts, _ = command.facts_of(args)
     if facts is not None:
         return "write" in facts.categories
-    return commands.find(args[0]).kind is not Kind.READ
+    return command.kind is not Kind.READ

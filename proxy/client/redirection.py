@@ -10,11 +10,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tiers import ANY_DB, Upstream
-from tiers.wire.resp import NULL2, NULL3, array, bulk
+from tiers.wire.resp import NULL2, NULL3, array, bulk, integer
 
 if TYPE_CHECKING:
     from .session import Session
 
+_REDIRECT = b"$8\r\nredirect\r\n:"
 _INVALIDATE = b">2\r\n$10\r\ninvalidate\r\n"
 _MESSAGE = b"*3\r\n$7\r\nmessage\r\n$20\r\n__redis__:invalidate\r\n"
 
@@ -22,6 +23,19 @@ _MESSAGE = b"*3\r\n$7\r\nmessage\r\n$20\r\n__redis__:invalidate\r\n"
 def invalidation(keys: list[bytes]) -> bytes:
     """The push that makes a client forget these keys."""
     return _INVALIDATE + array(bulk(key) for key in keys)
+
+
+def with_own_id(session: Session, reply: bytes) -> bytes:
+    """A reply of TRACKINGINFO or GETREDIR with the id that clients know the target by."""
+    private = session.private
+    if private is None or not private.redirect_to:
+        return reply
+    if reply.startswith(b":"):
+        return integer(private.redirect_to)
+    head, found, rest = reply.partition(_REDIRECT)
+    if not found:
+        return reply
+    return b"%b%b%d%b" % (head, found, private.redirect_to, rest[rest.index(b"\r\n") :])
 
 
 class InvalidationFeed:

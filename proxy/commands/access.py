@@ -1,19 +1,35 @@
-"""What a command line touches: its row of `command_categories`, its keys, its channels.
+"""What a command line touches: categories, keys and channels, read from the text of a row.
 
-Keys are found as Redis finds them for its own access control (db.c), from the key
-specifications of the row. Few commands need more than a specification can say;
-those have a function here.
+The text is what Redis 7.0.15 says of a command in its COMMAND reply (the rows are compared
+with a server, tests/proxy/command_rows.py): arity, categories, then where keys and channels
+are and what is done to them.
+
+  R:1            the key at argument 1 is read (R), written (W), both, or neither (-)
+  W:1..-1/2      keys from argument 1 to the last one (-1), every second one
+  R:2#           argument 2 is the number of keys that follow it
+  ?              depends on the other arguments: a function below finds them
+  &1  &*1..-1    a channel; channel patterns
+  no_auth        open to everybody
+
+Keys are found as Redis finds them for its own access control (db.c). Few commands need more
+than a key specification can say; those have a function here.
 """
 
 from __future__ import annotations
 
+import enum
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from .categories import CATEGORIES, REDIS_ROWS, TERRACE_ROWS
-
+NAME_MAX_BYTES = 256  # of a name that could be known
+CATEGORIES = (
+    "keyspace", "read", "write", "set", "sortedset", "list", "hash", "string", "bitmap",
+    "hyperloglog", "geo", "stream", "pubsub", "admin", "fast", "slow", "blocking", "dangerous",
+    "connection", "transaction", "scripting",
+)  # fmt: skip
+CATEGORY_NAMES = frozenset(CATEGORIES)
 READ, WRITE = 1, 2
 _ACCESS = {"-": 0, "R": READ, "W": WRITE, "RW": READ | WRITE}
 _COUNT = re.compile(rb"\s*[+-]?\d{1,18}")  # what atoi takes, as Redis does here
@@ -21,6 +37,15 @@ _SPEC = re.compile(
     r"(?P<access>-|RW?|W):(?P<index>\d+)(?P<counted>#)?(?:\.\.(?P<last>-?\d+)(?:/(?P<step>\d+))?)?\Z"
 )
 _CHANNELS = re.compile(r"&(?P<pattern>\*?)1(?P<many>\.\.-1)?\Z")
+
+
+class InMulti(enum.Enum):
+    """What becomes of a command between MULTI and EXEC."""
+
+    QUEUED = "Redis queues it, or refuses it"
+    ENDS = "it ends the transaction"
+    REFUSED = "it would act on the connection between Terrace and Redis"
+    ANSWERED = "Redis queues a PING instead; Terrace answers when EXEC has run"
 
 
 class KeyUse(NamedTuple):
@@ -64,7 +89,13 @@ class KeySpec:
 
 @dataclass(frozen=True, slots=True)
 class CommandFacts:
-    """One row. `name` is "get", or "config|get" for a subcommand."""
+    """Of a command or a subcommand. `name` is "get", or "config|get".
+
+    text      as in the row.
+    in_multi  what becomes of a subcommand between MULTI and EXEC.
+    max_args  so many arguments the handler of a subcommand takes (0: any number).
+    later     a subcommand that Redis 7.0 has not, and Terrace answers.
+    """
 
     name: str
     arity: int
@@ -74,6 +105,10 @@ class CommandFacts:
     many_channels: bool = False
     channel_patterns: bool = False
     no_auth: bool = False
+    in_multi: InMulti = InMulti.QUEUED
+    max_args: int = 0
+    later: bool = False
+    text: str = ""
     subcommands: dict[str, CommandFacts] = field(default_factory=dict, compare=False)
 
     @property
@@ -84,6 +119,10 @@ class CommandFacts:
 
     def accepts(self, count: int) -> bool:
         return count == self.arity if self.arity >= 0 else count >= -self.arity
+
+    def is_handled(self, count: int) -> bool:
+        """Whether the handler takes so many arguments."""
+        return self.accepts(count) and (not self.max_args or count <= self.max_args)
 
     def keys(self, args: Sequence[bytes]) -> Sequence[KeyUse]:
         special = _SPECIAL.get(self.name)
@@ -215,55 +254,38 @@ def _spec(text: str) -> KeySpec:
     )
 
 
-def _facts(line: str) -> CommandFacts:
-    name, arity, *rest = line.split()
-    specs = [_spec(word) for word in rest if ":" in word]
-    channels = next((m for word in rest if (m := _CHANNELS.match(word))), None)
+def read_facts(name: str, text: str, subcommands: Sequence[CommandFacts] = ()) -> CommandFacts:
+    """The facts that a text says; subcommands get their full names and an order by name."""
+    arity, *words = text.split()
+    channels = next((m for each in words if (m := _CHANNELS.match(each))), None)
+    within = sorted(subcommands, key=lambda facts: facts.name)
     return CommandFacts(
         name,
         int(arity),
-        frozenset(word[1:] for word in rest if word[0] == "@"),
-        tuple(specs),
+        frozenset(each[1:] for each in words if each[0] == "@"),
+        tuple(_spec(each) for each in words if ":" in each),
         channel_at=1 if channels else 0,
         many_channels=bool(channels and channels["many"]),
         channel_patterns=bool(channels and channels["pattern"]),
-        no_auth="no_auth" in rest,
+        no_auth="no_auth" in words,
+        text=text,
+        subcommands={sub.name: replace(sub, name=f"{name}|{sub.name}") for sub in within},
     )
 
 
-def _read_table() -> dict[str, CommandFacts]:
-    table: dict[str, CommandFacts] = {}
-    rows = map(_facts, (REDIS_ROWS + TERRACE_ROWS).splitlines())
-    for row in sorted(rows, key=lambda row: row.name):
-        container, bar, sub = row.name.partition("|")
-        if bar:
-            table[container].subcommands[sub] = row
-        else:
-            table[row.name] = row
-    return table
-
-
-NAME_MAX_BYTES = 256  # of a name that could be known
-COMMANDS: Mapping[str, CommandFacts] = _read_table()
-CATEGORY_NAMES = frozenset(CATEGORIES)
-
-
-def named(name: str) -> CommandFacts | None:
-    """The row of "get" or "config|get", in any case."""
-    container, bar, sub = name.lower().partition("|")
-    row = COMMANDS.get(container)
-    return row.subcommands.get(sub) if bar and row is not None else row
+def sub(
+    name: str,
+    text: str,
+    *,
+    in_multi: InMulti = InMulti.QUEUED,
+    max_args: int = 0,
+    later: bool = False,
+) -> CommandFacts:
+    """A subcommand, for the row of its command."""
+    facts = read_facts(name, text)
+    return replace(facts, in_multi=in_multi, max_args=max_args, later=later)
 
 
 def word(arg: bytes) -> str:
     """An argument as the name of something; no name is as long as an argument may be."""
     return arg[:NAME_MAX_BYTES].lower().decode("latin-1")
-
-
-def lookup(args: Sequence[bytes]) -> tuple[CommandFacts | None, bool]:
-    """The row of a command line, and whether its subcommand (if any) is known, too."""
-    row = COMMANDS.get(word(args[0]))
-    if row is None or not row.subcommands or len(args) < 2:
-        return row, True
-    sub = row.subcommands.get(word(args[1]))
-    return (row, False) if sub is None else (sub, True)

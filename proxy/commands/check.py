@@ -33,7 +33,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .access import READ, WRITE, KeySpec
-from .command import Command, Kind
+from .command import HTTP_WORDS, Command, Kind
 
 COMMANDS_MAX = 5000  # rows of a server that are looked at
 NAME_MAX_BYTES = 64
@@ -41,7 +41,6 @@ NAMES_TOLD = 12  # in the log line and in INFO
 _POSITION_MAX = 64
 _SUBCOMMANDS = 9  # their column
 _SPECS_AT, _SUBCOMMANDS_AT = 8, 9  # columns of COMMAND
-_NOT_COMMANDS = frozenset(("POST", "HOST:"))  # Redis lists them to recognise HTTP
 _DOUBTS = frozenset(
     ("admin", "asking", "blocking", "module", "no_auth", "no_multi", "noscript", "pubsub",
      "@admin", "@blocking", "@connection", "@dangerous", "@pubsub", "@scripting", "@transaction")
@@ -143,7 +142,7 @@ def check(table: Sequence[Command], reply: object) -> CommandCheck:
             held = stricter(row, described)
             if held is not row:
                 found.stricter[row.name] = row, held
-        elif described.name not in _NOT_COMMANDS:
+        elif described.name.encode() not in HTTP_WORDS:  # Redis lists them, too
             new = adopt(described)
             if described.name in found.alone:
                 found.alone[described.name] = alone(described, doubted=True)

@@ -1,19 +1,22 @@
 """Commands as data: what a row says, and how a request finds its row.
 
-The rows are in `command_table`. Dispatch, key extraction, COMMAND's additions and
-docs/COMMANDS.md all read them. A command without a row is unknown: it runs alone
-on a private connection to Redis, which answers it or refuses it itself.
+The rows are in `rows`. Dispatch, access control, transactions, CLIENT PAUSE, COMMAND's
+additions and docs/COMMANDS.md all read them. A command without a row is unknown: it runs
+alone on a private connection to Redis, which answers it or refuses it itself.
 """
 
 from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from tiers import Fields
 
-from .access import COMMANDS, NAME_MAX_BYTES, KeySpec
+from .access import NAME_MAX_BYTES, CommandFacts, InMulti, KeySpec, read_facts, word
+
+HTTP_WORDS = frozenset((b"POST", b"HOST:"))  # no commands: an HTTP request begins like this
 
 
 class Kind(enum.Enum):
@@ -31,11 +34,18 @@ class Kind(enum.Enum):
     REFUSED = "would turn the connection into a replication stream: refused"
 
 
+_READS = (Kind.CACHED, Kind.READ)
+_WRITES = (Kind.WRITE, Kind.OPAQUE, Kind.PRIVATE)
+_ANSWERED_HERE = (Kind.LOCAL, Kind.OWN, Kind.REFUSED)
+
+
 @dataclass(frozen=True, slots=True)
 class Command:
     """One row.
 
     arity       as in Redis: positive exact, negative at least; counts the name.
+    facts       categories, keys and channels for access control, and subcommands; None for
+                a command that only the server has described.
     keys        (first, last, step) positions of the keys; last < 0 counts from the end.
     numkeys_at  position of a count that the keys follow (EVAL, SINTERCARD); added to `keys`.
     max_args    cacheable only up to so many arguments (0: any number).
@@ -45,18 +55,32 @@ class Command:
     acl_keys    its keys are found as for access control, and only so (SORT ... STORE).
     any_key     any argument may be a key: nobody says where they are. See `may_touch`.
     reads_only  of PRIVATE: it writes nothing.
+    keyless     of PRIVATE: it concerns no key, so nothing waits for its writes.
     overwrites  does not look at the old value: a mapped key need not be loaded before it;
                 where it has `options`, only if all are of those, each with its one value.
+    deletes     removes its keys, whatever they hold.
+    reads_hidden  its BY and GET read keys that no argument names.
     may_block   blocks when given a BLOCK argument.
     scripts     runs a script, which may take long, or says what scripts there are.
     fields      where a read names the hash fields that it looks at (see `tiers.l1.hash_fields`):
                 they may expire before the key does.
+    from_row    how a row of L3 answers it (see `flow.rows`); "": Redis answers from the row.
+    in_multi    what becomes of it between MULTI and EXEC; `facts` has that of subcommands.
+    leaves      ends whatever state the connection is in.
+    subscription  which subscriptions of the client it changes.
+    held_in_pause  CLIENT PAUSE WRITE holds it, though it is not in the category of writes:
+                Redis may replicate it, or it changes L2 and L3.
+    handler     the function in `handlers` that answers it.
     summary     for own commands: what COMMAND DOCS and the manual say.
+
+    What follows from these: `no_auth` (open before a login), `is_script` (runs a script),
+    `blocks` (may wait for what other clients do), `reads`, `may_write`, `answered_here`.
     """
 
     name: str
     arity: int
     kind: Kind
+    facts: CommandFacts | None = None
     keys: tuple[int, int, int] | None = None
     numkeys_at: int = 0
     max_args: int = 0
@@ -66,12 +90,60 @@ class Command:
     acl_keys: bool = False
     any_key: bool = False
     reads_only: bool = False
+    keyless: bool = False
     overwrites: bool = False
     options: tuple[bytes, ...] = ()
+    deletes: bool = False
+    reads_hidden: bool = False
     may_block: bool = False
     scripts: bool = False
     fields: Fields = Fields.NONE
+    from_row: str = ""
+    in_multi: InMulti = InMulti.QUEUED
+    leaves: bool = False
+    subscription: str = ""
+    held_in_pause: bool = False
+    handler: str = ""
     summary: str = ""
+
+    no_auth: bool = field(init=False)
+    is_script: bool = field(init=False)
+    blocks: bool = field(init=False)
+    reads: bool = field(init=False)
+    may_write: bool = field(init=False)
+    answered_here: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        categories: frozenset[str] = frozenset() if self.facts is None else self.facts.categories
+        for name, value in (
+            ("no_auth", self.facts is not None and self.facts.no_auth),
+            ("is_script", "scripting" in categories),
+            ("blocks", "blocking" in categories),
+            ("reads", self.kind in _READS),
+            ("may_write", self.kind in _WRITES and not self.reads_only),
+            ("answered_here", self.kind in _ANSWERED_HERE),
+        ):
+            object.__setattr__(self, name, value)
+
+    def facts_of(self, args: Sequence[bytes]) -> tuple[CommandFacts | None, bool]:
+        """The facts of a command line, and whether its subcommand (if any) is known, too."""
+        facts = self.facts
+        if facts is None or not facts.subcommands or len(args) < 2:
+            return facts, True
+        sub = facts.subcommands.get(word(args[1]))
+        return (facts, False) if sub is None else (sub, True)
+
+    def in_multi_of(self, args: Sequence[bytes]) -> InMulti:
+        """What becomes of a command line between MULTI and EXEC."""
+        facts, known = self.facts_of(args)
+        if facts is None or not known or self.in_multi is not InMulti.QUEUED:
+            return self.in_multi
+        return facts.in_multi
+
+    def is_handled(self, args: Sequence[bytes]) -> bool:
+        """Whether the handler of a command line takes so many arguments."""
+        facts, _ = self.facts_of(args)
+        return facts is not None and facts.is_handled(len(args))
 
     def accepts(self, count: int) -> bool:
         """Whether `count` arguments (the name included) satisfy the arity."""
@@ -79,8 +151,8 @@ class Command:
 
     def keys_of(self, args: Sequence[bytes]) -> list[bytes]:
         """The keys among `args`; never raises, whatever the arguments are."""
-        if self.acl_keys:
-            uses = COMMANDS[self.name.lower()].keys(args)
+        if self.acl_keys and self.facts is not None:
+            uses = self.facts.keys(args)
             return [args[use.position] for use in uses if use.position < len(args)]
         found: list[bytes] = []
         if self.keys is not None:
@@ -110,6 +182,18 @@ class Command:
 
     def is_blocking(self, args: Sequence[bytes]) -> bool:
         return self.may_block and any(arg.upper() == b"BLOCK" for arg in args[1:])
+
+
+def row(name: str, kind: Kind, text: str, *subcommands: CommandFacts, **columns: Any) -> Command:
+    """A row of the table. `text` is what Redis says of the command (see `access`)."""
+    facts = read_facts(name.lower(), text, subcommands)
+    # The keys of a container are those of its subcommands that have a key.
+    of_keys = next((each.specs for each in facts.family if each.specs), ())
+    counted = [spec.index for spec in of_keys if spec.counted]
+    ranges = [found for spec in of_keys if (found := spec.fixed_range) is not None]
+    if ranges:
+        columns.setdefault("keys", (ranges[0][0], ranges[-1][1], ranges[0][2]))
+    return Command(name, facts.arity, kind, facts, numkeys_at=sum(counted), **columns)
 
 
 UNKNOWN = Command("(unknown)", -1, Kind.PRIVATE, any_key=True)

@@ -15,7 +15,7 @@ def commands_page() -> str:
 def _lines() -> Iterator[str]:
     yield "# Commands"
     yield ""
-    yield "Written from `proxy/commands/table.py` by `make docs`; do not edit."
+    yield "Written from `proxy/commands/rows/` by `make docs`; do not edit."
     yield ""
     yield (
         "Every command of Redis works. This page says which way each one goes, and so what it "
@@ -24,7 +24,7 @@ def _lines() -> Iterator[str]:
         "COMMAND says enough of it to share one. On stored keys it is refused if it may write."
     )
     for kind in Kind:
-        rows = [row for row in ROWS if row.kind is kind]
+        rows = sorted((row for row in ROWS if row.kind is kind), key=lambda row: row.name)
         yield ""
         yield f"## {kind.name.capitalize()}"
         yield ""
@@ -41,7 +41,7 @@ def _notes() -> Iterator[str]:
     yield ""
     yield "## Which arguments keep a cached read from being cached"
     yield ""
-    for row in ROWS:
+    for row in sorted(ROWS, key=lambda row: row.name):
         if row.max_args:
             yield f"- `{row.name}` with more than {_shown(row)}: goes to L2."
     yield "- `MGET` is answered from L1 only when all of its keys are there."

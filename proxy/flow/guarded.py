@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from tiers import L2, HeldRow, Outcome, Step, TierUnavailable, Via, Waiter
 
 from .. import errors
-from ..commands.command import Command, Kind
+from ..commands.command import Command
 
 if TYPE_CHECKING:
     from ..client.session import Session
@@ -137,12 +137,3 @@ class Guarded:
         now = self._session.clock()
         for _ in self._commands:
             self._waiter.on_reply(reply, now)
-
-
-def is_script(command: Command) -> bool:
-    return command.name.startswith(("EVAL", "FCALL"))
-
-
-def removes(command: Command) -> bool:
-    """Whether a key may be gone behind it."""
-    return command.kind is not Kind.CACHED and command.kind is not Kind.READ

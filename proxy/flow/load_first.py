@@ -11,7 +11,6 @@ from .. import errors
 from ..commands.command import Command
 from ..private.transactions import abort, end_aborted
 from . import store_writes
-from .routing import DELETES
 
 if TYPE_CHECKING:
     from tiers import Outcome
@@ -34,7 +33,7 @@ def load_first(
     durable = stack.durable(keys)
     if command.overwrites_blindly(request[0]):
         in_multi = session.private is not None and session.private.in_multi
-        if command.name not in DELETES and not in_multi:
+        if not command.deletes and not in_multi:
             return False
         # Whether there is something to delete is in the store; and what a transaction
         # finds absent must be absent, whichever of its commands fail.

@@ -14,9 +14,6 @@ from ..commands.command import Command, Kind
 if TYPE_CHECKING:
     from ..client.session import Session
 
-DELETES = frozenset(("DEL", "UNLINK", "GETDEL"))
-_WRITES_NOTHING = frozenset(("WAIT", "READONLY", "READWRITE", "ASKING", "CLUSTER"))
-
 
 # twin: _pipe._route
 def route(
@@ -92,7 +89,7 @@ def barrier(
 def strict_s(session: Session, command: Command, args: Sequence[bytes]) -> float:
     """The largest bound of strict keys that this may write; 0 for none."""
     namespaces = session.stack.namespaces
-    if not namespaces.largest_strict_s or command.name in _WRITES_NOTHING:
+    if not namespaces.largest_strict_s or command.keyless:
         return 0.0
     keys = command.keys_of(args)
     return namespaces.strict_s(keys) if keys else namespaces.largest_strict_s
@@ -100,7 +97,7 @@ def strict_s(session: Session, command: Command, args: Sequence[bytes]) -> float
 
 def send_tombstones(session: Session, command: Command, via: Via, keys: list[bytes]) -> None:
     """Before a DEL, on the same connection: keys that must not be loaded again."""
-    if command.name not in DELETES or session.stack.l3 is None:
+    if not command.deletes or session.stack.l3 is None:
         return
     for key in keys:
         mapping = session.stack.mapping_of(key, session.db)

@@ -26,22 +26,22 @@ def reply_from_row(
 
     Returns None for commands that are not answered here.
     """
-    name = command.name
-    if name == "GET" and isinstance(value, bytes):
+    how = command.from_row
+    if how == "text" and isinstance(value, bytes):
         return bulk(value)
-    if name == "TYPE":
+    if how == "type":
         kind = "none" if value is None else "hash" if isinstance(value, dict) else "string"
         return simple(kind)
-    if name == "EXISTS":
+    if how == "exists":
         return integer(0 if value is None else 1)
-    if name in _STRING_READS:
+    if how in _STRING_READS:
         if isinstance(value, dict):
             return WRONGTYPE
-        return _STRING_READS[name](value, proto)
-    if name in _HASH_READS:
+        return _STRING_READS[how](value, proto)
+    if how in _HASH_READS:
         if isinstance(value, bytes):
             return WRONGTYPE
-        return _HASH_READS[name](value or {}, args, proto)
+        return _HASH_READS[how](value or {}, args, proto)
     return None
 
 
@@ -113,14 +113,15 @@ def _hstrlen(row: Hash, args: list[bytes], proto: int) -> bytes:
     return integer(len(row.get(args[2], b"")))
 
 
-_STRING_READS: dict[str, Callable[[bytes | None, int], bytes]] = {"GET": _get, "STRLEN": _strlen}
+# By `Command.from_row`
+_STRING_READS: dict[str, Callable[[bytes | None, int], bytes]] = {"text": _get, "length": _strlen}
 _HASH_READS: dict[str, Callable[[Hash, list[bytes], int], bytes]] = {
-    "HGET": _hget,
-    "HMGET": _hmget,
-    "HGETALL": _hgetall,
-    "HKEYS": _hkeys,
-    "HVALS": _hvals,
-    "HLEN": _hlen,
-    "HEXISTS": _hexists,
-    "HSTRLEN": _hstrlen,
+    "field": _hget,
+    "fields": _hmget,
+    "hash": _hgetall,
+    "names": _hkeys,
+    "values": _hvals,
+    "count": _hlen,
+    "has_field": _hexists,
+    "field_length": _hstrlen,
 }

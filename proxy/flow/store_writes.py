@@ -28,7 +28,7 @@ from tiers.wire.resp import Request, parse_integer, to_resp2
 from .. import errors
 from ..client.slots import WriteSlot
 from ..commands.command import Command, Kind
-from .routing import DELETES, fresh, route, rule_for, send_tombstones, strict_s
+from .routing import fresh, route, rule_for, send_tombstones, strict_s
 
 if TYPE_CHECKING:
     from ..client.session import Session
@@ -152,7 +152,7 @@ def write(
         if routed is None:
             return
         via = routed
-    is_blind = command.overwrites_blindly(args) and command.name not in DELETES
+    is_blind = command.overwrites_blindly(args) and not command.deletes
     relied_on = BLIND if is_blind else session.footing
     seen = None if is_blind else session.seen
     replies = WRAPPED_REPLIES + (not is_blind)

@@ -18,7 +18,7 @@ from tiers.wire.resp import Request, integer, pack, to_resp2
 from ..client.redirection import invalidation
 from ..client.slots import Slot
 from ..commands.command import Command, Kind
-from .guarded import Guarded, is_script
+from .guarded import Guarded
 from .mget import MgetSlot
 from .reads import ReadSlot
 
@@ -53,7 +53,7 @@ def send(
         mapping = session.stack.mapping_of(keys[0], session.db)
         slot = _TrackedRead(session, rule, command, request, b"", mapping, session.clock())
     else:
-        slot = _TrackedOther(session, rule, request, is_script(command))
+        slot = _TrackedOther(session, rule, request, command.is_script)
     slot.mapped = keys
     session.add_slot(slot)
     _, buffer, start, end = request

@@ -10,49 +10,39 @@ tier        TIER.*
 acl         ACL and its subcommands
 
 Each is called as handler(session, command, request) once arity is checked; it replies
-at once, sends upstream, or starts a task with `session.terrace.run_task`.
+at once, sends upstream, or starts a task with `session.terrace.run_task`. What returns True
+was not answered: dispatch sends it on as an opaque write. The row of a command names its
+handler.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeAlias
+from collections.abc import Callable, Mapping
+from types import ModuleType
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 from tiers.wire.resp import Request
 
 from ..commands.command import Command
+from ..commands.table import ROWS
 from . import acl, client, config, connection, introspection, scan, scripting, tier, views
 
 if TYPE_CHECKING:
     from ..client.session import Session
 
-Handler: TypeAlias = "Callable[[Session, Command, Request], None]"
+Handler: TypeAlias = "Callable[[Session, Command, Request], bool | None]"
 
-LOCAL_HANDLERS: dict[str, Handler] = {
-    "ACL": acl.acl,
-    "PING": connection.ping,
-    "ECHO": connection.echo,
-    "SELECT": connection.select,
-    "HELLO": connection.hello,
-    "AUTH": connection.auth,
-    "QUIT": connection.quit_,
-    "RESET": connection.reset,
-    "CLIENT": client.client,
-    "CONFIG": config.config,
-    "INFO": introspection.info,
-    "COMMAND": introspection.command,
-    "SCAN": scan.scan,
-    "SCRIPT": scripting.script,
-    "FUNCTION": scripting.script,
-}
+_MODULES: Mapping[str, ModuleType] = {
+    module.__name__.rpartition(".")[2]: module
+    for module in (
+        acl, client, config, connection, introspection, scan, scripting, tier, views
+    )
+}  # fmt: skip
 
-OWN_HANDLERS: dict[str, Handler] = {
-    "TIER.AUDIT": tier.audit,
-    "TIER.EXPLAIN": tier.explain,
-    "TIER.INVALIDATE": tier.invalidate,
-    "TIER.WARM": tier.warm,
-    "TIER.REFRESH": tier.refresh,
-    "TIER.RELOAD": tier.reload,
-    "TIER.STATS": tier.stats,
-    "TIER.VIEWS": views.views,
-}
+
+def _handler(name: str) -> Handler:
+    module, _, function = name.partition(".")
+    return cast(Handler, getattr(_MODULES[module], function))
+
+
+HANDLERS: Mapping[str, Handler] = {row.name: _handler(row.handler) for row in ROWS if row.handler}

@@ -13,9 +13,9 @@ from .. import errors
 from ..acl.log import LogEntry, unpacked
 from ..acl.selector import Denial, Selector
 from ..acl.source import UsersFileError
-from ..commands.access import CATEGORY_NAMES, COMMANDS, lookup
-from ..commands.categories import CATEGORIES
+from ..commands.access import CATEGORIES, CATEGORY_NAMES
 from ..commands.command import UNKNOWN, Command
+from ..commands.table import COMMANDS
 
 if TYPE_CHECKING:
     from ..acl.rules import User
@@ -37,7 +37,7 @@ _OWN_USER = (
 
 def acl(session: Session, command: Command, request: Request) -> None:
     args = request[0]
-    facts, known = lookup(args)
+    facts, known = command.facts_of(args)
     assert facts is not None
     if not known:
         session.reply(errors.unknown_subcommand("ACL", args[1]))
@@ -109,10 +109,11 @@ def _dryrun(session: Session, request: Request) -> None:
     args = request[0]
     user = session.terrace.acl.users.get(args[2])
     line = args[3:]
-    facts, known = lookup(line)
+    row = session.commands.find(line[0])
+    facts, known = row.facts_of(line)
     if user is None:
         session.reply(error(f"ERR User '{errors.shown(args[2])}' not found"))
-    elif facts is None and (row := session.terrace.commands.table.find(line[0])) is not UNKNOWN:
+    elif facts is None and row is not UNKNOWN:
         _dryrun_of_newer(session, user, row, line)
     elif facts is None or not known:
         session.reply(error(f"ERR Command '{errors.shown(line[0])}' not found"))

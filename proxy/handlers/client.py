@@ -1,7 +1,7 @@
 """CLIENT: about Terrace's own clients, never about its connections to Redis.
 
-`_ANSWERS` are the subcommands that are answered here and now, also as part of a
-transaction; the others wait for somebody.
+What `client.answers` can say at once is answered so; the other subcommands are here. The
+rows of the table say how many arguments each takes.
 """
 
 from __future__ import annotations
@@ -9,112 +9,41 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
 
-from tiers.wire.resp import OK, Request, bulk, error, integer, null, parse_integer
+from tiers.wire.resp import OK, Request, error, integer, parse_integer
 
 from .. import errors
+from ..client.answers import ANSWERS
 from ..commands.command import Command
-from . import acl, client_across, client_list, client_tracking
-from .connection import name_refusal
+from . import acl, client_across, client_tracking
 
 if TYPE_CHECKING:
     from ..client.session import Session
 
-Answer: TypeAlias = "Callable[[Session, Request], bytes]"
 Handler: TypeAlias = "Callable[[Session, Request], None]"
 
 
 def client(session: Session, command: Command, request: Request) -> None:
     args = request[0]
     name = args[1].upper()
-    row = _ANSWERS.get(name) or _HANDLERS.get(name)
-    if row is None and name in session.terrace.commands.client_subcommands:
+    facts, known = command.facts_of(args)
+    assert facts is not None
+    if not known and name in session.terrace.commands.client_subcommands:
         session.terrace.run_task(session, _ask(session, args))
-    elif row is None:
+    elif not known:
         session.reply(errors.unknown_subcommand("CLIENT", args[1]))
-    elif not row[0] <= len(args) <= row[1]:
-        session.reply(errors.wrong_arity(f"client|{name.decode().lower()}"))
+    elif not facts.is_handled(len(args)):
+        session.reply(errors.wrong_arity(facts.name))
     elif client_across.run(session, name, request):
         pass
-    elif name in _ANSWERS:
-        reply = _ANSWERS[name][2](session, request)
+    elif name in ANSWERS:
+        reply = ANSWERS[name](session, request)
         if name == b"PAUSE" and reply == OK and session.terrace.siblings:
             pause = session.terrace.pause
             session.terrace.run_task(session, client_across.pause(session, pause.until, pause.mode))
         else:
             session.reply(reply)
     else:
-        _HANDLERS[name][2](session, request)
-
-
-def stand_in(request: Request) -> Answer | None:
-    """What answers this request as part of a transaction; None when nothing here does."""
-    args = request[0]
-    row = _ANSWERS.get(args[1].upper()) if len(args) > 1 else None
-    return row[2] if row is not None and row[0] <= len(args) <= row[1] else None
-
-
-def is_passed_on(request: Request) -> bool:
-    """Whether Redis itself is asked in a transaction: also for the errors of malformed requests."""
-    args = request[0]
-    row = _HANDLERS.get(args[1].upper()) if len(args) > 1 else None
-    if row is None or not row[0] <= len(args) <= row[1]:
-        return True
-    return row[2] in (_help, client_tracking.ask)
-
-
-def _id(session: Session, request: Request) -> bytes:
-    return integer(session.ident)
-
-
-def _getname(session: Session, request: Request) -> bytes:
-    return bulk(session.name) if session.name else null(session.proto)
-
-
-def _setname(session: Session, request: Request) -> bytes:
-    name = request[0][2]
-    if (refusal := name_refusal(name)) is not None:
-        return refusal
-    session.name = name
-    return OK
-
-
-def _setinfo(session: Session, request: Request) -> bytes:
-    option, value = request[0][2].upper(), request[0][3]
-    if option not in (b"LIB-NAME", b"LIB-VER"):
-        return error(f"ERR Unrecognized option '{errors.shown(request[0][2])}'")
-    invalid = error(
-        f"ERR {errors.shown(request[0][2])} cannot contain spaces, newlines or special characters."
-    )
-    if (refusal := name_refusal(value, invalid)) is not None:
-        return refusal
-    if option == b"LIB-NAME":
-        session.lib_name = value
-    else:
-        session.lib_version = value
-    return OK
-
-
-def _accept_flag(session: Session, request: Request) -> bytes:
-    return OK if request[0][2].upper() in (b"ON", b"OFF") else errors.SYNTAX
-
-
-def _pause(session: Session, request: Request) -> bytes:
-    args = request[0]
-    mode = args[3].lower() if len(args) == 4 else b"all"
-    if mode not in (b"write", b"all"):
-        return error("ERR CLIENT PAUSE mode must be WRITE or ALL")
-    timeout_ms = parse_integer(args[2])
-    if timeout_ms is None:
-        return error("ERR timeout is not an integer or out of range")
-    if timeout_ms < 0:
-        return error("ERR timeout is negative")
-    session.terrace.pause_clients(session.clock() + timeout_ms / 1000, mode.decode())
-    return OK
-
-
-def _unpause(session: Session, request: Request) -> bytes:
-    session.terrace.pause.end()
-    return OK
+        _HANDLERS[name](session, request)
 
 
 def _reply(session: Session, request: Request) -> None:
@@ -177,27 +106,12 @@ async def _unblock_upstream(session: Session, upstream_id: bytes, mode: bytes) -
     session.reply(integer(int(unblocked)))
 
 
-_MANY = 10_000  # each is looked at in one turn of the loop
-# name: least and most arguments (CLIENT and the name included), what answers
-_ANSWERS: dict[bytes, tuple[int, int, Answer]] = {
-    b"ID": (2, 2, _id),
-    b"GETNAME": (2, 2, _getname),
-    b"SETNAME": (3, 3, _setname),
-    b"SETINFO": (4, 4, _setinfo),
-    b"INFO": (2, 2, client_list.info),
-    b"LIST": (2, _MANY, client_list.list_),
-    b"KILL": (3, _MANY, client_list.kill),
-    b"NO-EVICT": (3, 3, _accept_flag),
-    b"NO-TOUCH": (3, 3, _accept_flag),
-    b"PAUSE": (3, 4, _pause),
-    b"UNPAUSE": (2, 2, _unpause),
-}
-_HANDLERS: dict[bytes, tuple[int, int, Handler]] = {
-    b"REPLY": (3, 3, _reply),
-    b"TRACKING": (3, _MANY, client_tracking.tracking),
-    b"CACHING": (3, 3, client_tracking.ask),
-    b"TRACKINGINFO": (2, 2, client_tracking.ask),
-    b"GETREDIR": (2, 2, client_tracking.ask),
-    b"UNBLOCK": (3, 4, _unblock),
-    b"HELP": (2, 2, _help),
+_HANDLERS: dict[bytes, Handler] = {
+    b"REPLY": _reply,
+    b"TRACKING": client_tracking.tracking,
+    b"CACHING": client_tracking.ask,
+    b"TRACKINGINFO": client_tracking.ask,
+    b"GETREDIR": client_tracking.ask,
+    b"UNBLOCK": _unblock,
+    b"HELP": _help,
 }

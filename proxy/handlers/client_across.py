@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from tiers.wire.resp import OK, Request, error, integer
 
-from . import client_list
+from ..client import listing
 from .sibling_answers import as_text
 
 if TYPE_CHECKING:
@@ -34,25 +34,25 @@ def run(session: Session, name: bytes, request: Request) -> bool:
 
 async def _list(session: Session, args: list[bytes]) -> None:
     terrace = session.terrace
-    chosen = client_list.chosen(terrace, args[2:], session)
+    chosen = listing.chosen(terrace, args[2:], session)
     if isinstance(chosen, bytes):
         session.reply(chosen)
         return
-    lines = {s.ident: client_list.describe(s) for s in chosen}
+    lines = {s.ident: listing.describe(s) for s in chosen}
     for answer in await terrace.siblings.ask("clients", args=as_text(args[2:])):
         lines |= {int(ident): str(line) for ident, line in answer}
-    order = [i for i in client_list.listed_ids(args[2:]) if i in lines] or sorted(lines)
-    session.reply(client_list.text_of(session, (lines[ident] for ident in order)))
+    order = [i for i in listing.listed_ids(args[2:]) if i in lines] or sorted(lines)
+    session.reply(listing.text_of(session, (lines[ident] for ident in order)))
 
 
 async def _kill(session: Session, args: list[bytes]) -> None:
     terrace = session.terrace
-    own = client_list.victims(terrace, args[2:], session)
+    own = listing.victims(terrace, args[2:], session)
     if isinstance(own, bytes):
         session.reply(own)
         return
     killed = len(own) + sum(await terrace.siblings.ask("kill", args=as_text(args[2:])))
-    client_list.close(own, session)
+    listing.close(own, session)
     if len(args) == 3:
         session.reply(OK if killed else error("ERR No such client"))
     else:

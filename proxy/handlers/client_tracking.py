@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tiers.wire.resp import OK, Request, error, integer, pack, parse_integer
+from tiers.wire.resp import OK, Request, error, pack, parse_integer
 
-from ..client.redirection import attach, attach_nowait
+from ..client.redirection import attach, attach_nowait, with_own_id
 from ..client.slots import Slot
 from ..private import connection
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from ..client.session import Session
 
 _NO_TARGET = error("ERR The client ID you want redirect to does not exist")
-_REDIRECT = b"$8\r\nredirect\r\n:"
 
 
 class _TrackingSlot(Slot):
@@ -94,18 +93,6 @@ class _OwnIdSlot(Slot):
 
     def on_reply(self, reply: bytes, sent_at: float) -> None:
         self.finish(with_own_id(self.session, reply))
-
-
-def with_own_id(session: Session, reply: bytes) -> bytes:
-    private = session.private
-    if private is None or not private.redirect_to:
-        return reply
-    if reply.startswith(b":"):
-        return integer(private.redirect_to)
-    head, found, rest = reply.partition(_REDIRECT)
-    if not found:
-        return reply
-    return b"%b%b%d%b" % (head, found, private.redirect_to, rest[rest.index(b"\r\n") :])
 
 
 def ask(session: Session, request: Request) -> None:

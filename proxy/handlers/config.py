@@ -7,15 +7,14 @@ come from the configuration; everything else CONFIG can do is done by Redis.
 from __future__ import annotations
 
 import json
-import re
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from tiers import PATTERN_MAX_BYTES, glob_matcher, in_turns
-from tiers.wire.resp import ReplyScanner, Request, bulk, error, mapping
+from tiers.wire.resp import Request, bulk, error, mapping
 
 from .. import errors
-from ..acl.source import DEFAULT
+from ..acl.redis_secrets import LOCKS_OUT, hide_secrets, locks_out
 from ..commands.command import Command
 from ..config.model import Config
 from ..config.option_table import Row, table, toml_text
@@ -26,12 +25,6 @@ if TYPE_CHECKING:
     from ..client.session import Session
 
 PREFIX = b"terrace."
-# Redis does not say which of its parameters it takes for secrets: masterauth, primaryauth,
-# requirepass, tls-key-file-pass, and whatever modules and later servers have of that kind.
-_SECRET = re.compile(
-    rb"(?i)(?:pass|auth|token|credentials?|private[-_.]?key|api[-_.]?key)\r\n\Z"
-    rb"|passw(?:or)?d|passphrase|secret"
-)
 
 
 def config(session: Session, command: Command, request: Request) -> None:
@@ -40,7 +33,7 @@ def config(session: Session, command: Command, request: Request) -> None:
     if sub == b"SET" and (names := [name for name in args[2::2] if is_own(name)]):
         session.reply(_fixed(session.config, names[0]))
         return
-    if locks_out(session, args):
+    if locks_out(session.stack.l2, args):
         session.reply(LOCKS_OUT)
         return
     if sub == b"GET" and len(args) > 2 and all(map(is_own, args[2:])):
@@ -72,36 +65,6 @@ async def _ask(session: Session, args: list[bytes]) -> None:
     own = await _matching(session.config, patterns)
     pairs = [bulk(name) + value for name, value in own.items()]
     session.reply(extended(reply, pairs, width=1 if proto == 3 else 2))
-
-
-LOCKS_OUT = error(
-    "ERR CONFIG SET failed (possibly related to argument 'requirepass') - it would lock terrace "
-    "out, which logs in to Redis as its default user: change the password in Redis itself and in "
-    "l2.url, or give terrace a user of its own there"
-)
-
-
-def locks_out(session: Session, args: list[bytes]) -> bool:
-    """Whether this would change the password that Terrace itself logs in with."""
-    if args[1].upper() != b"SET":
-        return False
-    endpoint = session.stack.l2.endpoint
-    own = endpoint.password.encode()
-    pairs = zip(args[2::2], args[3::2], strict=False)
-    changed = any(name.lower() == b"requirepass" and value != own for name, value in pairs)
-    return changed and endpoint.user == DEFAULT
-
-
-def hide_secrets(reply: bytes) -> bytes:
-    """CONFIG GET's reply, of either protocol, with Redis' own passwords left empty."""
-    if reply[:1] not in (b"*", b"%"):
-        return reply
-    body = reply.index(b"\n") + 1
-    words = ReplyScanner().feed(reply[body:])
-    for at in range(0, len(words) - 1, 2):
-        if _SECRET.search(words[at]):
-            words[at + 1] = bulk(b"")
-    return reply[:body] + b"".join(words)
 
 
 def is_own(pattern: bytes) -> bool:

@@ -21,6 +21,7 @@ from tiers.wire.resp import (
 )
 
 from .. import errors
+from ..client.answers import name_refusal
 from ..client.slots import Slot
 from ..commands.command import Command
 from ..flow.routing import route, send
@@ -233,19 +234,6 @@ def _switch(session: Session, proto: int) -> None:
         upstream.proto = proto
         session.private.tap_all()
     session.proto = proto
-
-
-NAME_MAX_BYTES = 1024  # CLIENT LIST shows those of all clients
-_PRINTED = bytes(range(0x21, 0x7F))
-NAME_TOO_LONG = error(f"ERR terrace: a name has at most {NAME_MAX_BYTES} bytes")
-INVALID_NAME = error("ERR Client names cannot contain spaces, newlines or special characters.")
-
-
-def name_refusal(name: bytes, invalid: bytes = INVALID_NAME) -> bytes | None:
-    """Why a client cannot have this name, as its error; None when it can."""
-    if len(name) > NAME_MAX_BYTES:
-        return NAME_TOO_LONG
-    return invalid if name.translate(None, _PRINTED) else None
 
 
 def quit_(session: Session, command: Command, request: Request) -> None:

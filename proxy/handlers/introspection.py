@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from tiers import ServerError, TierUnavailable
 from tiers.wire.resp import Request, array, bulk, integer, mapping, simple
 
-from ..commands.access import COMMANDS
 from ..commands.command import Command, Kind
 from ..figures.report import info_section
 
@@ -131,8 +130,8 @@ def _row(session: Session, row: Command) -> bytes:
     """As COMMAND INFO describes a command; Redis 6 has seven columns, Redis 7 ten."""
     proto = session.proto
     first, last, step = row.keys or (0, 0, 0)
-    categories = sorted(COMMANDS[row.name.lower()].categories)
-    flags = [simple("admin")] if row.name != "TIER.EXPLAIN" else [simple("readonly")]
+    categories = sorted(row.facts.categories if row.facts is not None else ())
+    flags = [simple("readonly" if "read" in categories else "admin")]
     columns = [
         bulk(row.name.lower()),
         integer(row.arity),

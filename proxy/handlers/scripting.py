@@ -18,9 +18,8 @@ _DEBUG_REFUSED = error(
 )
 
 
-def script(session: Session, command: Command, request: Request) -> None:
-    from ..dispatch import opaque
-
+def script(session: Session, command: Command, request: Request) -> bool:
+    """Whether it goes on to Redis, as an opaque write."""
     subcommand = request[0][1].upper()
     if command.name == "SCRIPT" and subcommand == b"DEBUG" and len(request[0]) == 3:
         session.reply(_DEBUG_REFUSED)
@@ -29,4 +28,5 @@ def script(session: Session, command: Command, request: Request) -> None:
         # server that is busy may refuse to select a database.
         state_commands.run_private(session, command, request, session.clock(), ANY_DB)
     else:
-        opaque(session, command, request, session.clock())
+        return True
+    return False

@@ -9,10 +9,10 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..acl.source import UsersFileError
+from ..client import listing
 from ..client.redirection import attach, attach_nowait
 from ..config.live import NotReloaded
 from ..figures.report import figures
-from . import client_list
 
 if TYPE_CHECKING:
     from ..client.host import Host
@@ -27,17 +27,17 @@ def _as_bytes(texts: Iterable[str]) -> list[bytes]:
 
 
 async def _clients(terrace: Host, asked: dict[str, Any]) -> Any:
-    chosen = client_list.chosen(terrace, _as_bytes(asked["args"]), None)
+    chosen = listing.chosen(terrace, _as_bytes(asked["args"]), None)
     if isinstance(chosen, bytes):
         return []
-    return [[session.ident, client_list.describe(session)] for session in chosen]
+    return [[session.ident, listing.describe(session)] for session in chosen]
 
 
 async def _kill(terrace: Host, asked: dict[str, Any]) -> Any:
-    victims = client_list.victims(terrace, _as_bytes(asked["args"]), None)
+    victims = listing.victims(terrace, _as_bytes(asked["args"]), None)
     if isinstance(victims, bytes):
         return 0
-    client_list.close(victims)
+    listing.close(victims)
     return len(victims)
 
 

@@ -25,7 +25,9 @@ from tiers.wire.resp import OK, Request, bulk, decode, error, integer, push
 
 from .. import errors
 from ..client.slots import Slot
+from ..commands.access import InMulti
 from ..commands.command import Command
+from ..commands.table import SUBSCRIPTIONS
 from .transactions import Transaction
 
 if TYPE_CHECKING:
@@ -33,14 +35,7 @@ if TYPE_CHECKING:
 
 _FRAME_KIND = re.compile(rb"[>*]\d+\r\n\$\d+\r\n([a-z-]+)\r\n")
 _MESSAGES = frozenset((b"message", b"pmessage", b"smessage", b"invalidate"))
-SUBSCRIPTIONS = {
-    "SUBSCRIBE": "channels", "UNSUBSCRIBE": "channels",
-    "PSUBSCRIBE": "patterns", "PUNSUBSCRIBE": "patterns",
-    "SSUBSCRIBE": "shards", "SUNSUBSCRIBE": "shards",
-}  # fmt: skip
 _CONFIRMATIONS = frozenset(name.lower().encode() for name in SUBSCRIPTIONS)
-_IN_MULTI = frozenset(("EXEC", "DISCARD"))  # not merely queued there
-_ALWAYS_LOCAL = frozenset(("QUIT", "RESET"))
 _PROTOCOL_ERROR = b"-ERR Protocol error: "
 NAME_BYTES = 100  # of a name in a set, beside its letters
 _MONITOR_LINE = re.compile(rb"\+\d+\.\d+ \[")
@@ -213,7 +208,7 @@ class PrivateConnection:
 
     def takes_over(self, command: Command) -> bool:
         """Whether a command follows other rules than outside this state."""
-        if command.name in _ALWAYS_LOCAL:
+        if command.leaves:
             return False
         subscribed = bool(self.subscribed or self.joining)
         return self.in_multi or self.lost or (self.upstream.proto == 2 and subscribed)
@@ -222,7 +217,7 @@ class PrivateConnection:
         session = self.session
         if self.lost:
             self._dispatch_lost(command)
-        elif command.name in SUBSCRIPTIONS or (self.in_multi and command.name in _IN_MULTI):
+        elif command.subscription or (self.in_multi and command.in_multi is InMulti.ENDS):
             from .state_commands import dispatch_state
 
             dispatch_state(session, command, request, now)
@@ -244,7 +239,7 @@ class PrivateConnection:
     def _dispatch_lost(self, command: Command) -> None:
         """The state is gone; the client has to hear of it at the command that ends it."""
         session = self.session
-        if command.name in ("EXEC", "DISCARD") or (command.name == "UNWATCH" and not self.in_multi):
+        if command.in_multi is InMulti.ENDS or (command.name == "UNWATCH" and not self.in_multi):
             self.in_multi = self.watching = False
             self.maybe_release()
             aborted = errors.exec_refused(self.refusal) if self.refusal else errors.EXEC_LOST

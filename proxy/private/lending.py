@@ -14,9 +14,7 @@ from tiers import L2, fill_commands, settle_command
 from tiers.wire.resp import QUEUED, Request
 
 from ..commands.command import Command
-from ..flow.guarded import removes
 from ..flow.load_first import refuse_unloaded
-from ..flow.routing import DELETES
 from .lent_rows import LentRows
 
 if TYPE_CHECKING:
@@ -60,8 +58,8 @@ def lend(private: PrivateConnection, command: Command, request: Request) -> bool
         for raw in fill_commands(rows.rows(keys), rows.name):
             private.upstream.send(raw, _HiddenSlot(transaction, is_fill=True), session.db)
         rows.lent.update(keys)
-    if removes(command):
-        was_there = keys if command.name in DELETES else [k for k in keys if rows.held.get(k)]
+    if not command.reads:
+        was_there = keys if command.deletes else [k for k in keys if rows.held.get(k)]
         rows.removed.update(stack.tombstones(was_there))
     return False
 

@@ -14,25 +14,22 @@ from tiers import BLIND
 from tiers.wire.resp import OK, Request, pack, parse_integer
 
 from .. import errors
+from ..acl.redis_secrets import LOCKS_OUT, hide_secrets, locks_out
+from ..client.answers import ANSWERS
 from ..client.backlog import kept_bytes
 from ..client.pause import may_write
+from ..client.redirection import with_own_id
+from ..commands.access import InMulti
 from ..commands.command import Command, Kind
 from ..flow import store_writes
 from ..flow.load_first import load_first
 from ..flow.routing import strict_s
-from ..handlers.client import is_passed_on, stand_in
-from ..handlers.client_tracking import with_own_id
-from ..handlers.config import LOCKS_OUT, hide_secrets, locks_out
 from . import lending, waits
-from .connection import SUBSCRIPTIONS
 from .transactions import Edit, QueuedSlot, abort
 
 if TYPE_CHECKING:
     from .connection import PrivateConnection
 
-# They would act on the connection between Terrace and Redis.
-_REFUSED = frozenset(("ACL", "AUTH", "HELLO", *SUBSCRIPTIONS))
-_WRITES = frozenset((Kind.WRITE, Kind.OPAQUE, Kind.PRIVATE))
 EDIT_BYTES = 300  # for what is to be done to a result
 _STAND_IN = pack([b"PING"])
 
@@ -41,8 +38,13 @@ def queue(private: PrivateConnection, command: Command, request: Request) -> Non
     """A command inside MULTI: Redis queues or refuses it; we note what it may write."""
     session, args = private.session, request[0]
     sub = args[1].upper() if len(args) > 1 else b""
-    if command.name in _REFUSED or (command.name == "SCRIPT" and sub == b"DEBUG"):
-        abort(private, errors.not_in_multi(command.name))
+    is_client = command.name == "CLIENT"
+    becomes = command.in_multi_of(args)
+    if is_client and not command.is_handled(args):
+        becomes = InMulti.QUEUED  # Redis has the error for it
+    if becomes is InMulti.REFUSED:
+        name = f"CLIENT {sub.decode()}" if is_client else command.name
+        abort(private, errors.not_in_multi(name))
         return
     if command.kind is Kind.REFUSED:
         abort(private, errors.REPLICATION_REFUSED)
@@ -50,16 +52,12 @@ def queue(private: PrivateConnection, command: Command, request: Request) -> Non
     transaction = private.transaction
     edit: Edit | None = None
     raw = b""  # what goes to Redis instead
-    if command.name == "CLIENT":
-        answer = stand_in(request)
-        if answer is not None:
-            edit, raw = lambda _: answer(session, request), _STAND_IN
-        elif is_passed_on(request):
-            edit = partial(with_own_id, session)
-        else:
-            abort(private, errors.not_in_multi("CLIENT " + sub.decode()))
-            return
-    elif command.name == "CONFIG" and sub and locks_out(session, args):
+    if becomes is InMulti.ANSWERED:
+        answer = ANSWERS[sub]
+        edit, raw = lambda _: answer(session, request), _STAND_IN
+    elif is_client:
+        edit = partial(with_own_id, session)
+    elif command.name == "CONFIG" and sub and locks_out(session.stack.l2, args):
         abort(private, LOCKS_OUT)
         return
     elif command.name == "CONFIG" and sub == b"GET":
@@ -80,7 +78,7 @@ def queue(private: PrivateConnection, command: Command, request: Request) -> Non
     if session.db and store_writes.reaches_in(session, command, args):
         abort(private, errors.STORE_FROM_AFAR)
         return
-    if durable and command.kind in _WRITES and not command.reads_only:
+    if durable and command.may_write:
         if refusal := store_writes.refusal_in_multi(private, command, args, durable):
             abort(private, refusal)
             return
@@ -99,12 +97,12 @@ def queue(private: PrivateConnection, command: Command, request: Request) -> Non
         transaction.kept_bytes += kept_bytes(request)
     elif command.kind is Kind.FLUSH:
         transaction.flushes = True
-    elif edit is None and command.kind is not Kind.CACHED and command.kind is not Kind.READ:
+    elif edit is None and not command.reads:
         transaction.opaque = True
-    if edit is None and command.kind is not Kind.CACHED and command.kind is not Kind.READ:
+    if edit is None and not command.reads:
         transaction.strict_s = max(transaction.strict_s, strict_s(session, command, args))
     if not transaction.is_held_by_pause:
-        transaction.is_held_by_pause = may_write(session.commands, command.name, args)
+        transaction.is_held_by_pause = may_write(command, args)
     if raw:
         request = (args, raw, 0, len(raw))
     private.forward(request, QueuedSlot(private, edit))

@@ -13,22 +13,17 @@ from tiers.wire.resp import OK, Request, bulk, error, integer, null, push
 
 from .. import errors
 from ..client.slots import Slot
+from ..commands.access import InMulti
 from ..commands.command import Command
 from ..flow import store_writes
 from ..flow.load_first import load_first
 from ..flow.routing import barrier, strict_s
 from . import lending, waits
-from .connection import SUBSCRIPTIONS, MonitorSlot, PubSubSlot, acquire, doom
+from .connection import MonitorSlot, PubSubSlot, acquire, doom
 from .transactions import ExecSlot, abort, end_aborted
 
 if TYPE_CHECKING:
     from ..client.session import Session
-
-# Those that wait for what other clients do; whether an unknown command does cannot be known.
-_BLOCKING = frozenset(
-    ["BLMOVE", "BLMPOP", "BLPOP", "BRPOP", "BRPOPLPUSH", "BZMPOP", "BZPOPMAX", "BZPOPMIN"]
-)
-
 
 LEFT_AT_ONCE = 1000  # channels that a client leaves in one turn without being subscribed
 
@@ -45,7 +40,7 @@ def run_private(
     if private is None:
         return
     private.waits_alone = private.upstream.patient = True
-    private.may_block = command.may_block or command.name in _BLOCKING
+    private.may_block = command.blocks  # whether an unknown command does cannot be known
     if waits.is_wait(request):
         private.may_block = True
         waits.forward(private, request)
@@ -69,9 +64,9 @@ def dispatch_state(session: Session, command: Command, request: Request, now: fl
         else:
             session.reply(errors.EXEC_ARITY if name == "EXEC" else errors.wrong_arity(name))
         return
-    if name in SUBSCRIPTIONS:
-        _subscribe(session, name, request)
-    elif name in ("EXEC", "DISCARD"):
+    if command.subscription:
+        _subscribe(session, command, request)
+    elif command.in_multi is InMulti.ENDS:
         if private is None or not in_multi:
             session.reply(error(f"ERR {name} without MULTI"))
             return
@@ -131,8 +126,8 @@ async def _leave_many(session: Session, name: str, channels: list[bytes]) -> Non
     session.reply(b"".join(frames))
 
 
-def _subscribe(session: Session, name: str, request: Request) -> None:
-    args = request[0]
+def _subscribe(session: Session, command: Command, request: Request) -> None:
+    args, name = request[0], command.name
     leaving = "UNSUB" in name
     if leaving and session.private is None:
         if len(args) > LEFT_AT_ONCE:
@@ -156,7 +151,7 @@ def _subscribe(session: Session, name: str, request: Request) -> None:
     ):
         session.block_idle(request)  # replies still due must not be taken for messages
         return
-    names = private.subscriptions[SUBSCRIPTIONS[name]]
+    names = private.subscriptions[command.subscription]
     expected = len(args) - 1 or max(1, len(names))
     private.forward(request, PubSubSlot(private, expected), expected)
     if leaving:

@@ -16,13 +16,13 @@ from tiers.wire.resp import ReplyScanner, Request, array, integer, pack
 
 from .. import errors
 from ..client.slots import Slot
+from ..commands.table import WAITS
 
 if TYPE_CHECKING:
     from ..client.session import Session
     from .connection import PrivateConnection
 
-NAMES = frozenset((b"WAIT", b"WAITAOF"))
-_LONGEST = max(map(len, NAMES))
+_LONGEST = max(map(len, WAITS))
 _PLACE = b"__terrace:wait"  # channel and key
 _PING = pack([b"PING"])
 _MESSAGE = pack([b"SPUBLISH", _PLACE, b""])
@@ -40,7 +40,7 @@ _UNKNOWN_COMMAND = b"-ERR unknown command"  # the server is older: the PING was 
 
 def is_wait(request: Request) -> bool:
     name = request[0][0]
-    return len(name) <= _LONGEST and name.upper() in NAMES
+    return len(name) <= _LONGEST and name.upper() in WAITS
 
 
 def refusal(session: Session) -> bytes:

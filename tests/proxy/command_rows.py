@@ -1,4 +1,4 @@
-"""The rows of `proxy.commands.categories` as a Redis 7.0 itself tells them.
+"""What `proxy.commands.rows` says of commands, as a Redis 7.0 itself tells them.
 
 `python -m tests.proxy.command_rows PORT` prints them.
 """

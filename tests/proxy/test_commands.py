@@ -8,9 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.commands.access import COMMANDS
 from proxy.commands.command import UNKNOWN, Command, CommandTable, Kind
-from proxy.commands.table import ROWS, TABLE
+from proxy.commands.table import COMMANDS, ROWS, TABLE
 from proxy.embedded.redis import RedisServer
 from tests.e2e.wire import Wire
 from tiers.wire.resp import decode

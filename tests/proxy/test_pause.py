@@ -205,7 +205,7 @@ def test_kinds_that_write_are_all_held() -> None:
         for row in ROWS:
             if row.kind in (Kind.WRITE, Kind.FLUSH) and row.name != "XGROUP":
                 args = [row.name.encode(), *[b"x"] * 6]
-                assert play.terrace.pause.holds(play.client.session, row.name, args), row.name
+                assert play.terrace.pause.holds(play.client.session, row, args), row.name
 
 
 NO_WRITES = "#!lua name=x flags=allow-stale,no-writes\nreturn 1"

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from proxy import errors
-from proxy.handlers.connection import INVALID_NAME
+from proxy.client.answers import INVALID_NAME
 from tests.proxy.session_play import PING, Play, command, fill
 from tests.tiers.splits import every_split
 from tiers.wire.resp import NULL2, NULL3, OK, PONG, bulk, error, integer

@@ -10,9 +10,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 
-from proxy.commands.access import COMMANDS
 from proxy.commands.command import Command, Kind
-from proxy.commands.table import TABLE
+from proxy.commands.table import COMMANDS, TABLE
 from tests.e2e.differential.allowances import (
     NO_ARITY_ERROR,
     NO_OTHER_ERROR,

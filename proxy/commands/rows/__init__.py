@@ -1,0 +1,1 @@
+"""The rows of the command table, one file per family of commands."""

@@ -1,0 +1,83 @@
+"""Keys of any type, and whole databases."""
+
+from __future__ import annotations
+
+from ..access import sub
+from ..command import Kind, row
+
+ROWS = (
+    row("COPY", Kind.WRITE, "-3 @keyspace @write @slow R:1 W:2", portable=True),
+    row("DBSIZE", Kind.READ, "1 @keyspace @read @fast", portable=True),
+    row(
+        "DEL",
+        Kind.WRITE,
+        "-2 @keyspace @write @slow W:1..-1",
+        portable=True,
+        overwrites=True,
+        deletes=True,
+    ),
+    row("DUMP", Kind.READ, "2 @keyspace @read @slow R:1"),
+    row("EXISTS", Kind.CACHED, "-2 @keyspace @read @fast -:1..-1", max_args=2, from_row="exists"),
+    row("EXPIRE", Kind.WRITE, "-3 @keyspace @write @fast W:1", portable=True),
+    row("EXPIREAT", Kind.WRITE, "-3 @keyspace @write @fast W:1", portable=True),
+    row("EXPIRETIME", Kind.READ, "2 @keyspace @read @fast R:1"),
+    row("FLUSHALL", Kind.FLUSH, "-1 @keyspace @write @slow @dangerous"),
+    row("FLUSHDB", Kind.FLUSH, "-1 @keyspace @write @slow @dangerous"),
+    row("KEYS", Kind.READ, "2 @keyspace @read @slow @dangerous"),
+    row(
+        "MIGRATE",
+        Kind.PRIVATE,
+        "-6 @keyspace @write @slow @dangerous ?",
+        keys=(3, 3, 1),
+        acl_keys=True,
+    ),
+    row("MOVE", Kind.WRITE, "3 @keyspace @write @fast RW:1"),
+    row(
+        "OBJECT",
+        Kind.READ,
+        "-2 @slow",
+        sub("encoding", "3 @keyspace @read @slow -:2"),
+        sub("freq", "3 @keyspace @read @slow -:2"),
+        sub("help", "2 @keyspace @slow"),
+        sub("idletime", "3 @keyspace @read @slow -:2"),
+        sub("refcount", "3 @keyspace @read @slow -:2"),
+    ),
+    row("PERSIST", Kind.WRITE, "2 @keyspace @write @fast W:1", portable=True),
+    row("PEXPIRE", Kind.WRITE, "-3 @keyspace @write @fast W:1", portable=True),
+    row("PEXPIREAT", Kind.WRITE, "-3 @keyspace @write @fast W:1", portable=True),
+    row("PEXPIRETIME", Kind.READ, "2 @keyspace @read @fast R:1"),
+    row("PTTL", Kind.READ, "2 @keyspace @read @fast R:1", portable=True),
+    row("RANDOMKEY", Kind.READ, "1 @keyspace @read @slow"),
+    row("RENAME", Kind.WRITE, "3 @keyspace @write @slow RW:1 W:2", portable=True),
+    row("RENAMENX", Kind.WRITE, "3 @keyspace @write @fast RW:1 W:2", portable=True),
+    row("RESTORE", Kind.WRITE, "-4 @keyspace @write @slow @dangerous W:1"),
+    row("RESTORE-ASKING", Kind.PRIVATE, "-4 @keyspace @write @slow @dangerous W:1"),
+    row("SCAN", Kind.LOCAL, "-2 @keyspace @read @slow", handler="scan.scan"),
+    row(
+        "SORT",
+        Kind.OPAQUE,
+        "-2 @write @set @sortedset @list @slow @dangerous ?",
+        keys=(1, 1, 1),
+        acl_keys=True,
+        reads_hidden=True,
+    ),
+    row(
+        "SORT_RO",
+        Kind.READ,
+        "-2 @read @set @sortedset @list @slow @dangerous ?",
+        keys=(1, 1, 1),
+        reads_hidden=True,
+    ),
+    row("SWAPDB", Kind.FLUSH, "3 @keyspace @write @fast @dangerous"),
+    row("TOUCH", Kind.READ, "-2 @keyspace @read @fast -:1..-1", portable=True),
+    row("TTL", Kind.READ, "2 @keyspace @read @fast R:1", portable=True),
+    row("TYPE", Kind.CACHED, "2 @keyspace @read @fast -:1", from_row="type"),
+    row(
+        "UNLINK",
+        Kind.WRITE,
+        "-2 @keyspace @write @fast W:1..-1",
+        portable=True,
+        overwrites=True,
+        deletes=True,
+    ),
+)
