@@ -259,7 +259,8 @@ MUTANTS = (
          'self.log.record("auth", context, command, password,'),
     ], "test_logins_are_in_no_log_of_redis_and_none_of_terrace"),
     mutant(23, "CONFIG GET tells passwords of Redis", [
-        ("proxy/acl/redis_secrets.py", "            words[at + 1] = bulk(b\"\")", "            pass"),
+        ("proxy/acl/redis_secrets.py",
+         "            words[at + 1] = bulk(b\"\")", "            pass"),
     ], "test_no_secret_of_redis_is_told"),
     mutant(23, "CONFIG GET tells passwords of Terrace", [
         ("proxy/handlers/config.py", "    if row.secret:", "    if False:"),

@@ -1,4 +1,4 @@
-"""CLIENT LIST, INFO and KILL: Host's clients, described and closed.
+"""CLIENT LIST, INFO and KILL: Terrace's clients, described and closed.
 
 LIST and KILL take the filters of Valkey 9, of which those of every Redis are a part.
 """
@@ -14,8 +14,8 @@ from tiers.wire.resp import OK, Request, bulk, error, integer, parse_integer
 from .. import errors
 
 if TYPE_CHECKING:
-    from ..client.host import Host
-    from ..client.session import Session
+    from .host import Host
+    from .session import Session
 
 Filter: TypeAlias = "Callable[[Session], bool]"
 

@@ -1,7 +1,7 @@
 """Handlers of the commands that Terrace answers itself, one module per family.
 
 connection  PING ECHO SELECT HELLO AUTH QUIT RESET
-client      CLIENT and its subcommands (client_list, client_tracking)
+client      CLIENT and its subcommands (client_across, client_tracking)
 config      CONFIG, with Terrace's options beside those of Redis
 introspection  INFO COMMAND
 scripting   SCRIPT FUNCTION
