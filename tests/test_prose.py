@@ -128,3 +128,11 @@ def test_every_room_is_on_the_map() -> None:
     }
     page = text_of("docs/ARCHITECTURE.md")
     assert [room for room in sorted(rooms) if f"`{room}`" not in page] == []
+
+
+@pytest.mark.parametrize("page", BY_HAND)
+def test_metrics_that_a_page_names_exist(page: str) -> None:
+    """A name that ends in an ellipsis is the beginning of several."""
+    figures = text_of("docs/METRICS.md")
+    named = re.findall(r"`(terrace_[a-z0-9_]*[a-z0-9_])(…?)`", text_of(page))
+    assert [n for n, more in named if f"`{n}" + ("" if more else "`") not in figures] == []
