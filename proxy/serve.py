@@ -9,7 +9,7 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from tiers import CORE_TEXT, CertificateError, TaskSet
@@ -52,100 +52,139 @@ def run(config: Config, read: Callable[[], Config] | None = None) -> int:
 async def _serve(
     config: Config, read: Callable[[], Config] | None, worker: Worker | None = None
 ) -> int:
-    stop = asyncio.Event()
-    hurry = asyncio.Event()
-    loop = asyncio.get_running_loop()
+    return await _Service(config, read, worker).run()
 
-    def on_signal() -> None:
-        leave_unserved()
-        if stop.is_set():
-            hurry.set()
-        stop.set()
 
-    def on_orphaned() -> None:
-        if not stop.is_set():
+class _Service:
+    """One process that serves alone, or one worker: from its start to its exit code."""
+
+    def __init__(
+        self, config: Config, read: Callable[[], Config] | None, worker: Worker | None
+    ) -> None:
+        self._config = config
+        self._worker = worker
+        self._stop = asyncio.Event()
+        self._hurry = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, self._on_signal)
+        if worker is None:  # else a terminal's is for the supervisor
+            loop.add_signal_handler(signal.SIGINT, self._on_signal)
+        self._terrace = terrace = Terrace(config, read=read, worker=worker)
+        loop.add_signal_handler(signal.SIGHUP, terrace.reload)
+        self._admin: AdminServer | None = None
+        terrace.siblings.on_orphaned = self._on_orphaned
+        terrace.siblings.on_taken = self._on_taken
+        self._offers = worker is None and bool(config.listen.handover)  # else a parent does
+        self._offering = Offering(Offer(config, self._sockets), self._on_taken)
+
+    async def run(self) -> int:
+        try:
+            await self._open()
+        except CertificateError as failure:
+            return await self._give_up(str(failure).splitlines())
+        except OSError as failure:
+            return await self._give_up([failure.strerror or str(failure)])
+        terrace = self._terrace
+        log.info(
+            "terrace %s serves %s (L2 %s; %s)",
+            terrace.version, terrace.addresses, terrace.stack.l2.endpoint, CORE_TEXT,
+        )  # fmt: skip
+        terrace.siblings.tell_ready()
+        await self._stop.wait()
+        await self._drain()
+        _ignore_signals()
+        log.info("stopped")
+        return 0
+
+    # What asks it to stop
+
+    def _on_signal(self) -> None:
+        self._leave_unserved()
+        if self._stop.is_set():
+            self._hurry.set()
+        self._stop.set()
+
+    def _on_orphaned(self) -> None:
+        if not self._stop.is_set():
             log.error("the supervisor is gone: this worker drains")
-            leave_unserved()
-            stop.set()
+            self._leave_unserved()
+            self._stop.set()
 
-    def leave_unserved() -> None:
+    def _on_taken(self) -> None:
+        log.info("a new process serves; this one drains")
+        self._terrace.listeners.hand_over()
+        self._stop.set()
+
+    def _leave_unserved(self) -> None:
         """A worker that still waits for Redis must not begin to accept clients."""
-        if worker is not None and not stop.is_set() and not terrace.listeners.is_open:
+        is_first = not self._stop.is_set()
+        if self._worker is not None and is_first and not self._terrace.listeners.is_open:
             os._exit(0)
 
-    loop.add_signal_handler(signal.SIGTERM, on_signal)
-    if worker is None:  # else a terminal's is for the supervisor
-        loop.add_signal_handler(signal.SIGINT, on_signal)
-    terrace = Terrace(config, read=read, worker=worker)
-    loop.add_signal_handler(signal.SIGHUP, terrace.reload)
-    admin: AdminServer | None = None
+    # The way up
 
-    def on_taken() -> None:
-        log.info("a new process serves; this one drains")
-        terrace.listeners.hand_over()
-        stop.set()
-
-    terrace.siblings.on_orphaned = on_orphaned
-    terrace.siblings.on_taken = on_taken
-    offers = worker is None and bool(config.listen.handover)  # else a parent does
-    offer = Offer(config, lambda: terrace.listeners.sockets() | (admin.sockets() if admin else {}))
-    offering = Offering(offer, on_taken)
-    try:
-        takeover = handover.take(config) if offers else None
-        if worker is not None:
-            inherited = worker.inherited
+    async def _open(self) -> None:
+        """Raises CertificateError or OSError."""
+        config = self._config
+        takeover = handover.take(config) if self._offers else None
+        if self._worker is not None:
+            inherited = self._worker.inherited
         elif takeover is not None:
             inherited = takeover.inherited
         else:
             inherited = from_systemd(config, os.environ, os.getpid())
         if config.admin.enabled and not inherited.has("admin"):
-            # First: nobody is to be served by a process that ends because this port is taken.
+            # First: a process that ends because this port is taken must not serve a client.
             inherited.add(
                 "admin",
                 bind("admin.port", config.admin.host, config.admin.port, backlog=ADMIN_BACKLOG),
             )
-        await terrace.start(inherited)
+        await self._terrace.start(inherited)
         if config.admin.enabled:
-            admin = await _open_admin(terrace, inherited.take("admin"))
+            self._admin = await _open_admin(self._terrace, inherited.take("admin"))
         inherited.close()
-        if offers:
-            offering.open()
+        if self._offers:
+            self._offering.open()
         if takeover is not None:
             takeover.confirm()
-    except CertificateError as failure:
-        for problem in str(failure).splitlines():
+
+    def _sockets(self) -> dict[str, list[socket.socket]]:
+        """Those that a new process may take over, by role."""
+        admin = self._admin.sockets() if self._admin is not None else {}
+        return self._terrace.listeners.sockets() | admin
+
+    async def _give_up(self, problems: Iterable[str]) -> int:
+        for problem in problems:
             log.error("cannot listen: %s", problem)
-        await terrace.drain(0)
+        await self._terrace.drain(0)
         return 1
-    except OSError as failure:
-        log.error("cannot listen: %s", failure.strerror or failure)
-        await terrace.drain(0)
-        return 1
-    log.info(
-        "terrace %s serves %s (L2 %s; %s)",
-        terrace.version, terrace.addresses, terrace.stack.l2.endpoint, CORE_TEXT,
-    )  # fmt: skip
-    terrace.siblings.tell_ready()
-    await stop.wait()
-    deadline_s = terrace.config.shutdown.deadline_s
-    terrace.siblings.tell_draining(deadline_s)
-    log.info("draining for at most %g s", deadline_s)
-    await offering.close()
-    if terrace.listeners.handed_over and admin is not None:
-        await admin.close()  # its successor answers there
-    tasks = TaskSet("shutdown")
-    drained = tasks.start("drain", terrace.drain(deadline_s))
-    hurried = tasks.start("second signal", hurry.wait())
-    await asyncio.wait((drained, hurried), return_when=asyncio.FIRST_COMPLETED)
-    await tasks.close()
-    if admin is not None:
-        await admin.close()
+
+    # The way down
+
+    async def _drain(self) -> None:
+        """Within `shutdown.deadline`, or until a second signal."""
+        terrace, admin = self._terrace, self._admin
+        deadline_s = terrace.config.shutdown.deadline_s
+        terrace.siblings.tell_draining(deadline_s)
+        log.info("draining for at most %g s", deadline_s)
+        await self._offering.close()
+        if terrace.listeners.handed_over and admin is not None:
+            await admin.close()  # its successor answers there
+        tasks = TaskSet("shutdown")
+        drained = tasks.start("drain", terrace.drain(deadline_s))
+        hurried = tasks.start("second signal", self._hurry.wait())
+        await asyncio.wait((drained, hurried), return_when=asyncio.FIRST_COMPLETED)
+        await tasks.close()
+        if admin is not None:
+            await admin.close()
+
+
+def _ignore_signals() -> None:
+    """One more, while the loop is being closed, must not change the exit code."""
+    loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        # One more, while the loop is being closed, must not change the exit code.
         loop.remove_signal_handler(number)
         signal.signal(number, signal.SIG_IGN)
-    log.info("stopped")
-    return 0
 
 
 async def _open_admin(terrace: Terrace, sockets: list[socket.socket]) -> AdminServer:

@@ -303,6 +303,6 @@ MUTANTS = (
          "while (gone_s := self.clock() - began) < 1000 * deadline_s:"),
     ], "test_the_deadline_of_draining"),
     mutant(26, "the second signal is like the first", [
-        ("proxy/serve.py", "            hurry.set()\n", "            pass\n"),
+        ("proxy/serve.py", "            self._hurry.set()\n", "            pass\n"),
     ], "test_a_second_signal_ends_at_once"),
 )  # fmt: skip

@@ -80,42 +80,17 @@ class L2Redis(L2Commands):
         self.stalled = False  # a shared connection owes a reply for longer than STALL_S
         self.limits = ServerLimits()
         self.gate = ConnectGate(str(self.endpoint), options, clock)
-
-        def kept(name: str, proto: int, **more: Any) -> KeptUpstream:
-            return KeptUpstream(
-                name, self.endpoint, options, self.gate, proto=proto, clock=clock,
-                handshake=[[b"CLIENT", b"SETNAME", CLIENT_NAME], *more.pop("handshake", [])],
-                **more,
-            )  # fmt: skip
-
         self.plain = {
-            2: kept("L2 plain RESP2", 2),
-            3: kept(
+            2: self._kept("L2 plain RESP2", 2),
+            3: self._kept(
                 "L2 plain RESP3",
                 3,
-                handshake=QUESTIONS,
+                QUESTIONS,
                 accept=self._accept_limits,
                 on_ready=self._on_plain_ready,
             ),
         }
-        self.tracked: KeptUpstream | None = None
-        if coherence is not None:
-            self.tracked = kept(
-                "L2 tracked",
-                3,
-                handshake=[
-                    PROBE,
-                    [b"CLIENT", b"NO-EVICT", b"ON"],
-                    [b"CLIENT", b"TRACKING", b"ON"],
-                    [b"INFO", b"commandstats"],
-                ],
-                accept=self._accept_tracking,
-                on_ready=self._on_tracked_ready,
-                on_down=self._on_tracked_down,
-                on_progress=coherence.on_reply,
-                tap=self._on_push,
-                roams=True,
-            )
+        self.tracked = self._made_tracked(coherence) if coherence is not None else None
         where = (self.endpoint, options, self.gate, self.plain)
         how: dict[str, Any] = {"clock": clock, "tasks": self._tasks, "name": CLIENT_NAME}
         self.busy = Busy(clock, self.plain[3])
@@ -131,6 +106,37 @@ class L2Redis(L2Commands):
             self.endpoint, options, self.gate, clock,
             others=lambda run_id: bool(self._elsewhere(run_id)), move=self._move,
         )  # fmt: skip
+        self._connect_parts()
+
+    def _kept(
+        self, name: str, proto: int, handshake: Sequence[list[bytes]] = (), **more: Any
+    ) -> KeptUpstream:
+        """A shared connection; `handshake` is what its handshake says beyond the name."""
+        return KeptUpstream(
+            name, self.endpoint, self.options, self.gate, proto=proto, clock=self.clock,
+            handshake=[[b"CLIENT", b"SETNAME", CLIENT_NAME], *handshake], **more,
+        )  # fmt: skip
+
+    def _made_tracked(self, coherence: Coherence) -> KeptUpstream:
+        return self._kept(
+            "L2 tracked",
+            3,
+            [
+                PROBE,
+                [b"CLIENT", b"NO-EVICT", b"ON"],
+                [b"CLIENT", b"TRACKING", b"ON"],
+                [b"INFO", b"commandstats"],
+            ],
+            accept=self._accept_tracking,
+            on_ready=self._on_tracked_ready,
+            on_down=self._on_tracked_down,
+            on_progress=coherence.on_reply,
+            tap=self._on_push,
+            roams=True,
+        )
+
+    def _connect_parts(self) -> None:
+        """What the parts tell each other."""
         self.busy.pass_on = self.node.suspect
         for kept_one in self.shared:
             kept_one.on_identity, kept_one.on_alarm = self.node.found, self.busy.hear

@@ -173,15 +173,14 @@ class ReplyScanner:
                     self._pushes.append((self._inner_start, pos))
                     outstanding, self._outer = self._outer, 0
                 else:
-                    if self._instead is not None:
-                        frames.append(self._ended())
-                    else:
-                        frames.extend(self._cut(buffer, start, pos))
+                    frames.extend(self._cut(buffer, start, pos))
                     start = pos
         self._pos, self._outstanding = pos, outstanding
         return start
 
     def _cut(self, buffer: bytes | bytearray, start: int, end: int) -> list[bytes]:
+        if self._instead is not None:
+            return [self._ended()]
         if not self._pushes:
             return [bytes(buffer[start:end])]
         pushes, reply, last = [], bytearray(), start

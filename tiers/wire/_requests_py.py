@@ -143,9 +143,7 @@ class RequestScanner:
         find, size = data.find, len(data)
         known_counts, known_lengths = self._known_counts, self._known_lengths
         try_short = self.bulk_max_bytes >= _SHORT_MAX_BYTES
-        pos = 0
-        if self._left:
-            pos = self._resume(data, requests)
+        pos = self._resume(data, requests) if self._left else 0
         while pos < size and not self._left:
             if requests and not self.authenticated:
                 # This command may log in, and what follows is then under other limits.
@@ -168,13 +166,9 @@ class RequestScanner:
             eol = find(_CR, pos)
             count = known_counts.get(data[pos : eol + 2]) if eol >= 0 else None
             canonical = count is not None or data[eol : eol + 2] == _CRLF
-            if eol < 0 or eol + 2 > size or (count is None and _hides(data, pos, eol)):
-                if size - pos > INLINE_MAX_BYTES:
-                    self.error = "too big mbulk count string"
-                return pos
             if count is None or (count > PREAUTH_MULTIBULK_MAX and not self.authenticated):
-                count = self._checked_count(data[pos + 1 : eol])
-                if self.error is not None:
+                count = self._unusual_count(data, pos, eol)
+                if count is None:
                     return pos
                 if count <= 0:
                     pos = eol + 2
@@ -195,10 +189,7 @@ class RequestScanner:
                 canonical = canonical and data[end : end + 2] == _CRLF
                 pos = end + 2
             else:
-                if canonical:
-                    requests.append((args, data, start, pos))
-                else:
-                    requests.append(_packed(args))
+                requests.append((args, data, start, pos) if canonical else _packed(args))
                 continue
             # Incomplete: keep the arguments that are whole, so that no byte is scanned twice.
             self._args, self._left = args, count - len(args)
@@ -227,13 +218,20 @@ class RequestScanner:
             self._args_bytes += pos
         return pos
 
-    def _checked_count(self, text: bytes) -> int:
-        count = parse_integer(text)
+    def _unusual_count(self, data: bytes, pos: int, eol: int) -> int | None:
+        """Arguments of the command whose header starts at `pos`; None when incomplete or wrong."""
+        size = len(data)
+        if eol < 0 or eol + 2 > size or _hides(data, pos, eol):
+            if size - pos > INLINE_MAX_BYTES:
+                self.error = "too big mbulk count string"
+            return None
+        count = parse_integer(data[pos + 1 : eol])
         if count is None or count > self.multibulk_max:
             self.error = "invalid multibulk length"
-            return 0
+            return None
         if count > PREAUTH_MULTIBULK_MAX and not self.authenticated:
             self.error = "unauthenticated multibulk length"
+            return None
         return count
 
     def _checked_length(self, data: bytes, pos: int, eol: int) -> int:
