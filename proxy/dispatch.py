@@ -25,7 +25,8 @@ from .flow.mget import MGET_FILL_MAX, MgetSlot
 from .flow.reads import ReadSlot
 from .flow.routing import barrier, route, rule_for, send, send_tombstones, strict_s
 from .handlers import HANDLERS
-from .private import state_commands
+from .private.blocking import run_alone
+from .private.dispatch import state_command, taken_over
 from .private.large import isolate
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def dispatch(session: Session, request: Request, now: float) -> None:
     if not command.answered_here and isolate(session, request):
         return
     if session.private is not None and session.private.takes_over(command):
-        session.private.dispatch(command, request, now)
+        taken_over(session, command, request, now)
         return
     _RUN[command.kind](session, command, request, now)
 
@@ -188,7 +189,7 @@ def plain_read(session: Session, command: Command, request: Request, now: float)
     if (tracks or may_wait) and load_first(session, command, request, views=True):
         return
     if may_wait:
-        state_commands.run_private(session, command, request, now)
+        run_alone(session, command, request, now)
         return
     if not tracks and (keys := looked_at(session, command, request[0])):
         _run_guarded(session, command, request, keys, Slot)
@@ -342,7 +343,7 @@ def private(session: Session, command: Command, request: Request, now: float) ->
         return
     if load_first(session, command, request, views=True):
         return
-    state_commands.run_private(session, command, request, now)
+    run_alone(session, command, request, now)
 
 
 def refused(session: Session, command: Command, request: Request, now: float) -> None:
@@ -356,7 +357,7 @@ _RUN: dict[Kind, Callable[[Session, Command, Request, float], None]] = {
     Kind.OPAQUE: opaque,
     Kind.FLUSH: flush,
     Kind.PRIVATE: private,
-    Kind.STATE: state_commands.dispatch_state,
+    Kind.STATE: state_command,
     Kind.LOCAL: local,
     Kind.OWN: own,
     Kind.REFUSED: refused,

@@ -55,7 +55,7 @@ MUTANTS = (
          "        if False:\n            self._slots.append(Done(reply))"),
     ], "test_replies_leave_in_the_order_of_the_requests"),
     mutant(2, "a connection somebody was blocked on is used again", [
-        ("proxy/private/connection.py", "has_tracked or len(self.upstream.pipe)", "has_tracked"),
+        ("proxy/private/connection.py", "states.SPOILS or self._owes", "states.SPOILS"),
         ("tiers/l2/private.py",
          "not upstream.ready or len(upstream.pipe) or self", "not upstream.ready or self"),
     ], "test_a_client_that_leaves_while_blocked_leaves_no_waiter"),
@@ -87,11 +87,10 @@ MUTANTS = (
          "            self._queue(raw, waiter, db, replies)"),
     ], "test_a_write_never_follows_a_select_that_is_not_confirmed"),
     mutant(5, "blocking commands share a connection", [
-        ("proxy/private/state_commands.py",
-         "    private = acquire(session, request, db)\n    if private is None:\n        return\n"
-         "    private.waits_alone",
+        ("proxy/private/blocking.py",
+         "    private = acquire(session, request, db)\n    if private is None:\n        return\n",
          "    from ..dispatch import opaque\n    opaque(session, command, request, now)\n"
-         "    return\n    private.waits_alone"),
+         "    return\n"),
         ("proxy/dispatch.py",
          "def opaque(session: Session, command: Command, request: Request, now: float) -> None:\n"
          "    if command.is_blocking(request[0]):",

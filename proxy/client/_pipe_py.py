@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from ..acl.rules import User
     from ..commands.command import Command, CommandTable
     from ..config.model import LimitOptions
-    from ..private.connection import PrivateConnection
     from ..stats import Stats
+    from .private_connection import Private
 
 MANY_ARGUMENTS = 128  # of a request that may be kept until it is answered (MGET)
 SPILL_BYTES = 1024 * 1024  # replies of one batch are sent in portions, so that limits can act
@@ -157,7 +157,7 @@ class ClientPipe:
         self.opaque_in_flight = 0
         self.mapped_in_flight = 0
         self.via: Via | None = None
-        self.private: PrivateConnection | None = None
+        self.private: Private | None = None
         # output
         # While `express` the compiled twin sends without `flush`: through the descriptor of a
         # plain socket (`fd`) or with `send`, behind the `unsent_bytes` of the connection.

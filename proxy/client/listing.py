@@ -36,7 +36,7 @@ def describe(session: Session) -> str:
     subscriptions = {"channels": 0, "patterns": 0, "shards": 0}
     if private is not None:
         subscriptions = {kind: len(names) for kind, names in private.subscriptions.items()}
-        multi = private.transaction.queued if private.in_multi else -1
+        multi = private.queued
         redirect = private.redirect_to if private.tracking else -1
     return (
         f"id={session.ident} addr={session.address} laddr={session.local_address} fd=-1 "

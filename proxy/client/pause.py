@@ -65,7 +65,7 @@ class Pause:
             return True
         if command.name == "EXEC":
             private = session.private
-            return private is not None and private.in_multi and private.transaction.is_held_by_pause
+            return private is not None and private.is_held_by_pause
         return may_write(command, args)
 
 

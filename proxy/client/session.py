@@ -253,7 +253,7 @@ class Session(ClientPipe):
     def abort_transaction(self) -> None:
         """EXEC must run nothing of what is queued."""
         if self.private is not None:
-            self.private.transaction.aborted = True
+            self.private.abort_transaction()
 
     def set_authenticated(self, yes: bool) -> None:
         self.authenticated = self.scanner.authenticated = yes

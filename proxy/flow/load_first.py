@@ -9,7 +9,6 @@ from tiers.wire.resp import Request
 
 from .. import errors
 from ..commands.command import Command
-from ..private.transactions import abort, end_aborted
 from . import store_writes
 
 if TYPE_CHECKING:
@@ -81,8 +80,5 @@ def refuse(session: Session, reply: bytes) -> None:
     private = session.private
     if private is None or not private.in_multi:
         session.reply(reply)
-    elif session.last_command == "EXEC":
-        end_aborted(private, reply)
-        session.block_idle()
     else:
-        abort(private, reply)
+        private.refuse(reply)

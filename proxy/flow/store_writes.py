@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from tiers import (
     BLIND,
-    DISCARD,
     L2,
     L2_REDIS,
     L3,
@@ -32,7 +31,6 @@ from .routing import fresh, route, rule_for, send_tombstones, strict_s
 
 if TYPE_CHECKING:
     from ..client.session import Session
-    from ..private.connection import PrivateConnection
 
 WRAPPED_REPLIES = 4  # MULTI, the command, the capture, EXEC; one more if it looks
 
@@ -188,30 +186,3 @@ def reaches_in(session: Session, command: Command, args: Sequence[bytes]) -> boo
         into = any(word.upper() == b"DB" and parse_integer(db) == 0 for word, db in options)
         return into and bool(durable(args[2:3]))
     return False
-
-
-# In transactions of the client's own
-
-
-def refusal_in_multi(
-    private: PrivateConnection, command: Command, args: Sequence[bytes], durable: list[bytes]
-) -> bytes:
-    """The error for a command that writes these keys and may not be queued; b"" if it may."""
-    store = private.session.stack.store
-    assert store is not None
-    if command.kind is Kind.PRIVATE:
-        return errors.not_storable(args)
-    if private.transaction.selects:
-        return errors.STORE_AFTER_SELECT
-    reason = store.refusal(durable)
-    return errors.store_failed(reason) if reason else b""
-
-
-def send_capture(private: PrivateConnection) -> None:
-    """Before EXEC: queue the capture of the keys that the transaction wrote, if there are any."""
-    transaction, store = private.transaction, private.session.stack.store
-    if not transaction.durable or store is None:
-        return
-    transaction.durable = list(dict.fromkeys(transaction.durable))
-    command = store.capture_command(transaction.durable, transaction.footing)
-    private.upstream.send(command, DISCARD, private.session.db)

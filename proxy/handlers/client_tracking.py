@@ -14,7 +14,7 @@ from tiers.wire.resp import OK, Request, error, pack, parse_integer
 
 from ..client.redirection import attach, attach_nowait, with_own_id
 from ..client.slots import Slot
-from ..private import connection
+from ..private.leasing import acquire
 
 if TYPE_CHECKING:
     from ..client.session import Session
@@ -35,9 +35,7 @@ class _TrackingSlot(Slot):
     def on_reply(self, reply: bytes, sent_at: float) -> None:
         private = self.session.private
         if reply == OK and private is not None:
-            private.tracking = self.on
-            private.has_tracked = True
-            private.redirect_to = self.redirect_to if self.on else 0
+            private.track(self.on, self.redirect_to)
         self.finish(reply)
 
 
@@ -59,7 +57,7 @@ def tracking(session: Session, request: Request) -> None:
     if target is not None and target.invalidations is None and not attach_nowait(target):
         session.terrace.run_task(session, _attach(session, target, request))
         return
-    private = connection.acquire(session, request)
+    private = acquire(session, request)
     if private is None:
         return
     if target is not None and target.invalidations is not None:
@@ -97,7 +95,7 @@ class _OwnIdSlot(Slot):
 
 def ask(session: Session, request: Request) -> None:
     """On the client's private connection (leased for it when it has none)."""
-    private = connection.acquire(session, request)
+    private = acquire(session, request)
     if private is not None:
         private.forward(request, _OwnIdSlot(session))
         session.block_idle()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from tiers import ANY_DB, DISCARD, Via
+from tiers import ANY_DB, Via
 from tiers.wire.resp import (
     OK,
     PONG,
@@ -228,11 +228,8 @@ def _encoded(value: Any) -> bytes:
 
 
 def _switch(session: Session, proto: int) -> None:
-    if session.private is not None and session.private.upstream.proto != proto:
-        upstream = session.private.upstream
-        upstream.send(pack([b"HELLO", b"%d" % proto]), DISCARD, ANY_DB)
-        upstream.proto = proto
-        session.private.tap_all()
+    if session.private is not None:
+        session.private.switch(proto)
     session.proto = proto
 
 

@@ -8,7 +8,7 @@ from tiers import ANY_DB
 from tiers.wire.resp import Request, error
 
 from ..commands.command import Command
-from ..private import state_commands
+from ..private.blocking import run_alone
 
 if TYPE_CHECKING:
     from ..client.session import Session
@@ -26,7 +26,7 @@ def script(session: Session, command: Command, request: Request) -> bool:
     elif subcommand == b"KILL":
         # Behind the script on a shared connection it would wait for what it should end. And a
         # server that is busy may refuse to select a database.
-        state_commands.run_private(session, command, request, session.clock(), ANY_DB)
+        run_alone(session, command, request, session.clock(), ANY_DB)
     else:
         return True
     return False

@@ -1,166 +1,228 @@
-"""States that need a private upstream connection: transactions, pub/sub, MONITOR, blocking.
+"""One client's private connection: what is sent on it, what comes, and its end.
 
-A session holds at most one private. It is taken when the session is idle and given back
-when no state needs it any more:
-
-  state        begins with                    ends with
-  in_multi     MULTI                          EXEC, DISCARD
-  watching     WATCH                          EXEC, DISCARD, UNWATCH
-  subscribed   (P|S)SUBSCRIBE                 the last (P|S)UNSUBSCRIBE
-  monitoring   MONITOR                        RESET, disconnect
-  tracking     CLIENT TRACKING ON             CLIENT TRACKING OFF
-  (none)       a blocking or unknown command  its reply
-
-Given back means RESET and reuse; a connection whose client went away while a reply was
-owed, or that streams, is closed instead.
+Why the client has it, and what that means, is the table in `states`.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from tiers import NoPlace, ServerError, TierUnavailable, Upstream
-from tiers.wire.resp import OK, Request, bulk, decode, error, integer, push
+from tiers import ANY_DB, DISCARD, Upstream
+from tiers.wire.resp import Request, bulk, integer, pack, push
 
-from .. import errors
 from ..client.slots import Slot
-from ..commands.access import InMulti
-from ..commands.command import Command
-from ..commands.table import SUBSCRIPTIONS
-from .transactions import Transaction
+from . import states
+from .monitoring import is_line
+from .pubsub import CONFIRMATIONS, Subscriptions, SubscriptionSlot
+from .states import Event, State
+from .transactions import Transaction, abort, end_aborted
 
 if TYPE_CHECKING:
     from ..client.session import Session
+    from ..commands.command import Command
 
 _FRAME_KIND = re.compile(rb"[>*]\d+\r\n\$\d+\r\n([a-z-]+)\r\n")
 _MESSAGES = frozenset((b"message", b"pmessage", b"smessage", b"invalidate"))
-_CONFIRMATIONS = frozenset(name.lower().encode() for name in SUBSCRIPTIONS)
 _PROTOCOL_ERROR = b"-ERR Protocol error: "
-NAME_BYTES = 100  # of a name in a set, beside its letters
-_MONITOR_LINE = re.compile(rb"\+\d+\.\d+ \[")
 
 
 class PrivateConnection:
-    """A session's private connection and why it has one."""
+    """A session's private connection, in the states of the table."""
 
     def __init__(self, session: Session, upstream: Upstream) -> None:
         self.session = session
         self.upstream = upstream
         upstream.pipe.tap = self._tap
         upstream.on_owner_lost = self._on_lost
-        self.lost = False
-        self.refusal = b""  # why there was none for a transaction; else it was lost later
-        self.in_multi = False
-        self.watching = False
-        self.monitoring = False
-        self.tracking = False
-        # Redis keeps what a connection has read until it is closed, RESET or not: who got it next
-        # would hear of the keys of this one.
-        self.has_tracked = False
-        self.redirect_to = 0  # Terrace's id of the client that gets the invalidations
-        self.waits_alone = False  # for a blocking (or unknown) command
-        self.may_block = False  # that command is one that waits for other clients
-        self.opened_for: Request | None = None  # has not run yet: it was put off meanwhile
-        self.subscriptions: dict[str, set[bytes]] = {
-            "channels": set(),
-            "patterns": set(),
-            "shards": set(),
-        }
-        self.carries_large = False  # a command that Redis may close it for
-        self.names_bytes = 0  # of all subscriptions
-        self.joining = 0  # subscriptions asked for and not yet confirmed
+        self.states = 0
+        self.opened_for: Request | None = None  # PENDING: the command that has not begun
         self.transaction = Transaction()
+        self.refusal = b""  # why there was no connection for a transaction; else it was lost later
+        self.subscribed_to = Subscriptions()
+        self.redirect_to = 0  # Terrace's id of the client that gets the invalidations
 
     def __repr__(self) -> str:
-        return (
-            f"<PrivateConnection multi={self.in_multi} watch={self.watching} "
-            f"subs={self.subscribed}>"
-        )
+        return f"<PrivateConnection {' '.join(states.names_of(self.states)) or 'leased'}>"
+
+    # States
+
+    def move(self, event: Event) -> None:
+        self.states = states.after(self.states, event)
+        if self.session.private is self:
+            self._tap_what_is_heard()
 
     @property
-    def subscribed(self) -> int:
-        return sum(len(names) for names in self.subscriptions.values())
+    def in_multi(self) -> bool:
+        return bool(self.states & State.MULTI)
 
     @property
-    def kept_bytes(self) -> int:
-        """What Terrace keeps of this state, as long as it lasts."""
-        return self.names_bytes + self.transaction.kept_bytes
+    def subscribed(self) -> bool:
+        return bool(self.states & State.SUBSCRIBED)
 
     @property
-    def blocking_id(self) -> int | None:
-        """For CLIENT UNBLOCK: who waits in Redis on behalf of this client, if anybody."""
-        return self.upstream.client_id if self.waits_alone and len(self.upstream.pipe) else None
+    def monitoring(self) -> bool:
+        return bool(self.states & State.MONITORING)
+
+    @property
+    def tracking(self) -> bool:
+        return bool(self.states & State.TRACKING)
+
+    @property
+    def lost(self) -> bool:
+        return bool(self.states & State.LOST)
 
     @property
     def streams(self) -> bool:
         """Frames may come that answer no request."""
-        return bool(self.subscribed) or self.monitoring or self.tracking
+        return bool(self.states & states.STREAMS)
 
     @property
     def is_for_size(self) -> bool:
         """No state needs it: only a command is too large for a shared one."""
-        return self.carries_large and not (self.in_multi or self.watching or self.streams)
+        return bool(self.states & State.LARGE) and not self.states & states.NEEDED
 
     @property
     def waits_for_others(self) -> bool:
         """Blocked in Redis: the reply may never come."""
-        return self.may_block and self.blocking_id is not None
+        return bool(self.states & states.WAITS) and self.blocking_id is not None
+
+    @property
+    def blocking_id(self) -> int | None:
+        """For CLIENT UNBLOCK: the id in Redis of what waits there for this client, if it does."""
+        return self.upstream.client_id if self.states & State.ALONE and self._owes else None
+
+    @property
+    def _owes(self) -> int:
+        """Replies that Redis has yet to send."""
+        return len(self.upstream.pipe)
+
+    def takes_over(self, command: Command) -> bool:
+        """Whether a command follows other rules than outside these states."""
+        return bool(self.states & states.TAKES_OVER[self.upstream.proto]) and not command.leaves
+
+    # What other parts of the proxy ask
+
+    @property
+    def subscriptions(self) -> Mapping[str, set[bytes]]:
+        """Names by kind: "channels", "patterns", "shards"."""
+        return self.subscribed_to.names
+
+    @property
+    def queued(self) -> int:
+        """Commands of the transaction; -1 outside of one."""
+        return self.transaction.queued if self.in_multi else -1
+
+    @property
+    def is_held_by_pause(self) -> bool:
+        """CLIENT PAUSE WRITE holds its EXEC."""
+        return self.in_multi and self.transaction.is_held_by_pause
+
+    @property
+    def kept_bytes(self) -> int:
+        """What Terrace keeps of these states, as long as they last."""
+        return self.subscribed_to.names_bytes + self.transaction.kept_bytes
+
+    def abort_transaction(self) -> None:
+        """EXEC must run nothing of what is queued."""
+        self.transaction.aborted = True
+
+    def refuse(self, reply: bytes) -> None:
+        """Answer a command inside MULTI that does not run."""
+        if self.session.last_command == "EXEC":
+            end_aborted(self, reply)
+            self.session.block_idle()
+        else:
+            abort(self, reply)
+
+    def track(self, on: bool, redirect_to: int) -> None:
+        """Redis confirmed CLIENT TRACKING."""
+        self.move(Event.TRACKING_ON if on else Event.TRACKING_OFF)
+        self.redirect_to = redirect_to if on else 0
+
+    def switch(self, proto: int) -> None:
+        """HELLO: the client speaks this protocol from now on."""
+        if self.upstream.proto != proto:
+            self.upstream.send(pack([b"HELLO", b"%d" % proto]), DISCARD, ANY_DB)
+            self.upstream.proto = proto
+            self._tap_what_is_heard()
 
     def begin_transaction(self) -> None:
-        self.in_multi = True
+        self.move(Event.MULTI)
         self.transaction = Transaction()
+
+    def forward(
+        self, request: Request, slot: Slot, replies: int = 1, db: int | None = None
+    ) -> None:
+        _, buffer, start, end = request
+        self.session.add_slot(slot)
+        db = self.session.db if db is None else db
+        self.upstream.send(buffer[start:end], slot, db, replies)
 
     # Ending
 
     def maybe_release(self) -> None:
         """Give the connection back if no state needs it; called when nothing is in flight."""
         session = self.session
-        if self.in_multi or ((self.watching or self.streams) and not self.lost):
+        if self.states & State.ALONE:
+            self.move(Event.ANSWERED)
+        if self.opened_for is not None and not self._is_to_come(self.opened_for):
+            self.opened_for = None
+            self.move(Event.CAME_ON)
+        if self.states & (states.KEEPS_LOST if self.lost else states.KEEPS):
             return
-        if session.backlog and session.backlog[0] is self.opened_for:
-            return
-        session.watch_failed = session.watch_failed or self.watching
+        session.watch_failed = session.watch_failed or bool(self.states & State.WATCHING)
         self.abandon()
+
+    def _is_to_come(self, request: Request) -> bool:
+        return bool(self.session.backlog) and self.session.backlog[0] is request
 
     def abandon(self) -> None:
         """The client is gone, or reset: a clean connection is kept, any other is closed."""
         pool = self.session.stack.l2.private
         self.session.private = self.session.via = None
-        if self.streams or self.has_tracked or len(self.upstream.pipe):
+        if self.states & states.SPOILS or self._owes:
             pool.discard(self.upstream)
         else:
             pool.give_back(self.upstream)
 
     def _on_lost(self, reason: str) -> None:
-        self.lost = True
+        self.move(Event.LOST)
         if self.streams or self.session.config.l2.on_error == "disconnect":
-            # Messages were missed, or a state is gone: told as when Redis itself goes.
+            # Messages were missed, or a state is gone: the client learns it as when Redis goes.
             self.session.on_close_request(f"its private connection to L2 was lost: {reason}")
         self.session.wake()
 
     # Frames that answer nothing
 
+    @property
+    def _hears_all(self) -> bool:
+        return bool(self.states & states.HEARS_ALL[self.upstream.proto])
+
+    def _tap_what_is_heard(self) -> None:
+        self.upstream.pipe.tap_all = self._hears_all or bool(self.states & State.LARGE)
+
     def _tap(self, frame: bytes) -> bool:
         """Whether a frame answers nothing; if so, it is passed on here."""
-        if self.carries_large and frame.startswith(_PROTOCOL_ERROR):
+        if self.states & State.LARGE and frame.startswith(_PROTOCOL_ERROR):
             self._on_protocol_error(frame)
             return True
         if not (frame.startswith(b">") or self._hears_all):
             return False
         match = _FRAME_KIND.match(frame)
         kind = match[1] if match is not None else b""
-        if kind in _CONFIRMATIONS:
+        if kind in CONFIRMATIONS:
             waiter = self.upstream.pipe.next_waiter
             out_of_band = waiter is None or (
-                frame.startswith(b">") and not isinstance(waiter, PubSubSlot)
+                frame.startswith(b">") and not isinstance(waiter, SubscriptionSlot)
             )
             if out_of_band:  # Redis itself ended it (the slot of a shard channel moved away)
-                self.note(frame)
+                self.note_confirmation(frame)
         else:
             out_of_band = frame.startswith(b">") or kind in _MESSAGES
         if self.monitoring and not out_of_band:
-            out_of_band = _MONITOR_LINE.match(frame) is not None
+            out_of_band = is_line(frame)
         if out_of_band:
             # Behind the reply that came before it, which may be held (a barrier).
             self.session.push_before(
@@ -168,20 +230,17 @@ class PrivateConnection:
             )
         return out_of_band
 
+    def note_confirmation(self, frame: bytes) -> None:
+        """Redis says what is subscribed; only that is believed."""
+        self.subscribed_to.note(frame)
+        if bool(self.subscribed_to) != self.subscribed:
+            self.move(Event.JOINED if self.subscribed_to else Event.LEFT)
+
     def _with_own_ids(self, kind: bytes, frame: bytes) -> bytes:
         """Clients know each other by Terrace's ids."""
         if kind == b"tracking-redir-broken" and self.redirect_to:
             return push([bulk(kind), integer(self.redirect_to)], 3)
         return frame
-
-    def note(self, confirmation: bytes) -> None:
-        """Redis says what is subscribed; only that is believed."""
-        kind, channel = decode(confirmation)[:2]
-        names = self.subscriptions[SUBSCRIPTIONS[kind.upper().decode()]]
-        if channel is not None:
-            before = len(names)
-            (names.discard if b"unsub" in kind else names.add)(channel)
-            self.names_bytes += (len(names) - before) * (len(channel) + NAME_BYTES)
 
     def _on_protocol_error(self, frame: bytes) -> None:
         """Redis closes the connection; so does Terrace that of the client, as Redis would."""
@@ -192,174 +251,3 @@ class PrivateConnection:
         session.push(frame)
         session.forget_slots()
         session.close_after_output()
-
-    @property
-    def _hears_all(self) -> bool:
-        """RESP2 has no pushes: any frame may be one while subscribed or monitoring."""
-        return self.monitoring or (
-            self.upstream.proto == 2 and bool(self.subscribed or self.joining)
-        )
-
-    def tap_all(self) -> None:
-        """What the connection carries has changed: whether every frame is looked at."""
-        self.upstream.pipe.tap_all = self._hears_all or self.carries_large
-
-    # Commands
-
-    def takes_over(self, command: Command) -> bool:
-        """Whether a command follows other rules than outside this state."""
-        if command.leaves:
-            return False
-        subscribed = bool(self.subscribed or self.joining)
-        return self.in_multi or self.lost or (self.upstream.proto == 2 and subscribed)
-
-    def dispatch(self, command: Command, request: Request, now: float) -> None:
-        session = self.session
-        if self.lost:
-            self._dispatch_lost(command)
-        elif command.subscription or (self.in_multi and command.in_multi is InMulti.ENDS):
-            from .state_commands import dispatch_state
-
-            dispatch_state(session, command, request, now)
-        elif self.in_multi:
-            from .queueing import queue
-
-            queue(self, command, request)
-        else:
-            self.forward(request, Slot(session))
-
-    def forward(
-        self, request: Request, slot: Slot, replies: int = 1, db: int | None = None
-    ) -> None:
-        _, buffer, start, end = request
-        self.session.add_slot(slot)
-        db = self.session.db if db is None else db
-        self.upstream.send(buffer[start:end], slot, db, replies)
-
-    def _dispatch_lost(self, command: Command) -> None:
-        """The state is gone; the client has to hear of it at the command that ends it."""
-        session = self.session
-        if command.in_multi is InMulti.ENDS or (command.name == "UNWATCH" and not self.in_multi):
-            self.in_multi = self.watching = False
-            self.maybe_release()
-            aborted = errors.exec_refused(self.refusal) if self.refusal else errors.EXEC_LOST
-            session.reply(aborted if command.name == "EXEC" else OK)
-        elif command.name == "MULTI" and not self.in_multi:
-            self.in_multi = True  # doomed, as in `doom`: what is pipelined behind it must not run
-            session.reply(OK)
-        else:
-            session.reply(self.refusal or errors.PRIVATE_LOST)
-
-
-class PubSubSlot(Slot):
-    """(P|S)(UN)SUBSCRIBE: one confirmation per channel, all before the next reply."""
-
-    __slots__ = ("expected", "frames", "private")
-
-    def __init__(self, private: PrivateConnection, expected: int) -> None:
-        super().__init__(private.session)
-        self.private = private
-        self.expected = expected
-        self.frames: list[bytes] = []
-        private.joining += 1
-        private.tap_all()
-
-    def on_reply(self, reply: bytes, sent_at: float) -> None:
-        self.frames.append(reply)
-        if reply[:1] == b"-":
-            self.private.upstream.pipe.forgo(self)
-        else:
-            self.private.note(reply)
-            if len(self.frames) < self.expected:
-                return
-        self.finish(b"".join(self.frames))
-
-    def on_lost(self, reason: str, sent: bool) -> None:
-        if self.reply is None:
-            super().on_lost(reason, sent)
-
-    def finish(self, reply: bytes) -> None:
-        self.private.joining -= 1
-        self.private.tap_all()
-        super().finish(reply)
-
-
-class MonitorSlot(Slot):
-    """+OK, after which every frame is a line of the stream."""
-
-    __slots__ = ("private",)
-
-    def __init__(self, private: PrivateConnection) -> None:
-        super().__init__(private.session)
-        self.private = private
-
-    def on_reply(self, reply: bytes, sent_at: float) -> None:
-        self.private.monitoring = reply == OK
-        self.private.tap_all()
-        self.finish(reply)
-
-
-def acquire(session: Session, request: Request, db: int | None = None) -> PrivateConnection | None:
-    """The session's private connection, in its database or `db`.
-
-    None when the session was blocked until it has one.
-    """
-    if session.private is not None:
-        return session.private
-    if session.in_flight:
-        session.block_idle(request)
-        return None
-    db = session.db if db is None else db
-    upstream = session.stack.l2.private.lease_nowait(session.proto, db)
-    if upstream is None:
-        session.terrace.run_task(session, _connect(session, request, db))
-        return None
-    session.private = PrivateConnection(session, upstream)
-    return session.private
-
-
-async def _connect(session: Session, request: Request, db: int) -> None:
-    pool = session.stack.l2.private
-    session.queued = True
-    session.wake()  # it may have ended its input before
-    try:
-        upstream = await pool.turn(session.proto, db)
-        session.queued = False
-        upstream = await pool.open(upstream, session.proto, db)
-    except (TierUnavailable, ServerError) as failure:
-        session.queued = False
-        if isinstance(failure, ServerError):  # Redis refuses the database
-            reply = error(str(failure))
-        else:
-            reply = errors.tier_failed(failure)
-            if not isinstance(failure, NoPlace):
-                session.l2_failed(reply)
-        name = request[0][0].upper()
-        if name == b"MULTI":
-            doom(session, reply)
-            return
-        session.watch_failed = session.watch_failed or name == b"WATCH"
-        session.reply(reply)
-        return
-    session.private = PrivateConnection(session, upstream)
-    session.private.opened_for = request
-    session.put_back(request)
-
-
-def doom(session: Session, refusal: bytes = b"") -> None:
-    """A transaction that cannot be: +OK as always, then errors, then EXECABORT.
-
-    The errors are `refusal`, as Redis' own would be, or say that a connection was lost.
-
-    An error for MULTI itself would let the commands pipelined behind it run one by one.
-    """
-    if session.private is not None:
-        if session.private.streams:
-            session.on_close_request("its transaction cannot be kept apart from its stream")
-            return
-        session.private.abandon()
-    session.private = PrivateConnection(session, Upstream(session.clock))
-    session.private.lost = session.private.in_multi = True
-    session.private.refusal = refusal
-    session.watch_failed = False
-    session.reply(OK)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from tiers import LARGE_COMMAND_BYTES
 from tiers.wire.resp import Request
 
-from .connection import acquire
+from .leasing import acquire
+from .states import Event
 
 if TYPE_CHECKING:
     from ..client.session import Session
@@ -27,6 +28,5 @@ def isolate(session: Session, request: Request) -> bool:
     private = acquire(session, request)
     if private is None:
         return True
-    private.carries_large = True
-    private.tap_all()
+    private.move(Event.GREW)
     return False

@@ -24,7 +24,7 @@ from ..commands.command import Command, Kind
 from ..flow import store_writes
 from ..flow.load_first import load_first
 from ..flow.routing import strict_s
-from . import lending, waits
+from . import lending, stored, waits
 from .transactions import Edit, QueuedSlot, abort
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def queue(private: PrivateConnection, command: Command, request: Request) -> Non
         abort(private, errors.STORE_FROM_AFAR)
         return
     if durable and command.may_write:
-        if refusal := store_writes.refusal_in_multi(private, command, args, durable):
+        if refusal := stored.refusal(private, command, args, durable):
             abort(private, refusal)
             return
         lending.note_gone(private, durable)

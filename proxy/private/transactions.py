@@ -1,8 +1,8 @@
-"""A transaction on a private connection: what Terrace notes of it, and its end.
+"""Transactions on a private connection: what Terrace notes of one, and how it ends.
 
-Redis queues the commands and runs them. Noted is what they may write, for the coherence
-steps of EXEC, and which of the results are edited on their way to the client. What gets
-into a transaction is decided in `queueing`.
+Redis queues the commands and runs them. Terrace notes what they may write, for the coherence
+steps of EXEC, and which of the results are edited on their way to the client. `queueing`
+decides what gets into a transaction.
 """
 
 from __future__ import annotations
@@ -16,7 +16,11 @@ from tiers.wire.resp import QUEUED, ReplyScanner, Request, array, pack
 
 from .. import errors
 from ..client.slots import BarrierSlot, Slot
+from ..commands.command import Command
+from ..flow.load_first import load_first
+from . import lending, stored
 from .lent_rows import LentRows, take_out
+from .states import Event
 
 if TYPE_CHECKING:
     from ..client.session import Session
@@ -53,7 +57,7 @@ class Transaction:
         return bool(self.keys) or self.opaque or self.flushes
 
     def edited(self, reply: bytes, stats: Stats) -> bytes:
-        """EXEC's reply for the client; errors and nil are nobody's results."""
+        """EXEC's reply for the client; errors and nil are no results."""
         if not (self.edits or self.hidden) or not _has_results(reply):
             return reply
         results = ReplyScanner().feed(reply[reply.index(b"\n") + 1 :])
@@ -69,6 +73,45 @@ class Transaction:
         return array(results)
 
 
+def load_watched(session: Session, command: Command, request: Request) -> bool:
+    """Before WATCH: whether it was put off until its mapped keys are in L2.
+
+    A later load would itself look like a change.
+    """
+    return load_first(session, command, request, views=True)
+
+
+def unwatch(private: PrivateConnection, request: Request) -> None:
+    """UNWATCH outside MULTI."""
+    private.move(Event.UNWATCH)
+    private.forward(request, Slot(private.session))
+    private.session.block_idle()
+
+
+def end(private: PrivateConnection, command: Command, request: Request) -> None:
+    """EXEC or DISCARD."""
+    session = private.session
+    if command.name != "EXEC":
+        private.move(Event.MULTI_ENDS)
+        private.forward(request, Slot(session))
+    elif private.transaction.aborted:
+        end_aborted(private, errors.EXEC_ABORTED)
+    elif lending.look_again(private, request):
+        return
+    else:
+        lending.settle(private)
+        stored.send_capture(private)
+        private.forward(request, ExecSlot(private))
+    session.block_idle()
+
+
+def pass_mistake(private: PrivateConnection, command: Command, request: Request) -> None:
+    """A wrong number of arguments: Redis has to see it, too, since that ends its transaction."""
+    is_exec = command.name == "EXEC"
+    private.forward(request, ExecSlot(private) if is_exec else Slot(private.session))
+    private.session.block_idle()
+
+
 def abort(private: PrivateConnection, reply: bytes) -> None:
     """Refuse a command inside MULTI, as Redis does: EXEC then runs nothing."""
     private.transaction.aborted = True
@@ -77,7 +120,7 @@ def abort(private: PrivateConnection, reply: bytes) -> None:
 
 def end_aborted(private: PrivateConnection, reply: bytes) -> None:
     """Answer EXEC without running anything."""
-    private.in_multi = private.watching = False
+    private.move(Event.MULTI_ENDS)
     if private.lost:
         private.maybe_release()
         private.session.reply(reply)
@@ -145,7 +188,7 @@ class ExecSlot(BarrierSlot):
             self._captured = b""
             store.commit_captured(private.transaction.durable, captured, reply, self._on_committed)
             return
-        private.in_multi = private.watching = False
+        private.move(Event.MULTI_ENDS)
         super().finish(private.transaction.edited(reply, self.session.stats))
 
     def _on_committed(self, reply: bytes, failure: TierUnavailable | None) -> None:

@@ -14,7 +14,7 @@ from proxy.commands.command import UNKNOWN
 from proxy.dispatch import MGET_LOOK_MAX, dispatch
 from proxy.errors import RESERVED, SHOWN_BYTES
 from proxy.handlers.introspection import NAMES_LOOK_MAX
-from proxy.private.state_commands import LEFT_AT_ONCE
+from proxy.private.pubsub import LEFT_AT_ONCE
 from tests.proxy.session_play import Loop, Peer, Play, Wire, command
 from tiers.wire.resp import PONG, Request, array, bulk, integer
 

@@ -339,7 +339,7 @@ def test_subscriptions_are_not_kept_without_end() -> None:
                     private >> confirmation("unsubscribe", name, 3000, 2)
                 assert wire.connection.session is not None
                 assert wire.connection.session.private is not None
-                assert wire.connection.session.private.names_bytes < 3200 * 110
+                assert wire.connection.session.private.kept_bytes < 3200 * 110
         assert wire.closed
         assert 8 < number < 12
         wire.connection.connection_lost(None)
