@@ -72,7 +72,6 @@ def queue(private: PrivateConnection, command: Command, request: Request) -> Non
         load_first(session, command, request) or lending.lend(private, command, request)
     ):
         return
-    keys = command.keys_of(args)
     db = 0 if transaction.selects else session.db  # behind SELECT it may be any
     durable = session.stack.durable(command.may_touch(args), db)
     if session.db and store_writes.reaches_in(session, command, args):
@@ -90,22 +89,31 @@ def queue(private: PrivateConnection, command: Command, request: Request) -> Non
         transaction.kept_bytes += kept_bytes(request)
         for key in durable:
             transaction.rows.stored.setdefault(key, session.footing)
-    if edit is not None:
-        transaction.kept_bytes += EDIT_BYTES
-    if command.kind is Kind.WRITE:
-        transaction.keys += keys
-        transaction.kept_bytes += kept_bytes(request)
-    elif command.kind is Kind.FLUSH:
-        transaction.flushes = True
-    elif edit is None and not command.reads:
-        transaction.opaque = True
-    if edit is None and not command.reads:
-        transaction.strict_s = max(transaction.strict_s, strict_s(session, command, args))
-    if not transaction.is_held_by_pause:
-        transaction.is_held_by_pause = may_write(command, args)
+    _note_effects(private, command, request, is_edited=edit is not None)
     if raw:
         request = (args, raw, 0, len(raw))
     private.forward(request, QueuedSlot(private, edit))
+
+
+def _note_effects(
+    private: PrivateConnection, command: Command, request: Request, *, is_edited: bool
+) -> None:
+    """What EXEC has to do around this command; one whose result is edited changes no key."""
+    transaction, args = private.transaction, request[0]
+    if is_edited:
+        transaction.kept_bytes += EDIT_BYTES
+    if command.kind is Kind.WRITE:
+        transaction.keys += command.keys_of(args)
+        transaction.kept_bytes += kept_bytes(request)
+    elif command.kind is Kind.FLUSH:
+        transaction.flushes = True
+    elif not is_edited and not command.reads:
+        transaction.opaque = True
+    if not is_edited and not command.reads:
+        strictest_s = strict_s(private.session, command, args)
+        transaction.strict_s = max(transaction.strict_s, strictest_s)
+    if not transaction.is_held_by_pause:
+        transaction.is_held_by_pause = may_write(command, args)
 
 
 def _select(private: PrivateConnection, text: bytes) -> Edit:
