@@ -15,7 +15,7 @@ from proxy.figures.report import figures
 from proxy.figures.row import Across, Figure, Kind
 from proxy.figures.table import FIELDS, METRICS, ROWS
 from proxy.figures.worker_metrics import combined, packed
-from tests.proxy.session_play import Play
+from tests.proxy.session_play import Play, command, fill
 
 ROOT = Path(__file__).parent.parent.parent
 PUBLIC = (Path(__file__).parent / "figure_names.txt").read_text(encoding="utf-8")
@@ -69,6 +69,24 @@ def test_all_that_is_in_use_is_shown_and_nothing_else(settings: dict[str, Any]) 
     assert metrics == {row.figure.name for row in ROWS if row.metric_part in parts} - {""}
     assert fields == [name for name, row in FIELDS.items() if row.part in parts]
     assert Part.L3 not in parts  # see tests/e2e/test_metrics.py
+
+
+def test_field_and_metric_of_a_row_agree() -> None:
+    with Play() as play:
+        play.client >> command("GET", "k")
+        play.tracked << fill("GET", "k")
+        play.tracked >> b":-1\r\n$1\r\nv\r\n"
+        play.client << b"$1\r\nv\r\n"
+        samples = {
+            (metric.name, tuple(sample.labels.values())): sample.value
+            for metric in TerraceCollector(play.terrace).collect()
+            for sample in metric.samples
+        }
+        fields = figures(play.terrace)
+    both = [row for row in ROWS if row.info in fields and row.figure.name and row.show is None]
+    assert len(both) > 20
+    assert [r.info for r in both if samples[r.figure.name, r.at] != fields[r.info]] == []
+    assert (fields["l1_misses"], fields["l1_fills"], fields["l2_hits"]) == (1, 1, 1)
 
 
 def test_the_page_has_every_row() -> None:
