@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import ast
-import os
 import re
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.rule_mutants import MUTANTS, Mutant
+from tests.mutation import started
+from tests.rule_mutants import MUTANTS
 
 ROOT = Path(__file__).parent.parent
 ROWS = [
@@ -47,26 +44,16 @@ def test_every_named_test_has_a_mutant_and_every_mutant_can_be_made() -> None:
     killed = {(mutant.rule, name) for mutant in MUTANTS for name in mutant.kills}
     assert killed == {(rule, name.split("::")[1]) for rule in NAMED for name in NAMED[rule]}
     for mutant in MUTANTS:
-        for file, old, _ in mutant.edits:
-            assert (ROOT / file).read_text(encoding="utf-8").count(old) == 1, (mutant, old)
+        for change in mutant.changes:
+            change.check()
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("mutant", MUTANTS, ids=str)
-def test_a_broken_rule_is_noticed(mutant: Mutant, tmp_path: Path) -> None:
-    for part in ("proxy", "tiers", "tests", "conf", "docs", "pyproject.toml"):
-        if (ROOT / part).is_dir():
-            shutil.copytree(ROOT / part, tmp_path / part, ignore=shutil.ignore_patterns("*.so"))
-        else:
-            shutil.copy(ROOT / part, tmp_path)
-    for file, old, new in mutant.edits:
-        path = tmp_path / file
-        path.write_text(path.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
+@pytest.mark.parametrize("number", range(len(MUTANTS)), ids=lambda number: str(MUTANTS[number]))
+def test_a_broken_rule_is_noticed(number: int, tmp_path: Path) -> None:
+    mutant = MUTANTS[number]
     for name in NAMED[mutant.rule]:
         if name.split("::")[1] in mutant.kills:
-            done = subprocess.run(
-                [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider", name],
-                cwd=tmp_path, env=os.environ | {"TERRACE_CORE": "py"}, timeout=RUN_S,
-                capture_output=True, text=True, check=False,
-            )  # fmt: skip
+            command = ["-m", "pytest", "-x", "-p", "no:cacheprovider", name]
+            done = started(number, command, tmp_path, RUN_S)
             assert done.returncode == 1, done.stdout  # a test failed; nothing else went wrong
