@@ -16,8 +16,8 @@ from tiers.wire.resp import Request, array
 
 from . import errors
 from .client.slots import Slot, WriteSlot
-from .commands.access import NAME_MAX_BYTES
 from .commands.command import HTTP_WORDS, UNKNOWN, Command, Kind
+from .commands.facts import NAME_MAX_BYTES
 from .flow import store_writes, tracked_reads
 from .flow.guarded import Guarded, looked_at, viewed
 from .flow.load_first import load_first, refuse

@@ -18,8 +18,8 @@ from tiers import L2Redis
 from tiers.wire.resp import error
 
 from .. import errors
-from ..commands.access import CommandFacts, word
 from ..commands.command import UNKNOWN, Command
+from ..commands.facts import CommandFacts, word
 from ..refusals import Refusals
 from .log import AclLog, Context
 from .options import AclOptions

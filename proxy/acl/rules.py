@@ -11,7 +11,7 @@ import hmac
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from ..commands.access import CommandFacts
+from ..commands.facts import CommandFacts
 from .selector import SPACES, Denial, RuleError, Selector
 
 _HASH_LENGTH = 64

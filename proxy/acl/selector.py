@@ -22,7 +22,8 @@ from typing import Literal
 from tiers import glob_matcher
 
 from .. import errors
-from ..commands.access import CATEGORY_NAMES, READ, WRITE, CommandFacts
+from ..commands.access import READ, WRITE
+from ..commands.facts import CATEGORY_NAMES, CommandFacts
 from ..commands.table import COMMANDS, named
 
 SPACES = frozenset(b" \t\r\n\v\f\0")

@@ -14,7 +14,8 @@ from typing import Any
 
 from tiers import Fields
 
-from .access import NAME_MAX_BYTES, CommandFacts, InMulti, KeySpec, read_facts, word
+from .access import KeyFinder, KeySpec
+from .facts import NAME_MAX_BYTES, CommandFacts, InMulti, read_facts, word
 
 HTTP_WORDS = frozenset((b"POST", b"HOST:"))  # no commands: an HTTP request begins like this
 
@@ -65,7 +66,7 @@ class Command:
     fields      where a read names the hash fields that it looks at (see `tiers.l1.hash_fields`):
                 they may expire before the key does.
     from_row    how a row of L3 answers it (see `flow.rows`); "": Redis answers from the row.
-    in_multi    what becomes of it between MULTI and EXEC; `facts` has that of subcommands.
+    in_multi    what becomes of it between MULTI and EXEC; `facts` may have it by subcommand.
     leaves      ends whatever state the connection is in.
     subscription  which subscriptions of the client it changes.
     held_in_pause  CLIENT PAUSE WRITE holds it, though it is not in the category of writes:
@@ -134,11 +135,9 @@ class Command:
         return (facts, False) if sub is None else (sub, True)
 
     def in_multi_of(self, args: Sequence[bytes]) -> InMulti:
-        """What becomes of a command line between MULTI and EXEC."""
-        facts, known = self.facts_of(args)
-        if facts is None or not known or self.in_multi is not InMulti.QUEUED:
-            return self.in_multi
-        return facts.in_multi
+        """What becomes of a command line between MULTI and EXEC, if its subcommands say."""
+        facts, _ = self.facts_of(args)
+        return InMulti.QUEUED if facts is None else facts.in_multi
 
     def is_handled(self, args: Sequence[bytes]) -> bool:
         """Whether the handler of a command line takes so many arguments."""
@@ -184,9 +183,16 @@ class Command:
         return self.may_block and any(arg.upper() == b"BLOCK" for arg in args[1:])
 
 
-def row(name: str, kind: Kind, text: str, *subcommands: CommandFacts, **columns: Any) -> Command:
-    """A row of the table. `text` is what Redis says of the command (see `access`)."""
-    facts = read_facts(name.lower(), text, subcommands)
+def row(
+    name: str,
+    kind: Kind,
+    text: str,
+    *subcommands: CommandFacts,
+    finder: KeyFinder | None = None,
+    **columns: Any,
+) -> Command:
+    """A row of the table. `text` is what Redis says of the command (see `facts`)."""
+    facts = read_facts(name.lower(), text, subcommands, finder)
     # The keys of a container are those of its subcommands that have a key.
     of_keys = next((each.specs for each in facts.family if each.specs), ())
     counted = [spec.index for spec in of_keys if spec.counted]

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from itertools import chain
 
-from .access import CommandFacts
 from .command import Command, CommandTable
+from .facts import CommandFacts
 from .rows import (
     channels,
     connection,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from .command import Command, Kind
+from .facts import InMulti
 from .table import ROWS
 
 
@@ -45,6 +46,29 @@ def _notes() -> Iterator[str]:
         if row.max_args:
             yield f"- `{row.name}` with more than {_shown(row)}: goes to L2."
     yield "- `MGET` is answered from L1 only when all of its keys are there."
+    yield ""
+    yield "## What a transaction cannot hold, or holds in another form"
+    yield ""
+    yield (
+        "Redis queues every command between MULTI and EXEC. These would act on the connection "
+        "between Terrace and Redis, so they are refused there, and EXEC then runs nothing:"
+    )
+    yield ""
+    yield _in_multi(InMulti.REFUSED)
+    yield ""
+    yield "In place of these Redis queues a PING, and Terrace answers them when EXEC has run:"
+    yield ""
+    yield _in_multi(InMulti.ANSWERED)
+
+
+def _in_multi(becomes: InMulti) -> str:
+    found = [row.name for row in ROWS if row.in_multi is becomes]
+    for row in ROWS:
+        subcommands = row.facts.subcommands.values() if row.facts is not None else ()
+        found += [
+            each.name.upper().replace("|", " ") for each in subcommands if each.in_multi is becomes
+        ]
+    return " ".join(f"`{name}`" for name in sorted(found)) + "."
 
 
 def _shown(row: Command) -> str:

@@ -13,8 +13,8 @@ from .. import errors
 from ..acl.log import LogEntry, unpacked
 from ..acl.selector import Denial, Selector
 from ..acl.source import UsersFileError
-from ..commands.access import CATEGORIES, CATEGORY_NAMES
 from ..commands.command import UNKNOWN, Command
+from ..commands.facts import CATEGORIES, CATEGORY_NAMES
 from ..commands.table import COMMANDS
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def acl(session: Session, command: Command, request: Request) -> None:
     elif not facts.accepts(len(args)):
         session.reply(errors.wrong_arity(facts.name))
     else:
-        _SUBCOMMANDS[facts.name](session, request)
+        SUBCOMMANDS[facts.name](session, request)
 
 
 def _whoami(session: Session, request: Request) -> None:
@@ -258,7 +258,7 @@ async def _load_file(session: Session) -> None:
     acl.adopt(users, current=session)
 
 
-_SUBCOMMANDS: dict[str, Callable[[Session, Request], None]] = {
+SUBCOMMANDS: dict[str, Callable[[Session, Request], None]] = {
     "acl|whoami": _whoami,
     "acl|users": _users,
     "acl|list": _list,

@@ -43,7 +43,7 @@ def client(session: Session, command: Command, request: Request) -> None:
         else:
             session.reply(reply)
     else:
-        _HANDLERS[name](session, request)
+        HANDLERS[name](session, request)
 
 
 def _reply(session: Session, request: Request) -> None:
@@ -106,7 +106,7 @@ async def _unblock_upstream(session: Session, upstream_id: bytes, mode: bytes) -
     session.reply(integer(int(unblocked)))
 
 
-_HANDLERS: dict[bytes, Handler] = {
+HANDLERS: dict[bytes, Handler] = {
     b"REPLY": _reply,
     b"TRACKING": client_tracking.tracking,
     b"CACHING": client_tracking.ask,

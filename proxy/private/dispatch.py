@@ -12,8 +12,8 @@ from tiers.wire.resp import OK, Request, error
 
 from .. import errors
 from ..client.slots import Slot
-from ..commands.access import InMulti
 from ..commands.command import Command
+from ..commands.facts import InMulti
 from . import monitoring, pubsub, transactions
 from .leasing import acquire, doom, held
 from .queueing import queue

@@ -19,8 +19,8 @@ from ..client.answers import ANSWERS
 from ..client.backlog import kept_bytes
 from ..client.pause import may_write
 from ..client.redirection import with_own_id
-from ..commands.access import InMulti
 from ..commands.command import Command, Kind
+from ..commands.facts import InMulti
 from ..flow import store_writes
 from ..flow.load_first import load_first
 from ..flow.routing import strict_s
@@ -39,7 +39,9 @@ def queue(private: PrivateConnection, command: Command, request: Request) -> Non
     session, args = private.session, request[0]
     sub = args[1].upper() if len(args) > 1 else b""
     is_client = command.name == "CLIENT"
-    becomes = command.in_multi_of(args)
+    becomes = command.in_multi
+    if becomes is InMulti.BY_SUBCOMMAND:
+        becomes = command.in_multi_of(args)
     if is_client and not command.is_handled(args):
         becomes = InMulti.QUEUED  # Redis has the error for it
     if becomes is InMulti.REFUSED:

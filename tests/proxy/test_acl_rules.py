@@ -9,7 +9,7 @@ import pytest
 
 from proxy.acl.rules import User
 from proxy.acl.selector import RuleError
-from proxy.commands.access import CATEGORIES, CATEGORY_NAMES, CommandFacts
+from proxy.commands.facts import CATEGORIES, CATEGORY_NAMES, CommandFacts
 from proxy.commands.table import COMMANDS, TABLE
 from tests.e2e.redis_process import RedisProcess, running_redis
 from tests.e2e.wire import Wire

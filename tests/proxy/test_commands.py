@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, TypeAlias
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from proxy.client.answers import ANSWERS
 from proxy.commands.command import UNKNOWN, Command, CommandTable, Kind
+from proxy.commands.facts import CommandFacts, InMulti
 from proxy.commands.table import COMMANDS, ROWS, TABLE
 from proxy.embedded.redis import RedisServer
+from proxy.handlers import HANDLERS, acl, client
 from tests.e2e.wire import Wire
 from tiers.wire.resp import decode
 
@@ -135,6 +139,74 @@ def test_what_blocks() -> None:
     assert xread.is_blocking([b"XREAD", b"block", b"0", b"STREAMS", b"s", b"$"])
     assert not xread.is_blocking([b"XREAD", b"STREAMS", b"s", b"0"])
     assert not TABLE.find(b"GET").is_blocking([b"GET", b"BLOCK"])
+
+
+@pytest.mark.parametrize(
+    ("column", "names"),
+    [
+        ("no_auth", "AUTH HELLO QUIT RESET"),
+        ("is_script", "EVAL EVALSHA EVALSHA_RO EVAL_RO FCALL FCALL_RO"),
+        ("scripts", "EVAL EVALSHA EVALSHA_RO EVAL_RO FCALL FCALL_RO FUNCTION SCRIPT"),
+        ("blocks", "BLMOVE BLMPOP BLPOP BRPOP BRPOPLPUSH BZMPOP BZPOPMAX BZPOPMIN XREAD "
+         "XREADGROUP"),
+        ("may_block", "XREAD XREADGROUP"),
+        ("deletes", "DEL GETDEL UNLINK"),
+        ("reads_hidden", "SORT SORT_RO"),
+        ("keyless", "ASKING CLUSTER READONLY READWRITE WAIT"),
+        ("held_in_pause", "EVAL EVALSHA FCALL PFCOUNT PUBLISH SPUBLISH TIER.REFRESH"),
+        ("leaves", "QUIT RESET"),
+        ("subscription", "PSUBSCRIBE PUNSUBSCRIBE SSUBSCRIBE SUBSCRIBE SUNSUBSCRIBE UNSUBSCRIBE"),
+        ("from_row", "EXISTS GET HEXISTS HGET HGETALL HKEYS HLEN HMGET HSTRLEN HVALS STRLEN TYPE"),
+    ],
+)  # fmt: skip
+def test_which_commands_a_column_is_about(column: str, names: str) -> None:
+    assert sorted(row.name for row in ROWS if getattr(row, column)) == names.split()
+
+
+@pytest.mark.parametrize(
+    ("becomes", "names"),
+    [
+        (InMulti.ENDS, "discard exec"),
+        (InMulti.REFUSED, "acl auth client|reply client|tracking client|unblock hello psubscribe "
+         "punsubscribe script|debug ssubscribe subscribe sunsubscribe unsubscribe"),
+        (InMulti.ANSWERED, "client|getname client|id client|info client|kill client|list "
+         "client|no-evict client|no-touch client|pause client|setinfo client|setname "
+         "client|unpause"),
+        (InMulti.BY_SUBCOMMAND, "client script"),
+    ],
+)  # fmt: skip
+def test_what_becomes_of_commands_in_multi(becomes: InMulti, names: str) -> None:
+    found = [row.name.lower() for row in ROWS if row.in_multi is becomes]
+    found += [sub.name for sub in _subcommands() if sub.in_multi is becomes]
+    assert sorted(found) == names.split()
+
+
+def test_only_the_row_of_a_command_or_its_subcommands_say_what_becomes_of_it() -> None:
+    for sub in _subcommands():
+        row = TABLE.find(sub.name.partition("|")[0].encode())
+        if sub.in_multi is not InMulti.QUEUED:
+            assert row.in_multi is InMulti.BY_SUBCOMMAND, sub.name
+
+
+def _subcommands() -> Iterator[CommandFacts]:
+    for facts in COMMANDS.values():
+        yield from facts.subcommands.values()
+
+
+def test_every_command_that_terrace_answers_has_a_handler() -> None:
+    answered = {row.name for row in ROWS if row.kind in (Kind.LOCAL, Kind.OWN)}
+    assert set(HANDLERS) == answered
+
+
+def test_every_subcommand_of_client_and_acl_has_a_handler() -> None:
+    of_client = {sub.rpartition("|")[2].upper().encode() for sub in _names_of("client")}
+    assert of_client == ANSWERS.keys() | client.HANDLERS.keys()
+    assert not ANSWERS.keys() & client.HANDLERS.keys()
+    assert _names_of("acl") == acl.SUBCOMMANDS.keys()
+
+
+def _names_of(command: str) -> set[str]:
+    return {sub.name for sub in COMMANDS[command].subcommands.values()}
 
 
 # Against the running server

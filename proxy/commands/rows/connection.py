@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..access import InMulti, sub
 from ..command import Kind, row
+from ..facts import InMulti, sub
 
 WORDS_MAX = 10_000  # each is looked at in one turn of the loop
 
@@ -54,6 +54,7 @@ ROWS = (
             max_args=4,
         ),
         sub("unpause", "2 @admin @slow @dangerous @connection", in_multi=InMulti.ANSWERED),
+        in_multi=InMulti.BY_SUBCOMMAND,
         handler="client.client",
     ),
     row("ECHO", Kind.LOCAL, "2 @fast @connection", handler="connection.echo"),

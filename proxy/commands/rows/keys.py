@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from ..access import sub
+from ..access import migrate_keys, sort_keys, sort_ro_keys
 from ..command import Kind, row
+from ..facts import sub
 
 ROWS = (
     row("COPY", Kind.WRITE, "-3 @keyspace @write @slow R:1 W:2", portable=True),
@@ -28,6 +29,7 @@ ROWS = (
         "MIGRATE",
         Kind.PRIVATE,
         "-6 @keyspace @write @slow @dangerous ?",
+        finder=migrate_keys,
         keys=(3, 3, 1),
         acl_keys=True,
     ),
@@ -57,6 +59,7 @@ ROWS = (
         "SORT",
         Kind.OPAQUE,
         "-2 @write @set @sortedset @list @slow @dangerous ?",
+        finder=sort_keys,
         keys=(1, 1, 1),
         acl_keys=True,
         reads_hidden=True,
@@ -65,6 +68,7 @@ ROWS = (
         "SORT_RO",
         Kind.READ,
         "-2 @read @set @sortedset @list @slow @dangerous ?",
+        finder=sort_ro_keys,
         keys=(1, 1, 1),
         reads_hidden=True,
     ),

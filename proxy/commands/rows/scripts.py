@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..access import InMulti, sub
 from ..command import Kind, row
+from ..facts import InMulti, sub
 
 ROWS = (
     row("EVAL", Kind.OPAQUE, "-3 @slow @scripting RW:2#", scripts=True, held_in_pause=True),
@@ -39,6 +39,7 @@ ROWS = (
         sub("kill", "2 @slow @scripting"),
         sub("load", "3 @slow @scripting"),
         scripts=True,
+        in_multi=InMulti.BY_SUBCOMMAND,
         handler="scripting.script",
     ),
 )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..access import InMulti, sub
 from ..command import Kind, row
+from ..facts import InMulti, sub
 
 ROWS = (
     row(

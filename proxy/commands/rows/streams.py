@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from ..access import sub
+from ..access import xread_keys
 from ..command import Kind, row
+from ..facts import sub
 
 ROWS = (
     row("XACK", Kind.WRITE, "-4 @write @stream @fast W:1", portable=True),
@@ -34,11 +35,19 @@ ROWS = (
     row("XLEN", Kind.CACHED, "2 @read @stream @fast -:1"),
     row("XPENDING", Kind.READ, "-3 @read @stream @slow R:1"),
     row("XRANGE", Kind.CACHED, "-4 @read @stream @slow R:1", resp2="null_array"),
-    row("XREAD", Kind.READ, "-4 @read @stream @slow @blocking ?", acl_keys=True, may_block=True),
+    row(
+        "XREAD",
+        Kind.READ,
+        "-4 @read @stream @slow @blocking ?",
+        finder=xread_keys,
+        acl_keys=True,
+        may_block=True,
+    ),
     row(
         "XREADGROUP",
         Kind.OPAQUE,
         "-7 @write @stream @slow @blocking ?",
+        finder=xread_keys,
         acl_keys=True,
         may_block=True,
     ),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from ..access import bitfield_keys, set_keys
 from ..command import Kind, row
 
 ROWS = (
     row("APPEND", Kind.WRITE, "3 @write @string @fast W:1", portable=True),
     row("BITCOUNT", Kind.CACHED, "-2 @read @bitmap @slow R:1"),
-    row("BITFIELD", Kind.WRITE, "-2 @write @bitmap @slow ?", keys=(1, 1, 1)),
+    row("BITFIELD", Kind.WRITE, "-2 @write @bitmap @slow ?", finder=bitfield_keys, keys=(1, 1, 1)),
     row("BITFIELD_RO", Kind.CACHED, "-2 @read @bitmap @fast R:1"),
     row("BITOP", Kind.WRITE, "-4 @write @bitmap @slow W:2 R:3..-1", portable=True),
     row("BITPOS", Kind.CACHED, "-3 @read @bitmap @slow R:1"),
@@ -36,6 +37,7 @@ ROWS = (
         "SET",
         Kind.WRITE,
         "-3 @write @string @slow ?",
+        finder=set_keys,
         keys=(1, 1, 1),
         portable=True,
         overwrites=True,

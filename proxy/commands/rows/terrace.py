@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..access import invalidate_keys
 from ..command import Kind, row
 
 ROWS = (
@@ -23,6 +24,7 @@ ROWS = (
         "TIER.INVALIDATE",
         Kind.OWN,
         "-2 @write @admin @slow @dangerous ?",
+        finder=invalidate_keys,
         handler="tier.invalidate",
         summary="Forget keys in all tiers: TIER.INVALIDATE pattern | KEYS key [key ...]",
     ),

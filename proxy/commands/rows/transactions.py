@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..access import InMulti
 from ..command import Kind, row
+from ..facts import InMulti
 
 ROWS = (
     row("DISCARD", Kind.STATE, "1 @fast @transaction", in_multi=InMulti.ENDS),

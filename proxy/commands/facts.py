@@ -1,0 +1,157 @@
+"""What Redis says of a command, read from the text of its row: arity, categories, keys, channels.
+
+The text is what Redis 7.0.15 says in its COMMAND reply (the rows are compared with a server,
+tests/proxy/command_rows.py): arity, categories, then where keys and channels are and what is
+done to them.
+
+  R:1            the key at argument 1 is read (R), written (W), both, or neither (-)
+  W:1..-1/2      keys from argument 1 to the last one (-1), every second one
+  R:2#           argument 2 is the number of keys that follow it
+  ?              depends on the other arguments: the row names a function that finds them
+  &1  &*1..-1    a channel; channel patterns
+  no_auth        open to everybody
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+from .access import READ, WRITE, KeyFinder, KeySpec, KeyUse
+
+NAME_MAX_BYTES = 256  # of a name that could be known
+CATEGORIES = (
+    "keyspace", "read", "write", "set", "sortedset", "list", "hash", "string", "bitmap",
+    "hyperloglog", "geo", "stream", "pubsub", "admin", "fast", "slow", "blocking", "dangerous",
+    "connection", "transaction", "scripting",
+)  # fmt: skip
+CATEGORY_NAMES = frozenset(CATEGORIES)
+_ACCESS = {"-": 0, "R": READ, "W": WRITE, "RW": READ | WRITE}
+_SPEC = re.compile(
+    r"(?P<access>-|RW?|W):(?P<index>\d+)(?P<counted>#)?(?:\.\.(?P<last>-?\d+)(?:/(?P<step>\d+))?)?\Z"
+)
+_CHANNELS = re.compile(r"&(?P<pattern>\*?)1(?P<many>\.\.-1)?\Z")
+
+
+class InMulti(enum.Enum):
+    """What becomes of a command between MULTI and EXEC."""
+
+    QUEUED = "Redis queues it, or refuses it"
+    ENDS = "it ends the transaction"
+    REFUSED = "it would act on the connection between Terrace and Redis"
+    BY_SUBCOMMAND = "its subcommands say"
+    ANSWERED = "Redis queues a PING instead; Terrace answers when EXEC has run"
+
+
+@dataclass(frozen=True, slots=True)
+class CommandFacts:
+    """Of a command or a subcommand. `name` is "get", or "config|get".
+
+    text      as in the row.
+    finder    finds the keys, where `specs` cannot say where they are.
+    in_multi  what becomes of a subcommand between MULTI and EXEC.
+    max_args  so many arguments the handler of a subcommand takes (0: any number).
+    later     a subcommand that Redis 7.0 has not, and Terrace answers.
+    """
+
+    name: str
+    arity: int
+    categories: frozenset[str]
+    specs: tuple[KeySpec, ...] = ()
+    channel_at: int = 0  # 0: none
+    many_channels: bool = False
+    channel_patterns: bool = False
+    finder: KeyFinder | None = None
+    no_auth: bool = False
+    in_multi: InMulti = InMulti.QUEUED
+    max_args: int = 0
+    later: bool = False
+    text: str = ""
+    subcommands: dict[str, CommandFacts] = field(default_factory=dict, compare=False)
+
+    @property
+    def family(self) -> Iterator[CommandFacts]:
+        """The command and its subcommands."""
+        yield self
+        yield from self.subcommands.values()
+
+    def accepts(self, count: int) -> bool:
+        return count == self.arity if self.arity >= 0 else count >= -self.arity
+
+    def is_handled(self, count: int) -> bool:
+        """Whether the handler takes so many arguments."""
+        return self.accepts(count) and (not self.max_args or count <= self.max_args)
+
+    def keys(self, args: Sequence[bytes]) -> Sequence[KeyUse]:
+        if self.finder is not None:
+            return self.finder(args)
+        found: list[KeyUse] = []
+        for spec in self.specs:
+            keys = spec.find(args)
+            if keys is None:
+                return ()  # Redis will refuse the command: no key is touched
+            found += keys
+        return found
+
+    def channels(self, args: Sequence[bytes]) -> range:
+        """Positions of the channels that are subscribed to or published on."""
+        if not self.channel_at:
+            return range(0)
+        return range(self.channel_at, len(args) if self.many_channels else self.channel_at + 1)
+
+
+def _spec(text: str) -> KeySpec:
+    match = _SPEC.match(text)
+    assert match is not None, text
+    return KeySpec(
+        _ACCESS[match["access"]],
+        int(match["index"]),
+        counted=bool(match["counted"]),
+        last=int(match["last"] or 0),
+        step=int(match["step"] or 1),
+    )
+
+
+def read_facts(
+    name: str,
+    text: str,
+    subcommands: Sequence[CommandFacts] = (),
+    finder: KeyFinder | None = None,
+) -> CommandFacts:
+    """The facts that a text says; subcommands get their full names and an order by name."""
+    arity, *words = text.split()
+    channels = next((m for each in words if (m := _CHANNELS.match(each))), None)
+    within = sorted(subcommands, key=lambda facts: facts.name)
+    return CommandFacts(
+        name,
+        int(arity),
+        frozenset(each[1:] for each in words if each[0] == "@"),
+        tuple(_spec(each) for each in words if ":" in each),
+        channel_at=1 if channels else 0,
+        many_channels=bool(channels and channels["many"]),
+        channel_patterns=bool(channels and channels["pattern"]),
+        finder=finder,
+        no_auth="no_auth" in words,
+        text=text,
+        subcommands={sub.name: replace(sub, name=f"{name}|{sub.name}") for sub in within},
+    )
+
+
+def sub(
+    name: str,
+    text: str,
+    *,
+    in_multi: InMulti = InMulti.QUEUED,
+    max_args: int = 0,
+    later: bool = False,
+) -> CommandFacts:
+    """A subcommand, for the row of its command."""
+    facts = read_facts(name, text)
+    return replace(facts, in_multi=in_multi, max_args=max_args, later=later)
+
+
+def word(arg: bytes) -> str:
+    """An argument as the name of something; no name is as long as an argument may be."""
+    return arg[:NAME_MAX_BYTES].lower().decode("latin-1")
