@@ -14,7 +14,7 @@ from tests.proxy.step_play import ran, step, tripped
 from tiers import Kind, Outcome
 from tiers.wire.resp import NULL2, NULL3, OK, PONG, array, bulk, integer
 
-ABSENT2, ABSENT3 = integer(-2) + NULL2, integer(-2) + NULL3
+ABSENT3 = integer(-2) + NULL3
 GONE = "connection closed by the server"
 
 
@@ -128,6 +128,23 @@ def test_a_key_that_appeared_in_l2_is_asked_there_again(play: L3Play) -> None:
     play.tracked >> ran(integer(100), bulk("set meanwhile"))
     play.client << bulk("set meanwhile")
     assert play.cached("m:1") == bulk("set meanwhile")
+
+
+@pytest.mark.parametrize(
+    ("words", "reply"),
+    [(("gEt", "m:1"), bulk("v")), (("hgetall", "h:1"), array([bulk("f"), bulk("v")]))],
+)
+def test_it_is_asked_again_as_the_client_wrote_it(
+    play: L3Play, words: tuple[str, str], reply: bytes
+) -> None:
+    asked, (_, key) = command(*words), words
+    play.client >> asked
+    play.tracked << command("PTTL", key) + asked
+    play.tracked >> ABSENT3
+    play.loads.answer(key, Outcome(Kind.MISS, tier="L3"))
+    play.tracked << step(command("PTTL", key), asked, stand=[key])
+    play.tracked >> ran(integer(100), reply)
+    play.client << reply
 
 
 @pytest.mark.parametrize("words", [("GET", "m:1"), ("MGET", "m:1")])

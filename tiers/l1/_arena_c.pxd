@@ -12,25 +12,24 @@ cdef extern from "arena_check.h" nogil:
         uint32_t live
         double asof
         double wanted_at
-        uint64_t* counters  # [ARENA_COUNTERS]
 
     ctypedef struct arena_log:
         uint64_t bytes
 
     ctypedef struct arena_header:
         uint64_t max_bytes, reserve_bytes, index_bytes, ghost_buckets, table_bytes
-        uint64_t slot_mask, stripe_mask, generation
+        uint64_t stripe_mask, generation
         double floor
         uint32_t workers
         arena_log small
         arena_log main
 
     ctypedef struct arena_stripe:
-        uint32_t owner, used, keys
+        uint32_t used, keys
         uint64_t generation
 
     ctypedef struct arena_entry:
-        uint64_t token, deadline_us, reply_len, key_len, epoch, worker
+        uint64_t token, deadline_us, key_len, epoch, worker
 
     ctypedef struct arena_cursor:
         pass
