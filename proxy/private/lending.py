@@ -3,7 +3,7 @@
 A row is read when the first command is queued that looks at its key, and stored by the
 transaction itself where Redis lacks the key then. The first load would be of no use: nothing
 keeps the key there until EXEC. An entry of the store is brought back before its command is
-queued; whether it was taken out again is asked at the end, and told instead of a nil.
+queued; at the end Terrace asks whether it was taken out again, and answers that instead of a nil.
 """
 
 from __future__ import annotations

@@ -2,9 +2,11 @@
 
 Rules of this file
   1. States combine: a client may watch keys, be subscribed and track at once. A connection
-     is in a set of states, kept as the bits of a number. No bit means: leased, and needed
-     for nothing but what is in flight.
-  2. The table says what a state means. Code asks the masks below it and lists no states.
+     is in a set of states, kept as the bits of a number (each command in MULTI looks several
+     times, and a look at an `enum.Flag` takes twenty times as long). No bit means: leased, and
+     needed for nothing but what is in flight.
+  2. The table says what a state means. Code asks for one state, or for a mask that is made of
+     the table; it lists no states.
   3. `after` is the only function that moves, by the rows of `TRANSITIONS`.
   4. Nothing here knows a session, a connection or bytes.
 
@@ -106,7 +108,7 @@ class Event(Enum):
     MONITOR = "Redis confirmed MONITOR"
     TRACKING_ON = "Redis confirmed CLIENT TRACKING ON"
     TRACKING_OFF = "Redis confirmed CLIENT TRACKING OFF"
-    RUNS_ALONE = "a command that nobody knows was sent alone"
+    RUNS_ALONE = "an unknown command was sent alone"
     BLOCKS = "a command that waits for other clients was sent alone"
     ANSWERED = "nothing is in flight"
     GREW = "a command was too large for a shared connection"

@@ -173,7 +173,7 @@ class ExecSlot(BarrierSlot):
 
     @property
     def reply_max_bytes(self) -> int:
-        # What keys of the store hold is not dropped: the table is to be told.
+        # What keys of the store hold is not dropped: it has to reach the table.
         return 0 if self.private.transaction.durable else super().reply_max_bytes
 
     def on_reply(self, reply: bytes, sent_at: float) -> None:

@@ -44,7 +44,7 @@ def is_wait(request: Request) -> bool:
 
 
 def refusal(session: Session) -> bytes:
-    """The error where nobody can say what became of the client's last write; b"" otherwise."""
+    """The error where it is unknown what became of the client's last write; b"" otherwise."""
     lost = session.wrote_at and session.wrote_at <= session.stack.l2.lost_at
     return errors.WAIT_LOST if lost else b""
 

@@ -14,7 +14,7 @@ GONE = "connection closed by the server"
 
 
 def given_back(play: Play, private: Peer) -> None:
-    """Cleaned, and then ready for somebody else of the same protocol and database."""
+    """Cleaned, and then ready for another client of the same protocol and database."""
     db = private.upstream.pipe.db
     greeting = private.upstream.proto == 3
     select = command("SELECT", db) if db else b""

@@ -171,15 +171,22 @@ class Drive:
 def all_moves() -> Iterator[Moves]:
     """Every move of every connection; each has to be one of the table."""
     moves: Moves = []
-    real = states.after
+    real, move = states.after, PrivateConnection.move
+    left: dict[PrivateConnection, int] = {}  # the states in which the last move left it
 
     def after(before: int, event: Event) -> int:
         moved = real(before, event)
         moves.append((before, event, moved))
         return moved
 
+    def moved_once(private: PrivateConnection, event: Event) -> None:
+        assert private.states == left.get(private, 0), "it was moved by something else"
+        move(private, event)
+        left[private] = private.states
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(states, "after", after)
+        patch.setattr(PrivateConnection, "move", moved_once)
         yield moves
 
 

@@ -124,14 +124,14 @@ def test_a_blocking_command_holds_up_only_its_own_client(play: Play) -> None:
     other << PONG
     play.client << b""
     private >> b"*2\r\n" + bulk("list") + bulk("e")
-    play.tracked << PING  # it wrote: nobody may hit what was there before
+    play.tracked << PING  # it wrote: what was there before may not be hit
     play.tracked >> PONG
     play.client << b"*2\r\n" + bulk("list") + bulk("e") + PONG
     given_back(play, private)
 
 
 def test_a_client_that_leaves_while_blocked_leaves_no_waiter(play: Play) -> None:
-    """Or Redis would hand the next element to nobody."""
+    """Or Redis would hand out the next element in vain."""
     private = play.private()
     play.client >> BLPOP
     private << BLPOP

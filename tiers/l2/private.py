@@ -1,14 +1,19 @@
 """Private connections to Redis: leased one at a time, cleaned with RESET, or closed.
 
-A lease is for one client (transactions, pub/sub, blocking commands, ...). It comes
-back through `give_back`, which cleans it with RESET before anybody else gets it, or
-through `discard`, which closes it: a connection whose waiter went away is never
-reused, or a BLPOP would eat an element that nobody receives. Login, protocol and
-database are confirmed by Redis before it is leased.
+A lease is for one client (transactions, pub/sub, blocking commands, ...). It ends with
+`give_back`, which cleans the connection for the next client, or with `discard`, which closes
+it. A connection that still owes a reply is never reused: a BLPOP would take an element that
+no client receives. Redis confirms login, protocol and database before a connection is leased.
 
-Who cannot have one now waits in a queue: for the bucket of the gate, or, when there are as
-many connections as may be, for one that comes back. The latter only while they do come
-back: where blocked or subscribed clients hold them all, it would be in vain.
+  a connection is  begins with                      ends with
+  reserved         `turn`                           `open`: leased, or closed
+  leased           `open`, `lease_nowait`           `give_back`, `discard`, its loss
+  being cleaned    `give_back`                      the replies to RESET: idle, or closed
+  idle             cleaned, and there is room       leased again; closed when the node is down
+
+A client that cannot have one now waits in a queue: for the bucket of the gate, or, when there
+are as many connections as may be, for one that comes back. It waits for the latter only while
+connections do come back: where blocked or subscribed clients hold them all, it would be in vain.
 """
 
 from __future__ import annotations
@@ -264,7 +269,7 @@ class PrivatePool:
         self._keep(upstream)
 
     def _keep(self, upstream: Upstream) -> None:
-        """It is clean, and nobody's."""
+        """It is clean, and no client has it."""
         if self._has_enough:
             self.discard(upstream)
             return
@@ -281,7 +286,7 @@ class PrivatePool:
 
     def on_unreachable(self, failure: TierUnavailable) -> None:
         """The node is down: what was connected before may be dead, and would be found out only
-        when it owes a client its reply; nobody waits for a new one."""
+        when it owes a client its reply; no client waits for a new one."""
         if not self._gate.breaker.is_closed:
             self._queue.refuse(failure)
         self.drop_idle()

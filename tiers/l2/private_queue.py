@@ -1,6 +1,6 @@
 """Clients that wait for a private connection, in the order in which they came.
 
-A place is its client's: it ends with the task that waits in it. Nobody is counted, and no
+A place is its client's: it ends with the task that waits in it. No place is counted, and no
 token is drawn, for a client that has left.
 """
 
@@ -25,7 +25,7 @@ class NoPlace(TierUnavailable):
 
 @dataclass(eq=False, slots=True)
 class Place:
-    """`got` ends with the connection: leased, or to be opened by the one who waits."""
+    """`got` ends with the connection: leased, or to be opened by the client that waits."""
 
     proto: int
     db: int
@@ -69,7 +69,7 @@ class PrivateQueue:
         place.got.set_result(upstream)
 
     def refuse(self, failure: TierUnavailable, came_before: float = float("inf")) -> None:
-        """Send away who waits since before `came_before`."""
+        """Send away the clients that wait since before `came_before`."""
         while (place := self.first) is not None and place.since < came_before:
             del self._places[place]
             place.got.set_exception(failure)
