@@ -99,6 +99,9 @@ class FaultProxy:
         self._answer = answer
         self.reset()
 
+    def lead_to(self, host: str, port: int) -> None:
+        self._target = (host, port)
+
     def heal(self) -> None:
         self._swallowed = frozenset()
         self._delay_s = 0.0

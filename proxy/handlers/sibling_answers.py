@@ -74,6 +74,7 @@ async def _figures(terrace: Host, asked: dict[str, Any]) -> Any:
 
 
 async def _metrics(terrace: Host, asked: dict[str, Any]) -> Any:
+    # Not above: the metrics library is loaded only where the admin port is open.
     from ..figures.metrics import TerraceCollector
 
     return TerraceCollector(terrace).share()
