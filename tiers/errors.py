@@ -1,18 +1,18 @@
-"""The few errors of the tiers, sorted by whose fault they are."""
+"""The errors of the tiers, one class per cause."""
 
 from __future__ import annotations
 
 
 class TierError(Exception):
-    """Base; never raised itself. The text is fit to be shown to a user: no secrets."""
+    """Base class, never raised itself. A user may see the text: it holds no secrets."""
 
 
 class TierUnavailable(TierError):
     """Infrastructure: a tier cannot answer now.
 
-    `outcome_unknown` is True when a write may have been carried out although no
-    acknowledgement arrived; such a write must not be retried by the proxy. `timed_out`
-    says that no answer came in time: the tier may be there all the same.
+    `outcome_unknown` is True if Redis may have executed a write whose acknowledgement did
+    not arrive; the proxy must not retry such a write. `timed_out` is True if no answer came
+    in time: the tier may still work.
     """
 
     def __init__(
@@ -26,18 +26,18 @@ class TierUnavailable(TierError):
 
 
 class MappingProblem(TierError):
-    """Configuration: a mapping that cannot work. Says which view (store, table) and the mend."""
+    """Configuration: a mapping cannot work. Names the view (store, table) and the remedy."""
 
-    def __init__(self, view: str, problem: str, mend: str) -> None:
+    def __init__(self, view: str, problem: str, remedy: str) -> None:
         named = view if view.startswith(("store ", "table ")) else f"view {view}"
-        super().__init__(f"{named}: {problem}; {mend}")
+        super().__init__(f"{named}: {problem}; {remedy}")
         self.view = view
         self.problem = problem
-        self.mend = mend
+        self.remedy = remedy
 
 
 class ProtocolError(TierError):
-    """The peer sent bytes that are not RESP; the text is Redis' own where it has one."""
+    """The peer sent bytes that are not RESP. Where Redis has a text for it, this is that text."""
 
 
 class ServerError(TierError):

@@ -1,14 +1,14 @@
-"""L1 over L2 over L3: the tiers as one, and itself a tier.
+"""L1 over L2 over L3: the three tiers as one tier.
 
-`TieredCache` owns the tiers and what crosses them (`fault_in.py`, `view_changes.py`, `store.py`,
-`warm.py`), and is get/set/delete of strings for library use, with the promises of each tier.
+`TieredCache` owns the tiers and the parts between them (`fault_in.py`, `view_changes.py`,
+`store.py`, `warm.py`), and offers get/set/delete of strings for library use, with the promises
+of each tier.
 
 Promises, per operation
-  get      L1's bound (l1.max_staleness) on hits. UNAVAILABLE when the answer is not
-           known; absence (NEGATIVE) only when every tier below was asked or the
-           absence is cached.
+  get      L1's bound (l1.max_staleness) on hits. UNAVAILABLE if the answer is unknown;
+           absence (NEGATIVE) only if every tier below was asked or the absence is cached.
   set, delete  acknowledged by Redis, or raise TierUnavailable; never retried.
-  invalidate   forgets the keys in L1 and the loaded copies in L2; not promised: that
+  invalidate   drops the keys from L1 and the loaded copies from L2; not promised: that
            values written by clients survive, for mapped and unmapped keys alike.
 """
 
@@ -46,7 +46,7 @@ from .watch.refill import hot, refill
 from .watch.strict import StrictWrites
 from .watch.swapdb import SwapdbWatch
 from .watch.touch import Toucher
-from .watch.wanted import Wanted
+from .watch.watermark_notes import WatermarkNotes
 from .wire.resp import NULL3, decode
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from .l3.postgres import L3Postgres
 
 
-LOADS = 8  # of a key that leaves L2 again and again under a `get`
+LOADS = 8  # attempts of `get` to load a key that leaves L2 again and again
 
 
 class TieredCache(MappedKeys):
@@ -62,8 +62,8 @@ class TieredCache(MappedKeys):
 
     `l1=None` or `l1.enabled=False`: no L1. `l3=None` or no dsn: no L3.
     Entering starts connecting and waits at most `l2.connect_timeout` for Redis; it
-    does not fail when a tier is down. `arena`: what L1 is kept in, shared with other
-    processes of this host.
+    does not fail if a tier is down. `arena`: the memory of L1, if other processes of
+    this host share it.
     """
 
     name = "stack"
@@ -94,7 +94,7 @@ class TieredCache(MappedKeys):
         self.toucher: Toucher | None = None
         self.hot_keys: HotKeys | None = None
         if self.l1 is not None:
-            self.l1.on_read = self.l2.want_l1
+            self.l1.on_read = self.l2.keep_watermark
             samples = self.l1.samples
             self.audit = Audit(self.l1, self.l2, samples)
             self.toucher = Toucher(self.l2, samples)
@@ -104,11 +104,11 @@ class TieredCache(MappedKeys):
         self.changes = ViewChanges(self.l1, self.l2, self._tasks)
         self.l3: L3Postgres | None = None
         if l3.dsn:
-            # Not above: psycopg is a tenth of the time to start, and nothing to who has no L3.
+            # Imported here: psycopg takes a tenth of the start time, so skip it when L3 is off.
             from .l3.postgres import L3Postgres
 
             self.l3 = L3Postgres(
-                l3, clock=clock, audience=self.changes, on_change=self.changes.on_change
+                l3, clock=clock, sink=self.changes, on_change=self.changes.on_change
             )
         self.store: Store | None = None
         if self.l3 is not None and self.l3.store_table is not None:
@@ -138,7 +138,7 @@ class TieredCache(MappedKeys):
             self.warmer.start()
 
     def hot(self, keys: Iterable[bytes], db: int) -> list[bytes]:
-        """Those of the keys to `refill` after their write, where that is wished."""
+        """The keys to `refill` after their write, if l1.refresh_on_write is on."""
         if self.l1 is None or not self.l1.options.refresh_on_write:
             return []
         return hot(self.l1, keys, db, self.clock())
@@ -148,7 +148,7 @@ class TieredCache(MappedKeys):
             refill(self.l1, self.l2.tracked, keys, db)
 
     def _start_watches(self, l1: L1Options) -> None:
-        """What works beside L1, at its own pace."""
+        """Start the services beside L1."""
         janitor = Janitor(self._tasks)
         if l1.swapdb_watch_s:
             self._tasks.start("swapdb watch", self.swapdb.keep())
@@ -157,10 +157,10 @@ class TieredCache(MappedKeys):
         if self.hot_keys is not None:
             self.hot_keys.start()
         if self.l1 is not None and self.l1.arena.workers > 1:
-            wanted = Wanted(self.l2, self.l1.coherence, self.clock)
-            janitor.register("wanted", wanted.pause_s, wanted.look)
+            notes = WatermarkNotes(self.l2, self.l1.coherence, self.clock)
+            janitor.register("watermark notes", notes.pause_s, notes.check)
         if l1.audit_interval_s and self.audit is not None:
-            janitor.register("audit", l1.audit_interval_s, self.audit.look)
+            janitor.register("audit", l1.audit_interval_s, self.audit.check_newest)
 
     async def close(self) -> None:
         await self._tasks.close()
@@ -193,7 +193,7 @@ class TieredCache(MappedKeys):
         return self.l1 is not None and self.l1.can_hold(max_bytes)
 
     def adopt_l1(self, options: L1Options) -> None:
-        """Budget, staleness and ages from now on; the budget must be one it can hold."""
+        """Set budget, staleness and ages; the budget must be one that L1 can hold."""
         if self.l1 is not None:
             self.l1.adopt(options)
             self.l2.follow_staleness()
@@ -226,7 +226,7 @@ class TieredCache(MappedKeys):
         return Outcome(Kind.UNAVAILABLE, tier=L2, reason="the key is contended")
 
     async def _get_l2(self, key: bytes) -> Outcome:
-        """GET through the tracked connection where there is one, filling L1."""
+        """GET through the tracked connection if there is one, filling L1."""
         tracked = self.l2.tracked
         if tracked is None or not tracked.ready or not self.namespaces.caches(key):
             return await self.l2.get(key)
@@ -285,7 +285,7 @@ class TieredCache(MappedKeys):
             await self.strict.wait(keys)
 
     async def _evict(self, keys: Sequence[bytes]) -> int:
-        """Take keys out of L2 that stay elsewhere; how many L2 held."""
+        """Remove keys from L2 only; return how many L2 held."""
         durable = self.durable(keys)
         if self.store is None or not durable:
             return await self.l2.delete(keys)
@@ -293,7 +293,7 @@ class TieredCache(MappedKeys):
         return removed + await self.l2.delete([*{*keys} - {*durable}])
 
     async def invalidate_matching(self, pattern: bytes) -> int:
-        """Forget all keys that match a glob; returns how many L2 held.
+        """Drop all keys that match a glob; return how many L2 held.
 
         Removing them from Redis makes tracking clean the L1 of every proxy.
         """
@@ -307,22 +307,22 @@ class TieredCache(MappedKeys):
         return removed
 
     async def _forget_absences(self, l3: L3Postgres, pattern: bytes) -> None:
-        """Of keys that L2 lacks, which no scan finds and no invalidation follows."""
+        """Drop remembered absences: no scan finds such keys, and no invalidation follows."""
         l3.forget_matching(pattern)
         if self.l1 is not None:
             matches = matcher(pattern)
-            async for held in in_turns(self.l1.arena.parts(), look_every=1):
+            async for held in in_turns(self.l1.arena.parts(), check_every=1):
                 mapped = (key for key in held if matches(key) and self.mapping_of(key) is not None)
                 self.l1.coherence.on_push(list(mapped))
 
     async def warm(self, mapping: ViewMapping, pattern: bytes | None = None) -> int:
-        """Load rows of a view into L2; returns how many were stored. Raises TierError."""
+        """Load rows of a view into L2; return how many were stored. Raises TierError."""
         assert self.warmer is not None
         return await self.warmer.warm(mapping, pattern)
 
     @property
     def is_warming_up(self) -> bool:
-        """Whether a warm-up is configured to be waited for, and is."""
+        """Whether readiness waits for a warm-up now."""
         parts = (self.warmer, self.hot_keys)
         return any(part is not None and part.holds_readiness for part in parts)
 

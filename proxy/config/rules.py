@@ -341,7 +341,7 @@ def broken_view_rules(view: ViewOptions) -> Iterator[Broken]:
             written = getattr(view, option, None)
             said_twice = f'{option} = "{written}"'
             problem = error.problem.removeprefix(said_twice).lstrip(": ")
-            yield Broken((option if written is not None else "view",), f"{problem}; {error.mend}")
+            yield Broken((option if written is not None else "view",), f"{problem}; {error.remedy}")
             if option not in _HARMLESS:
                 return
             view = view.model_copy(update=_HARMLESS[option])

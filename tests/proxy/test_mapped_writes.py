@@ -83,7 +83,7 @@ async def test_without_the_old_value_nothing_is_written(play: L3Play) -> None:
 
 
 async def test_l3_down_does_not_matter_while_l2_has_the_row(play: L3Play) -> None:
-    """Its row came back between the two looks, and is not at hand: it must be there."""
+    """Its row came back between the two looks, and was not read: it must be there."""
     append = command("APPEND", "m:1", "v")
     play.client >> append
     play.plain2 << step(append, stand=["m:1"])
@@ -113,7 +113,7 @@ def test_what_ran_without_its_row_is_no_answer(play: L3Play) -> None:
     play.plain2 << step(ttl, stand=["m:1"])
     play.plain2 >> OK + REFUSED + OK + QUEUED + array([integer(-2)])
     failure = TierUnavailable(
-        "L2 (redis)", "a row could not be kept there for this command: " + REFUSED[1:-2].decode(),
+        "L2 (redis)", "a row did not stay there for this command: " + REFUSED[1:-2].decode(),
         outcome_unknown=True,
     )  # fmt: skip
     play.client << errors.tier_failed(failure)
@@ -255,7 +255,7 @@ async def test_a_row_that_is_not_at_hand_ends_in_an_error_if_it_was_needed(play:
     await play.renew("strings")
     private << settle_command([], NAME) + EXEC
     private >> QUEUED + array([array([integer(4)]), integer(1), integer(1)])
-    play.client << errors.rows_missing("the row of a key that left Redis meanwhile is not at hand")
+    play.client << errors.rows_missing("a key left Redis meanwhile and its row was not read")
     end(private)
 
 

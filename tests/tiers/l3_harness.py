@@ -12,7 +12,7 @@ from tiers.base import Outcome
 from tiers.errors import TierUnavailable
 from tiers.l3.postgres import L3Postgres
 from tiers.options import L3Options
-from tiers.refresh.positions import START, Position, Told
+from tiers.refresh.positions import START, Announced, Position
 from tiers.views import ViewMapping
 
 ToldOf: TypeAlias = tuple[str, int, list[bytes] | None]
@@ -38,18 +38,18 @@ class Harness:
         self.changes: asyncio.Queue[ToldOf] = asyncio.Queue()
         self.published: asyncio.Queue[ToldOf] = asyncio.Queue()
         self.redis = Redis() if redis is None else redis
-        self.looks = 0  # at how far Redis was told
+        self.reads = 0  # at how far Redis was told
         settings = {"dsn": dsn, "view": tuple(views), "deadline": 1.0, **options}
         self.l3 = L3Postgres(
-            L3Options.model_validate(settings), audience=self, on_change=self._on_change
+            L3Options.model_validate(settings), sink=self, on_change=self._on_change
         )
 
-    # The audience
+    # The sink
 
-    async def told(self, history: str) -> tuple[str, dict[str, Told]]:
+    async def announced(self, history: str) -> tuple[str, dict[str, Announced]]:
         self._ask_redis()
-        self.looks += 1
-        return self.redis.server, {view: Told(at, at) for view, at in self.redis.told.items()}
+        self.reads += 1
+        return self.redis.server, {view: Announced(at, at) for view, at in self.redis.told.items()}
 
     async def publish(
         self, mapping: ViewMapping, at: Position | None, keys: Sequence[bytes] | None
@@ -60,7 +60,7 @@ class Harness:
         epoch = 0 if at is None else at.epoch
         self.published.put_nowait((mapping.name, epoch, None if keys is None else list(keys)))
 
-    async def note_told(self, history: str, view: str, before: Position, at: Position) -> bool:
+    async def note_announced(self, history: str, view: str, before: Position, at: Position) -> bool:
         self._ask_redis()
         if self.redis.told.get(view, START) != before:
             return False
@@ -102,8 +102,8 @@ class Harness:
 
     async def next_look(self) -> None:
         """Until what was amiss with Redis at this moment has been noticed and seen to."""
-        looks = self.looks
-        await self.until(lambda: self.looks >= looks + 2)
+        looks = self.reads
+        await self.until(lambda: self.reads >= looks + 2)
 
     async def until_leading(self) -> None:
         await self.until(lambda: self.l3.statistics().is_leader)

@@ -1,4 +1,4 @@
-"""Refreshes by somebody else are noticed, published, and not confused with Terrace's own."""
+"""Foreign refreshes are detected and published; refreshes by Terrace do not count as such."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ async def settled(database: Database, harness: Harness) -> None:
     """Until the leader has looked at the view after everything that was done to it before."""
     await harness.until_leading()
     await harness.until(lambda: records(database) != [])
-    before = harness.l3.statistics().foreign_looks
-    await harness.until(lambda: harness.l3.statistics().foreign_looks >= before + 2)
+    before = harness.l3.statistics().foreign_checks
+    await harness.until(lambda: harness.l3.statistics().foreign_checks >= before + 2)
 
 
 def records(database: Database) -> list[tuple[Any, ...]]:
@@ -134,4 +134,4 @@ async def test_reset_counters_cost_a_reload_and_no_blindness(database: Database)
 async def test_watching_can_be_turned_off(database: Database) -> None:
     async with running(database, {**ITEMS, "refresh": "30ms"}, watch=0) as harness:
         await harness.until(lambda: harness.l3.statistics().refreshes >= 2)
-        assert harness.l3.statistics().foreign_looks == 0
+        assert harness.l3.statistics().foreign_checks == 0

@@ -200,7 +200,7 @@ async def test_another_encoding_is_refused_with_the_mend(database: Database) -> 
         assert [o.kind for o in await harness.load(b"person:1")] == [Kind.HIT]
     with pooled(database) as pooler:
         problem = await told(pooler.dsn, direct_dsn=database.dsn)
-    assert "through the connection pooler as LATIN1; run: ALTER ROLE" in problem
+    assert "the connection pooler delivers texts as LATIN1; run: ALTER ROLE" in problem
 
 
 async def test_a_slow_statement_ends_at_the_deadline_and_leaves_nothing(

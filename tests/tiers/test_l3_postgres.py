@@ -361,7 +361,7 @@ async def test_what_a_start_would_create_or_build_anew_is_told(database: Databas
         pass
     assert await notes(first) == []
     (note,) = await notes(first + " -- changed")
-    assert note.startswith("view people: its query changed; the start builds it anew")
+    assert note.startswith("view people: its query changed; the start builds the new view")
     harness = Harness(database.dsn, [{**PEOPLE, "query": "SELECT nonsense"}])
     (problem,), told = await harness.l3.check()
     assert problem.startswith("view people: its query is refused")

@@ -12,8 +12,7 @@ from tests.tiers.postgres_fixture import Database, database, postgres
 from tiers.errors import MappingProblem, TierUnavailable
 from tiers.l3.triggers import Triggers, run_triggers
 from tiers.options import L3Options, ViewOptions
-from tiers.refresh import notices
-from tiers.refresh import teller as refresh_teller
+from tiers.refresh import announcer, notices
 from tiers.views import Mappings
 
 __all__ = ["database", "postgres"]
@@ -150,7 +149,7 @@ async def test_no_notice_is_longer_than_postgres_allows(database: Database) -> N
 async def test_burst_of_small_statements_is_published_in_few_goes(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(refresh_teller, "MAX_PUSHED_KEYS", 50)
+    monkeypatch.setattr(announcer, "MAX_PUSHED_KEYS", 50)
     await install(database)
     async with running(database, ITEMS, **QUIET) as harness:
         await harness.until_leading()

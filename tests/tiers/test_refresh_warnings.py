@@ -91,4 +91,4 @@ async def test_dead_rows_that_vacuum_does_not_remove(
     async with running(database, view("SELECT id, n FROM base")) as harness:
         await after_refreshes(harness, 3)
     (warning,) = said(caplog, "dead rows beside")
-    assert "see that autovacuum runs" in warning
+    assert "check that autovacuum runs" in warning

@@ -110,7 +110,7 @@ async def test_scheduled_refreshes_go_on(
             assert harness.published.get_nowait()[2] is not None
         assert harness.l3.statistics().is_leader
     assert "null value" not in caplog.text
-    assert "has another relation behind its name" in caplog.text
+    assert "view items is another relation now" in caplog.text
 
 
 async def test_replaced_while_nobody_watches_for_refreshes(database: Database) -> None:

@@ -11,9 +11,9 @@ from tests.e2e.redis_process import RedisProcess, running_redis
 from tests.tiers.postgres_fixture import Database, Postgres, database, postgres
 from tests.tiers.store_harness import caching
 from tiers.load.leases import EPOCHS
-from tiers.load.view_changes import TOLD
+from tiers.load.view_changes import POSITIONS
 from tiers.refresh import refresher
-from tiers.refresh.positions import START, Position, Told
+from tiers.refresh.positions import START, Announced, Position
 from tiers.stack import TieredCache
 from tiers.views import ViewMapping
 
@@ -101,20 +101,20 @@ async def test_rows_leave_a_redis_whose_database_went_back(
 
 async def test_position_is_moved_by_who_knows_where_it_stands(cache: TieredCache) -> None:
     changes, first, second = cache.changes, Position(1, "m1"), Position(2, "m2")
-    assert await changes.note_told("h", "v", START, first)
-    assert not await changes.note_told("h", "v", START, second)
-    assert await changes.note_told("h", "v", first, second)
-    server, told = await changes.told("h")
+    assert await changes.note_announced("h", "v", START, first)
+    assert not await changes.note_announced("h", "v", START, second)
+    assert await changes.note_announced("h", "v", first, second)
+    server, told = await changes.announced("h")
     assert len(server) == 40
-    assert told["v"] == Told(second, second)
-    assert await cache.l2.call(b"HGET", TOLD + b"h", b"v") == b"2 m2"
-    assert (await changes.told("another"))[1] == {}
+    assert told["v"] == Announced(second, second)
+    assert await cache.l2.call(b"HGET", POSITIONS + b"h", b"v") == b"2 m2"
+    assert (await changes.announced("another"))[1] == {}
 
 
 async def test_what_an_older_terrace_told_is_known_by_its_guard(cache: TieredCache) -> None:
     await cache.l2.call(b"HSET", EPOCHS, b"v", b"12")
-    _, told = await cache.changes.told("h")
-    assert told["v"] == Told(Position(12, ""), START)
+    _, told = await cache.changes.announced("h")
+    assert told["v"] == Announced(Position(12, ""), START)
 
 
 async def test_no_guard_ever_comes_again(cache: TieredCache) -> None:

@@ -89,7 +89,7 @@ def test_impossible_mappings_name_view_and_mend(options: dict[str, object], says
         ViewMapping(ViewOptions.model_validate({"view": "cards", **options}))
     assert raised.value.view == options.get("view", "cards")
     assert says in str(raised.value)
-    assert raised.value.mend
+    assert raised.value.remedy
 
 
 def test_options_of_a_mapping() -> None:

@@ -1,1 +1,1 @@
-"""The PostgreSQL tier: views bound to keys, looked up, created, migrated and watched."""
+"""The PostgreSQL tier: its views are bound to keys, looked up, created and migrated here."""

@@ -1,9 +1,9 @@
-"""Which mapped views can be served: looked at when linked, and again and again.
+"""Binds mappings to the views in the database, at the start and again at regular intervals.
 
-A view with a problem is not served, the others are. Problems mended in the database
-are noticed without a restart, and so is another relation that took the name of a view:
-rows are read by what the catalog says now. Missing views are created on a connection of
-their own, so that a slow query does not deafen the link.
+A view with a problem is not served; the others are. A problem that was fixed in the
+database is detected without a restart, and so is another relation under the name of a
+view: the present catalog decides how rows are read. Missing views are created on a
+connection of their own, so that a slow query does not block the link.
 """
 
 from __future__ import annotations
@@ -23,26 +23,26 @@ from .schema import create_view, query_problem, stored_query
 
 log = logging.getLogger("terrace.l3")
 
-CREATE_RETRY_S = 30.0  # a query that failed may be one that takes long before it does
+CREATE_RETRY_S = 30.0  # a query may run for long before it fails
 
 _TO_CREATE = "does not exist; the start creates it from its query"
-_TO_SWAP = "its query changed; the start builds it anew beside the old one, then swaps them"
+_TO_SWAP = "its query changed; the start builds the new view beside the old one and swaps them"
 
 
 class Examination(NamedTuple):
     problems: list[str]
-    notes: list[str]  # what a start would do
+    notes: list[str]  # what a start will do
 
 
 class Binder:
     """Binds mappings to the views that exist.
 
     served       views that fit their mapping, by name
-    refreshable  those, and views that only wait for their first population
-    relations    what stands behind the names, whether it fits or not
-    problems     what is wrong with those that are not served, each with the mend
-    missing      views to be created from their query
-    outdated     views that were created from another query; they are served meanwhile
+    refreshable  the served views, and views that lack only their first population
+    relations    the relations with the names of the views, whether they fit or not
+    problems     for each view that is not served, the problem and its remedy
+    missing      views that Terrace has to create from their query
+    outdated     views that were created from another query; they stay in service meanwhile
     """
 
     def __init__(
@@ -66,38 +66,38 @@ class Binder:
         self._options = connector.options
         self._on_replaced = on_replaced
         self._inspected: dict[str, Inspection] = {}
-        self._identities: dict[str, str] = {}  # of the last relation seen, present or not
-        self._looks = self._newest_look = 0
+        self._identities: dict[str, str] = {}  # of the last relation seen, even if it is gone
+        self._updates = self._newest_update = 0
         self._compared_query: set[str] = set()
 
     def __repr__(self) -> str:
         return f"<Binder {len(self.served)} served, {len(self.problems)} with problems>"
 
-    async def look(self, connection: Connection) -> None:
-        """See what stands behind every name now. Raises psycopg.Error."""
-        number = self._looks = self._looks + 1
+    async def update(self, connection: Connection) -> None:
+        """Look up the relations of all names again. Raises psycopg.Error."""
+        number = self._updates = self._updates + 1
         found = await look_up(connection, self._mappings)
-        if number < self._newest_look:
-            return  # another connection has looked since
-        self._newest_look = number
+        if number < self._newest_update:
+            return  # another connection has a newer answer
+        self._newest_update = number
         for mapping in self._mappings:
             self._take(mapping, found[mapping.name], connection.info.user)
         for mapping in self._mappings:
             await self._compare_query(connection, mapping)
 
     async def current(self, connection: Connection, mapping: ViewMapping) -> BoundView:
-        """The view as it is now, to be refreshed. Raises MappingProblem or psycopg.Error."""
-        await self.look(connection)
+        """The view as it is now, for a refresh. Raises MappingProblem or psycopg.Error."""
+        await self.update(connection)
         bound = self.refreshable.get(mapping.name)
         if bound is not None:
             return bound
         inspection = self._inspected.get(mapping.name)
         if inspection is not None and inspection.problems:
             raise inspection.problems[0]
-        raise MappingProblem(mapping.name, "does not exist", "see why its query does not create it")
+        raise MappingProblem(mapping.name, "does not exist", "find out why its query fails")
 
     async def check(self, connection: Connection) -> Examination:
-        """Every problem of every view. A missing one with a query is no problem if that works."""
+        """List every problem of every view. A missing view with a valid query is no problem."""
         problems: list[str] = []
         notes: list[str] = []
         found = await look_up(connection, self._mappings)
@@ -117,7 +117,7 @@ class Binder:
         return Examination(problems, notes)
 
     async def create_missing(self) -> None:
-        """Create what is missing and rebuild what is outdated.
+        """Create the missing views and rebuild the outdated ones.
 
         Raises TierUnavailable or psycopg.OperationalError.
         """
@@ -129,14 +129,14 @@ class Binder:
                     self._create_not_before[name] = self._clock() + CREATE_RETRY_S
                     self._record(name, str(problem))
                 del self.missing[name]
-                await self.look(connection)
+                await self.update(connection)
             for name, mapping in tuple(self.outdated.items()):
                 try:
                     await migrate_view(connection, mapping, self._options)
                 except MappingProblem as problem:
                     log.error("%s", problem)  # the old view stays in service
                 del self.outdated[name]
-                await self.look(connection)
+                await self.update(connection)
 
     def _take(self, mapping: ViewMapping, relation: Relation | None, user: str) -> None:
         name = mapping.name
@@ -165,7 +165,7 @@ class Binder:
             identity_before = self._identities.get(name, relation.identity)
             self._identities[name] = relation.identity
             if relation.identity != identity_before:
-                log.info("view %s: another relation (oid %d) is read from now on",
+                log.info("view %s: reads another relation (oid %d) from now on",
                          name, relation.oid)  # fmt: skip
                 self._on_replaced(mapping)
 
@@ -184,7 +184,7 @@ class Binder:
             self.problems[name] = problem
 
     async def _compare_query(self, connection: Connection, mapping: ViewMapping) -> None:
-        """Once per process: two proxies with different queries must not take turns."""
+        """Once per process: two proxies with different queries must not rebuild it in turns."""
         name = mapping.name
         if name in self._compared_query or name not in self.relations:
             return

@@ -1,4 +1,4 @@
-"""What `terrace check` asks of PostgreSQL, and the link of a pooler beside it."""
+"""The checks of PostgreSQL for `terrace check`, and of a connection pooler in front of it."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from ..pg.session import LOADS, adopt, in_transaction
 from .binding import Binder, Examination
 from .schema import prepare_schema
 
-_POOLED = "L3: l3.dsn leads through a connection pooler; loads and the store use it, nothing else"
+_POOLED = "L3: l3.dsn leads through a connection pooler; only loads and the store use it"
 _ELSEWHERE = (
-    "l3.dsn and l3.direct_dsn lead to different servers or databases; let both lead to the same"
+    "l3.dsn and l3.direct_dsn lead to different servers or databases; both must lead to the same"
 )
 
 
 async def examine(connector: Connector, binder: Binder) -> Examination:
-    """Connect once and list every problem there is; changes nothing."""
+    """Connect once and list every problem; change nothing."""
     options = connector.options
     try:
         async with connector.connected("check") as connection:
@@ -37,9 +37,9 @@ async def examine(connector: Connector, binder: Binder) -> Examination:
             return Examination([*obstacles, *found.problems], [*notes, *found.notes])
     except (TierUnavailable, psycopg.Error) as error:
         reason = describe(error, options)
-        if not reason.startswith("l3."):  # which says what to do
+        if not reason.startswith("l3."):  # such a reason names the remedy itself
             option = f"l3.{session_option(options)}"
-            reason = f"{option}: {reason}; see that PostgreSQL runs and the dsn is right"
+            reason = f"{option}: {reason}; check that PostgreSQL runs and the dsn is right"
         return Examination([reason], [])
 
 
@@ -49,7 +49,7 @@ async def _pooler_notes(connection: Connection, options: L3Options) -> list[str]
 
 
 async def examine_pooler(options: L3Options, direct: Connection) -> bool:
-    """Whether l3.dsn leads through a pooler. Raises TierUnavailable if it is of no use so."""
+    """Whether l3.dsn leads through a pooler. Raises TierUnavailable if that cannot work."""
     connection = await opened(options, "dsn")
     try:
         with Deadline(connection, options.connect_timeout_s):
@@ -66,7 +66,7 @@ async def examine_pooler(options: L3Options, direct: Connection) -> bool:
 
 
 async def _database_of(connection: Connection) -> object:
-    """What no two databases have in common, be they of one server or copies."""
+    """A value that differs between any two databases, on one server or on copies of it."""
     query = (
         "SELECT pg_postmaster_start_time()::text, oid::int8 FROM pg_database"
         " WHERE datname = current_database()"

@@ -1,4 +1,4 @@
-"""What is asked of the database about the views, and not of the views themselves."""
+"""Queries about the views: sizes, refresh status, changed keys. They do not read rows."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ class L3Statistics:
     negative_entries: int
     refreshes: int
     refresh_failures: int
-    foreign_refreshes: int  # by somebody else, noticed
-    foreign_looks: int  # how often it was looked for them
-    replaced: int  # relations that another one took the name of, noticed
+    foreign_refreshes: int  # refreshes that Terrace did not run, detected
+    foreign_checks: int  # checks for them
+    replaced: int  # views whose name another relation took, detected
     is_leader: bool
     pool_size: int
     pool_idle: int
@@ -81,9 +81,9 @@ class Figures:
         return await self._run(measure)
 
     async def views(
-        self, heard_epoch: Callable[[str], int], told: Mapping[str, int]
+        self, heard_epoch: Callable[[str], int], announced: Mapping[str, int]
     ) -> list[ViewStatus]:
-        """How the mapped views stand with their refreshes; `told` is how far Redis was."""
+        """The refresh status of the mapped views; `announced`: the epochs announced to Redis."""
 
         async def read(connection: Connection) -> list[ViewStatus]:
             return await self._statuses.read(
@@ -92,13 +92,13 @@ class Figures:
                 self._binder.refreshable,
                 self._binder.problems,
                 heard_epoch,
-                told,
+                announced,
             )
 
         return await self._run(read)
 
     async def changed_since(self, mapping: ViewMapping, at: Position) -> list[bytes] | None:
-        """The keys changed after a position; None: any."""
+        """The keys that changed after a position; None: any key."""
         changes = await self._run(partial(self._log.since, seen={mapping.name: at}))
         return changes[0].keys if changes else []
 

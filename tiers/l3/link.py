@@ -1,7 +1,7 @@
-"""The link: the one long-lived connection that is L3's eyes, and the state that L3 is in.
+"""The link: the one long-lived connection to PostgreSQL, and the state of L3.
 
-It prepares the schema, looks at the views, and listens for changes. Lost, it is made again
-for ever; while it cannot be made, L3 is down, and says why.
+It prepares the schema, checks the views and listens for changes. When it is lost, it
+reconnects without end. While it cannot connect, L3 is down, with the reason as its state.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ from .schema import prepare_schema
 
 log = logging.getLogger("terrace.l3")
 
-LOOK_DEADLINE_S = 5.0
-BACKOFF_S = (0.05, 0.4)  # the link is back within a second of the server
+CHECK_DEADLINE_S = 5.0
+BACKOFF_S = (0.05, 0.4)  # the link is back within a second after the server
 
 CONNECTING = "connecting"
 READY = "ready"
 CLOSED = "closed"
-DOWN = "down: "  # and the reason
+DOWN = "down: "  # the reason follows
 
 
 class Link:
-    """`state` is one of those above; `complete` is set while no view is still to be created.
+    """`state` is one of those above; `complete` is set while no view waits for its creation.
 
-    `on_listening` when changes are heard (again), before the views are looked at;
-    `on_linked_again` when a link that was lost is back; `on_down` with the reason.
+    Calls `on_listening` when it listens (again), before it checks the views;
+    `on_linked_again` when a lost link is back; `on_down` with the reason.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Link:
         return f"<Link {self.state}>"
 
     async def keep(self) -> None:
-        """Runs until it is cancelled."""
+        """Run until cancelled."""
         backoff_s = BACKOFF_S[0]
         while True:
             try:
@@ -80,7 +80,7 @@ class Link:
             except (TierUnavailable, psycopg.Error) as error:
                 self._on_lost(describe(error, self._options))
             except Exception:
-                log.exception("the link to PostgreSQL failed and is made again")
+                log.exception("the link to PostgreSQL failed; it reconnects")
                 self._on_lost("internal error; see the log")
             await asyncio.sleep(backoff_s)
             backoff_s = min(backoff_s * 2, BACKOFF_S[1])
@@ -91,13 +91,13 @@ class Link:
         obstacles = await prepare_schema(connection, self._options)
         if obstacles:
             raise TierUnavailable(L3_POSTGRES, "; ".join(obstacles))
-        await self._refresher.know(connection)
-        if not self._refreshing:  # not before: its tables must be there
+        await self._refresher.read_history(connection)
+        if not self._refreshing:  # only now do its tables exist
             self._refreshing = True
             self._tasks.start("refresher", self._refresher.run())
         await self._listener.start(connection)
         self._on_listening()
-        await self._binder.look(connection)
+        await self._binder.update(connection)
         if self.state != CLOSED:
             if self._was_linked:
                 await self._on_linked_again()
@@ -106,13 +106,13 @@ class Link:
         self._on_bound()
 
     async def _revisit(self, connection: Connection) -> None:
-        with Deadline(connection, LOOK_DEADLINE_S):
+        with Deadline(connection, CHECK_DEADLINE_S):
             await demand_unchanged(connection)
-            await self._binder.look(connection)
+            await self._binder.update(connection)
         self._on_bound()
 
     def _on_bound(self) -> None:
-        """The views were looked at: create the missing ones, schedule the new ones."""
+        """The views were checked: create the missing ones, schedule the new ones."""
         self._refresher.wake()
         if not self._binder.missing:
             self.complete.set()
@@ -130,7 +130,7 @@ class Link:
             self._on_bound()
 
     def _on_lost(self, reason: str) -> None:
-        """A link lost may be that connection only; one that cannot be made is an outage."""
+        """A lost link may concern that connection only; a failed reconnect is an outage."""
         if self.state == CLOSED:
             return
         if self.state == READY:

@@ -1,8 +1,8 @@
-"""Hearing of changes: NOTIFY while connected, the outbox for all that was missed.
+"""Receives changes of views: by NOTIFY while connected, from the log what it missed.
 
-For each view the listener knows the last position it has seen whole. A notice of the next
-one is taken as it is; any other, and every (re)connection, makes it read the log from the
-position seen. So a notice is only ever a fast way to what the log says.
+For each view the listener knows the last position that it has seen in full. It applies a
+notice of the next position as it is. Any other notice, and every (re)connection, makes it
+read the log from the seen position. So a notice is only a faster copy of the log.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ..views import Mappings, ViewMapping
 
 log = logging.getLogger("terrace.l3")
 
-KEEPALIVE_S = 5.0  # a silent connection is proven alive, and what was missed is read, this often
+KEEPALIVE_S = 5.0  # how often a silent connection is tested and the log is read
 KEEPALIVE_DEADLINE_S = 2.0
 
 
@@ -45,7 +45,7 @@ class Listener:
         self._on_key = on_key
         self._on_push = on_push
         self._on_pushes_logged = on_pushes_logged
-        self._seen: dict[str, Position] = {}  # seen whole
+        self._seen: dict[str, Position] = {}  # seen in full
         self._current: dict[str, int] = {}  # ahead of `seen` between two parts of one refresh
 
     def __repr__(self) -> str:
@@ -55,7 +55,7 @@ class Listener:
         return self._current.get(view, 0)
 
     async def start(self, connection: Connection) -> None:
-        """Listen, then read what was missed; the first time, only where things stand."""
+        """Listen, then read the missed changes; the first time, only the positions."""
         with Deadline(connection, KEEPALIVE_DEADLINE_S):
             await connection.execute(self._listen, ())
         await self._catch_up(connection)
@@ -63,12 +63,12 @@ class Listener:
     async def listen(
         self, connection: Connection, on_idle: Callable[[Connection], Awaitable[None]]
     ) -> None:
-        """Until the connection fails. `on_idle` may use it now and then."""
+        """Receive until the connection fails. `on_idle` may use it in between."""
         loop = asyncio.get_running_loop()
         proven_at = loop.time()
         while True:
             is_whole = True
-            # Ends after what has come in one go, and not in its middle: the rest would be lost.
+            # It ends after all notices that came together: a break in between loses the rest.
             arrivals = connection.notifies(timeout=KEEPALIVE_S, stop_after=1)
             async for arrival in arrivals:
                 is_whole = self._receive(arrival.payload) and is_whole
@@ -91,11 +91,11 @@ class Listener:
             self._announce(change.view, change.epoch, change.keys)
 
     def _receive(self, payload: str) -> bool:
-        """False if the notice shows that others were missed."""
+        """Apply a notice; false if it shows that earlier ones were missed."""
         notice = notices.parse(payload)
         match notice:
             case None:
-                log.warning("a notice that is not Terrace's was ignored: %.80r", payload)
+                log.warning("ignored a notice that is not of Terrace: %.80r", payload)
             case notices.LogNotice():
                 return False
             case notices.KeyNotice(key):
@@ -111,7 +111,7 @@ class Listener:
                     return True
                 seen = self._seen.get(view)
                 if seen is None or after == seen:
-                    return True  # a view of others, or known from the log
+                    return True  # not mapped here, or known from the log
                 if (after.epoch, before_mark) != (seen.epoch + 1, seen.mark):
                     return False
                 self._announce(view, after.epoch, None if keys is None else list(keys))

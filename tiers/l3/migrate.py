@@ -1,10 +1,10 @@
-"""A changed `query`: the new view is built beside the old one and takes its place at once.
+"""Migrates a view whose `query` changed: builds the new view beside the old, then swaps them.
 
-All in one transaction, so a reader sees the old view or the new one and never none; the
-exclusive lock is held only from the drop of the old view to the commit. It is asked for
-briefly and repeatedly, since readers would queue behind a request that waits. Indexes and
-privileges that others gave the old view are given to the new one. The change is entered
-in the outbox as one of any key.
+One transaction does it, so a reader always sees either the old view or the new one; the
+exclusive lock is held only from the drop of the old view to the commit. The lock is
+requested briefly and repeatedly, since readers would queue behind a waiting request.
+Indexes and privileges of the old view are copied to the new one. The log gets a change of
+any key.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ LOCK_PAUSE_S = 0.2
 _FIND = """
     SELECT c.oid::int8, n.nspname::text FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
     WHERE c.oid = to_regclass(%s) AND c.relkind = 'm'"""
-# What stands behind the names in CREATE INDEX, since it fits any relation.
+# The part of CREATE INDEX after the names: it fits any relation.
 _INDEXES = """
     SELECT i.relname::text, x.indisunique,
            substr(pg_get_indexdef(i.oid), 1 + length(format('CREATE %%sINDEX %%I ON %%I.%%I ',
@@ -56,7 +56,7 @@ _GRANTS = """
 async def migrate_view(connection: Connection, mapping: ViewMapping, options: L3Options) -> bool:
     """Rebuild a view that Terrace created from another query; False if it is up to date.
 
-    Raises MappingProblem when that fails: the old view then stays as it was.
+    Raises MappingProblem if that fails: then the old view stays as it was.
     """
     if refused := await query_problem(connection, mapping, options):
         raise refused
@@ -67,7 +67,7 @@ async def migrate_view(connection: Connection, mapping: ViewMapping, options: L3
             was = await stored_query(connection, mapping, options)
             if found is None or was in (None, mapping.options.query):
                 return False  # another proxy was first
-            log.info("view %s: its query changed; it is built anew", mapping.name)
+            log.info("view %s: its query changed; building the new view", mapping.name)
             migration = _Migration(connection, mapping, *found)
             await migration.build()
             await migration.swap()
@@ -78,14 +78,14 @@ async def migrate_view(connection: Connection, mapping: ViewMapping, options: L3
         why = describe(error, options)
         detail = f" ({error.diag.message_detail})" if error.diag.message_detail else ""
         problem = f"its changed query is not applied: {why}{detail}"
-        mend = "correct query, key or the grants, or drop what depends on the view"
-        raise MappingProblem(mapping.name, problem, mend) from None
-    log.info("view %s was replaced by one of its new query", mapping.name)
+        remedy = "correct query, key or the grants, or drop what depends on the view"
+        raise MappingProblem(mapping.name, problem, remedy) from None
+    log.info("view %s: the view of the new query has replaced the old one", mapping.name)
     return True
 
 
 class _Migration:
-    """One view on its way, within the transaction of the caller."""
+    """The migration of one view, in the transaction of the caller."""
 
     def __init__(self, connection: Connection, mapping: ViewMapping, oid: int, schema: str) -> None:
         self._connection = connection
@@ -95,7 +95,7 @@ class _Migration:
         self._old = identifier(schema, mapping.relation[-1])
         self._new_name = f"terrace_next_{oid}"
         self._new = identifier(schema, self._new_name)
-        self._indexes: list[tuple[str, str]] = []  # (name now, name it is to have)
+        self._indexes: list[tuple[str, str]] = []  # (present name, final name)
 
     async def build(self) -> None:
         create = render(
@@ -134,12 +134,12 @@ class _Migration:
                         await self._run("CREATE INDEX {index} ON {view} {rest}", **parts)
             except (psycopg.ProgrammingError, psycopg.IntegrityError) as error:
                 why = error.diag.message_primary
-                log.warning("view %s: index %s is not kept: %s", self._mapping.name, name, why)
+                log.warning("view %s: index %s was dropped: %s", self._mapping.name, name, why)
             else:
                 self._indexes.append((own_name, name))
 
     async def _drop_old(self) -> None:
-        """With a lock that is asked for often, but never waited for longer than readers may."""
+        """Request the lock often, and wait for it only briefly each time: readers queue behind."""
         set_timeout = f"SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}"
         await self._connection.execute(set_timeout)
         for attempt in range(LOCK_ATTEMPTS):
@@ -161,7 +161,7 @@ class _Migration:
 
 
 async def _record(connection: Connection, mapping: ViewMapping, options: L3Options) -> None:
-    """The new query, the new relation, and a change of all keys, in the same transaction."""
+    """Record the new query, the new relation and a change of all keys, in one transaction."""
     relation = await relation_named(connection, *mapping.relation)
     assert relation is not None
     records = RefreshRecords(options.schema_name)

@@ -1,16 +1,16 @@
 """L3: rows of PostgreSQL materialized views, as Redis values.
 
-One long-lived connection, the *link*, is the tier's eyes: it prepares the schema,
-inspects the views and listens for changes. While it cannot be made, loads fail fast
-with its reason. Rows are loaded through a pool of their own; the refresher holds a
-third kind of connection.
+One long-lived connection, the *link*, prepares the schema, inspects the views and listens
+for changes. While it cannot connect, loads fail fast with its reason. Loads use a pool of
+their own; the refresher holds a third kind of connection.
 
 Promises, per operation
-  load, get   what a snapshot taken after the call says; NEGATIVE only for a row that
-              was looked for and not found, or that cannot exist; UNAVAILABLE, with the
-              reason, for all else, within l3.deadline and a little more. Never raises.
-  invalidate  forgets cached absences. The views are the source of truth and stay.
-  refresh     when it returns, the view is refreshed, and Redis told unless it says not.
+  load, get   the content of a snapshot taken after the call; NEGATIVE only for a row that
+              was not found or cannot exist; UNAVAILABLE, with the reason, in all other
+              cases, within l3.deadline and a little more. Never raises.
+  invalidate  drops remembered absences. The views are the source of truth and stay.
+  refresh     when it returns, the view is refreshed, and the change is announced to Redis
+              unless the result says otherwise.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ from ..pg.lane import Lane, LaneStatistics
 from ..pg.pool import LoadPool
 from ..pg.rows import BoundView
 from ..pg.session import together
+from ..refresh.announcer import ChangeSink, NoSink
 from ..refresh.log import RefreshLog
 from ..refresh.positions import Position
 from ..refresh.refresh import RefreshResult
 from ..refresh.refresher import Refresher
 from ..refresh.status import ViewStatus
-from ..refresh.teller import Audience, Nobody
 from ..store.keys import StoreMappings
 from ..store.table import CLEANUP_INTERVAL_S, StoreTable
 from ..tasks import TaskSet
@@ -58,9 +58,9 @@ log = logging.getLogger("terrace.l3")
 
 
 class L3Postgres:
-    """The tier. `audience` is the Redis to tell of changes; `on_change` tells this process.
+    """The tier. `sink` is the Redis that gets the changes; `on_change` serves this process.
 
-    Raises MappingProblem for a mapping that can never work, whatever the database says.
+    Raises MappingProblem for a mapping that cannot work with any database.
     """
 
     name = L3
@@ -70,7 +70,7 @@ class L3Postgres:
         options: L3Options,
         *,
         clock: Callable[[], float] = time.monotonic,
-        audience: Audience | None = None,
+        sink: ChangeSink | None = None,
         on_change: Callable[[ViewMapping, int, list[bytes] | None], None],
     ) -> None:
         self.options = options
@@ -84,13 +84,13 @@ class L3Postgres:
         self.store_table = StoreTable(options, clock) if options.store else None
         self._negatives = NegativeCache(clock)
         self._binder = Binder(self.mappings, self._connector, clock, on_replaced=self._on_replaced)
-        self._look_soon: asyncio.Task[None] | None = None
+        self._update_task: asyncio.Task[None] | None = None
         self._refresher = Refresher(
             self._connector,
             self._log,
             self._binder,
             self.mappings,
-            audience if audience is not None else Nobody(),
+            sink if sink is not None else NoSink(),
             clock=clock,
         )
         self._listener = Listener(
@@ -117,7 +117,7 @@ class L3Postgres:
     # Life
 
     async def start(self) -> None:
-        """Returns at once: connecting, now and ever again, is a task of its own."""
+        """Return at once; a task connects, and reconnects."""
         self._link.state = CONNECTING
         try:
             await self._pool.open()
@@ -142,7 +142,7 @@ class L3Postgres:
 
     @property
     def ready(self) -> bool:
-        """Linked; single views may still have problems, see `state`."""
+        """True while linked; single views may still have problems, see `state`."""
         return self._link.state == READY
 
     @property
@@ -153,11 +153,11 @@ class L3Postgres:
         return f"degraded: {'; '.join(problems.values())}"
 
     def store_reason(self) -> str:
-        """Why entries of the store cannot be written now; "" when they can."""
+        """Why the store cannot write entries now; "" if it can."""
         return "" if self.ready else self._link.state.removeprefix(DOWN)
 
     async def wait_ready(self, timeout_s: float) -> bool:
-        """Wait until the link stands and no view is still to be created."""
+        """Wait until the link stands and no view waits for its creation."""
         try:
             async with asyncio.timeout(timeout_s):
                 await self._link.complete.wait()
@@ -166,7 +166,7 @@ class L3Postgres:
         return True
 
     async def check(self) -> Examination:
-        """Connect once and list every problem there is; changes nothing."""
+        """Connect once and list every problem; change nothing."""
         return await examine(self._connector, self._binder)
 
     # Reading
@@ -179,13 +179,13 @@ class L3Postgres:
         return self._negatives.remaining_s(key)
 
     def generation(self, mapping: ViewMapping) -> int:
-        """Sampled before rows are looked for, for `remember_absence`."""
+        """Read before the rows are loaded, for `remember_absence`."""
         return self._negatives.generation(mapping.name)
 
     def remember_absence(
         self, mapping: ViewMapping, keys: Sequence[bytes], generation: int
     ) -> None:
-        """These keys were seen to be absent, unless their view has changed since."""
+        """Remember that these keys have no row, unless their view has changed since."""
         ttl_s = mapping.options.negative_ttl_s
         self._negatives.add(mapping.name, keys, ttl_s, generation)
 
@@ -198,7 +198,7 @@ class L3Postgres:
         return (await self.load(mapping, [key]))[key]
 
     async def load(self, mapping: ViewMapping, keys: Sequence[bytes]) -> dict[bytes, Outcome]:
-        """All keys by one query."""
+        """Load all keys with one query."""
         generation = self.generation(mapping)
         self._queries += 1
         self._keys += len(keys)
@@ -216,12 +216,12 @@ class L3Postgres:
         return outcomes
 
     async def _load_rows(self, mapping: ViewMapping, keys: Sequence[bytes]) -> dict[bytes, Outcome]:
-        """Look again at what was dropped or replaced, and load from what is there now."""
+        """Load rows; if the view was dropped or replaced, look it up again and retry once."""
         view, lane = self._served(mapping), self.lane(mapping)
         try:
             return await self._pool.run(partial(view.load, keys=keys), lane)
         except (psycopg.ProgrammingError, psycopg.NotSupportedError):
-            await self._pool.run(together(self._binder.look), lane)
+            await self._pool.run(together(self._binder.update), lane)
             now = self._served(mapping)
             if now is view:
                 raise
@@ -237,7 +237,7 @@ class L3Postgres:
         try:
             page = await self._pool.run(work, self.lane(mapping))
         except psycopg.Error as error:
-            self._look_again()
+            self._update_soon()
             reason = f"view {mapping.name}: {describe(error, self.options)}"
             raise TierUnavailable(L3_POSTGRES, reason) from None
         # A row whose key belongs to a more specific pattern cannot be read by that key.
@@ -245,7 +245,7 @@ class L3Postgres:
         return ScanPage(keys, page.epoch, page.next_block, page.restarted)
 
     async def changed_since(self, mapping: ViewMapping, at: Position) -> list[bytes] | None:
-        """The keys changed after a position; None: any. Raises TierUnavailable."""
+        """The keys that changed after a position; None: any key. Raises TierUnavailable."""
         return await self._figures.changed_since(mapping, at)
 
     async def stream(
@@ -263,7 +263,7 @@ class L3Postgres:
                 async for batch in view.stream(connection, wanted):
                     yield batch
         except psycopg.Error as error:
-            self._look_again()
+            self._update_soon()
             reason = f"view {mapping.name}: {describe(error, self.options)}"
             raise TierUnavailable(L3_POSTGRES, reason) from None
 
@@ -287,11 +287,11 @@ class L3Postgres:
         return await self._refresher.refresh(mapping)
 
     def lane(self, mapping: ViewMapping) -> Lane:
-        """What the loads of a view have to pass."""
+        """The lane of a view's loads."""
         return self._pool.lane(f"view {mapping.name}")
 
     def lanes(self) -> dict[str, LaneStatistics]:
-        """Of each view, by its name."""
+        """The figures of each view's lane."""
         return {mapping.name: self.lane(mapping).statistics() for mapping in self.mappings}
 
     @property
@@ -299,10 +299,10 @@ class L3Postgres:
         return self._pool.breaker
 
     def current_epoch(self, view: str) -> int:
-        """The newest change of the view that this process has heard of."""
+        """The newest change of the view that this process knows."""
         return self._listener.current_epoch(view)
 
-    # Telling
+    # Reports
 
     async def explain(self, key: bytes, db: int = 0) -> Mapping[str, str]:
         if db:
@@ -330,10 +330,12 @@ class L3Postgres:
         return {m.name: not down and m.name in self._binder.served for m in self.mappings}
 
     async def views(self) -> list[ViewStatus]:
-        """How the mapped views stand with their refreshes. Raises TierUnavailable."""
+        """The refresh status of the mapped views. Raises TierUnavailable."""
         if not self.ready:
             raise TierUnavailable(L3_POSTGRES, self._link.state)
-        return await self._figures.views(self.current_epoch, await self._refresher.told_epochs())
+        return await self._figures.views(
+            self.current_epoch, await self._refresher.announced_epochs()
+        )
 
     def statistics(self) -> L3Statistics:
         pool = self._pool.statistics()
@@ -347,7 +349,7 @@ class L3Postgres:
             refreshes=self._refresher.refreshes,
             refresh_failures=self._refresher.failures,
             foreign_refreshes=self._refresher.foreign_refreshes,
-            foreign_looks=self._refresher.foreign_looks,
+            foreign_checks=self._refresher.foreign_checks,
             replaced=self._refresher.replaced,
             is_leader=self._refresher.is_leader,
             pool_size=pool.size,
@@ -355,10 +357,10 @@ class L3Postgres:
             pool_waiting=pool.waiting,
         )
 
-    # What the link tells
+    # Events of the link
 
     def _on_listening(self) -> None:
-        for mapping in self.mappings:  # what was pushed meanwhile, nobody heard
+        for mapping in self.mappings:  # this process missed the keys pushed meanwhile
             self._negatives.on_change(mapping.name, None)
 
     async def _on_linked_again(self) -> None:
@@ -367,12 +369,12 @@ class L3Postgres:
             await self.store_table.pool.renew()
 
     def _served(self, mapping: ViewMapping) -> BoundView:
-        """The view to read, or raises TierUnavailable with the reason why not."""
+        """The view to read. Raises TierUnavailable with the reason if it cannot be read."""
         view = self._binder.served.get(mapping.name)
         if self._link.state.startswith(DOWN) or (view is None and not self.ready):
             raise TierUnavailable(L3_POSTGRES, self._link.state)
         if view is None:
-            reason = self._binder.problems.get(mapping.name, "the view is not there yet")
+            reason = self._binder.problems.get(mapping.name, "the view does not exist yet")
             raise TierUnavailable(L3_POSTGRES, reason)
         return view
 
@@ -383,22 +385,22 @@ class L3Postgres:
     def _on_change(self, mapping: ViewMapping, epoch: int, keys: list[bytes] | None) -> None:
         self._negatives.on_change(mapping.name, keys)
         if keys is None:
-            self._look_again()  # it may be another relation, or have rows for the first time
+            self._update_soon()  # it may be another relation, or have rows for the first time
         self._refresher.heard(mapping, epoch)
         self._notify(mapping, epoch, keys)
 
     def _on_replaced(self, mapping: ViewMapping) -> None:
-        """What the relation before did not have, the one of now may."""
+        """The new relation may have rows that the old one lacked."""
         self._negatives.on_change(mapping.name, None)
 
-    def _look_again(self) -> None:
-        """At what stands behind the names, before the link does. Not waited for."""
-        if self._look_soon is None or self._look_soon.done():
-            self._look_soon = self._tasks.start("look", self._look())
+    def _update_soon(self) -> None:
+        """Look up the relations of all views in the background, before the link does."""
+        if self._update_task is None or self._update_task.done():
+            self._update_task = self._tasks.start("update", self._update())
 
-    async def _look(self) -> None:
+    async def _update(self) -> None:
         with contextlib.suppress(TierUnavailable, psycopg.Error):
-            await self._pool.run(together(self._binder.look), self._pool.lane(LANE))
+            await self._pool.run(together(self._binder.update), self._pool.lane(LANE))
 
     def _on_key(self, mapping: ViewMapping, epoch: int, key: bytes) -> None:
         self._on_change(mapping, epoch, [key])

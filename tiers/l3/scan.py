@@ -2,14 +2,14 @@
 
 A position is a heap block of the view and the view's epoch. A page reads the next
 blocks by row address, so a whole scan reads each block once, whatever the order of
-keys. Rows move only when a refresh rewrites them, and then the outbox names their keys:
-a page that finds a newer epoch than its cursor's also returns the keys changed since.
-All of a page is read from one snapshot. So a key that is there throughout is returned
-at least once: either its row stayed where it was until the scan came by, or it moved,
-and the next page names it.
+keys. Rows move only when a refresh rewrites them, and then the log names their keys:
+a page that finds a newer epoch than that of its cursor also returns the keys changed since.
+A page reads one snapshot. So a key that exists throughout is returned at least once:
+either its row stayed in place until the scan reached it, or it moved, and the next page
+names it.
 
-When the changed keys are not known (too many, or trimmed), the scan starts again. Not
-covered: VACUUM FULL or somebody else's refresh in the middle of a scan.
+If the changed keys are unknown (too many, or trimmed), the scan starts again. VACUUM FULL
+or a foreign refresh in the middle of a scan is not covered.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from ..refresh.log import RefreshLog
 from ..refresh.positions import Position
 
 ROWS_PER_BLOCK = 40  # until the view has been analyzed
-MAX_BLOCKS = 256  # 2 MB per page, however high the COUNT
+MAX_BLOCKS = 256  # 2 MB per page, even with a higher COUNT
 
 
 @dataclass(frozen=True, slots=True)
 class ScanPage:
     keys: list[bytes]
-    epoch: int  # with `next_block`, where to go on
+    epoch: int  # with `next_block`: the position of the next page
     next_block: int | None  # None: the scan is complete
-    restarted: bool = False  # the given position could not be continued
+    restarted: bool = False  # the scan could not continue from the given position
 
 
 async def scan_page(
@@ -62,7 +62,7 @@ async def scan_page(
             if changed is None:
                 block, restarted = 0, True
             else:
-                # Those that still exist: the rest was deleted.
+                # Return those that still exist; the rest was deleted.
                 keys = [k for k, o in (await view.load(connection, changed)).items() if o.has_value]
         end = block + min(MAX_BLOCKS, max(1, math.ceil(count / rows_per_block)))
         keys += await _keys_between(connection, view, block, end)
@@ -71,7 +71,7 @@ async def scan_page(
 
 
 async def _extent(connection: Connection, view: BoundView) -> tuple[int, float]:
-    """Number of heap blocks, and rows in each as far as the statistics know."""
+    """The number of heap blocks, and the rows per block by the statistics."""
     query = (
         "SELECT pg_relation_size(oid) / current_setting('block_size')::int8, reltuples, relpages"
         " FROM pg_class WHERE oid = %s"

@@ -1,6 +1,6 @@
-"""What Terrace creates in the database: its own schema, and views of a configured query.
+"""Creates Terrace's own schema in the database, and views from a configured query.
 
-Creation is guarded by advisory locks, because all proxies of a fleet start at once.
+Advisory locks guard the creation, because all proxies of a fleet may start at once.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from ..views import ViewMapping
 log = logging.getLogger("terrace.l3")
 
 MIN_SERVER_VERSION = 140000  # scans by ranges of row addresses
-PARSE_LOCK_TIMEOUT_MS = 500  # parsing waits for tables that somebody alters
+PARSE_LOCK_TIMEOUT_MS = 500  # the parser waits for tables that another session alters
 
-# One statement per table, run only where it is missing: CREATE ... IF NOT EXISTS would
-# ask for the right to create even when there is nothing to do.
+# These statements run only if the table is missing: CREATE ... IF NOT EXISTS needs the
+# privilege to create even if the table exists.
 _TABLES: Mapping[str, tuple[LiteralString, ...]] = {
     "views": VIEWS_TABLE,
     "refreshes": REFRESHES_TABLE,
@@ -53,9 +53,9 @@ _HAS_COLUMN = (
 async def prepare_schema(
     connection: Connection, options: L3Options, *, create: bool = True
 ) -> list[str]:
-    """Create what is missing of Terrace's own schema; return what stands in the way.
+    """Create the missing parts of Terrace's own schema; return the obstacles.
 
-    With `create` false it is tried and rolled back.
+    If `create` is false, try it and roll back.
     """
     if connection.info.server_version < MIN_SERVER_VERSION:
         version = connection.info.server_version // 10000
@@ -70,8 +70,8 @@ async def prepare_schema(
             if not await one(connection, _HAS_SCHEMA, name):
                 statement = render("CREATE SCHEMA {schema}", schema=identifier(name))
                 await connection.execute(statement, ())
-            wanted = {**_TABLES, **(STORE_TABLES if options.store else {})}
-            for table, statements in wanted.items():
+            tables = {**_TABLES, **(STORE_TABLES if options.store else {})}
+            for table, statements in tables.items():
                 if not await one(connection, _HAS_TABLE, name, table):
                     for ddl in statements:
                         statement = render(ddl, schema=identifier(name), channel=literal(name))
@@ -82,15 +82,15 @@ async def prepare_schema(
                         await connection.execute(render(ddl, schema=identifier(name)), ())
     except psycopg.errors.InsufficientPrivilege as error:
         user = connection.info.user
-        mend = f'CREATE SCHEMA IF NOT EXISTS "{name}" AUTHORIZATION "{user}"'
-        return [f"l3.schema: {describe(error, options)}; run as a superuser: {mend}"]
+        remedy = f'CREATE SCHEMA IF NOT EXISTS "{name}" AUTHORIZATION "{user}"'
+        return [f"l3.schema: {describe(error, options)}; run as a superuser: {remedy}"]
     return []
 
 
 async def create_view(connection: Connection, mapping: ViewMapping, options: L3Options) -> None:
     """Create a missing view from its `query`, with its unique index. Raises MappingProblem.
 
-    A view that another proxy created meanwhile is left as it is.
+    A view that another proxy created meanwhile stays as it is.
     """
     view = identifier(*mapping.relation)
     columns = joined(", ", [identifier(column) for column in mapping.columns])
@@ -116,7 +116,7 @@ async def create_view(connection: Connection, mapping: ViewMapping, options: L3O
             await connection.execute(render("ANALYZE {view}", view=view), ())
             await connection.execute(record, (mapping.name, mapping.options.query))
     except psycopg.OperationalError:
-        raise  # the server, not the view
+        raise  # a problem of the server, not of the view
     except psycopg.Error as error:
         why = describe(error, options)
         detail = f" ({error.diag.message_detail})" if error.diag.message_detail else ""
@@ -127,10 +127,10 @@ async def create_view(connection: Connection, mapping: ViewMapping, options: L3O
 async def query_problem(
     connection: Connection, mapping: ViewMapping, options: L3Options
 ) -> MappingProblem | None:
-    """What is wrong with the query of a view, found without running it.
+    """The problem of a view's query, found without running it; None if it has none.
 
-    The server parses it twice, as it stands and as the definition of a view; whoever
-    gets past one by closing a bracket does not get past the other.
+    The server parses it twice, alone and as the definition of a view. A text that closes a
+    bracket to inject SQL passes at most one of the two.
     """
     query = mapping.options.query.encode()
     define = render("CREATE MATERIALIZED VIEW terrace_probe AS {query}", query=query_of(mapping))
@@ -143,7 +143,7 @@ async def query_problem(
     except psycopg.OperationalError:
         if connection.closed:
             raise
-        return None  # a table is locked just now; that says nothing about the query
+        return None  # a table is locked; that says nothing about the query
     except psycopg.Error as error:
         problem = f"its query is refused: {describe(error, options)}"
     else:
@@ -151,14 +151,14 @@ async def query_problem(
         if not lacking:
             return None
         problem = f'its query is refused: column "{lacking[0]}" does not exist in its result'
-    mend = "query has to be one SELECT: correct it, key or the grants"
-    return MappingProblem(mapping.name, problem, mend)
+    remedy = "query has to be one SELECT: correct it, key or the grants"
+    return MappingProblem(mapping.name, problem, remedy)
 
 
 async def stored_query(
     connection: Connection, mapping: ViewMapping, options: L3Options
 ) -> str | None:
-    """The query Terrace created the view from, None if it did not create it."""
+    """The query from which Terrace created the view; None if it did not create it."""
     if not await one(connection, _HAS_TABLE, options.schema_name, "views"):
         return None
     ask = render("SELECT query FROM {s}.views WHERE view = %s", s=identifier(options.schema_name))
@@ -171,7 +171,7 @@ def query_of(mapping: ViewMapping) -> sql.Composable:
 
 
 async def lock(connection: Connection, name: str) -> None:
-    """Held to the end of the transaction."""
+    """Take an advisory lock until the transaction ends."""
     await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (name,))
 
 

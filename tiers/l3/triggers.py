@@ -1,6 +1,6 @@
 """Triggers that push the keys of changed rows of a base table (`terrace install-triggers`).
 
-One function and four statement-level triggers for a table and a pattern: transition
+A table and a pattern get one function and four statement-level triggers: transition
 tables give all rows of a statement at once, so a bulk UPDATE pushes once. TRUNCATE
 pushes every key of the pattern, and so does a statement that changes very many rows.
 """
@@ -51,7 +51,7 @@ END
 
 
 class Triggers:
-    """The SQL for one table and one pattern. Raises MappingProblem for what cannot be."""
+    """The SQL for one table and one pattern. Raises MappingProblem for invalid ones."""
 
     def __init__(self, schema_name: str, table: str, pattern: str) -> None:
         parts = table.split(".")
@@ -60,10 +60,10 @@ class Triggers:
                 f"table {table}", "is not a table name", 'write "table" or "schema.table"'
             )
         try:
-            ViewMapping(ViewOptions(keys=pattern, view=table))  # for its rules of patterns
+            ViewMapping(ViewOptions(keys=pattern, view=table))  # checks the pattern
         except MappingProblem as error:
             problem = error.problem.replace("keys = ", "--key ")
-            raise MappingProblem(f"table {table}", problem, error.mend) from None
+            raise MappingProblem(f"table {table}", problem, error.remedy) from None
         self._table = sql.Identifier(*parts).as_string(None)
         self._schema = schema_name
         self._pattern = pattern
@@ -72,21 +72,21 @@ class Triggers:
         self._function = sql.Identifier(schema_name, self._name).as_string(None)
 
     def install(self) -> list[str]:
-        """Statements that may be run any number of times."""
+        """Statements that may run any number of times."""
         function = _FUNCTION.format(
             function=self._function,
             key=self._key(),
             push=sql.Identifier(self._schema, "push").as_string(None),
             pattern=sql.Literal(self._pattern).as_string(None),
             most=MAX_KEYS + 1,
-            quote=f"${self._name}$",  # has a digest of the pattern, so it cannot be part of it
+            quote=f"${self._name}$",  # a digest of the pattern cannot be part of the pattern
         )
         triggers = [
             f"CREATE OR REPLACE TRIGGER {self._trigger(event)} AFTER {event} ON {self._table} "
             f"{tables}FOR EACH STATEMENT EXECUTE FUNCTION {self._function}()"
             for event, tables in _EVENTS.items()
         ]
-        # First, since a function with a column that does not exist would fail when it fires.
+        # The probe comes first: a function with a missing column would fail only when it fires.
         probe = f"SELECT {self._key()} FROM {self._table} AS r LIMIT 0"  # noqa: S608 (quoted)
         return [probe, function, *triggers]
 
@@ -123,6 +123,7 @@ async def run_triggers(options: L3Options, statements: list[str]) -> None:
         except psycopg.OperationalError as error:
             raise TierUnavailable(L3_POSTGRES, describe(error, options)) from None
         except psycopg.Error as error:
-            who = connection.info.user
-            mend = f"see that table and columns are right and that {who} owns the table"
-            raise TierUnavailable(L3_POSTGRES, f"{describe(error, options)}; {mend}") from None
+            user = connection.info.user
+            remedy = f"check the table and its columns, and that {user} owns the table"
+            reason = f"{describe(error, options)}; {remedy}"
+            raise TierUnavailable(L3_POSTGRES, reason) from None

@@ -1,1 +1,1 @@
-"""Ways of a row from PostgreSQL into Redis and L1, and out again when it changes."""
+"""Loads rows from PostgreSQL into Redis and L1, and removes them when they change."""

@@ -1,16 +1,16 @@
 """Natural batching: single loads become a few large queries, without any timer.
 
 The first key of a tick schedules a flush for the end of the tick. If fewer than
-`concurrency` batches are in flight then, what has gathered leaves as one batch; else it
-waits, and gathers more, until a batch completes. So an idle system answers at once and
-a busy one makes larger batches, which cost less per key.
+`concurrency` batches are in flight then, the gathered keys leave as one batch; otherwise
+they wait, and more keys gather, until a batch completes. So an idle system answers at
+once, and a busy one makes larger batches, which cost less per key.
 
 A key that already waits is not queued twice. A key whose batch has *left* is queued
 again: joining a query that was sent before this load began could return a row older
 than an invalidation that the caller has already seen.
 
-Nobody waits longer than `deadline_s` in the queue, and who would is refused at once:
-a queue that is served too slowly only makes every answer late.
+No load waits longer than `deadline_s` in the queue, and a load that would is refused at
+once: a queue that is served too slowly only makes every answer late.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ OnDone: TypeAlias = Callable[[Outcome], None]
 
 
 class Admits(Protocol):
-    """Says when a batch may leave (`Admission`, or a `Lane`)."""
+    """Decides when a batch may leave (`Admission`, or a `Lane`)."""
 
     def begin(self, resume: Callable[[], None], /) -> bool: ...
     def end(self) -> None: ...
@@ -40,7 +40,7 @@ class Admits(Protocol):
 
 
 class _Waiting:
-    """Those who wait for one key, the first of them since `since`."""
+    """The callers that wait for one key, the first of them since `since`."""
 
     __slots__ = ("callers", "since")
 
@@ -63,10 +63,10 @@ class CoalescerStatistics:
 class Coalescer:
     """Gathers loads of keys into batches for `run`.
 
-    `run` answers every key of its batch; when it raises, only the keys of that batch
-    fail. At most `queue_max` distinct keys wait; more are refused at once, so losing
-    the tier above does not become a stampede on the one below. `admission` says when
-    a batch may leave.
+    `run` answers every key of its batch; if it raises, only the keys of that batch
+    fail. At most `queue_max` distinct keys wait; more are refused at once, so the loss
+    of the tier above does not become a stampede on the one below. `admission` decides
+    when a batch may leave.
     """
 
     def __init__(
@@ -133,7 +133,7 @@ class Coalescer:
             self._schedule_expiry()
 
     def _refusal(self) -> str:
-        """Why one more key cannot be taken; "" when it can."""
+        """Why the queue refuses one more key; "" if it accepts it."""
         if self._closed:
             return "it is shutting down"
         queued = len(self._queue)
@@ -182,7 +182,7 @@ class Coalescer:
         self._schedule_expiry()
 
     def _schedule_expiry(self) -> None:
-        """What is still queued will not wait longer than it may."""
+        """Let the queued keys expire at their deadline."""
         if self._expiry is None and self._queue and self._deadline_s != float("inf"):
             oldest = next(iter(self._queue.values()))
             self._expiry = asyncio.get_running_loop().call_at(

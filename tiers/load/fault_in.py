@@ -1,8 +1,8 @@
-"""Fault-in: a mapped key that L2 lacks is loaded from L3, and stored in L2 before it is answered.
+"""Fault-in: loads a mapped key that L2 lacks from L3, and stores it in L2 before the answer.
 
-Misses of one view, or store, share batches (`Coalescer`); a row that another process loads
-is left to it (`Leases`); what a refresh overtook is loaded again, because fill.lua stores
-nothing when the epoch of the view has moved.
+Misses of one view, or store, share batches (`Coalescer`); only one process loads a row at a
+time (`Leases`); a load that a refresh overtook is repeated, because fill.lua stores nothing
+once the epoch of the view has changed.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from .leases import EPOCHS, L2_PATIENCE_S, LEASES, Leases
 if TYPE_CHECKING:
     from ..l3.postgres import L3Postgres
 
-LOAD_ATTEMPTS = 3  # loads overtaken by a refresh, before the row is answered uncached
-_HIT = Kind.HIT  # a member of an enum is found by some steps
+LOAD_ATTEMPTS = 3  # loads overtaken by a refresh, before the answer is given uncached
+_HIT = Kind.HIT  # saves the look-up of an enum member for every row
 
 Load: TypeAlias = Callable[[list[bytes]], Awaitable[Mapping[bytes, Outcome]]]
 
@@ -40,7 +40,7 @@ ASK_L2 = Outcome(Kind.MISS, tier=L3, reason="the key exists in L2 by now")
 
 
 class FaultIn:
-    """Between L2 and L3; loads run as tasks of `tasks`."""
+    """Loads keys from L3 into L2; loads run as tasks of `tasks`."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class FaultIn:
         self.leases = Leases(l2, l3.options.lease_s, clock)
         self._fill = Script("load/fill.lua")
         self._coalescers: dict[str, Coalescer] = {}
-        self._readers: dict[str, Coalescer] = {}  # of rows that are not stored
+        self._readers: dict[str, Coalescer] = {}  # they read rows without storing them
         for mapping in l3.mappings:
             load = partial(self.load_batch, mapping)
             self._coalescers[mapping.name] = self._queue(mapping, load, l3.lane(mapping), tasks)
@@ -78,16 +78,16 @@ class FaultIn:
         )
 
     def queues(self) -> CoalescerStatistics:
-        """What waits to be loaded from L3, of all views and stores together."""
+        """The figures of all queues for loads from L3, summed."""
         queues = (*self._coalescers.values(), *self._readers.values())
         each = [astuple(queue.statistics()) for queue in queues]
         return CoalescerStatistics(*map(sum, zip(*each, strict=True))) if each else NO_QUEUES
 
     def load(self, mapping: Mapped, key: bytes, on_done: Callable[[Outcome], None]) -> None:
-        """Load a mapped key that L2 was seen to lack.
+        """Load a mapped key that L2 lacks.
 
-        `on_done` gets HIT with the row, NEGATIVE, UNAVAILABLE, or MISS when the key
-        turned up in L2 meanwhile: then L2 has to be asked again.
+        `on_done` gets HIT with the row, NEGATIVE, UNAVAILABLE, or MISS if the key
+        appeared in L2 meanwhile: then the caller has to ask L2 again.
         """
         if self._l3.negative_nowait(key):
             on_done(Outcome(Kind.NEGATIVE, tier=L3))
@@ -97,10 +97,10 @@ class FaultIn:
     async def bring(
         self, pairs: Sequence[tuple[Mapped, bytes]]
     ) -> tuple[list[bytes], Outcome | None]:
-        """Make L2 hold each of these keys that has a row.
+        """Load each of these keys that has a row into L2.
 
-        Returns the keys that it holds then, and the UNAVAILABLE outcome of one that could not
-        be had, if any.
+        Returns the keys that L2 holds then, and the UNAVAILABLE outcome of a key that could
+        not be loaded, if any.
         """
         try:
             present = await self._l2.pipeline([[b"EXISTS", key] for _, key in pairs])
@@ -123,10 +123,10 @@ class FaultIn:
     async def hold(
         self, pairs: Sequence[tuple[ViewMapping, bytes]]
     ) -> tuple[list[HeldRow], Outcome | None]:
-        """The rows of these keys, as a snapshot taken after the call says, and stored nowhere.
+        """Read the rows of these keys from a snapshot taken after the call, without storing them.
 
-        Of a key without a row there is none. The UNAVAILABLE outcome is that of a key which
-        Redis lacks, too; of one that it has, the row is not at hand then.
+        A key without a row has no HeldRow. If L3 fails, a key that Redis has gets a HeldRow
+        without value, and a key that Redis lacks, too, gives the UNAVAILABLE outcome.
         """
         pairs = [pair for pair in pairs if not self._l3.negative_nowait(pair[1])]
         views = list({mapping.name: mapping for mapping, _ in pairs})
@@ -151,7 +151,7 @@ class FaultIn:
         return rows, failure_found
 
     async def are_current(self, rows: Sequence[HeldRow]) -> bool:
-        """Whether no refresh has overtaken these rows, as far as Redis tells."""
+        """Whether no refresh has overtaken these rows; true if Redis does not answer."""
         epochs = {row.mapping.name: row.epoch for row in rows}
         asked: list[list[bytes | int]] = [[b"HGET", EPOCHS, view.encode()] for view in epochs]
         try:
@@ -172,9 +172,9 @@ class FaultIn:
         return future
 
     async def load_batch(self, mapping: ViewMapping, keys: list[bytes]) -> Mapping[bytes, Outcome]:
-        """Sample the epoch, read the rows, store them if the epoch still stands.
+        """Read the epoch, read the rows, store them if the epoch is unchanged.
 
-        Rows that another process reads at this moment are left to it.
+        It waits for rows that another process is loading.
         """
         flight = self.leases.begin()
         generation = self._l3.generation(mapping)
@@ -182,7 +182,7 @@ class FaultIn:
         left, overtaken = keys, 0
         while left:
             grant = await flight.take(mapping.name, left)
-            if grant is None:  # L2 is down: answered, not stored
+            if grant is None:  # L2 is down: answer, but do not store
                 return outcomes | await self._l3.load(mapping, left)
             outcomes |= dict.fromkeys(grant.there, ASK_L2)
             left = grant.held
@@ -195,7 +195,7 @@ class FaultIn:
                     continue
                 if stored is None:
                     flight.release(grant.own)
-                else:  # of the rows fill.lua has released
+                else:  # fill.lua has released the leases of the rows
                     flight.release([key for key in grant.own if loaded[key].kind is not _HIT])
                     deleted = [key for key in grant.own if stored[key] is _DELETED]
                     self._l3.remember_absence(mapping, deleted, generation)
@@ -205,7 +205,7 @@ class FaultIn:
         return outcomes
 
     async def epoch_of(self, mapping: ViewMapping) -> bytes | None:
-        """What fills of this view are guarded by; None when Redis does not tell."""
+        """The epoch that guards fills of this view; None if Redis does not answer."""
         try:
             return await self._l2.call(b"HGET", EPOCHS, mapping.name) or b""
         except (TierUnavailable, ServerError):
@@ -214,7 +214,7 @@ class FaultIn:
     async def _store(
         self, mapping: ViewMapping, epoch: bytes, outcomes: Mapping[bytes, Outcome]
     ) -> Mapping[bytes, Outcome] | None:
-        """Store loaded rows in L2; None when a refresh overtook the load."""
+        """Store loaded rows in L2; None if a refresh overtook the load."""
         rows = {key: o for key, o in outcomes.items() if o.kind is _HIT}
         if not rows:
             return outcomes
@@ -222,7 +222,7 @@ class FaultIn:
             async with asyncio.timeout(L2_PATIENCE_S):
                 verdicts = await self._run_fill(mapping, epoch, rows)
         except (TierUnavailable, ServerError, TimeoutError):
-            # L2 went away, is silent or out of memory: answered, and perhaps stored later.
+            # L2 is down, silent or out of memory: answer; L2 may still store the rows.
             return outcomes
         if verdicts is None:
             return None
@@ -239,7 +239,7 @@ class FaultIn:
     async def store_rows(
         self, mapping: ViewMapping, epoch: bytes, outcomes: Mapping[bytes, Outcome]
     ) -> int | None:
-        """How many rows were stored; None when a refresh overtook them."""
+        """Store rows; return how many were stored, or None if a refresh overtook them."""
         rows = {key: o for key, o in outcomes.items() if o.kind is _HIT}
         verdicts = await self._run_fill(mapping, epoch, rows)
         return None if verdicts is None else verdicts.count(1)

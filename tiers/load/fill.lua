@@ -3,23 +3,22 @@
 -- KEYS[1..2]        hash of view epochs, hash of leases; KEYS[3..] the keys, no longer leased then
 -- ARGV[1..2]        view name, its epoch sampled before the rows were read ('' if none)
 -- ARGV[3]           prefix of tombstones
--- ARGV[4]           '' or, where a command of the same transaction counts on the rows, for how
---                   many ms at least they must last (scripts look at the time anew), and for how
---                   many they are lent to it when they are outdated
--- ARGV[5]           '' or a set of that transaction: absent keys whose rows are not at hand
+-- ARGV[4]           '' or, if a command of the same transaction needs the rows, the least TTL of
+--                   the rows in ms (scripts read the clock again), and the TTL of outdated rows
+-- ARGV[5]           '' or a set of that transaction: absent keys without a given row
 -- then per key:     ttl in ms, number of values n, n values
 --                   (n = 1: string; n even: field, value, ...; n = 0: remove nothing, set nothing;
---                   n = -1: no row is at hand)
--- Returns false when the view was refreshed since and nothing is lent, else a list with one
--- integer per key:
+--                   n = -1: no row is given)
+-- Returns false if the view was refreshed since and ARGV[4] is '', else a list with one integer
+-- per key:
 --   1 stored, 0 the key exists already, 2 the key was deleted on purpose (tombstone),
---   3 lent, 4 absent and no row at hand
+--   3 stored although outdated, for the time of ARGV[4], 4 absent and no row given
 local CHUNK = 1000 -- arguments of one call: few calls are cheap, and Lua's stack is small
 local epoch = redis.call('HGET', KEYS[1], ARGV[1]) or ''
 local is_outdated, least_ms = epoch ~= ARGV[2], tonumber(ARGV[4])
 if is_outdated and not least_ms then return false end
 
--- Tombstones are rare: one call tells that there are none.
+-- Tombstones are rare: one call checks that there are none.
 local tombstones, any_deleted = {}, false
 for i = 3, #KEYS do tombstones[i - 2] = ARGV[3] .. KEYS[i] end
 for from = 1, #tombstones, CHUNK do
@@ -43,7 +42,7 @@ for i = 3, #KEYS do
   elseif n < 0 then
     verdict = 4
     redis.call('SADD', ARGV[5], key)
-    redis.call('PEXPIRE', ARGV[5], 60000) -- it is gone before: rows_settle.lua
+    redis.call('PEXPIRE', ARGV[5], 60000) -- rows_settle.lua removes it sooner
   elseif n > 1 then
     for j = at, at + n - 1, 2 do redis.call('HSET', key, ARGV[j], ARGV[j + 1]) end
     redis.call('PEXPIRE', key, ttl)

@@ -1,18 +1,17 @@
-"""Rows at hand, and commands that run only where Redis holds what they count on.
+"""Runs commands in one atomic step with the presence of the mapped keys that they need.
 
-Between the load of a row into Redis and the command that needed it the key may leave again:
+Between the load of a row into Redis and the command that needs it the key may leave again:
 by its TTL, an eviction, a flush, a refresh. So the two are one atomic step, in either form:
 
-  stand   WATCH, a script that keeps EXEC from running where a key is absent, and the command.
-          Nothing is read from L3, and nothing runs that would have to be undone.
-  fill    the rows in front of the command, in the same MULTI. Whatever happened before, it
-          finds them.
+  stand   WATCH, a script that makes EXEC fail if a key is absent, and the command. It reads
+          nothing from L3, and runs nothing that would have to be undone.
+  fill    the rows in front of the command, in the same MULTI. The command always finds them.
 
-Redis before 7.2 lets time pass for scripts in a transaction: for them a key that has less than
-`LENT_MS` to live counts as absent, and is given as much.
+In Redis before 7.2 time passes for scripts in a transaction: for them a key with less than
+`LENT_MS` to live counts as absent, and its TTL is raised to that.
 
-A row that a refresh has overtaken is lent: the transaction runs as it would have just before
-that refresh, and the key leaves Redis right behind it, as it does in a refresh.
+A row that a refresh has overtaken is stored for `LENT_MS` only: the transaction runs as just
+before that refresh, and then the key leaves Redis, as it does in a refresh.
 """
 
 from __future__ import annotations
@@ -33,26 +32,26 @@ from .leases import EPOCHS, LEASES
 TOMBSTONE = b"__terrace:tombstone:"  # prefix of markers of keys deleted on purpose
 LENT_MS = 50  # outlives the transaction; the default of l1.max_staleness
 STANDS = b":1\r\n"
-_ABSENT = 4  # verdict of fill.lua: no row at hand
+_ABSENT = 4  # verdict of fill.lua: absent, and no row was given
 _STORED = (1, 3)
 _MULTI, _EXEC = pack([b"MULTI"]), pack([b"EXEC"])
-_NIL = (b"*-1\r\n", b"_\r\n")  # of EXEC: what was watched has changed
+_NIL = (b"*-1\r\n", b"_\r\n")  # of EXEC: a watched key has changed
 _FILL, _STAND, _SETTLE = (Script(f"load/{n}.lua") for n in ("fill", "rows_stand", "rows_settle"))
 _names = itertools.count()
 
 
 class HeldRow(NamedTuple):
-    """The row of a key, read from L3 when its view had this epoch."""
+    """The row of a key, read from L3 while its view had this epoch."""
 
     key: bytes
     mapping: Mapped
     epoch: bytes
-    value: Value | None  # None: not at hand, but Redis had the key
+    value: Value | None  # None: not read, but Redis had the key
     ttl_s: float | None = None
 
 
 def fill_arguments(rows: Iterable[tuple[Value | None, float | None]]) -> list[bytes]:
-    """What fill.lua wants to know of each row."""
+    """The arguments of fill.lua for each row."""
     args: list[bytes] = []
     for value, ttl_s in rows:
         ttl_ms = b"%d" % max(1, (ttl_s or 1.0) * 1000)
@@ -68,7 +67,7 @@ def fill_arguments(rows: Iterable[tuple[Value | None, float | None]]) -> list[by
 
 
 def unused_name() -> bytes:
-    """A key that nobody else uses."""
+    """A unique key."""
     return b"__terrace:rows:%d:%b:%d" % (os.getpid(), _PROCESS, next(_names))
 
 
@@ -76,12 +75,12 @@ _PROCESS = os.urandom(6).hex().encode()
 
 
 def _eval(script: Script, keys: Sequence[bytes], args: Sequence[bytes]) -> bytes:
-    # The whole script: in a transaction it is too late for an unknown hash.
+    # The whole script: in a transaction an unknown hash would be detected too late.
     return pack([b"EVAL", script.text, b"%d" % len(keys), *keys, *args])
 
 
 def fill_commands(rows: Sequence[HeldRow], name: bytes) -> list[bytes]:
-    """To be queued in MULTI in front of what counts on these rows; see `is_filled`."""
+    """Commands to queue in MULTI, in front of those that need these rows; see `read_fill`."""
     commands = []
     by_view = sorted(rows, key=lambda row: (row.mapping.name, row.epoch))
     for (view, epoch), group in groupby(by_view, lambda row: (row.mapping.name, row.epoch)):
@@ -93,16 +92,17 @@ def fill_commands(rows: Sequence[HeldRow], name: bytes) -> list[bytes]:
 
 
 def settle_command(removed: Sequence[tuple[bytes, float]], name: bytes) -> bytes:
-    """To be queued last: `removed` are keys that stay absent for so many seconds if they are."""
+    """The command to queue last: `removed` are keys that, if absent now, stay so for so many
+    seconds."""
     ttls_ms = (b"%d" % max(1, round(ttl_s * 1000)) for _, ttl_s in removed)
     return _eval(_SETTLE, [name, *(key for key, _ in removed)], [TOMBSTONE, *ttls_ms])
 
 
 class Filled(NamedTuple):
-    """What a queued `fill_commands` or `settle_command` answered."""
+    """The reply to a queued `fill_commands` or `seen_command`."""
 
-    rows: int  # that Redis lacked
-    problem: str  # why the commands behind it cannot be believed; "" when they can
+    rows: int  # rows that Redis lacked
+    problem: str  # why the results of the commands behind it are invalid; "" if they are valid
 
 
 def read_fill(reply: bytes) -> Filled:
@@ -110,12 +110,12 @@ def read_fill(reply: bytes) -> Filled:
         return Filled(0, reply[1:-2].decode("utf-8", "replace"))
     verdicts = [int(v[1:]) for v in reply.split(b"\r\n")[1:-1]] if reply[:1] == b"*" else []
     absent = verdicts.count(_ABSENT)
-    problem = "the row of a key that left Redis meanwhile is not at hand" if absent else ""
+    problem = "a key left Redis meanwhile and its row was not read" if absent else ""
     return Filled(sum(verdicts.count(verdict) for verdict in _STORED), problem)
 
 
 class Step:
-    """Commands that are one step with the presence of their keys: `raw`, for `replies` frames."""
+    """Commands in one step with the presence of their keys: `raw`, with `replies` frames."""
 
     def __init__(
         self,
@@ -138,11 +138,11 @@ class Step:
         self.replies = len(head) + 2 + len(fills) + len(commands) + len(tail)
 
     def read(self, frames: Sequence[bytes]) -> list[bytes] | None:
-        """The replies of the commands, or for each of them why none was run; None when a key was
-        absent. Raises TierUnavailable where they cannot be believed."""
+        """The replies to the commands, or the error for each if none ran; None if a key was
+        absent. Raises TierUnavailable if the replies are invalid."""
         stood = frames[1] if self._stands else STANDS
         begun, *queued, result = frames[2:] if self._stands else frames
-        if begun != OK:  # not in a transaction: the commands may have run all the same
+        if begun != OK:  # no transaction: the commands may have run all the same
             unknown = any(not frame.startswith(b"-") for frame in queued)
             raise TierUnavailable(
                 L2_REDIS, f"it refused MULTI: {_text(begun)}", outcome_unknown=unknown
@@ -162,7 +162,7 @@ class Step:
 
 
 def _doubt(reason: str) -> TierUnavailable:
-    text = f"a row could not be kept there for this command: {reason}"
+    text = f"a row did not stay there for this command: {reason}"
     return TierUnavailable(L2_REDIS, text, outcome_unknown=True)
 
 

@@ -1,10 +1,10 @@
--- Before rows are read from L3: who reads which of them, and the epoch of their view.
+-- Grant leases before rows are read from L3, and return the epoch of their view.
 --
 -- KEYS[1]     hash of view epochs, KEYS[2] hash of leases: key -> end in ms, space, token
 -- KEYS[3..]   the keys
 -- ARGV[1]     view, ARGV[2] token of the asker, ARGV[3] how long a lease lasts, in ms
--- ARGV[4]     '1' to read whoever else does
--- Returns {epoch, verdict...}: 1 read it, 0 somebody else does, 2 it is in L2 by now
+-- ARGV[4]     '1' to read it even if another process holds the lease
+-- Returns {epoch, verdict...}: 1 read it, 0 another process reads it, 2 it is in L2 by now
 local CHUNK = 1000 -- arguments of one call: few calls are cheap, and Lua's stack is small
 local leases, token, lease_ms = KEYS[2], ARGV[2], tonumber(ARGV[3])
 local time = redis.call('TIME')
@@ -32,5 +32,5 @@ for from = 3, #KEYS, CHUNK do
   end
   if #taken > 0 then redis.call('HSET', leases, unpack(taken)) end
 end
-redis.call('PEXPIRE', leases, 10 * lease_ms) -- those of proxies that died go with the last
+redis.call('PEXPIRE', leases, 10 * lease_ms) -- removes leases of dead proxies
 return result

@@ -1,9 +1,9 @@
 """Single flight across processes and hosts: a short lease in Redis on every key being loaded.
 
-Who has the lease reads the row; the others look again until the key is in Redis, or the
-lease ended, and read it themselves when that takes too long. So a lease is never waited
-for longer than it lasts, and losing one costs a query and nothing else: what may be stored
-is decided by the epoch of the view.
+The process with the lease reads the row. The others check again until the key is in Redis or
+the lease has ended, and read the row themselves if that takes too long. So no process waits
+longer than a lease lasts, and a lost lease only costs one more query: the epoch of the view
+decides what may be stored.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from ..wire.resp import pack
 
 LEASES = b"__terrace:leases"  # hash, see lease.lua
 EPOCHS = b"__terrace:epochs"  # hash: view -> epoch of its last published refresh
-L2_PATIENCE_S = 0.5  # of a load, with an L2 that does not answer
+L2_PATIENCE_S = 0.5  # how long a load waits for an L2 that does not answer
 FIRST_PAUSE_S = 0.001
 LONGEST_PAUSE_S = 0.016
-# Makes every value of the hash longer than hash-max-listpack-value: else Redis would keep a
-# few hundred leases as one list, and search all of it for each key.
+# Makes every value of the hash longer than hash-max-listpack-value: otherwise Redis would store
+# a few hundred leases as one list, and search all of it for each key.
 NAME_BYTES = 32
 
 _THERE, _OWN = 2, 1
@@ -34,23 +34,23 @@ _THERE, _OWN = 2, 1
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """Which keys this flight is to read. `epoch` was sampled before."""
+    """The keys that this flight has to read. `epoch` was read before."""
 
     epoch: bytes
     own: list[bytes]
-    held: list[bytes]  # being read by somebody else
+    held: list[bytes]  # another process is reading them
     there: list[bytes]  # in L2 by now
 
 
 class Leases:
-    """Makes flights; `lease_s` = 0 grants everything to everybody."""
+    """Creates flights; with `lease_s` = 0 each flight gets all its keys."""
 
     def __init__(self, l2: L2Redis, lease_s: float, clock: Callable[[], float]) -> None:
         self.l2 = l2
         self.lease_s = lease_s
         self.clock = clock
         self.script = Script("load/lease.lua")
-        self.waited = 0  # keys that somebody else was seen to read
+        self.waited = 0  # keys that another process was reading
         self._name = os.urandom(NAME_BYTES).hex().encode()
         self._numbers = itertools.count()
 
@@ -71,9 +71,9 @@ class Flight:
         self._pause_s = FIRST_PAUSE_S
 
     async def take(self, view: str, keys: Sequence[bytes]) -> Grant | None:
-        """Ask for the right to read these keys; None when L2 cannot be asked.
+        """Request the leases of these keys; None if L2 does not answer.
 
-        A silent L2 must not hold up what L3 can answer.
+        A silent L2 must not delay the answers of L3.
         """
         leases = self._leases
         if leases.l2.stalled:
@@ -100,12 +100,12 @@ class Flight:
         return grant
 
     async def pause(self) -> None:
-        """Before looking again at what somebody else reads."""
+        """Wait before another check of the keys that other processes read."""
         await asyncio.sleep(self._pause_s)
         self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
 
     def release(self, keys: Sequence[bytes]) -> None:
-        """They were read, or could not be. Not waited for."""
+        """Release the leases of these keys, without waiting for the reply."""
         kept = self._leases.l2.plain[3]
         if self._leases.lease_s and keys and kept.ready:
             kept.send(pack([b"HDEL", LEASES, *keys]), DISCARD)

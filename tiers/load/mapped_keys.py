@@ -1,4 +1,4 @@
-"""Which keys L3 knows, and what brings them: the base of `TieredCache`."""
+"""Finds and loads the keys that L3 knows: the base of `TieredCache`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ OnHeld: TypeAlias = Callable[[list[HeldRow], "Outcome | None"], None]
 
 
 class MappedKeys:
-    """`l3` is None where nothing is mapped."""
+    """`l3` is None if nothing is mapped."""
 
     l3: L3Postgres | None
     store: Store | None
@@ -36,48 +36,48 @@ class MappedKeys:
 
     @property
     def mapped_prefixes(self) -> tuple[bytes, ...]:
-        """What the keys begin with that `mapping_of` may know."""
+        """The prefixes of the keys that `mapping_of` may know."""
         if self.l3 is None:
             return ()
         return tuple(mapping.prefix for mapping in (*self.l3.mappings, *self.l3.stores))
 
     def durable(self, keys: Iterable[bytes], db: int = 0) -> list[bytes]:
-        """Those of the keys that are kept in the store, each once."""
+        """The keys that the store holds, each once."""
         if self.store is None or db:
             return []
         assert self.l3 is not None
         return [key for key in dict.fromkeys(keys) if self.l3.stores.match(key) is not None]
 
     def queues(self) -> CoalescerStatistics:
-        """What waits to be loaded from L3, of all views and stores together."""
+        """The figures of all queues for loads from L3, summed."""
         return NO_QUEUES if self.fault_in is None else self.fault_in.queues()
 
     def absence_s(self, key: bytes) -> float:
-        """How long L3 is still known to lack the row of a mapped key."""
+        """How long the row of a mapped key is still known to be absent."""
         return 0.0 if self.l3 is None else self.l3.absence_s(key)
 
     def load(self, mapping: Mapped, key: bytes, on_done: Callable[[Outcome], None]) -> None:
-        """Load a mapped key that L2 was seen to lack; see `FaultIn.load`."""
+        """Load a mapped key that L2 lacks; see `FaultIn.load`."""
         assert self.fault_in is not None
         self.fault_in.load(mapping, key, on_done)
 
     async def ensure_loaded(self, keys: Iterable[bytes], db: int = 0) -> Outcome | None:
-        """Make L2 hold every mapped key among `keys` that has a row.
+        """Load every mapped key among `keys` that has a row into L2.
 
-        Returns None when it does, else the UNAVAILABLE outcome that prevented it.
+        Returns None if L2 has them all, else the UNAVAILABLE outcome that prevented it.
         """
         _, failure = await self.bring(keys, db)
         return failure
 
     async def bring(self, keys: Iterable[bytes], db: int = 0) -> tuple[list[bytes], Outcome | None]:
-        """The same, and those of the mapped keys that L2 holds then."""
+        """As `ensure_loaded`, but also return the mapped keys that L2 holds then."""
         pairs = [(m, k) for k in dict.fromkeys(keys) if (m := self.mapping_of(k, db)) is not None]
         if not pairs or self.fault_in is None:
             return [], None
         return await self.fault_in.bring(pairs)
 
     def viewed(self, keys: Iterable[bytes]) -> list[bytes]:
-        """Those of the keys that a view may have, each once; of database 0."""
+        """The keys that a view may have, each once; for database 0."""
         if self.l3 is None:
             return []
         match = self.l3.mappings.match
@@ -90,7 +90,7 @@ class MappedKeys:
         return [key for key in dict.fromkeys(keys) if not absent(key)]
 
     def tombstones(self, keys: Iterable[bytes]) -> list[tuple[bytes, float]]:
-        """Mapped keys that stay absent when they are deleted, each once, and for how long."""
+        """The mapped keys that stay absent after a DEL, each once, and for how long."""
         found = ((key, self.mapping_of(key)) for key in dict.fromkeys(keys))
         return [
             (key, mapping.tombstone_ttl_s)
@@ -99,8 +99,8 @@ class MappedKeys:
         ]
 
     def hold(self, keys: Sequence[bytes], on_done: OnHeld) -> None:
-        """Read the rows of mapped keys; entries of the store are brought into L2 instead, and are
-        rows that are not at hand.
+        """Read the rows of mapped keys. Entries of the store are loaded into L2 instead; their
+        HeldRow has no value.
 
         See `FaultIn.hold`. `on_done` is called once, later.
         """
@@ -110,7 +110,7 @@ class MappedKeys:
         on_done(*await self.held(keys))
 
     async def held(self, keys: Sequence[bytes]) -> tuple[list[HeldRow], Outcome | None]:
-        """As `hold`."""
+        """As `hold`, for callers that can wait."""
         assert self.l3 is not None
         assert self.fault_in is not None
         pairs = [(m, key) for key in keys if (m := self.l3.mappings.match(key)) is not None]
@@ -124,7 +124,7 @@ class MappedKeys:
         return rows, failure
 
     async def renew(self, rows: Sequence[HeldRow]) -> None:
-        """Where a refresh has overtaken rows that are held, make L2 hold what they are now."""
+        """If a refresh has overtaken held rows, load the present rows into L2."""
         assert self.fault_in is not None
         if not await self.fault_in.are_current(rows):
             await self.ensure_loaded(row.key for row in rows)

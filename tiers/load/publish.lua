@@ -1,10 +1,10 @@
--- Make a change of a view visible: its guard first, so that older loads can no longer be
--- stored, then the changed keys go.
+-- Make a change of a view visible: set its guard, so that older loads can no longer be stored,
+-- then remove the changed keys.
 --
 -- KEYS[1] hash of guards, KEYS[2..] changed keys and their tombstones
--- ARGV[1] view, ARGV[2] a guard that never was before ('': it stays, for pushed keys)
--- ARGV[3] the guard that the call before left ('' in the first): if it still stands, it stays
--- Returns the guard that stands now.
+-- ARGV[1] view, ARGV[2] a new, unique guard ('' keeps the present one, for pushed keys)
+-- ARGV[3] the guard after the previous call ('' in the first): if it is still set, it is kept
+-- Returns the guard that is set now.
 local guard = redis.call('HGET', KEYS[1], ARGV[1]) or ''
 if ARGV[2] ~= '' and (ARGV[3] == '' or guard ~= ARGV[3]) then
   guard = ARGV[2]

@@ -1,9 +1,9 @@
--- Last in a transaction that counted on rows of mapped keys.
+-- End a transaction that needed rows of mapped keys.
 --
--- KEYS[1]   the set in which fill.lua noted absent keys whose rows were not at hand: what was
---           made of their absence is undone
--- KEYS[2..] keys that are not to be loaded again (tombstone) if the transaction removed them
--- ARGV[1]   prefix of tombstones, ARGV[2..] how long that holds for each of the keys, in ms
+-- KEYS[1]   the set of absent keys without a given row, from fill.lua: they are removed, since
+--           commands may have created them anew
+-- KEYS[2..] keys that must not be loaded again (tombstone) if the transaction removed them
+-- ARGV[1]   prefix of tombstones, ARGV[2..] the time to live of each tombstone, in ms
 local undone = {}
 for _, key in ipairs(redis.call('SMEMBERS', KEYS[1])) do
   undone[key] = true

@@ -1,8 +1,8 @@
--- In front of a transaction that watches KEYS[1]: keeps it from running where a key is absent.
+-- Make a transaction that watches KEYS[1] fail if a key is absent. It runs in front of MULTI.
 --
--- KEYS[1]   a name that nobody else uses, KEYS[2..] keys that must be there
--- ARGV[1]   for how many ms more at least: a script in the transaction looks at the time anew
--- Returns 1 when they are, else 0: EXEC then answers nil. An error where Redis takes no write.
+-- KEYS[1]   a unique name, KEYS[2..] keys that must exist
+-- ARGV[1]   their least TTL in ms: a script in the transaction reads the clock again
+-- Returns 1 if they exist, else 0: EXEC then answers nil. An error if Redis accepts no write.
 local stand, least_ms = true, tonumber(ARGV[1])
 for i = 2, #KEYS do
   local left_ms = redis.call('PTTL', KEYS[i])

@@ -1,4 +1,4 @@
-"""One GET on the tracked connection, for library use: the reply, and the fill of L1."""
+"""One GET on the tracked connection, for library use: it returns the reply and fills L1."""
 
 from __future__ import annotations
 

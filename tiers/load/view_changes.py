@@ -1,9 +1,9 @@
-"""What a refresh changed leaves L2 and every L1, and how far L2 was told stands in L2.
+"""Removes the keys that a refresh changed from L2 and every L1, and stores the position in L2.
 
-Two hashes. The *guard* of a view changes before any key of a change leaves, so what was
-read before it can no longer be stored; no value of it ever comes again. The position that
-was *told* moves after all keys have left. It goes with the data: a Redis that was emptied,
-restored, or is a replica that lagged behind is told again what it lost.
+Redis holds two hashes. The *guard* of a view changes before any key of a change leaves, so
+rows read before can no longer be stored; its values never repeat. The *announced* position
+moves after all keys have left. It lives with the data: a Redis that was emptied or restored,
+or is a replica that lagged behind, gets the lost changes again.
 """
 
 from __future__ import annotations
@@ -16,33 +16,33 @@ from ..errors import ServerError, TierUnavailable
 from ..l1.memory import L1Memory
 from ..l2.commands import Script
 from ..l2.redis import L2Redis
-from ..refresh.positions import Position, Told, parse_position
+from ..refresh.positions import Announced, Position, parse_position
 from ..tasks import TaskSet
 from ..turns import in_turns
 from ..views import ViewMapping
 from .held_rows import TOMBSTONE
 from .leases import EPOCHS
 
-TOLD = b"__terrace:told:"  # and the history that is told of: a hash, view -> position
+POSITIONS = b"__terrace:told:"  # and the id of the log: a hash, view -> announced position
 PUBLISH_CHUNK = 1000  # keys unlinked by one script call: keeps Redis' pauses below a millisecond
 UNLINK_SCAN_COUNT = 1000
 NONCE_BYTES = 8
 
 
 class ViewChanges:
-    """`on_change` is called in every proxy, all else by the one of the fleet that tells Redis.
+    """`on_change` is called in every proxy, all other methods by the leader of this Redis.
 
-    That raises TierUnavailable to be called again.
+    They raise TierUnavailable; the leader then calls them again.
     """
 
     def __init__(self, l1: L1Memory | None, l2: L2Redis, tasks: TaskSet) -> None:
         self._l1, self._l2, self._tasks = l1, l2, tasks
-        self._flushing: dict[str, bool] = {}  # views; whether they changed once more meanwhile
+        self._flushing: dict[str, bool] = {}  # by view: whether it changed again meanwhile
         self._publish = Script("load/publish.lua")
-        self._note_told = Script("load/told.lua")
+        self._note_announced = Script("load/announced.lua")
 
     def on_change(self, mapping: ViewMapping, epoch: int, keys: list[bytes] | None) -> None:
-        """A view changed (told by Postgres to every proxy): drop own copies."""
+        """A view changed (PostgreSQL notifies every proxy): drop the copies in L1."""
         if self._l1 is None:
             return
         if keys is not None:
@@ -54,34 +54,34 @@ class ViewChanges:
             self._tasks.start(f"flush {mapping.name}", self._flush(self._l1, mapping))
 
     async def _flush(self, l1: L1Memory, mapping: ViewMapping) -> None:
-        """Drop own copies of all its keys. There may be millions: some in each turn."""
+        """Drop the copies of all its keys in L1. There may be millions: some in each turn."""
         name = mapping.name
         while self._flushing[name]:
             self._flushing[name] = False
-            async for keys in in_turns(l1.arena.parts(), look_every=1):
+            async for keys in in_turns(l1.arena.parts(), check_every=1):
                 l1.coherence.on_push([key for key in keys if mapping.parse(key) is not None])
         del self._flushing[name]
 
-    async def told(self, history: str) -> tuple[str, dict[str, Told]]:
-        """Which server this Redis is just now, and how far it was told of each view."""
-        info, told, guards = await self._l2.pipeline(
-            [[b"INFO", b"server"], [b"HGETALL", TOLD + history.encode()], [b"HGETALL", EPOCHS]]
+    async def announced(self, history: str) -> tuple[str, dict[str, Announced]]:
+        """The run id of this Redis, and the announced position of each view."""
+        info, announced, guards = await self._l2.pipeline(
+            [[b"INFO", b"server"], [b"HGETALL", POSITIONS + history.encode()], [b"HGETALL", EPOCHS]]
         )
-        for reply in (info, told, guards):
+        for reply in (info, announced, guards):
             if isinstance(reply, Exception):
                 raise TierUnavailable(L2_REDIS, str(reply))
-        # An older Terrace wrote numbers as guards, and had told what they say.
-        known = {view.decode(): Told(Position(int(guard), ""))
+        # An older Terrace wrote numbers as guards; they were the announced positions.
+        known = {view.decode(): Announced(Position(int(guard), ""))
                  for view, guard in _pairs(guards) if guard.isdigit()}  # fmt: skip
-        for view, text in _pairs(told):
+        for view, text in _pairs(announced):
             if (at := parse_position(text)) is not None:
-                known[view.decode()] = Told(at, at)
+                known[view.decode()] = Announced(at, at)
         return _run_id(info), known
 
     async def publish(
         self, mapping: ViewMapping, at: Position | None, keys: Sequence[bytes] | None
     ) -> None:
-        """The guard, then the changed keys out of L2; tracking then cleans every L1.
+        """Set the guard, then remove the changed keys from L2; tracking then cleans every L1.
 
         `at` is the position that the change leads to; None for keys whose view has not
         changed (yet), such as pushed ones. `keys` None: any key of the view.
@@ -98,12 +98,16 @@ class ViewChanges:
         except ServerError as error:
             raise TierUnavailable(L2_REDIS, str(error)) from error
 
-    async def note_told(self, history: str, view: str, before: Position, at: Position) -> bool:
-        """All keys of a change have left. False if Redis did not say `before`: then it was
-        told more, or lost some of it, and still says so."""
+    async def note_announced(self, history: str, view: str, before: Position, at: Position) -> bool:
+        """All keys of a change have left: store its position. False if the stored position is
+        not `before`: then Redis got more changes, or lost some, and its position stays."""
         args = [view.encode(), bytes(before), bytes(at)]
         try:
-            return bool(await self._l2.run_script(self._note_told, [TOLD + history.encode()], args))
+            return bool(
+                await self._l2.run_script(
+                    self._note_announced, [POSITIONS + history.encode()], args
+                )
+            )
         except ServerError as error:
             raise TierUnavailable(L2_REDIS, str(error)) from error
 
@@ -129,7 +133,7 @@ class ViewChanges:
 
 
 def _pairs(reply: object) -> list[tuple[bytes, bytes]]:
-    """HGETALL's reply, which is a map in RESP3."""
+    """The pairs of HGETALL's reply, which is a map in RESP3."""
     if isinstance(reply, dict):
         return list(reply.items())
     assert isinstance(reply, list)
@@ -145,7 +149,7 @@ def _run_id(info: object) -> str:
 
 
 async def held_keys(l2: L2Redis, pattern: bytes) -> AsyncIterator[list[bytes]]:
-    """The keys of L2 that match a glob, as SCAN finds them. Raises TierUnavailable."""
+    """The keys of L2 that match a glob, by SCAN. Raises TierUnavailable."""
     cursor = b"0"
     while True:
         cursor, keys = await l2.call(

@@ -1,13 +1,12 @@
 """Warming L2: rows of views from PostgreSQL into Redis, at start and on demand.
 
-The rows come from one snapshot, some hundred at a time, and leave for Redis in a few
-batches at once: memory is bounded, whatever the size of the view. A batch is stored by
-the script of every load, which never replaces a key that exists and refuses rows that a
-refresh may have outdated. After a refusal the outbox says which keys those are: they are
-left out, and the rest of the snapshot still holds. Where it cannot say, the view is read
-again from the beginning.
+The rows come from one snapshot, some hundreds at a time, and a few batches go to Redis at
+once: memory is bounded for a view of any size. fill.lua stores a batch, as in every load: it
+never replaces an existing key and refuses rows that a refresh may have outdated. After a
+refusal the log names the outdated keys: they are left out, and the rest of the snapshot still
+holds. If the log cannot name them, the view is read again from the beginning.
 
-At start one proxy of the fleet warms a view; a lease in Redis says which.
+At start one proxy of the fleet warms a view; a lease in Redis decides which.
 """
 
 from __future__ import annotations
@@ -32,9 +31,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("terrace.warm")
 
 LEASE = "__terrace:warming:"
-LEASE_S = 60  # a proxy that starts this soon after another leaves the view to that one
+LEASE_S = 60  # a proxy that starts this soon after another one does not warm the view
 BATCHES_IN_FLIGHT = 4
-RESTARTS_MAX = 5  # a view that is replaced faster than it can be read is given up
+RESTARTS_MAX = 5  # then a view that is replaced faster than it can be read is skipped
 PROGRESS_INTERVAL_S = 5.0
 READY_WAIT_S = 3600.0  # for PostgreSQL and the creation of its views
 
@@ -42,7 +41,7 @@ Rows: TypeAlias = dict[bytes, Outcome]
 
 
 class StoreRows(Protocol):
-    """Store rows in L2, guarded by an epoch: how many were, or None when that epoch is over.
+    """Store rows in L2, guarded by an epoch: how many were stored, or None if the epoch is over.
 
     Raises TierUnavailable or ServerError.
     """
@@ -53,22 +52,22 @@ class StoreRows(Protocol):
 
 
 class _Outdated(Exception):
-    """It is not known which rows of the snapshot a refresh has outdated."""
+    """A refresh has outdated unknown rows of the snapshot."""
 
 
 @dataclass(frozen=True, slots=True)
 class WarmStatistics:
-    """Of all runs together."""
+    """The figures of all runs together."""
 
     running: int
     rows: int  # read from PostgreSQL
-    stored: int  # in Redis; the others were there, deleted on purpose or outdated
+    stored: int  # in Redis; the others existed there, were deleted on purpose or outdated
     restarts: int
 
 
 @dataclass(slots=True)
 class _Snapshot:
-    """One pass over a view: which epoch guards it, and which of its keys are outdated."""
+    """One pass over a view: the epoch that guards it, and its outdated keys."""
 
     mapping: ViewMapping
     epoch: bytes
@@ -111,7 +110,7 @@ class Warmer:
 
     @property
     def holds_readiness(self) -> bool:
-        """Whether the warm-up of the start is still waited for."""
+        """Whether readiness waits for the warm-up of the start."""
         pending = self._started is None or not self._started.done()
         return bool(self._at_start) and pending and self._clock() < self._wait_until
 
@@ -121,12 +120,16 @@ class Warmer:
             self._started = self._tasks.start("start", self._warm_at_start())
 
     async def close(self) -> None:
-        """After L3, whose connections end the runs: they must not be cancelled in a query."""
+        """Call it after L3 is closed: its connections end the runs, which must not be cancelled
+        in a query."""
         await self._tasks.close()
         await self._batches.close()
 
     async def warm(self, mapping: ViewMapping, pattern: bytes | None = None) -> int:
-        """Rows stored. A caller who leaves does not end the run. Raises TierError."""
+        """Warm a view; return the stored rows. A cancelled caller does not end the run.
+
+        Raises TierError.
+        """
         name = (mapping.name, pattern)
         run = self._runs.get(name)
         if run is None:
@@ -160,7 +163,7 @@ class Warmer:
                 seconds = self._clock() - began_at
                 log.info("view %s: warmed, %d rows in %.1f s", mapping.name, stored, seconds)
                 return self._stored - before
-            raise TierUnavailable(L3_POSTGRES, f"view {mapping.name} is replaced all the time")
+            raise TierUnavailable(L3_POSTGRES, f"view {mapping.name} is replaced repeatedly")
         finally:
             self._running -= 1
 
@@ -170,7 +173,7 @@ class Warmer:
             raise TierUnavailable(L2_REDIS, self._l2.reason)
         snapshot = _Snapshot(mapping, epoch)
         in_flight: deque[asyncio.Task[int]] = deque()
-        began_at = told_at = self._clock()
+        began_at = logged_at = self._clock()
         read = stored = 0
         try:
             async for batch in self._l3.stream(mapping, pattern):
@@ -182,8 +185,8 @@ class Warmer:
                 read += len(batch)
                 self._rows += len(batch)
                 now = self._clock()
-                if now - told_at >= PROGRESS_INTERVAL_S:
-                    told_at = now
+                if now - logged_at >= PROGRESS_INTERVAL_S:
+                    logged_at = now
                     rate = read / (now - began_at)
                     log.info("view %s: warming, %d rows so far, %.0f/s", mapping.name, read, rate)
                 if self._rate and (ahead_s := read / self._rate - (now - began_at)) > 0:
@@ -210,13 +213,13 @@ class Warmer:
                     await self._move_on(snapshot)
 
     async def _move_on(self, snapshot: _Snapshot) -> None:
-        """A refresh was published: leave out what it changed, go on under its epoch."""
+        """A refresh was published: leave out the keys it changed, and continue with its epoch."""
         epoch = await self._epoch_of(snapshot.mapping)
         if epoch is None:
             raise TierUnavailable(L2_REDIS, self._l2.reason)
         if not snapshot.epoch and epoch:
-            raise _Outdated  # Redis had no epoch: since when to look is unknown
-        # The outbox is read after the new epoch, so it has at least what led there.
+            raise _Outdated  # Redis had no epoch: the start of the changes is unknown
+        # The log is read after the new epoch, so it has at least the changes up to there.
         since = START if not snapshot.epoch else parse_position(snapshot.epoch)
         changed = None if since is None else await self._l3.changed_since(snapshot.mapping, since)
         if changed is None or not epoch:
@@ -226,5 +229,5 @@ class Warmer:
 
 
 async def _gathered(tasks: Iterable[asyncio.Task[int]]) -> None:
-    """After a failure: what is in flight ends, and its own failures are no news."""
+    """After a failure: wait for the tasks in flight, and ignore their failures."""
     await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,1 +1,1 @@
-"""Refreshes of materialized views: who runs them, when, and how each Redis learns what changed."""
+"""Refreshes of materialized views: leaders, schedule, and the announcement to each Redis."""

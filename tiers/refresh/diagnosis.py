@@ -1,12 +1,12 @@
-"""What makes refreshes of a view needlessly expensive, and how to mend it, as warnings.
+"""Warnings about views whose refreshes are needlessly expensive, with the remedy.
 
   NULL in a unique column   REFRESH ... CONCURRENTLY rewrites such rows every time
   poisoned values           it compares bytes: numeric 1 and 1.00 are a change, and a
                             column made of now() changes in every row
-  bloat                     it leaves a dead row for each that it rewrites
+  bloat                     it leaves a dead row for each row that it rewrites
 
-Poisoned values are found by keeping a sample of the rows over one refresh. No state and
-no log of its own: what was said before is for the caller to know.
+A sample of the rows, kept over one refresh, shows the poisoned values. This module has no
+state and writes no log: the caller remembers the warnings it has given.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Poison:
     """What one refresh did to the sampled rows."""
 
     sampled: int
-    same_value: int  # rows rewritten although every value is equal to what it was
+    same_value: int  # rows that were rewritten although all their values stayed equal
     forms: tuple[str, ...]  # the columns of those rows whose bytes differ
     always_new: tuple[str, ...]  # columns that differ in every row
 
@@ -76,7 +76,7 @@ async def bloat_warning(connection: Connection, view: BoundView) -> str | None:
         return None
     return (
         f"{dead} dead rows beside {live} live ones: vacuum does not keep up with the refreshes; "
-        "see that autovacuum runs, or refresh less often"
+        "check that autovacuum runs, or refresh less often"
     )
 
 
@@ -139,13 +139,13 @@ class PoisonProbe:
 
 
 def poison_warnings(poison: Poison, before: Poison | None) -> list[str]:
-    """What to say after two refreshes in a row; all rows may well change once."""
+    """The warnings after two refreshes in a row: in a single one all rows may well change."""
     found = []
     if poison.same_value:
         found.append(
             f"rows are rewritten although their values are equal: only the form of "
             f"{', '.join(poison.forms)} differs (as 1 and 1.00 do); cast or round it in the "
-            "query, so that keys are not invalidated for nothing"
+            "query, so that such rows do not invalidate their keys"
         )
     again = [c for c in poison.always_new if before is not None and c in before.always_new]
     if again:

@@ -1,15 +1,15 @@
-"""Noticing that somebody else refreshed a view: cron, a migration, a person with psql.
+"""Detects refreshes that Terrace did not run: by cron, by a migration, by a person with psql.
 
-Two signs, both cheap to look at. A plain refresh gives the view a new file. A concurrent
-one deletes and inserts rows, which the server counts; Terrace knows how many of those
-are its own (`refresh_records`). After such a sign:
+There are two signs, and both are cheap to read. A plain refresh gives the view a new file.
+A concurrent refresh deletes and inserts rows, and the server counts them; Terrace knows how
+many of those are its own (`records`). After such a sign the changed keys are:
 
-  rows were only inserted   the keys are those of rows newer than the last look (xmin)
-  anything else             any key of the view: the keys of deleted rows are nowhere
+  rows were only inserted   those of rows newer than the last check (xmin)
+  anything else             any key of the view: the keys of deleted rows are unknown
 
-The signs may mislead in one direction only. Rolled-back work, VACUUM FULL and counters
-that were reset look like a refresh and cost a reload of the view's keys. A server counts
-with a delay: of some seconds while a session that refreshed stays connected and idle.
+The signs err in one direction only. Rolled-back work, VACUUM FULL and a reset of the
+counters look like a refresh and cost a reload of the view's keys. The server counts with
+a delay: some seconds if the session that refreshed stays connected and idle.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from ..pg.rows import BoundView
 from ..pg.sql import identifier, render
 from .log import RefreshLog
 from .records import RefreshRecords
-from .refresh import MAX_CHANGED_KEYS, announce, try_lock_view
+from .refresh import MAX_CHANGED_KEYS, log_change, try_lock_view
 
 
 @dataclass(frozen=True, slots=True)
 class _Signs:
-    """One view: what the record expects, and what the server says now."""
+    """One view: the counters that the record expects, and those of the server."""
 
     same_file: bool
     expected: tuple[int, int]  # rows inserted, deleted
@@ -46,20 +46,20 @@ class _Signs:
         )
 
     @property
-    def tell_of_a_refresh(self) -> bool:
+    def show_a_refresh(self) -> bool:
         moved = any(now > own for now, own in zip(self.counted, self.expected, strict=True))
         return moved or self.counters_were_reset or not self.same_file
 
 
 class ForeignRefreshes:
-    """Looks at all views at once, and logs the refreshes it finds. Raises psycopg.Error."""
+    """Checks all views at once and logs the refreshes it finds. Raises psycopg.Error."""
 
     def __init__(self, refresh_log: RefreshLog, records: RefreshRecords, schema_name: str) -> None:
         self._log = refresh_log
         self._records = records
         self._channel = schema_name
         schema = identifier(schema_name)
-        self._look = render(
+        self._signs_query = render(
             "SELECT name, filenode = pg_relation_filenode(oid), inserted, deleted,"
             " seen_inserted, seen_deleted,"
             " pg_stat_get_tuples_inserted(oid), pg_stat_get_tuples_deleted(oid)"
@@ -70,8 +70,8 @@ class ForeignRefreshes:
         self._seen_before = render(
             "SELECT seen_before::text FROM {schema}.refreshes WHERE view = %s", schema=schema
         )
-        # The expectation follows the counters up, never down: a refresh of Terrace's own may
-        # have been added to it before the server counted it.
+        # The expectation only rises with the counters: a refresh by Terrace may have been
+        # added to it before the server counted that refresh.
         self._note = render(
             "UPDATE {schema}.refreshes SET filenode = pg_relation_filenode(%(oid)s::oid),"
             " inserted = CASE WHEN %(reset)s THEN i ELSE greatest(inserted, i) END,"
@@ -84,31 +84,31 @@ class ForeignRefreshes:
             schema=schema,
         )
 
-    async def suspects(self, connection: Connection, views: Mapping[str, BoundView]) -> list[str]:
-        """Names of the views that somebody else seems to have refreshed since the last look."""
+    async def candidates(self, connection: Connection, views: Mapping[str, BoundView]) -> list[str]:
+        """Names of the views that seem to have had a foreign refresh since the last check."""
         await self._records.ensure(connection, views)
         signs = await self._signs(connection, views)
-        return [name for name, of_view in signs.items() if of_view.tell_of_a_refresh]
+        return [name for name, of_view in signs.items() if of_view.show_a_refresh]
 
     async def _signs(
         self, connection: Connection, views: Mapping[str, BoundView]
     ) -> dict[str, _Signs]:
         parameters = (list(views), [view.oid for view in views.values()])
-        rows = await (await connection.execute(self._look, parameters)).fetchall()
+        rows = await (await connection.execute(self._signs_query, parameters)).fetchall()
         return {
             name: _Signs(same_file, numbers[0:2], numbers[2:4], numbers[4:6])
             for name, same_file, *rest in rows
             if (numbers := tuple(rest))
         }
 
-    async def log_if_true(self, connection: Connection, view: BoundView) -> bool:
-        """Look again while no refresh of Terrace's own can be under way."""
+    async def log_if_confirmed(self, connection: Connection, view: BoundView) -> bool:
+        """Check one view again, under its lock: no refresh by Terrace can be under way."""
         name = view.mapping.name
         async with connection.transaction():
             if not await try_lock_view(connection, name):
-                return False  # Terrace refreshes it just now
+                return False  # Terrace is refreshing it
             signs = (await self._signs(connection, {name: view})).get(name)
-            if signs is None or not signs.tell_of_a_refresh:
+            if signs is None or not signs.show_a_refresh:
                 return False
             keys = await self._new_keys(connection, view) if signs.only_inserts else None
             parameters: dict[str, Any] = {
@@ -117,7 +117,7 @@ class ForeignRefreshes:
             await connection.execute(self._note, parameters)
             if keys is not None and not keys:
                 return False
-            await announce(connection, self._log, self._channel, name, keys)
+            await log_change(connection, self._log, self._channel, name, keys)
         return True
 
     async def _new_keys(self, connection: Connection, view: BoundView) -> list[bytes] | None:

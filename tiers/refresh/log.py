@@ -1,14 +1,14 @@
-"""The log of changes: positions and changed keys, kept until everybody can know.
+"""The log of changes in PostgreSQL: positions and changed keys, kept until all proxies know.
 
 A refresh writes its row in its own transaction, so a row exists exactly if the view
-changed. NOTIFY is only the fast way: a proxy that was not listening reads here what it
-missed. How far a Redis was told stands in that Redis (`view_changes`), so any number of
-them may be told of one log, each by itself, and one that was restored, emptied or has
-failed over to a replica that lagged says so.
+changed. NOTIFY is only the fast way: a proxy that did not listen reads here what it
+missed. Each Redis stores how far the log was announced to it (`load/view_changes.py`). So
+one log serves any number of Redis servers, and a Redis that was restored, emptied or
+failed over to a lagging replica shows its real position.
 
-Epochs of a view count its changes, without gaps, and each row names the mark of the
-change before it. So a reader can tell that rows it has not seen were trimmed, and that
-the database was restored: then anything may have changed.
+Epochs of a view count its changes without gaps, and each row names the mark of the
+change before it. So a reader detects that rows were trimmed before it read them, and that
+the database was restored: then any key may have changed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ..pg.connection import Connection
 from ..pg.sql import identifier, render
 from .positions import START, Change, Logged, Position, merged
 
-RETENTION_S = 3600.0  # a scan, a proxy or a Redis that was away for longer starts afresh
+RETENTION_S = 3600.0  # a scan, a proxy or a Redis that was away for longer starts anew
 PUSHES_RETENTION_S = 300.0  # of pushed keys, of which there may be very many
 TRIM_ROWS = 500  # per statement, so that trimming never holds a long transaction
 
@@ -60,7 +60,7 @@ ADDED_COLUMNS: Mapping[str, Mapping[str, LiteralString]] = {
         "before_mark": "ALTER TABLE {schema}.refresh_log ADD COLUMN before_mark text",
     },
 }
-"""Of tables that an older Terrace created."""
+"""Columns that tables created by an older Terrace lack."""
 
 
 class RefreshLog:
@@ -92,7 +92,7 @@ class RefreshLog:
             " WHERE view = %s RETURNING epoch, mark",
             schema=schema,
         )
-        # A restored database may still hold rows of these numbers from before.
+        # A restored database may already hold rows with these numbers.
         self._append = render(
             "INSERT INTO {schema}.refresh_log (view, epoch, keys, mark, before_mark)"
             " VALUES (%s, %s, %s, %s, %s) ON CONFLICT (view, epoch) DO UPDATE"
@@ -115,9 +115,9 @@ class RefreshLog:
         )
 
     async def history(self, connection: Connection) -> str:
-        """The name of all positions together: a Redis may be told of several databases."""
+        """The id of this log: one Redis may get the changes of several databases."""
         row = await (await connection.execute(self._history, ())).fetchone()
-        if row is None:  # new, or somebody emptied the table
+        if row is None:  # the table is new, or it was emptied
             await connection.execute(self._begin_history, ())
             row = await (await connection.execute(self._history, ())).fetchone()
         return str(row[0]) if row else ""
@@ -129,13 +129,13 @@ class RefreshLog:
         return dict.fromkeys(names, START) | found
 
     async def ages_s(self, connection: Connection, views: Iterable[str]) -> dict[str, float]:
-        """How long ago each view was refreshed, for those that ever were."""
+        """Seconds since the last refresh, for each view that ever had one."""
         rows = await (await connection.execute(self._ages, (list(views),))).fetchall()
         return dict(rows)
 
     async def append(self, connection: Connection, view: str, keys: Sequence[str] | None) -> Change:
-        """Record a refresh, in its transaction. One that changed nothing (no keys) leaves the
-        position as it is."""
+        """Record a refresh, in its transaction. No keys: nothing changed, and the position
+        stays."""
         row = await (await connection.execute(self._hold, (view,))).fetchone()
         before = Position(*row) if row else START
         if keys is not None and not keys:
@@ -148,7 +148,7 @@ class RefreshLog:
         return Change(view, before, after, _encoded(keys))
 
     async def since(self, connection: Connection, seen: Mapping[str, Position]) -> list[Change]:
-        """Per view that is not where it was `seen`: all since then as one change."""
+        """For each view that moved on from `seen`: everything since then as one change."""
         now = await self.positions(connection, seen)
         moved = {view: last for view, last in seen.items() if now[view] != last}
         if not moved:

@@ -1,4 +1,4 @@
-"""The text of NOTIFY payloads: how a refresh, or a user's trigger, tells all proxies.
+"""The text of NOTIFY payloads, with which refreshes and users' triggers notify all proxies.
 
     refresh {"view": ..., "epoch": ..., "mark": ..., "before": ..., "keys": [...], "more": true}
     key <redis key>
@@ -6,9 +6,9 @@
     push-all <pattern>
 
 PostgreSQL refuses payloads of 8000 bytes and more, so the changed keys of one refresh
-may take several; all but the last say "more". Where "keys" is null it is any key of the
-view. "before" is the mark of the change before this one.
-"key" is for users' own triggers; "push" comes from the function of `l3_pushed`. Sans IO.
+may take several payloads; all but the last say "more". "keys": null means any key of the
+view. "before" is the mark of the change before this one. Users' own triggers send "key";
+the function in `pushed.py` sends "push". Sans IO.
 """
 
 from __future__ import annotations
@@ -42,19 +42,19 @@ class PushNotice:
     """Pushed keys; the outbox has them too."""
 
     keys: tuple[bytes, ...]
-    pattern: str | None = None  # with no keys: any key of this pattern
+    pattern: str | None = None  # without keys: any key of this pattern
 
 
 @dataclass(frozen=True, slots=True)
 class LogNotice:
-    """There is something in the log, says an older Terrace."""
+    """An older Terrace says that the log has news."""
 
 
 Notice: TypeAlias = RefreshNotice | KeyNotice | PushNotice | LogNotice
 
 
 def refresh_payloads(change: Change) -> list[str]:
-    """What to NOTIFY for one change; of any key if a single key is too long for a payload."""
+    """The payloads for one change; "any key" if a single key is too long for a payload."""
     any_key = [_refresh(change, None, more=False)]
     if change.view == PUSHES:  # the keys had their own notices
         return [_refresh(change, [], more=False)]
@@ -77,7 +77,7 @@ def refresh_payloads(change: Change) -> list[str]:
 
 
 def parse(payload: str) -> Notice | None:
-    """None for text that is not a notice: the channel is open to everybody."""
+    """None for text that is not a notice: any client of the database can use the channel."""
     verb, _, rest = payload.partition(" ")
     if verb == "key" and rest:
         return KeyNotice(rest.encode())

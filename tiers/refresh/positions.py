@@ -1,8 +1,8 @@
-"""Where in a view's history one stands: how many changes, and which one was the last.
+"""Positions in the history of a view: the number of changes, and the mark of the last one.
 
-The number alone would say nothing after a database was restored: it counts up again to
-where it has been, and other changes have the old numbers. So each change has a mark that
-no other one has, and each knows the mark before it. No IO.
+The number alone is not enough after a database was restored: it counts up again, and
+other changes get the old numbers. So each change has a unique mark, and each row of the
+log holds the mark before it. No IO.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-PUSHES = ""  # the pushed keys have a history, too, in the place of a view
+PUSHES = ""  # the pushed keys have a history of their own; it takes the place of a view
 
 
 class Position(NamedTuple):
-    """`mark` is "" where changes had none yet, None where it is not known."""
+    """`mark` is "" before the first change and for changes without marks, None if unknown."""
 
     epoch: int
     mark: str | None
@@ -24,18 +24,18 @@ class Position(NamedTuple):
         return f"{self.epoch} {self.mark or '-'}".encode()
 
 
-START = Position(0, "")  # of a view that never changed, and of a Redis that was never told
+START = Position(0, "")  # of a view that never changed, and of a Redis without announcements
 
 
-class Told(NamedTuple):
-    """How far a Redis was told, and what it says itself, which an older Terrace did not."""
+class Announced(NamedTuple):
+    """How far a view was announced to a Redis, and the position that this Redis stores."""
 
     position: Position = START
-    said: Position = START
+    stored: Position = START
 
 
 def parse_position(text: bytes) -> Position | None:
-    """What `bytes` made, whatever follows it. A number alone is of an older Terrace."""
+    """The position at the start of what `bytes` made. An older Terrace wrote a number only."""
     parts = text.decode("ascii", "replace").split(" ")
     if not parts[0].isdecimal() or not parts[0].isascii():
         return None
@@ -45,7 +45,7 @@ def parse_position(text: bytes) -> Position | None:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What led from one position of a view to another."""
+    """The step from one position of a view to another, with the changed keys."""
 
     view: str
     before: Position
@@ -66,10 +66,10 @@ class Logged(NamedTuple):
 
 
 def merged(view: str, seen: Position, now: Position, log: Iterable[Logged]) -> Change | None:
-    """All that happened after `seen` as one change; None if nothing did.
+    """Everything after `seen` as one change; None if the view did not change.
 
-    `log` has the rows after `seen` in order, up to `now` at least where none was trimmed.
-    Where the history does not lead from the one to the other, anything may have changed.
+    `log` has the rows after `seen` in order, and reaches `now` unless rows were trimmed.
+    If the rows do not lead from `seen` to `now`, any key may have changed.
     """
     if seen == now or (seen.mark is None and seen.epoch == now.epoch):
         return None

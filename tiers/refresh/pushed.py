@@ -1,9 +1,9 @@
 """Keys pushed by triggers of base tables: the function they call, and its outbox.
 
-`<schema>.push(pattern, keys)` notes the keys in `<schema>.pushed` and notifies every
-proxy, both with the transaction of whoever calls it. The notices only make proxies
-forget at once what they know by themselves; the table is what the leader works off, so
-a key that was pushed while nobody listened leaves Redis all the same.
+`<schema>.push(pattern, keys)` stores the keys in `<schema>.pushed` and notifies every
+proxy, both in the transaction of the caller. The notices only make proxies drop at once
+what they remember themselves. The leader works off the table, so a key that was pushed
+while no proxy listened leaves Redis all the same.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from ..pg.sql import identifier, render
 
 Pushed: TypeAlias = list[tuple[str, list[str] | None]]  # pattern; its keys, None: all of them
 
-ROWS_AT_ONCE = 500  # of the outbox, each of one statement or transaction
+ROWS_AT_ONCE = 500  # of the outbox; a row holds the keys of one call
 MAX_KEYS = 10_000  # of one call; above it, all keys of the pattern
 
-# A notice has less than 8000 bytes: "push ", and texts that end before 3900 and begin so.
+# A notice stays below 8000 bytes: keys of at most 3800 bytes that begin before byte 3900.
 TABLE: tuple[LiteralString, ...] = (
     """
     CREATE TABLE {schema}.pushed (
@@ -68,7 +68,7 @@ class PushOutbox:
 
     @asynccontextmanager
     async def taken(self, connection: Connection) -> AsyncIterator[Pushed]:
-        """The oldest rows; they are gone when the block ends well, else as they were."""
+        """The oldest rows. They are deleted if the block ends without an error."""
         async with connection.transaction():
             cursor = await connection.execute(self._take, (ROWS_AT_ONCE,))
             yield [(pattern, keys) for pattern, keys in await cursor.fetchall()]

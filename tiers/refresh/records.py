@@ -1,9 +1,10 @@
-"""What the fleet knows of each view's refreshes, in `<schema>.refreshes`.
+"""The record of each view's refreshes, shared by all proxies, in `<schema>.refreshes`.
 
-For people: when, how long, how many keys, when next. For a new leader: the pace of
-"auto". And for noticing refreshes by somebody else (`foreign_refresh`): the view's file,
-and what the server's counters of inserted and deleted rows should say if only Terrace
-had refreshed it. A refresh adds its own rows to the expectation in its own transaction.
+It tells people when the view was refreshed, how long that took, how many keys changed and
+when the next refresh is due. It gives a new leader the pace of "auto". For the detection
+of foreign refreshes (`foreign.py`) it holds the view's file, and the values that the
+server's counters of inserted and deleted rows have if only Terrace refreshed the view. A
+refresh adds its own rows to these values in its own transaction.
 """
 
 from __future__ import annotations
@@ -27,11 +28,11 @@ TABLE: tuple[LiteralString, ...] = (
         changes_per_s float8 NOT NULL DEFAULT 0,
         due_at timestamptz,  -- NULL: not scheduled
         filenode oid NOT NULL,
-        inserted bigint NOT NULL,  -- rows, by the server's counters, if nobody else refreshes
+        inserted bigint NOT NULL,  -- expected counters of rows, without foreign refreshes
         deleted bigint NOT NULL,
-        seen_inserted bigint NOT NULL,  -- what the counters said when last looked at
+        seen_inserted bigint NOT NULL,  -- the counters at the last check
         seen_deleted bigint NOT NULL,
-        seen_before xid8 NOT NULL  -- what older transactions wrote is known
+        seen_before xid8 NOT NULL  -- rows of older transactions are known
     )""",
 )
 
@@ -97,16 +98,16 @@ class RefreshRecords:
         )
 
     async def ensure(self, connection: Connection, views: Mapping[str, BoundView]) -> None:
-        """A record for each view that has none: what was done to it before is history."""
+        """Add a record for each view that has none; it counts from now on."""
         oids = [view.oid for view in views.values()]
         await connection.execute(self._ensure, (list(views), oids))
 
     async def restart(self, connection: Connection, view: str, oid: int) -> None:
-        """Another relation has the view's name: what was done to that before is history."""
+        """Another relation has the view's name: count from now on."""
         await connection.execute(self._restart, {"view": view, "oid": oid})
 
     async def begin(self, connection: Connection, view: BoundView) -> Written:
-        """In the transaction of a refresh, before it."""
+        """Call this in the transaction of a refresh, before it."""
         await self.ensure(connection, {view.mapping.name: view})
         row = await (await connection.execute(self._written, {"oid": view.oid})).fetchone()
         return Written(*row) if row else Written(0, 0)
@@ -121,7 +122,7 @@ class RefreshRecords:
         changed: int | None,
         changes_per_s: float,
     ) -> None:
-        """In the transaction of a refresh, after it."""
+        """Call this in the transaction of a refresh, after it."""
         await connection.execute(
             self._end,
             {
@@ -138,10 +139,10 @@ class RefreshRecords:
     async def paces(
         self, connection: Connection, views: Iterable[str]
     ) -> dict[str, tuple[Pace, float]]:
-        """Pace and age in seconds of the last refresh, of the views that had one."""
+        """Pace, and seconds since the last refresh, of the views that had one."""
         rows = await (await connection.execute(self._paces, (list(views),))).fetchall()
         return {view: (Pace(duration_s, rate), age_s) for view, duration_s, rate, age_s in rows}
 
     async def plan(self, connection: Connection, view: str, wait_s: float) -> None:
-        """The view is due in so many seconds: for people to see, whoever they ask."""
+        """Record when the view is due, so that every proxy can show it."""
         await connection.execute(self._plan, (wait_s, view))

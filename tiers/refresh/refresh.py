@@ -1,12 +1,12 @@
-"""Refreshing one view, with the exact keys that changed.
+"""Refreshes one view and finds the exact keys that changed.
 
-All in one transaction: which relation it is, the keys before, the refresh, the
-difference, the outbox row and the NOTIFY. REFRESH ... CONCURRENTLY writes only the rows
-that differ, so a row inserted or updated by it carries this transaction's id (xmin); a
-deleted one is among the keys before but not among those after. No savepoint may surround
-the refresh, since its rows would carry the savepoint's id.
+One transaction does everything: identify the relation, save the keys, refresh, compare,
+write the row of the log, NOTIFY. REFRESH ... CONCURRENTLY writes only the rows that
+differ, so an inserted or updated row carries this transaction's id (xmin); a deleted row
+is among the saved keys but no longer in the view. No savepoint may surround the refresh,
+since its rows would carry the savepoint's id.
 
-Refreshes by somebody else are noticed by `foreign_refresh`, which cannot tell the keys.
+`foreign.py` detects refreshes that Terrace did not run; it cannot name all changed keys.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from .positions import Change
 from .records import RefreshRecords
 from .schedule import Pace
 
-# Above this, "any key of the view" is cheaper for everybody: 20,000 keys are already some
+# Above this, "any key of the view" is cheaper on all sides: 20,000 keys are already some
 # 400 kB in the log, 50 notifications to each proxy, and tens of ms of UNLINK in Redis.
 MAX_CHANGED_KEYS = 20_000
-LOCK_TIMEOUT_MS = 60_000  # a refresh that cannot start says so, rather than wait unseen
-FIRST_ELAPSED_S = 60.0  # the time in which the first refresh's changes are taken to have come
+LOCK_TIMEOUT_MS = 60_000  # a refresh that cannot start fails visibly
+FIRST_ELAPSED_S = 60.0  # the assumed time over which the first refresh's changes came
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +41,9 @@ class RefreshResult:
     change: Change
     changed: tuple[bytes, ...] | None  # None: too many to name, or the first population
     duration_s: float
-    published: bool = True  # False: Redis was not told yet; the refresher will
+    published: bool = True  # False: Redis does not have it yet; the refresher will announce it
     pace: Pace | None = None
-    poison: Poison | None = None  # when it was looked for
+    poison: Poison | None = None  # only of a refresh with a diagnosis
 
     @property
     def epoch(self) -> int:
@@ -51,13 +51,13 @@ class RefreshResult:
 
 
 async def lock_view(connection: Connection, view: str) -> None:
-    """To the end of the transaction: two refreshes of a view never overlap, whoever asked."""
+    """Lock the view until the transaction ends: two refreshes of a view never overlap."""
     await connection.execute(f"SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}")
     lock = "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))"
     await connection.execute(lock, (f"terrace refresh {view}",))
 
 
-async def announce(
+async def log_change(
     connection: Connection,
     refresh_log: RefreshLog,
     channel: str,
@@ -75,14 +75,14 @@ async def announce(
 
 
 async def try_lock_view(connection: Connection, view: str) -> bool:
-    """As `lock_view`, but false at once where a refresh is under way."""
+    """As `lock_view`, but return false at once if a refresh is under way."""
     lock = "SELECT pg_try_advisory_xact_lock(hashtextextended(%s, 0))"
     row = await (await connection.execute(lock, (f"terrace refresh {view}",))).fetchone()
     return bool(row and row[0])
 
 
 class ViewRefresh:
-    """The refresh of one view, within the transaction of the caller, who holds its lock."""
+    """The refresh of one view, in the transaction of the caller, which holds the view's lock."""
 
     def __init__(
         self, view: BoundView, refresh_log: RefreshLog, records: RefreshRecords, channel: str
@@ -102,7 +102,7 @@ class ViewRefresh:
             columns=joined(", ", [identifier(column) for column in columns]),
             view=view.relation,
         )
-        # `v` in both branches, so that the same key texts serve: the second reads `before`.
+        # Both branches call their source `v`, so that the same key texts fit both.
         same = [sql.SQL("b.{c} = v.{c}").format(c=identifier(column)) for column in columns]
         self._changed = render(
             "SELECT {keys} FROM {view} v WHERE v.xmin = pg_current_xact_id()::xid"
@@ -124,7 +124,7 @@ class ViewRefresh:
     ) -> RefreshResult:
         """The caller commits, then publishes. Raises psycopg.Error or MappingProblem.
 
-        `is_replaced`: Redis may hold rows of another relation that had the name.
+        `is_replaced`: Redis may hold rows of another relation that had the same name.
         """
         name = self.mapping.name
         poison = None
@@ -144,7 +144,7 @@ class ViewRefresh:
         await self._check_relation(connection)
         if is_replaced:
             keys = None
-        change = await announce(connection, self._log, self._channel, name, keys)
+        change = await log_change(connection, self._log, self._channel, name, keys)
         n_changed = MAX_CHANGED_KEYS if keys is None else len(keys)
         duration_s = clock() - started_at
         pace, elapsed_s = past or (Pace(duration_s, n_changed / FIRST_ELAPSED_S), None)
@@ -160,12 +160,12 @@ class ViewRefresh:
         return RefreshResult(name, change, changed, duration_s, pace=pace, poison=poison)
 
     async def _check_relation(self, connection: Connection) -> None:
-        """That it was this relation which was refreshed: only now its name is locked."""
+        """Check that this very relation was refreshed: only the refresh locks its name."""
         name = self.mapping.name
         relation = (await look_up(connection, [self.mapping]))[name]
         if relation is None or relation.identity != self._view.identity:
             problem = "was replaced by another relation while it was refreshed"
-            raise MappingProblem(name, problem, "it is tried again")
+            raise MappingProblem(name, problem, "Terrace tries again")
 
     async def _is_populated(self, connection: Connection) -> bool:
         query = "SELECT relispopulated FROM pg_class WHERE oid = %s"

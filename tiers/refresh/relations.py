@@ -1,8 +1,8 @@
-"""Which relation the fleet knows behind each view, in `<schema>.relations`.
+"""The recorded relation behind each view, shared by all proxies, in `<schema>.relations`.
 
-Redis holds rows of the relation that is recorded here. Where another one is found, it is
-recorded in the same transaction that logs a change of all keys; so the rows of the old
-one leave, whoever notices first and whether any Terrace ran when it was replaced.
+Redis holds rows of the recorded relation. The proxy that finds another relation records
+it in the same transaction that logs a change of all keys. So the rows of the old relation
+leave Redis, even if no Terrace ran when it was replaced.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ TABLE: tuple[LiteralString, ...] = (
     CREATE TABLE {schema}.relations (
         view text PRIMARY KEY,
         identity text NOT NULL,  -- OID, owner, digest of the columns
-        replaced bigint NOT NULL DEFAULT 0,  -- how often it was another one
+        replaced bigint NOT NULL DEFAULT 0,  -- how often the relation changed
         replaced_at timestamptz
     )""",
 )
@@ -48,7 +48,7 @@ class Relations:
         )
 
     async def unknown(self, connection: Connection, relations: Mapping[str, Relation]) -> list[str]:
-        """Names of those that are not recorded."""
+        """Names of the views with another relation than the recorded one, or none recorded."""
         identities = [relation.identity for relation in relations.values()]
         cursor = await connection.execute(self._unknown, (list(relations), identities))
         return [name for (name,) in await cursor.fetchall()]
@@ -56,9 +56,9 @@ class Relations:
     async def adopt(
         self, connection: Connection, view: str, relation: Relation | BoundView
     ) -> bool:
-        """Record what stands behind the view; whether it was another relation before.
+        """Record the relation behind the view; true if another one was recorded before.
 
-        Then the caller logs a change of all keys, in the same transaction.
+        Then the caller logs a change of all keys in the same transaction.
         """
         cursor = await connection.execute(self._adopt, (view, relation.identity))
         row = await cursor.fetchone()

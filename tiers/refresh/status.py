@@ -1,6 +1,6 @@
-"""How each mapped view stands with its refreshes, as the database and this process know it.
+"""The status of each mapped view's refreshes.
 
-Whoever asks, whichever proxy refreshes: the answer comes from the tables of the fleet.
+It comes from the tables that all proxies share, so every proxy gives the same answer.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from ..pg.rows import BoundView
 from ..pg.sql import identifier, render, verbatim
 from ..views import ViewMapping
 
-# Of pg_class c, with indexes. Measuring waits for who holds or awaits the exclusive lock (a plain
-# refresh); then the pages at the last ANALYZE have to do, or one view would hold up all figures.
+# The size of pg_class c with its indexes. pg_total_relation_size waits behind an exclusive lock
+# (a plain refresh), and one view would delay all figures. Then the pages of the last ANALYZE serve.
 RELATION_BYTES = """
     CASE WHEN EXISTS (
         SELECT FROM pg_locks k WHERE k.relation = c.oid AND k.mode = 'AccessExclusiveLock'
@@ -25,20 +25,20 @@ RELATION_BYTES = """
 
 @dataclass(frozen=True, slots=True)
 class ViewStatus:
-    """None wherever nobody knows: never refreshed, not scheduled, never analysed."""
+    """None means unknown: never refreshed, not scheduled, never analysed."""
 
     view: str
     keys: str  # the pattern
-    state: str  # "served", or what is wrong
+    state: str  # "served", or the problem
     refresh: str  # the option
     rows: int | None  # estimated
     size_bytes: int | None
     epoch: int
-    heard_epoch: int  # of the newest change that this process has heard of
+    heard_epoch: int  # of the newest change that this process knows
     refreshed_s: float | None  # ago
     duration_s: float | None  # of the last refresh
     changed: int | None  # keys; None with a duration: any key of the view
-    lag_s: float  # how long a refresh has been waiting to be told to Redis
+    lag_s: float  # how long a refresh has been waiting to be announced to Redis
     due_s: float | None  # until the next refresh; negative when it is late
     replaced: int  # how often another relation took its name
 
@@ -54,9 +54,9 @@ class ViewStatuses:
             " - greatest(r.refreshed_at, v.refreshed_at))::float8,"
             " r.duration_s, r.changed,"
             " coalesce((SELECT extract(epoch FROM clock_timestamp() - min(l.created_at))::float8"
-            " FROM {schema}.refresh_log l WHERE l.view = m.name AND l.epoch > m.told), 0),"
+            " FROM {schema}.refresh_log l WHERE l.view = m.name AND l.epoch > m.announced), 0),"
             " extract(epoch FROM r.due_at - clock_timestamp())::float8, coalesce(x.replaced, 0)"
-            " FROM unnest(%s::text[], %s::oid[], %s::int8[]) AS m(name, oid, told)"
+            " FROM unnest(%s::text[], %s::oid[], %s::int8[]) AS m(name, oid, announced)"
             " LEFT JOIN pg_class c ON c.oid = m.oid"
             " LEFT JOIN {schema}.views v ON v.view = m.name"
             " LEFT JOIN {schema}.refreshes r ON r.view = m.name"
@@ -72,11 +72,11 @@ class ViewStatuses:
         bound: Mapping[str, BoundView],
         problems: Mapping[str, str],
         heard_epoch: Callable[[str], int],
-        told: Mapping[str, int],
+        announced: Mapping[str, int],
     ) -> list[ViewStatus]:
         names = [mapping.name for mapping in mappings]
         oids = [bound[name].oid if name in bound else 0 for name in names]
-        epochs = [told.get(name, 0) for name in names]
+        epochs = [announced.get(name, 0) for name in names]
         rows = await (await connection.execute(self._query, (names, oids, epochs))).fetchall()
         found = {row[0]: row[1:] for row in rows}
         statuses = []

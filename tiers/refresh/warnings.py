@@ -1,4 +1,4 @@
-"""Says what makes refreshes expensive, each thing once, and decides when to look for it."""
+"""Logs what makes refreshes expensive, each cause once, and decides when to diagnose."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from .diagnosis import Poison, bloat_warning, null_warning, poison_warnings
 
 log = logging.getLogger("terrace.refresh")
 
-FIRST_LOOKS = 3  # poisoned values show in two refreshes in a row
-LOOK_EVERY = 100  # refreshes after that
+FIRST_DIAGNOSES = 3  # poisoned values show in two refreshes in a row
+DIAGNOSE_EVERY = 100  # refreshes after that
 
 
 class RefreshWarnings:
-    """Of all views that this process refreshes on schedule."""
+    """The warnings about all views that this process refreshes on schedule."""
 
     def __init__(self) -> None:
         self._refreshes: dict[str, int] = {}
@@ -25,15 +25,15 @@ class RefreshWarnings:
     def __repr__(self) -> str:
         return f"<RefreshWarnings {sorted(self._said)}>"
 
-    def wants_a_look(self, view: str) -> bool:
+    def needs_diagnosis(self, view: str) -> bool:
         refreshes = self._refreshes.get(view, 0)
-        # Two in a row, here too.
-        return refreshes < FIRST_LOOKS or refreshes % LOOK_EVERY < 2
+        # Again two in a row.
+        return refreshes < FIRST_DIAGNOSES or refreshes % DIAGNOSE_EVERY < 2
 
     async def before(self, connection: Connection, view: BoundView) -> None:
         """Before a scheduled refresh. Raises psycopg.Error."""
         name = view.mapping.name
-        if self.wants_a_look(name):
+        if self.needs_diagnosis(name):
             self._say(name, "NULL", await null_warning(connection, view))
             self._say(name, "bloat", await bloat_warning(connection, view))
 
@@ -46,7 +46,7 @@ class RefreshWarnings:
         self._poison[view] = poison
 
     def _say(self, view: str, kind: str, text: str | None) -> None:
-        """Again only when it was gone in between."""
+        """Log the text unless it was already logged and has held since."""
         if text is None:
             self._said.pop((view, kind), None)
         elif (view, kind) not in self._said:
