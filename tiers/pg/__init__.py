@@ -1,1 +1,1 @@
-"""Connections to PostgreSQL, the pool, and the SQL that all of L3 is written with."""
+"""Connections to PostgreSQL, the pool, and the SQL building blocks of L3."""

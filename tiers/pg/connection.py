@@ -1,10 +1,10 @@
-"""Connections to PostgreSQL: how they are opened, bounded in time, and never misused.
+"""Opens connections to PostgreSQL, bounds their statements in time, and closes them.
 
-Two deadlines guard a statement. The server's own `statement_timeout` ends a slow one;
-`Deadline` covers a server that does not answer at all (stopped, or beyond a dead
-link) by shutting the socket down. Cancelling the task instead would make psycopg ask
-that same silent server to cancel, and wait for it. A severed connection is broken for
-good, so no late reply can ever be taken for that of a later query.
+Two deadlines guard a statement. The server's own `statement_timeout` ends a slow one.
+`Deadline` covers a server that does not answer at all (stopped, or beyond a dead link): it
+shuts the socket down. If the task were cancelled instead, psycopg would ask that same
+silent server to cancel, and wait for it. A severed connection stays broken, so a late
+reply can never be taken for the reply to a later query.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ CLOSING = "it is shutting down"
 
 _POOLER_SAYS = {
     "unsupported startup parameter": (
-        "a connection pooler refuses what the connection string asks of the server (options and "
-        "the like): take it out"
+        "a connection pooler refuses server settings in the connection string (such as options): "
+        "remove them"
     ),
     "statement pooling mode": "set the pooler's pool_mode to transaction for this database",
 }
 
 
 class Deadline:
-    """Shuts the connection's socket down when the block takes longer than this."""
+    """Shuts the connection's socket down if the block takes longer than the timeout."""
 
     def __init__(self, connection: Connection, timeout_s: float) -> None:
         self._connection = connection
@@ -75,7 +75,7 @@ class Deadline:
 
 
 def sever(connection: Connection) -> None:
-    """End a connection at once, whoever waits on it: that wait fails with an OperationalError."""
+    """End a connection at once. A task that waits on it gets an OperationalError."""
     with contextlib.suppress(OSError, psycopg.Error):
         duplicate = socket.socket(fileno=os.dup(connection.fileno()))
         with duplicate:
@@ -93,14 +93,14 @@ def describe(error: BaseException, options: L3Options) -> str:
         with contextlib.suppress(psycopg.Error):
             if password := conninfo_to_dict(dsn).get("password"):
                 line = line.replace(str(password), "***")
-    mends = (mend for words, mend in _POOLER_SAYS.items() if words in text)
-    return "; ".join([line, *mends])
+    remedies = (remedy for words, remedy in _POOLER_SAYS.items() if words in text)
+    return "; ".join([line, *remedies])
 
 
 def conninfo_of(options: L3Options, option: str) -> str:
-    """The user's connection string, completed where the user said nothing.
+    """The user's connection string, with defaults for what it does not set.
 
-    Only with what concerns this end: a pooler keeps what is asked of the server.
+    The defaults concern this end only: a pooler would keep settings for the server.
     """
     try:
         given = conninfo_to_dict(getattr(options, option))
@@ -121,12 +121,12 @@ def conninfo_of(options: L3Options, option: str) -> str:
 
 
 def session_option(options: L3Options) -> str:
-    """Which connection string leads to a session of one's own."""
+    """The name of the connection string that leads to an exclusive session."""
     return "direct_dsn" if options.direct_dsn else "dsn"
 
 
 async def connect(options: L3Options, purpose: str) -> Connection:
-    """A connection with a session of one's own, in autocommit mode. Raises TierUnavailable."""
+    """A connection with an exclusive session, in autocommit mode. Raises TierUnavailable."""
     option = session_option(options)
     connection = await opened(options, option)
     try:
@@ -150,7 +150,7 @@ async def connect(options: L3Options, purpose: str) -> Connection:
 async def _beside(
     connection: Connection, options: L3Options, option: str
 ) -> AsyncIterator[Connection]:
-    """One more connection, while which both have to answer in time."""
+    """One more connection. Both have to answer in time while the block runs."""
     other = await opened(options, option)
     timeout_s = options.connect_timeout_s
     try:
@@ -161,7 +161,7 @@ async def _beside(
 
 
 async def opened(options: L3Options, option: str) -> Connection:
-    """A connection of which nothing is known yet. Raises TierUnavailable."""
+    """A new connection without any setup. Raises TierUnavailable."""
     conninfo = conninfo_of(options, option)
     try:
         async with asyncio.timeout(options.connect_timeout_s):
@@ -176,8 +176,8 @@ async def opened(options: L3Options, option: str) -> Connection:
 async def connect_hedged(
     options: L3Options, purpose: str, tasks: TaskSet, patience_s: float = HEDGE_S
 ) -> Connection:
-    """As `connect`, but an attempt that says nothing for a while does not hold up the next:
-    its packets may be lost, and the network healed since. Raises TierUnavailable."""
+    """As `connect`, but a silent attempt does not delay the next one: its packets may be
+    lost, and the network may work again by now. Raises TierUnavailable."""
 
     async def attempt() -> Connection | TierUnavailable:
         try:
@@ -217,7 +217,7 @@ async def close(connection: Connection) -> None:
 
 
 class Connector:
-    """Opens connections of one's own and knows which are open, so that all can be ended."""
+    """Opens connections with exclusive sessions and keeps the set of open ones, to end all."""
 
     def __init__(self, options: L3Options) -> None:
         self.options = options
@@ -245,9 +245,9 @@ class Connector:
             await close(connection)
 
     async def close(self, timeout_s: float) -> None:
-        """Sever all, and give the tasks in the middle of a query the time to notice.
+        """Sever all connections, and give tasks in the middle of a query time to notice.
 
-        They must not be cancelled before: see the top of this file.
+        A task must not be cancelled before that: see the top of this file.
         """
         self.is_closed = True
         for connection in tuple(self._open):

@@ -1,14 +1,14 @@
-"""One view's way to PostgreSQL: its share of the pool, its limit and its breaker.
+"""The lane of one view: its share of the pool, its limit and its breaker.
 
-A view that somebody has locked, or that takes too long, keeps its connections until the
-server ends its statements. The others must not notice. So each view has a lane:
+A view that is locked or slow keeps its connections until the server ends its statements.
+The other views must not suffer. So each view has a lane:
 
   share    at most half of the pool, and never the last free connection for a second load
-  limit    how many batches at once do well (`admission`), felt for by each lane alone
-  breaker  opened by statements that took too long; a view that fails is tried by one
-           load at a time, and few such views are tried at once
+  limit    how many batches may run at once (`admission`); each lane finds its own limit
+  breaker  statements that took too long open it; one load at a time then tries the view,
+           and only few such views are tried at once
 
-What is wrong with the server is told to the breaker of the pool, never to one of these.
+Failures of the server go to the breaker of the pool, never to the breaker of a lane.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ log = logging.getLogger("terrace.l3")
 
 PAUSES_S = (0.1, 0.5)  # before a view that did not answer is tried again
 SOFT_LIMIT = 2  # statements that took too long, of the last ten
-PATIENCE_FACTOR = 1.5  # of the deadline: a try is not given up before its statement ends
+PATIENCE_FACTOR = 1.5  # of the deadline: a probe lasts until its statement ends
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class Lane:
         return LaneStatistics(self.breaker.statistics(), self.admission.statistics())
 
     def begin(self, resume: Callable[[], None]) -> bool:
-        """As `Admission.begin`, of this lane and of the pool."""
+        """As `Admission.begin`, for this lane and for the pool."""
         if self.admission.is_full:
             return self.admission.begin(resume)
         if not self._gate.begin(resume, kept=self._leaves if self.admission.in_flight else 0):
@@ -101,8 +101,8 @@ class Lane:
 
 
 class Crowded(TierUnavailable):
-    """All connections that there may be are at work: nobody's fault."""
+    """All allowed connections are busy. This is no failure of the view or of the server."""
 
 
 class TookTooLong(TierUnavailable):
-    """The server ended the statement: the view's trouble, not the server's."""
+    """The server ended the statement: a failure of the view, not of the server."""

@@ -1,12 +1,11 @@
 """The connections that load rows: a bounded pool, with a deadline and a breaker.
 
-Connections are opened on demand and given up on early: when to try again is for the
-breaker to say, and for the link (`l3_link`) that watches the server. Each view has a
-lane of its own (`l3_lane`). Whatever the server says of a statement, a timeout
-included, is the lane's matter: a server that answers is there. Only one that is silent
-or cannot be reached moves the breaker of the pool. A load runs
-in a task that a cancelled caller leaves behind, since psycopg would answer the
-cancellation by waiting for the server (`l3_connection` says more).
+The pool opens connections on demand and gives up on them early: the breaker, and the link
+(`l3/link.py`) that watches the server, decide when to try again. Each view has a lane of
+its own (`lane.py`). The answer of the server to a statement, even a timeout, concerns the
+lane only: a server that answers works. Only a silent or unreachable server changes the
+breaker of the pool. A load runs in a task that outlives a cancelled caller, since psycopg
+would wait for the server when it is cancelled (see `connection.py`).
 """
 
 from __future__ import annotations
@@ -42,17 +41,17 @@ from .session import LOADS, Settings, adopt, impatient
 
 log = logging.getLogger("terrace.l3")
 
-GRACE_S = 0.25  # the server's own timeout should win, since it says more
+GRACE_S = 0.25  # lets the server's own timeout come first: its error says more
 PROBE_PAUSES_S = (0.1, 0.5)
 
 T = TypeVar("T")
 
-# Said by a server process that is about to end, on a connection not yet closed.
+# Errors of a server process that is about to end, on a connection that is still open.
 _BACKEND_ENDED = (psycopg.errors.AdminShutdown, psycopg.errors.CrashShutdown)
 
-# What a statement of a view that is locked or too slow ends with.
+# Errors that end a statement of a locked or slow view.
 _TOOK_TOO_LONG = (psycopg.errors.QueryCanceled, psycopg.errors.LockNotAvailable)
-_ONE_PROBE_IN = 4  # of so many connections, one may try views that did not answer
+_ONE_PROBE_IN = 4  # one of so many connections may try views that did not answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +64,7 @@ class PoolStatistics:
 class LoadPool:
     """The pool of connections that load rows: bounded, with a deadline and a breaker.
 
-    `settings` prepare a connection for its work, `purpose` names it.
+    `settings` prepare a connection for its work; `purpose` names that work.
     """
 
     def __init__(
@@ -90,7 +89,7 @@ class LoadPool:
         self._lanes: dict[str, Lane] = {}
         self._trying: set[Lane] = set()  # lanes with a probe under way
         self._is_pooled = False
-        self._trouble = ""  # of the last connection that could not be made ready
+        self._trouble = ""  # why the last connection failed to get ready
         self._pool: AsyncConnectionPool[Connection] | None = None
         self._busy: set[Connection] = set()
         self._tasks = TaskSet("l3.pool")
@@ -101,7 +100,7 @@ class LoadPool:
         return f"<LoadPool {len(self._busy)} busy, {self._breaker!r}>"
 
     def lane(self, name: str, *, is_only: bool = False) -> Lane:
-        """The lane of a view, made when it is first asked for."""
+        """The lane of a view, created on first use."""
         lane = self._lanes.get(name)
         if lane is None:
             most = self._options.pool_max
@@ -147,7 +146,7 @@ class LoadPool:
         )
 
     async def renew(self) -> None:
-        """The server is back: do not wait for connections that were begun before."""
+        """The server is back: replace the pool, whose attempts began before."""
         former = self._pool
         if former is None:
             return
@@ -170,10 +169,9 @@ class LoadPool:
     async def run(self, work: Callable[[Connection], Awaitable[T]], lane: Lane) -> T:
         """`await work(connection)` within the deadline.
 
-        Raises TierUnavailable for trouble with the server, or for a lane that does not
-        answer in time, and psycopg.Error for other trouble with the statement. Must be
-        repeatable: a connection that turns out to have died while idle is replaced, and
-        the work done again on another.
+        Raises TierUnavailable if the server fails or the lane does not answer in time, and
+        psycopg.Error if the statement fails otherwise. `work` must be repeatable: if a
+        connection has died while idle, it runs again on another one.
         """
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._waiting.add(future)
@@ -184,7 +182,7 @@ class LoadPool:
         return await future
 
     def fail_waiting(self, reason: str) -> None:
-        """The server is known to be gone: nobody needs to wait for the deadline."""
+        """The server is gone: fail all waiting loads before their deadline."""
         for future in list(self._waiting):
             if not future.done():
                 future.set_exception(TierUnavailable(L3_POSTGRES, reason))
@@ -227,7 +225,7 @@ class LoadPool:
             raise
         except psycopg.Error:
             failed = False
-            self._breaker.on_success()  # the server is there: it answered
+            self._breaker.on_success()  # the server works: it answered
             lane.breaker.on_success()
             raise
         except BaseException:
@@ -242,7 +240,7 @@ class LoadPool:
         return result
 
     def _admit(self, lane: Lane) -> bool:
-        """Whether this load tries a lane that did not answer. Raises TierUnavailable."""
+        """Whether this load probes a lane that did not answer. Raises TierUnavailable."""
         is_probe = not lane.breaker.is_closed
         most = max(1, self._options.pool_max // _ONE_PROBE_IN)
         if is_probe and (lane.breaker.wait_s() > 0 or len(self._trying) >= most):
@@ -284,7 +282,7 @@ class LoadPool:
                 raise TookTooLong(L3_POSTGRES, reason, timed_out=True) from None
             except OperationalError as error:
                 if not connection.closed and not isinstance(error, _BACKEND_ENDED):
-                    raise  # said by a server that goes on
+                    raise  # the server continues to run
                 reason = describe(error, self._options)
                 await close(connection)
             finally:
@@ -312,7 +310,7 @@ class LoadPool:
 
 
 def _trying(work: Callable[[Connection], Awaitable[T]]) -> Callable[[Connection], Awaitable[T]]:
-    """A view that is still locked is found to be so at once, and holds up no other such view."""
+    """Make `work` fail at once on a view that is still locked, so that it delays no other view."""
 
     async def try_it(connection: Connection) -> T:
         async with impatient(connection):

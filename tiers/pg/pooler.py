@@ -1,9 +1,8 @@
-"""Whether a connection pooler leaves a session to its connection.
+"""Detects whether a connection pooler keeps one session per connection.
 
 In session mode it does, until the connection is closed. In transaction mode it gives the
-session to whoever comes next, and a connection gets another one: that is what is tried
-for here. A pooler shows by the process ids (`l3_session`); its mode is not to be asked
-for without the right to.
+session to the next client, and a connection gets another session: these checks provoke
+that. The process ids reveal a pooler (`session.py`). To query its mode needs a privilege.
 """
 
 from __future__ import annotations
@@ -15,19 +14,19 @@ from ..base import L3_POSTGRES
 from ..errors import TierUnavailable
 from .session import Connection, backend_of
 
-# Each is a chance for the pooler to give the session away. It may be several processes
-# with sessions of their own, of which a connection reaches one by chance.
+# Each probe gives the pooler a chance to give the session away. The pooler may be several
+# processes with sessions of their own, and a connection reaches one of them by chance.
 PROBES = 6
 
 _IS_SHARED = (
-    "a connection pooler in transaction mode gives the session to others, so LISTEN and session "
-    "locks do not work through it"
+    "a connection pooler in transaction mode gives the session to other clients, so LISTEN and "
+    "session locks do not work through it"
 )
-_NO_SECOND = "a connection pooler stands between, and has no second connection ({})"
+_NO_SECOND = "a connection pooler is in between, and it has no second connection ({})"
 _PAST_IT = (
     "set l3.direct_dsn (TERRACE_L3__DIRECT_DSN) to a connection string that leads past the pooler"
 )
-_IS_LOST = "the connection pooler gave the session to others"
+_IS_LOST = "the connection pooler gave the session to another client"
 
 
 async def demand_session(
@@ -36,14 +35,14 @@ async def demand_session(
     option: str,
     another: Callable[[], AbstractAsyncContextManager[Connection]],
 ) -> None:
-    """Raises TierUnavailable, naming the option, when the session may become that of others.
+    """Raise TierUnavailable, naming the option, if other clients may get the session.
 
     `own` is the process that has served the connection so far.
     """
     for _ in range(PROBES):
         try:
             async with another() as other:
-                # Twice, since two sessions might be handed out in turn.
+                # Ask twice, since the pooler might hand out two sessions in turn.
                 seen = [await backend_of(asked) for asked in (other, connection, connection)]
         except TierUnavailable as failure:
             reason = f"{option}: {_NO_SECOND.format(failure.reason)}; {_PAST_IT}"
@@ -54,6 +53,6 @@ async def demand_session(
 
 
 async def demand_unchanged(connection: Connection) -> None:
-    """Raises TierUnavailable when a pooler has taken the session away after all."""
+    """Raise TierUnavailable if a pooler has taken the session away after all."""
     if connection.kept_backend and await backend_of(connection) != connection.kept_backend:
         raise TierUnavailable(L3_POSTGRES, _IS_LOST)

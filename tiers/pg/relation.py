@@ -1,13 +1,12 @@
-"""The relations behind the mappings, as the catalog has them: looked up, and judged.
+"""Looks up the relations of the mappings in the catalog, and judges whether they fit.
 
-A relation is more than its name. Migrations drop, create and rename relations every
-night, so what stands behind a name is looked up again and again: all mappings by one
-query, from one snapshot. `Relation.identity` changes when another relation took the
-name, or when its columns or its owner changed; an index or a privilege that comes and
-goes changes only whether it fits.
+A relation is more than its name. Migrations drop, create and rename relations, so the
+names are looked up repeatedly: all mappings with one query, from one snapshot.
+`Relation.identity` changes if another relation took the name, or if its columns or its
+owner changed. An index or a privilege that comes or goes changes only whether it fits.
 
-Judging is pure. It finds every problem, each with the SQL that mends it, and yields a
-`BoundView` for a view that can be refreshed, whether or not it can be served yet.
+`judge` is pure. It finds every problem, each with the SQL that fixes it, and yields a
+`BoundView` for a view that can be refreshed, even if it cannot be served yet.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from .connection import Connection
 from .rows import BoundView
 from .types import KEY_TYPES
 
-# A name without a schema is looked for as the server would: along the search path.
+# A name without a schema is looked up as the server does it: along the search path.
 _LOOK = """
     SELECT m.name, c.oid::int8, c.nspname::text, c.relkind::text, c.relispopulated,
            c.relowner::int8, has_schema_privilege(c.namespace, 'USAGE'),
@@ -63,7 +62,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Relation:
-    """What stands behind a name at one moment."""
+    """The relation that had a name at one moment."""
 
     oid: int
     namespace: str
@@ -72,7 +71,7 @@ class Relation:
     owner: int
     is_reachable: bool  # USAGE on its schema
     is_readable: bool
-    is_maintained: bool  # may be refreshed
+    is_maintained: bool  # this user may refresh it
     columns: tuple[Column, ...]
     unique_indexes: tuple[frozenset[int], ...]  # of plain columns, whole and valid
 
@@ -82,17 +81,17 @@ class Relation:
         return f"{self.oid} {self.owner} {hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
     def has_unique_index(self, names: Iterable[str]) -> bool:
-        """On exactly these columns."""
+        """Whether it has a unique index on exactly these columns."""
         numbers = {column.name: column.number for column in self.columns}
         return {numbers.get(name) for name in names} in self.unique_indexes
 
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """A view as found. It can be served when there are no problems."""
+    """A view as found. It can be served if it has no problems."""
 
     mapping: ViewMapping
-    relation: Relation | None  # None: there is none of that name
+    relation: Relation | None  # None: no relation has that name
     bound: BoundView | None  # None: it cannot even be refreshed
     problems: tuple[MappingProblem, ...]
 
@@ -100,12 +99,12 @@ class Inspection:
 async def look_up(
     connection: Connection, mappings: Iterable[ViewMapping]
 ) -> dict[str, Relation | None]:
-    """What stands behind each mapping now, by its view's name. Raises psycopg.Error."""
+    """The present relation of each mapping, by its view's name. Raises psycopg.Error."""
     return await _look_up(connection, [(m.name, *_qualified(m.relation)) for m in mappings])
 
 
 async def relation_named(connection: Connection, *names: str) -> Relation | None:
-    """What a name stands for, qualified by the one before it. Raises psycopg.Error."""
+    """The relation with a name, which may follow its schema's name. Raises psycopg.Error."""
     return (await _look_up(connection, [("", *_qualified(names))]))[""]
 
 
@@ -121,7 +120,7 @@ async def _look_up(
 
 def _relation(facts: Sequence[Any]) -> Relation:
     oid, namespace, kind, is_populated, owner, *may, columns, unique_indexes = facts
-    is_reachable, is_readable, is_maintained = map(bool, may)  # NULL: just being dropped
+    is_reachable, is_readable, is_maintained = map(bool, may)  # NULL: it is being dropped
     return Relation(
         oid, namespace, kind, is_populated, owner, is_reachable, is_readable, is_maintained,
         tuple(Column(*column) for column in columns or ()),
@@ -137,8 +136,8 @@ def judge(mapping: ViewMapping, relation: Relation | None, user: str) -> Inspect
     """Compare a relation with its mapping."""
     problems: list[MappingProblem] = []
 
-    def problem(text: str, mend: str) -> None:
-        problems.append(MappingProblem(mapping.name, text, mend))
+    def problem(text: str, remedy: str) -> None:
+        problems.append(MappingProblem(mapping.name, text, remedy))
 
     name = regclass(mapping)
     if relation is None:
@@ -148,22 +147,22 @@ def judge(mapping: ViewMapping, relation: Relation | None, user: str) -> Inspect
         problem("is not a materialized view", "map a materialized view that selects from it")
         return Inspection(mapping, relation, None, tuple(problems))
     if not relation.is_reachable:
-        mend = f'run: GRANT USAGE ON SCHEMA {_quote(relation.namespace)} TO "{user}"'
-        problem(f"is in a schema that {user} may not use", mend)
+        remedy = f'run: GRANT USAGE ON SCHEMA {_quote(relation.namespace)} TO "{user}"'
+        problem(f"is in a schema that {user} may not use", remedy)
     if not relation.is_readable:
         problem(f"may not be read by {user}", f'run: GRANT SELECT ON {name} TO "{user}"')
     if not relation.is_maintained and mapping.refresh_interval_s is not None:
-        mend = f'run: ALTER MATERIALIZED VIEW {name} OWNER TO "{user}", or set refresh = "manual"'
-        problem(f"may not be refreshed by {user}, who does not own it", mend)
+        remedy = f'run: ALTER MATERIALIZED VIEW {name} OWNER TO "{user}", or set refresh = "manual"'
+        problem(f"may not be refreshed by {user}, who does not own it", remedy)
     misfits = _misfits(mapping, relation)
-    for text, mend in misfits:
-        problem(text, mend)
+    for text, remedy in misfits:
+        problem(text, remedy)
     fits = not misfits
     if fits and not relation.has_unique_index(mapping.columns):
         fits = False
         columns = ", ".join(_quote(column) for column in mapping.columns)
-        mend = f"run: CREATE UNIQUE INDEX ON {name} ({columns})"
-        problem(f"has no unique index on exactly ({columns})", mend)
+        remedy = f"run: CREATE UNIQUE INDEX ON {name} ({columns})"
+        problem(f"has no unique index on exactly ({columns})", remedy)
     if not relation.is_populated:
         problem("is not populated", f"run: REFRESH MATERIALIZED VIEW {name}")
     return Inspection(
@@ -172,7 +171,7 @@ def judge(mapping: ViewMapping, relation: Relation | None, user: str) -> Inspect
 
 
 def _misfits(mapping: ViewMapping, relation: Relation) -> list[tuple[str, str]]:
-    """Columns that are missing, or of a type that no key can have; each with its mend."""
+    """Columns that are missing, or have a type that no key can have; each with its remedy."""
     by_name = {column.name: column for column in relation.columns}
     found = [
         (f'has no column "{column}"', f"its columns are {', '.join(by_name)}")
@@ -183,8 +182,8 @@ def _misfits(mapping: ViewMapping, relation: Relation) -> list[tuple[str, str]]:
         column = by_name.get(name)
         if column is not None and column.type not in KEY_TYPES:
             supported = ", ".join(key_type.name for key_type in KEY_TYPES.values())
-            mend = f"cast it in the view to one of {supported}"
-            found.append((f'the key column "{name}" has the type {column.type_name}', mend))
+            remedy = f"cast it in the view to one of {supported}"
+            found.append((f'the key column "{name}" has the type {column.type_name}', remedy))
     return found
 
 

@@ -1,8 +1,8 @@
-"""Rows of one view as Redis values: the SQL, its parameters, and reading the results.
+"""Reads rows of one view as Redis values: the SQL, its parameters, and the results.
 
-Key text reaches SQL only as bound parameters; identifiers are quoted by psycopg.sql.
-The server makes every value's text (JSON included), and it is passed on as the bytes
-that arrived.
+Key text reaches SQL only as bound parameters; psycopg.sql quotes the identifiers. The
+server makes the text of every value (JSON included), and Terrace passes its bytes on
+unchanged.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from .session import execute_one
 from .sql import identifier, joined, render
 from .types import SEPARATOR, KeyType
 
-_HIT = Kind.HIT  # a member of an enum is found by some steps
+_HIT = Kind.HIT  # saves the look-up of an enum member for every row
 _KeyByText: TypeAlias = dict[bytes | tuple[bytes, ...], bytes]  # a tuple of several columns
 STREAM_ROWS = 500  # per round trip; bounds memory
-STREAM_LOCK_TIMEOUT_MS = 10_000  # views are warmed in turn: a locked one must not hold up the next
+STREAM_LOCK_TIMEOUT_MS = 10_000  # views are warmed in turn: a locked one must not delay the next
 
 
 class RelationReplaced(psycopg.ProgrammingError):
-    """The statement was answered, but not by the relation that it was written for."""
+    """Another relation than the expected one answered the statement."""
 
 
 class BoundView:
-    """A mapping and what the catalog says of its view: all that is needed to read it."""
+    """A mapping with the facts from the catalog that are needed to read its view."""
 
     def __init__(
         self,
@@ -77,7 +77,7 @@ class BoundView:
         return values if values is not None and self._are_canonical(values) else None
 
     def key_of(self, texts: Sequence[bytes | None]) -> bytes | None:
-        """The key of a row by its key columns' text; None if no key leads to this row."""
+        """The key of a row, from the text of its key columns; None if no key leads to it."""
         values = [text.decode() for text in texts if text is not None]
         if len(values) < self._n_keys or not self._are_canonical(values):
             return None
@@ -88,7 +88,7 @@ class BoundView:
         return all(key_type.is_canonical(value) for value, key_type in pairs)
 
     async def load(self, connection: Connection, keys: Sequence[bytes]) -> dict[bytes, Outcome]:
-        """All keys by one query: HIT or NEGATIVE for each. Raises psycopg.Error."""
+        """Load all keys with one query: HIT or NEGATIVE for each. Raises psycopg.Error."""
         outcomes = dict.fromkeys(keys, self._absent)
         key_by_text, arrays = self._wanted(outcomes)
         if not key_by_text:
@@ -98,17 +98,17 @@ class BoundView:
         rows = await cursor.fetchall()
         self._check_relation(rows)
         for row in rows:
-            # A collation may find "jfk" for "JFK": only the very text asked for is the key.
+            # A collation may find "jfk" for "JFK", but only the exact text is the key.
             found = key_by_text.get(row[0] if is_single else row[: self._n_keys])
             if found is not None:
                 outcomes[found] = self._outcome(row)
         return outcomes
 
     def _wanted(self, keys: Collection[bytes]) -> tuple[_KeyByText, list[str]]:
-        """The keys that can have a row, by what the row's key columns will say, and the
-        parameters to ask for them: an array for each column."""
+        """The keys that can have a row, by the text that the row's key columns will have, and
+        the parameters of the query: an array for each column."""
         at = self.mapping.field_at
-        if at and keys:  # as for nearly all: all texts are looked at in one go
+        if at and keys:  # the usual case: one check of all texts together
             texts = [key[at:] for key in keys]
             text = b"\0".join(texts).decode(errors="replace")
             if (
@@ -133,7 +133,7 @@ class BoundView:
     async def stream(
         self, connection: Connection, wanted: Callable[[bytes], bool]
     ) -> AsyncIterator[list[tuple[bytes, Outcome]]]:
-        """All rows with a wanted key, some hundred at a time, from one snapshot."""
+        """All rows with a wanted key, some hundreds at a time, from one snapshot."""
         async with connection.transaction(), connection.cursor("terrace", binary=True) as cursor:
             await connection.execute(f"SET LOCAL lock_timeout = {STREAM_LOCK_TIMEOUT_MS}")
             await cursor.execute(self._all_rows, ())
@@ -147,8 +147,8 @@ class BoundView:
                 yield batch
 
     def _check_relation(self, rows: Sequence[tuple[Any, ...]]) -> None:
-        """A hash has the fields that the catalog named: they must be those of the relation
-        that was read. All rows of a statement are of one relation."""
+        """The catalog named the fields of a hash, so the rows must come from that relation.
+        All rows of one statement come from the same relation."""
         if self._is_hash and rows and rows[0][-1] != self.oid:
             raise RelationReplaced("another relation has the name of the view")
 
@@ -170,11 +170,11 @@ class BoundView:
             return joined(", ", [*texts, identifier("v", "tableoid")])
         if self.mapping.value_column is not None:
             return _text(self.mapping.value_column)
-        # v.* and not v, which would be a column of that name if there is one.
+        # v.*, because v alone would be the column of that name if the view has one.
         return sql.SQL("row_to_json(v.*)::text")
 
     def _by_key(self) -> sql.Composable:
-        """The condition. Arrays have the columns' exact types, or the index would not serve."""
+        """The condition. The index needs arrays of the exact column types."""
         arrays = [sql.SQL("%s::" + key_type.array) for key_type in self.key_types]
         columns = [identifier("v", column) for column in self.mapping.columns]
         if len(columns) == 1:
@@ -187,9 +187,9 @@ class BoundView:
 
 
 def array_literal(text: str) -> str:
-    """Texts joined by SEPARATOR as a parameter that is cast to an array of their type.
+    """Texts joined by SEPARATOR, as a parameter that SQL casts to an array of their type.
 
-    psycopg's own way, a list, costs some steps for each value.
+    A list, which psycopg would adapt itself, costs more time per value.
     """
     if "\\" in text:
         text = text.replace("\\", "\\\\")

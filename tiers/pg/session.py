@@ -1,13 +1,12 @@
-"""Whose a session is, and where the settings of Terrace's statements are kept.
+"""Sessions, exclusive or shared through a pooler, and the settings of Terrace's statements.
 
-A session of one's own keeps its settings, and its statements are prepared once. Behind a
-connection pooler the session goes to other applications between two transactions, or
-after the connection: whatever Terrace left in it would be theirs. There every setting is
-of one transaction, no statement has a name, and nothing is asked for at connecting, since
-poolers keep that, too.
+An exclusive session keeps its settings, and its statements are prepared once. A connection
+pooler gives the session to other applications between two transactions, or after the
+connection, with all that Terrace left in it. So there every setting lasts one transaction,
+statements have no names, and the connection string sets nothing, since poolers keep that, too.
 
-A pooler shows by the process id: what the server says of itself is not what it was said
-to be at connecting, because a pooler makes up the keys by which queries are cancelled.
+The process id reveals a pooler: the server names another id than the one announced at
+connecting, because a pooler invents the keys that cancel queries.
 """
 
 from __future__ import annotations
@@ -35,11 +34,11 @@ _Row: TypeAlias = tuple[Any, ...]
 
 
 class Connection(AsyncConnection[_Row]):
-    """Prepares no statement until the session is known to be one's own.
+    """Prepares no statement until the session is known to be exclusive.
 
-    `scope` is what begins each transaction where the session is shared, else b"".
+    `scope` is the SQL that begins each transaction of a shared session, else b"".
     `writes` says that such a transaction has something to commit.
-    `kept_backend` is the process that a pooler in session mode gave it for good.
+    `kept_backend` is the process that a pooler in session mode assigned to the connection.
     """
 
     scope: bytes = b""
@@ -61,8 +60,8 @@ TEXT_FORMS: Settings = {
 }
 
 # Loads only fetch rows by their unique key. Statistics of a view are often missing or
-# outdated right after a refresh, and a cached plan that scans would be kept: so the
-# planner is told what is known beforehand, and plans once per prepared statement.
+# outdated right after a refresh, and a cached plan with a scan would stay. So these settings
+# leave the planner only index plans, and it plans once per prepared statement.
 LOADS: Settings = {
     "plan_cache_mode": "'force_generic_plan'",
     "jit": "'off'",
@@ -72,7 +71,7 @@ LOADS: Settings = {
     "transaction_read_only": "'on'",
 }
 
-# Turning synchronous_commit off is fine for a cache, and no durability at all.
+# synchronous_commit = off suits a cache, but it gives no durability.
 STORE: Settings = {
     "plan_cache_mode": "'force_generic_plan'",
     "jit": "'off'",
@@ -101,7 +100,7 @@ async def backend_of(connection: Connection) -> int:
 async def adopt(
     connection: Connection, settings: Settings, purpose: str, *, timeout_s: float = 0.0
 ) -> None:
-    """Make a connection ready that only works within transactions. Raises TierUnavailable."""
+    """Prepare a connection that works only in transactions. Raises TierUnavailable."""
     if await backend_of(connection) == connection.info.backend_pid:
         await take_over(connection, settings, purpose, timeout_s=timeout_s)
         return
@@ -109,7 +108,7 @@ async def adopt(
     if encoding != "UTF8":
         user = connection.info.user
         reason = (
-            f"l3.dsn: texts come through the connection pooler as {encoding}; "
+            f"l3.dsn: the connection pooler delivers texts as {encoding}; "
             f"run: ALTER ROLE \"{user}\" SET client_encoding = 'UTF8'"
         )
         raise TierUnavailable(L3_POSTGRES, reason)
@@ -121,11 +120,11 @@ async def adopt(
 async def take_over(
     connection: Connection, settings: Settings, purpose: str, *, timeout_s: float = 0.0
 ) -> None:
-    """Make a session ready that is known to be one's own."""
+    """Prepare a session that is known to be exclusive."""
     _read_texts_as_bytes(connection)
     connection.prepare_threshold = PREPARED_AFTER
-    wanted = {**TEXT_FORMS, **settings, **_timeout(timeout_s)}
-    session = {_OF_SESSIONS.get(name, name): value for name, value in wanted.items()}
+    every = {**TEXT_FORMS, **settings, **_timeout(timeout_s)}
+    session = {_OF_SESSIONS.get(name, name): value for name, value in every.items()}
     if not connection.info.parameter_status("application_name"):
         session["application_name"] = f"'terrace {purpose}'"
     await connection.execute(_set({**session, "client_encoding": "'UTF8'"}, is_local=False))
@@ -136,7 +135,7 @@ def _timeout(timeout_s: float) -> dict[str, str]:
 
 
 def _read_texts_as_bytes(connection: Connection) -> None:
-    # Every value is selected as ::text in binary format, and wanted as bytes.
+    # Queries select every value as ::text in binary format, and Terrace needs bytes.
     connection.adapters.register_loader("text", ByteaBinaryLoader)
 
 
@@ -145,9 +144,9 @@ async def execute_one(
 ) -> AsyncCursor[_Row]:
     """Run one statement, in one round trip.
 
-    In a shared session the settings are sent with it. What is sent before one Sync is one
-    transaction, so a read needs neither BEGIN nor COMMIT, and its error leaves nothing
-    open. A write has them, since psycopg does not take a Sync that fails to commit.
+    A shared session gets the settings together with it. All statements before one Sync are
+    one transaction, so a read needs neither BEGIN nor COMMIT, and its error leaves nothing
+    open. A write has both, since psycopg does not handle a Sync that fails to commit.
     """
     cursor = connection.cursor(binary=binary)
     if not connection.scope:
@@ -169,7 +168,7 @@ async def execute_one(
 
 @contextlib.asynccontextmanager
 async def in_transaction(connection: Connection, *, snapshot: bool = False) -> AsyncIterator[None]:
-    """Several statements, all of one snapshot if that is asked for."""
+    """Run several statements, on one snapshot if `snapshot` is true."""
     if not (snapshot or connection.scope):
         yield
         return
@@ -183,7 +182,7 @@ async def in_transaction(connection: Connection, *, snapshot: bool = False) -> A
 
 @contextlib.asynccontextmanager
 async def impatient(connection: Connection) -> AsyncIterator[None]:
-    """Statements of the block wait for no lock to speak of."""
+    """Statements of the block give up on a lock almost at once."""
     wait = f"set_config('lock_timeout', '{PROBE_LOCK_TIMEOUT_MS}', "
     scope = connection.scope
     if scope:
@@ -200,11 +199,11 @@ async def impatient(connection: Connection) -> AsyncIterator[None]:
         if connection.info.transaction_status == TransactionStatus.IDLE:
             await connection.execute("RESET lock_timeout")
         else:
-            await connection.close()  # broken, or in the middle of something
+            await connection.close()  # broken, or in the middle of a transaction
 
 
 def together(work: Callable[[Connection], Awaitable[T]]) -> Callable[[Connection], Awaitable[T]]:
-    """Work of several statements, each in a session with Terrace's settings."""
+    """Run work of several statements in one transaction with Terrace's settings."""
 
     async def within(connection: Connection) -> T:
         async with in_transaction(connection):
@@ -216,14 +215,14 @@ def together(work: Callable[[Connection], Awaitable[T]]) -> Callable[[Connection
 async def once(connection: Connection, statement: bytes) -> None:
     """Run text that comes from the configuration.
 
-    In the binary format psycopg uses the extended protocol, whatever the parameters are,
-    and there the server refuses a text of more than one statement before it runs any.
+    In the binary format psycopg always uses the extended protocol, and there the server
+    refuses a text of more than one statement before it runs any.
     """
     await connection.execute(statement, (), binary=True)
 
 
 async def columns_of(connection: Connection, statement: bytes) -> list[str]:
-    """What the result of one statement would have; it is parsed and not run."""
+    """The columns of one statement's result; the server parses it but does not run it."""
     pgconn = connection.pgconn
     async with connection.lock:
         for send in (

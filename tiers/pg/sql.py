@@ -1,7 +1,7 @@
-"""Composing SQL: quoted identifiers, and queries rendered once.
+"""Composes SQL: quoted identifiers, and queries rendered once.
 
-Rule of the l3 modules: a rendered query is always executed with parameters, if only
-(), because that is when "%" is special; so `identifier` and `verbatim` double it.
+Rule: a rendered query is always executed with parameters, if only (), because "%" is
+special only then; so `identifier` and `verbatim` double it.
 """
 
 from __future__ import annotations
@@ -12,22 +12,22 @@ from psycopg import sql
 
 
 def identifier(*names: str) -> sql.Composable:
-    """A quoted name, qualified by those before it."""
+    """A quoted name, with its schema before it if given."""
     return verbatim(sql.Identifier(*names).as_string(None))
 
 
 def literal(text: str) -> sql.Composable:
-    """A quoted text, where no parameter can be: in the body of a function."""
+    """A quoted text, for places without parameters: the body of a function."""
     return verbatim(sql.Literal(text).as_string(None))
 
 
 def verbatim(text: str) -> sql.Composable:
-    """SQL that comes from elsewhere: from the configuration (`query`), never from a client."""
+    """SQL from another source: the configuration (`query`), never a client."""
     return sql.SQL(text.replace("%", "%%"))
 
 
 def render(template: LiteralString, **parts: sql.Composable) -> bytes:
-    """The query as bytes: psycopg keeps what it derived from bytes, but not from objects."""
+    """The query as bytes: psycopg caches its analysis of bytes, but not of objects."""
     return sql.SQL(template).format(**parts).as_bytes(None)
 
 

@@ -1,9 +1,9 @@
-"""Key columns: which PostgreSQL types may be keys, and which key text is a value of a type.
+"""The PostgreSQL types that key columns may have, and the canonical text of their values.
 
 Only the canonical text of a value is a key: "7", but not "007" or "+7", although the
 server reads all three as the integer 7. Otherwise several Redis keys would cache one
-row and a refresh could invalidate only one of them. Text that fails here cannot exist,
-which spares the query, and an error that would fail all keys of its batch.
+row and a refresh could invalidate only one of them. No row has a text that fails here;
+this saves the query, and an error that would fail all keys of its batch.
 
 No IO, no psycopg.
 """
@@ -28,7 +28,7 @@ class KeyType:
     array: str
     is_canonical: Callable[[str], bool]
     are_canonical: Callable[[str], bool] = lambda _: False
-    """Whether all of many texts are, joined by NUL; False may also mean: look at each."""
+    """Whether all texts, joined by NUL, are canonical; False may also mean: check each one."""
 
 
 SEPARATOR = "\0"  # of many texts; a key that could have a row contains none
@@ -43,7 +43,7 @@ def _is_text(_: str) -> bool:
 
 
 def _is_unpadded(text: str) -> bool:
-    # char(n) ignores trailing blanks when it compares and has none in its text form.
+    # char(n) ignores trailing blanks in comparisons and has none in its text form.
     return not text.endswith(" ")
 
 
@@ -60,7 +60,7 @@ def _integer_of(bits: int) -> Callable[[str], bool]:
 
 
 def _integers_of(digits: int) -> Callable[[str], bool]:
-    """Numbers of so many digits always fit their type, which spares a look at each."""
+    """Numbers with so many digits always fit their type, so one match checks all."""
     number = rf"(?:0|-?[1-9][0-9]{{0,{digits - 1}}})"
     numbers = re.compile(rf"{number}(?:{SEPARATOR}{number})*", re.ASCII)
     return lambda text: numbers.fullmatch(text) is not None
@@ -85,7 +85,7 @@ def _is_date(text: str) -> bool:
     return True
 
 
-# By pg_type.typname. The comparison of varchar is that of text, so its index serves text[].
+# By pg_type.typname. varchar compares as text does, so its index serves text[].
 KEY_TYPES = {
     "text": KeyType("text", "text[]", _is_text, _are_texts),
     "varchar": KeyType("character varying", "text[]", _is_text, _are_texts),
