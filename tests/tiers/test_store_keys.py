@@ -37,6 +37,6 @@ def test_no_key_has_two_truths() -> None:
     with pytest.raises(MappingProblem, match="has keys in common with store s:\\*"):
         stores("s:*", "s:x:*")
     for view in ("s:{id}", "s{id}", "s:x:{id}"):
-        with pytest.raises(MappingProblem, match="let them begin differently"):
+        with pytest.raises(MappingProblem, match="use different prefixes"):
             stores("s:*", view=view)
     assert len(stores("s:*", "t:*", view="u:{id}")) == 2

@@ -1,8 +1,8 @@
--- The lineage that the table is to have: a newer one, where the data here is older than the table.
+-- Find the lineage for the table. If the data here is older than the table, begin a new one.
 --
 -- KEYS[1]  state of the store, see state.lua
--- ARGV[1]  lineage of the table; '0' for none: then nothing here can be older
--- Returns the lineage. Where it is not that of the table, keys of another one may be left here.
+-- ARGV[1]  lineage of the table; '0' for none: then no data here can be older
+-- Returns the lineage. If it differs from that of the table, keys of another lineage may be left.
 if tonumber(lineage) < tonumber(ARGV[1]) then begin(tonumber(ARGV[1])) end
 if ARGV[1] == '0' then
   redis.call('ZREM', state, 'S')

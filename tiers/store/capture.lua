@@ -1,21 +1,22 @@
--- What some keys of the store hold now, under a version newer than all before. Runs in the
--- transaction of the command that wrote them, so that "absent" means deleted, never evicted.
+-- Capture the present content of some keys of the store, under a version newer than all before.
+-- It runs in the transaction of the command that wrote them, so "absent" means deleted, not
+-- evicted.
 --
 -- KEYS[1]  state of the store, see state.lua
 -- KEYS[2..] the keys
 -- ARGV[1]  how long to remember writes, in us
--- ARGV[2..3] lineage and clock before the command's keys were seen or brought here; '' if it
---          does not look at old values
--- Returns {lineage, version, {type, value, expires_at_ms}...}: a string as it is, of any other
--- type the DUMP; type 'none' for an absent key; 0 for no expiry. If the keys may have left
--- Redis since that clock (see gone.lua, too), the command may have computed from nothing:
--- they are taken out again, and the list ends after the version.
+-- ARGV[2..3] lineage and clock before the command's keys were seen or loaded; '' if the command
+--          does not depend on old values
+-- Returns {lineage, version, {type, value, expires_at_ms}...}: the value of a string, the DUMP
+-- of any other type; type 'none' for an absent key; 0 for no expiry. If the keys may have left
+-- Redis since that clock (see gone.lua, too), the command may have computed from missing values:
+-- then the keys are removed again, and the list ends after the version.
 forget(ARGV[1])
 local result = {lineage, text(version)}
 if ARGV[2] ~= '' then
   local is_sound, clock = ARGV[2] == lineage, tonumber(ARGV[3])
   for i = 2, #KEYS do
-    -- Seen, or written since, and not deleted, but absent: evicted, or expired.
+    -- Seen or written since, not deleted, but absent: evicted or expired.
     local key, gone = KEYS[i], score('g' .. KEYS[i])
     local is_gone = gone and number(score('d' .. key)) < clock
                     and (gone == '0' or number(score('w' .. key)) >= clock)

@@ -1,4 +1,4 @@
-"""An entry of the store, as it is kept in PostgreSQL."""
+"""An entry of the store, in the form that PostgreSQL holds."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What a key held, under the version at which it did."""
+    """The content of a key at one version."""
 
     key: bytes
     version: int
@@ -22,7 +22,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Capture:
-    """One written key: what it held, and the lineage of the Redis that says so."""
+    """One written key: its content, and the lineage of the Redis that held it."""
 
     entry: Entry
     lineage: bytes

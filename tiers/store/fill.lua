@@ -1,10 +1,10 @@
--- Bring entries of the table back into Redis, unless they are outdated by now.
+-- Store entries of the table in Redis, unless they are outdated by now.
 --
 -- KEYS[1]   state of the store, see state.lua, KEYS[2..] the keys
 -- ARGV[1]   lineage, ARGV[2] clock, both sampled before the table was read
--- ARGV[3]   how old that sample may be, in us
+-- ARGV[3]   the largest age of that sample, in us
 -- then per key: version (0: no row), type ('none': absent), value, expires_at_ms (0: never)
--- Returns false when the sample is outdated, else one integer per key:
+-- Returns false if the sample is outdated, else one integer per key:
 --   1 stored, 0 the key exists already, 2 absent (or expired), 3 a newer write of the key is on
 --   its way to the table, 4 Redis cannot restore the value
 if lineage ~= ARGV[1] then return false end

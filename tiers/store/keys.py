@@ -1,4 +1,4 @@
-"""Which keys are kept in PostgreSQL, too: the patterns of [[l3.store]], and nothing of SQL."""
+"""The keys that PostgreSQL stores, too: the patterns of [[l3.store]]. No SQL."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from ..errors import MappingProblem
 from ..options import StoreOptions
 from ..views import ViewMapping
 
-MAX_KEY_BYTES = 2048  # a btree entry of PostgreSQL holds not much more
+MAX_KEY_BYTES = 2048  # a btree entry of PostgreSQL holds little more
 
 
 class StoreMapping:
-    """One beginning of keys. Raises MappingProblem for a pattern that cannot work.
+    """One prefix of keys. Raises MappingProblem for a pattern that cannot work.
 
-    Offers what `ViewMapping` offers to those who only want a key loaded.
+    It has the attributes of `ViewMapping` that are needed to load a key.
     """
 
-    negative_ttl_s = 0.0  # an absence is not remembered: a write may be on its way to the table
+    negative_ttl_s = 0.0  # remembers no absence: a write may be on its way to the table
     tombstone_ttl_s: float | None = None
 
     def __init__(self, options: StoreOptions) -> None:
@@ -26,7 +26,7 @@ class StoreMapping:
         self.name = f"store {options.keys}"
         text, star = options.keys[:-1], options.keys[-1:]
         if star != "*" or not text or any(c in text for c in "*?[]\\{}"):
-            problem = f'keys = "{options.keys}" is not a beginning and a star'
+            problem = f'keys = "{options.keys}" is not a prefix and a star'
             raise MappingProblem(self.name, problem, 'write it like "session:*"')
         self.prefix = text.encode()
 
@@ -38,9 +38,9 @@ class StoreMapping:
 
 
 class StoreMappings:
-    """All of them; a key is turned away by one `startswith`.
+    """All mappings of the store; one `startswith` rejects any other key.
 
-    Raises MappingProblem where a key could belong to a view as well: a row of a view and a
+    Raises MappingProblem if a key could belong to a view as well: a row of a view and a
     value that clients write cannot both be the truth.
     """
 
@@ -55,7 +55,7 @@ class StoreMappings:
             for view in views:
                 if store.overlaps(view.prefix):
                     problem = f'may have keys in common with "{view.options.keys}" ({view.name})'
-                    raise MappingProblem(store.name, problem, "let them begin differently")
+                    raise MappingProblem(store.name, problem, "use different prefixes")
 
     def __iter__(self) -> Iterator[StoreMapping]:
         return iter(self._stores)
@@ -70,4 +70,4 @@ class StoreMappings:
 
 
 Mapped: TypeAlias = ViewMapping | StoreMapping
-"""What a key that L2 lacks may be loaded from."""
+"""A source from which Terrace loads a key that L2 lacks."""

@@ -1,19 +1,21 @@
-"""Which data in Redis the table of the store may be written from.
+"""The lineage: it decides from which data in Redis the table of the store may be written.
 
-A lineage is of one server process and of the content of one database: it stands in that
-database, beside the id of the process and of the history that it was promoted from, so it
-goes where the data goes. Another process (a failover, a restart with a snapshot), another
-history (data copied from another primary), or no lineage at all begins a new one.
+A lineage belongs to one server process and to the content of one database. It is stored in
+that database, beside the id of the process and the id of the history that the process was
+promoted from, so it moves with the data. Another process (a failover, a restart with a
+snapshot), another history (data copied from another primary), or a missing lineage begins a
+new one.
 
-The table has the newest lineage, and takes writes of no other. So data that was set aside
-and came back (SWAPDB twice, a primary that returns) cannot be written from: it gets a new
-lineage, above the table's. With every new lineage the stored keys in Redis are suspect.
-Those that the table has a row of are swept out and come back from it; until that is done,
-commands that count on old values have their keys taken out first (look.lua). Reads
-may see what was there. A key without a row was never written through Terrace, and stays.
+The table holds the newest lineage and accepts writes of no other. So data that was set
+aside and came back (SWAPDB twice, a primary that returns) gets a new lineage, above that of
+the table, before it is written from. With every new lineage the stored keys in Redis are
+unverified. A sweep removes those that have a row in the table; they come back from there.
+Until it has finished, commands that depend on old values have their keys removed first
+(look.lua). Reads may see the unverified values. A key without a row was never written
+through Terrace, and stays.
 
-Two Redis that write to one table take the lineage from each other. Nothing acknowledged is
-lost then, but writes fail, and the log says why.
+Two Redis servers that write to one table take the lineage from each other. Then no
+acknowledged write is lost, but writes fail, and the log says why.
 """
 
 from __future__ import annotations
@@ -35,14 +37,14 @@ if TYPE_CHECKING:
 log = logging.getLogger("terrace.store")
 
 STATE = b"__terrace:store"  # see state.lua
-WATCH_S = 0.5  # how long data of another lineage may be read unnoticed
-ATTEMPTS = 3  # to agree with the table, if others change it meanwhile
-SWEEP_KEYS = b"1000"  # looked at by one script: below a millisecond of Redis
-CLAIM_US = b"5000000"  # a sweep that somebody began is left to it for so long
+WATCH_S = 0.5  # how long reads may see data of another lineage
+ATTEMPTS = 3  # to agree with the table, if other proxies change it meanwhile
+SWEEP_KEYS = b"1000"  # per script: below a millisecond of Redis
+CLAIM_US = b"5000000"  # how long other proxies leave a sweep to the one that began it
 RIVAL_PAUSE_S, RIVAL_PAUSE_MAX_S = 0.05, 5.0  # before data older than the table is adopted again
 RIVAL_CALM_S = 30.0  # without such data, the pause is short again
 
-_DUE = 2  # said by look.lua
+_DUE = 2  # a reply of look.lua
 
 
 def store_script(file: str) -> Script:
@@ -50,7 +52,7 @@ def store_script(file: str) -> Script:
 
 
 class Footing(NamedTuple):
-    """Lineage and clock of Redis before something was read there."""
+    """The lineage and the clock of Redis at one moment."""
 
     lineage: bytes
     clock: bytes
@@ -60,7 +62,7 @@ BLIND = Footing(b"", b"")
 
 
 class StoreLineage:
-    """Keeps Redis and the table of one mind. `memory_us`: how long Redis remembers writes."""
+    """Keeps Redis and the table on one lineage. `memory_us`: how long Redis remembers writes."""
 
     def __init__(
         self,
@@ -79,16 +81,16 @@ class StoreLineage:
         self._agreeing = asyncio.Lock()
         self._stirred = asyncio.Event()
         self._pause_s, self._rivals_until = RIVAL_PAUSE_S, 0.0
-        self.agreements = 0  # how often that was found out
-        self.current = b""  # what Redis and the table agreed upon last
+        self.agreements = 0  # how often Redis and the table agreed
+        self.current = b""  # the lineage on which they agreed last
 
     def __repr__(self) -> str:
         return f"<StoreLineage {self.current!r}>"
 
     async def look(self, keys: Sequence[bytes] = ()) -> Footing:
-        """The lineage and the clock of Redis; these keys may be counted on from now on.
+        """The lineage and the clock of Redis; a command may depend on these keys from now on.
 
-        Raises TierUnavailable, also while the table cannot be brought to agree.
+        Raises TierUnavailable, also while Redis and the table do not agree.
         """
         for _ in range(ATTEMPTS):
             agreements = self.agreements
@@ -101,11 +103,11 @@ class StoreLineage:
         raise TierUnavailable("the store", "its data in L2 changes again and again")
 
     async def sample(self) -> Footing:
-        """As `look`, whether the table agrees or not. Raises TierUnavailable."""
+        """As `look`, even if the table does not agree. Raises TierUnavailable."""
         return (await self._sample())[0]
 
     async def _sample(self, keys: Sequence[bytes] = ()) -> tuple[Footing, int]:
-        """And whether keys of another lineage may be left (see look.lua)."""
+        """Also return whether keys of another lineage may be left (see look.lua)."""
         try:
             reply = await self._l2.run_script(self._look, [STATE, *keys], [self._memory])
         except ServerError as error:
@@ -113,9 +115,9 @@ class StoreLineage:
         return Footing(reply[0], reply[1]), reply[2]
 
     async def agree(self, agreements: int) -> None:
-        """Have the table written from what Redis holds now. Raises TierUnavailable.
+        """Make the table accept writes of the present lineage. Raises TierUnavailable.
 
-        `agreements`: as it stood before the caller saw that they differ.
+        `agreements`: its value before the caller saw that the lineages differ.
         """
         async with self._agreeing:
             if agreements != self.agreements:
@@ -136,11 +138,11 @@ class StoreLineage:
                     self.agreements += 1
                     self._stirred.set()
                     return
-        raise TierUnavailable("the store", "others change its data again and again")
+        raise TierUnavailable("the store", "other proxies change its data again and again")
 
     def _meet_rival(self) -> None:
-        """Redis holds data older than the table: told, and adopted after a pause if it is not
-        the first time."""
+        """Redis holds older data than the table: log it. Adopt the data at once the first time,
+        and after a pause when it happens again."""
         now = self._clock()
         if now < self._rivals_until:
             reason = "another Redis, or a newer state of this one, has just written to the table"
@@ -151,11 +153,11 @@ class StoreLineage:
         self._pause_s = min(2 * self._pause_s, RIVAL_PAUSE_MAX_S)
         log.warning(
             "L2 holds older data than the table of the store (SWAPDB, a failover, or two Redis "
-            "with one l3.schema): stored keys leave it and come back from the table"
+            "with one l3.schema): stored keys leave L2 and come back from the table"
         )
 
     async def keep(self) -> None:
-        """Notice other data while nobody writes, and sweep out what is of another lineage."""
+        """Detect other data while no client writes, and sweep out keys of another lineage."""
         self._l2.on_connect.append(self._stirred.set)
         while True:
             try:
@@ -167,7 +169,7 @@ class StoreLineage:
                 if sweep == _DUE:
                     await self._sweep_out(footing.lineage)
             except (TierUnavailable, ServerError) as failure:
-                log.debug("the data in L2 is not compared: %s", failure)
+                log.debug("cannot compare the data in L2: %s", failure)
             self._stirred.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(WATCH_S):

@@ -1,7 +1,7 @@
-"""The store's way back: entries that Redis lacks, from the table into Redis.
+"""Loads entries that Redis lacks from the table into Redis.
 
-What Redis was before the table was read decides whether an entry may still be
-stored there; fill.lua holds the rule, `store` the reasons.
+The state of Redis before the table was read decides whether an entry may still be stored
+in Redis; fill.lua holds the rule, `store.py` the reasons.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from .table import StoreTable
 
 LOAD_ATTEMPTS = 5
-LOAD_PAUSE_S = 0.005  # before looking again for a write that is on its way
-NOT_STORED = "the entry changes in this moment and was not stored in L2"
+LOAD_PAUSE_S = 0.005  # before another attempt, while a write is on its way
+NOT_STORED = "the entry is changing at this moment and was not stored in L2"
 
 
 class StoreLoads:
-    """Loads entries. `fill_age_us` is how old a sample may be when Redis is filled."""
+    """Loads entries. `fill_age_us` is the age that a sample may have when Redis is filled."""
 
     def __init__(
         self,
@@ -46,9 +46,9 @@ class StoreLoads:
         return f"<StoreLoads over {self._l2!r}>"
 
     async def load(self, keys: list[bytes]) -> Mapping[bytes, Outcome]:
-        """Read entries that Redis lacks from the table and store them there.
+        """Read entries that Redis lacks from the table and store them in Redis.
 
-        HIT for strings, NEGATIVE, MISS for what is to be read from Redis now.
+        HIT for strings, NEGATIVE, MISS for a key that the caller has to read from Redis now.
         """
         outcomes: dict[bytes, Outcome] = {}
         left = keys
@@ -58,7 +58,7 @@ class StoreLoads:
             try:
                 sample: Footing | None = await self._lineage.sample()
             except TierUnavailable:
-                sample = None  # L2 is down: answered, not stored
+                sample = None  # L2 is down: answer, but do not store
             rows = await self._table.read(left)
             entries = {key: rows.get(key) or Entry(key, 0, "none", b"", 0) for key in left}
             outcomes |= {key: self._uncached(entry) for key, entry in entries.items()}
@@ -85,7 +85,7 @@ class StoreLoads:
         return dict(zip(entries, verdicts, strict=True)) if verdicts is not None else {}
 
     def _uncached(self, entry: Entry) -> Outcome:
-        """The answer where Redis could not take the entry."""
+        """The answer if Redis does not take the entry."""
         is_over = 0 < entry.expires_at_ms <= self._wall_clock() * 1000
         if entry.is_absent or is_over:
             return Outcome(Kind.NEGATIVE, tier=L3, reason=NOT_STORED)
@@ -102,7 +102,7 @@ def _stored(entry: Entry, verdict: int) -> Outcome:
     if verdict == _ABSENT:
         return Outcome(Kind.NEGATIVE, tier=L3)
     if verdict == _UNREADABLE:
-        reason = f"this Redis cannot restore the {entry.kind} that another one dumped"
+        reason = f"this Redis cannot restore the {entry.kind} that another Redis dumped"
         return Outcome(Kind.UNAVAILABLE, tier=L3, reason=reason)
     if verdict == _STORED and entry.kind == "string":
         return Outcome(Kind.HIT, value=entry.value, tier=L3)

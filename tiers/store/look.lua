@@ -1,10 +1,10 @@
--- What Redis is now, before keys are looked at.
+-- Read the lineage and the clock of Redis, before keys are read.
 --
 -- KEYS[1]  state of the store, see state.lua
--- KEYS[2..] keys that will be counted on and may be of another lineage: then they are taken out
+-- KEYS[2..] keys that a command will depend on. Those that may be of another lineage are removed.
 -- ARGV[1]  how long to remember writes, in us
--- Returns {lineage, clock, sweep}: 0 if all keys are of this lineage, 1 while somebody sweeps
--- others out, 2 if they wait for somebody to do so.
+-- Returns {lineage, clock, sweep}: 0 if all keys are of this lineage, 1 while a proxy sweeps the
+-- other keys out, 2 if no proxy does so yet.
 forget(ARGV[1])
 local claimed = sweep_until()
 for i = 2, claimed and #KEYS or 0 do

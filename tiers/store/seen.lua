@@ -1,10 +1,10 @@
--- Last in a transaction of a client: was what it read taken out of Redis under it?
+-- Check, at the end of a client's transaction, whether keys that it read left Redis meanwhile.
 --
 -- KEYS[1]  state of the store, see state.lua
--- KEYS[2..] keys that it has read and not written
--- ARGV     per key: lineage and clock before it was seen or brought here
--- Returns one integer per key, as fill.lua does: 4 for one that is absent and may have been
--- taken out since, else 0. An absent key that was deleted, or expired, is absent.
+-- KEYS[2..] keys that the transaction has read and not written
+-- ARGV     per key: lineage and clock before it was seen or loaded
+-- Returns one integer per key, as fill.lua does: 4 for a key that is absent and may have been
+-- removed since, else 0. An absent key that was deleted, or expired, is truly absent.
 local result = {}
 for i = 2, #KEYS do
   local at = 2 * (i - 2) + 1

@@ -1,19 +1,19 @@
--- After the table took (or did not take) captured writes: may they be acknowledged?
+-- Decide whether captured writes may be acknowledged, after the table took them or did not.
 --
 -- KEYS[1]  state of the store, see state.lua, KEYS[2..] the keys
 -- ARGV     per key: version captured, lineage captured, version now in the table; the last is
---          '' when the table could not be asked, 'none' when nothing was written after all,
---          'refused' when the table did not take it
+--          '' if the table did not answer, 'none' if the command wrote nothing after all,
+--          'refused' if the table did not take the write
 -- Returns one element per key:
 --   'ok'      the table holds this write or one that was made on top of it
---   'lost'    Redis lost its data since, so others may have written on top of something older;
---             the key was taken out of Redis
+--   'lost'    Redis lost its data since, so other clients may have written on top of older data;
+--             the key was removed from Redis
 --   'wait'    a newer write of the key is still on its way to the table
---   'failed'  for a last argument of '' or 'refused': the key was taken out of Redis, unless
+--   'failed'  for a last argument of '' or 'refused': the key was removed from Redis, unless
 --             written since
 --   'undone'  for a last argument of 'none': newer loads need not wait for this version
---   else      a new version to store the same state under, because the table has a higher one
---             from a lineage whose clock was ahead
+--   else      a new version for the same state, because the table has a higher version from a
+--             lineage whose clock was ahead
 local result = {}
 for i = 2, #KEYS do
   local key, at = KEYS[i], 3 * (i - 2) + 1

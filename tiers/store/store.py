@@ -1,30 +1,31 @@
 """The store: write-through of keys that must outlive Redis.
 
-A write runs in Redis first, in one transaction with a script that captures what its keys
-then hold under a new version (`wrap`). The captured entries go to the table in batches, and
-only when the table has them, and Redis still knows of the write, is it acknowledged
-(`commit`). A key that Redis lacks is read from the table before anything runs on it
-(`store_loads`).
+A write runs in Redis first, in one transaction with a script that captures the new content
+of its keys under a new version (`wrap`). The captured entries go to the table in batches.
+The write is acknowledged when the table has them and Redis still remembers the write
+(`commit`). Before a command runs, the keys that Redis lacks are read from the table
+(`loads.py`).
 
-Why an acknowledged write is never lost, nor covered by something older
-  - The table replaces an entry only by one of a higher version, and versions are given by
-    Redis while it holds the state: the highest version is the last state.
-  - A fill of Redis is refused while a newer write of its key is remembered there. Writes are
-    remembered for twice the time that a fill may take, and a write that finds itself
-    forgotten at the end takes the key out of Redis and is not acknowledged.
-  - What Terrace takes out of Redis it writes down there in the same script.
-  - What Redis itself evicts between a look and the command is seen in front of the command.
-  - A Redis that lost its data, or has that of another time, has another lineage (see
-    `store_lineage`), and the table takes writes of the newest one only. Fills begun before
-    are refused and writes captured before are not acknowledged. A command that looks at
-    old values is undone by the script that captures it, if its keys may have been taken out
-    of Redis since they were seen there or loaded.
-  - Versions are microseconds of Redis' clock, moved on where that stands still, so they grow
-    across lineages; where a new clock is behind the table, the version is moved beyond it.
+Why an acknowledged write is never lost, and never replaced by older data
+  - The table replaces an entry only by one of a higher version, and Redis assigns versions
+    while it holds the state: the highest version is the last state.
+  - A fill of Redis is refused while Redis remembers a newer write of its key. Redis
+    remembers writes for twice the time that a fill may take. A write that Redis has
+    forgotten at the end removes the key from Redis and is not acknowledged.
+  - When Terrace removes a key from Redis, the same script records it there.
+  - A script in front of the command detects what Redis itself evicted since the look.
+  - A Redis that lost its data, or has data of another time, has another lineage (see
+    `lineage.py`), and the table accepts writes of the newest lineage only. Fills that began
+    before are refused, and writes captured before are not acknowledged. If the keys of a
+    command that depends on old values may have left Redis since they were seen there or
+    loaded, the script that captures the command undoes it.
+  - Versions are microseconds of Redis' clock, and advance even if that clock stands still,
+    so they grow across lineages; if a new clock is behind the table, the version moves
+    beyond the table's.
 
-Not promised: that a value is only visible after its write was acknowledged, nor that Redis
-keeps it: under an eviction policy, a key evicted between its load and a read in a transaction
-is absent.
+Not promised: that a value becomes visible only after its write was acknowledged, and that
+Redis keeps it: under an eviction policy, a key evicted between its load and a read in a
+transaction is absent.
 """
 
 from __future__ import annotations
@@ -57,13 +58,13 @@ log = logging.getLogger("terrace.store")
 
 CONCURRENCY = 2  # batches on their way to the table
 COMMIT_ATTEMPTS = 6  # each is a round trip to the table and one to Redis
-EVICT_CHUNK = 1000  # keys taken out by one script: keeps Redis' pauses short
+EVICT_CHUNK = 1000  # keys removed by one script: keeps Redis' pauses short
 UNSETTLED_MAX = 100_000
 UNSETTLED_PAUSE_S = 0.2
 
 UNDONE = error(
-    f"ERR terrace: a stored key left {L2_REDIS} while the command was under way; what it did to "
-    "stored keys was undone, send it again"
+    f"ERR terrace: a stored key left {L2_REDIS} while the command was under way; its changes to "
+    "stored keys were undone, send it again"
 )
 
 OnCommit: TypeAlias = Callable[["TierUnavailable | None"], None]
@@ -77,7 +78,7 @@ class StoreStatistics:
     commits: int  # keys whose state reached the table
     failures: int  # keys whose writes were answered with an unknown outcome
     queued: int  # keys on their way
-    unsettled: int  # keys still to be taken out of Redis, because their writes failed
+    unsettled: int  # keys that wait for their removal from Redis, because their writes failed
 
 
 class _Write:
@@ -98,7 +99,7 @@ class _Write:
 
 
 class _Waiting:
-    """The newest capture of a key, and everybody whose write it includes."""
+    """The newest capture of a key, and all writes that it includes."""
 
     __slots__ = ("capture", "writes")
 
@@ -108,7 +109,7 @@ class _Waiting:
 
 
 class Store:
-    """The protocol between Redis and the table. `table_reason()` is "" while it can be used."""
+    """The protocol between Redis and the table. `table_reason()` is "" while the table works."""
 
     def __init__(
         self,
@@ -164,9 +165,9 @@ class Store:
         await self._tasks.close()
 
     async def evict(self, keys: Sequence[bytes]) -> int:
-        """Take keys out of Redis; how many were there. Raises TierUnavailable or ServerError.
+        """Remove keys from Redis; return how many existed. Raises TierUnavailable or ServerError.
 
-        Commands that count on them are undone by their capture, see the rules above.
+        The capture undoes commands that depend on them, see the rules above.
         """
         removed = 0
         for at in range(0, len(keys), EVICT_CHUNK):
@@ -178,7 +179,7 @@ class Store:
     # Writing
 
     def refusal(self, keys: Sequence[bytes]) -> str:
-        """Why these keys cannot be written now; "" when they can."""
+        """Why these keys cannot be written now; "" if they can."""
         longest = max(map(len, keys))
         if longest > MAX_KEY_BYTES:
             return f"a key of {longest} bytes is too long to be stored; use at most {MAX_KEY_BYTES}"
@@ -192,31 +193,31 @@ class Store:
         relied_on: Footing,
         seen: Sequence[bytes] | None = None,
     ) -> bytes:
-        """The command in a transaction that captures `keys`: four replies, see `unwrap`; one
-        more with `seen`, which is for a command that does care.
+        """The command in a transaction that captures `keys`: four replies, see `unwrap`; five
+        with `seen`, for a command that depends on the old values.
 
-        `relied_on`: what `look` said before the keys were seen to be in Redis or loaded;
-        BLIND for a command that does not care for their old values. `seen`: those of them
-        that Redis had then.
+        `relied_on`: the result of `look` before the keys were seen in Redis or loaded; BLIND
+        for a command that does not depend on their old values. `seen`: the keys that Redis
+        had then.
         """
         front = b"" if seen is None else self.gone_command(keys, seen)
         return b"".join((_MULTI, front, raw, self.capture_command(keys, relied_on), _EXEC))
 
     def gone_command(self, keys: Sequence[bytes], seen: Sequence[bytes]) -> bytes:
-        """To be in front of the first command of a transaction that counts on these keys, of
-        which Redis was seen to have some; they have to be captured, too."""
+        """Goes in front of the first command of a transaction that depends on `keys`; `seen` are
+        those that Redis had. The transaction has to capture the keys as well."""
         flags = (b"0" if key in seen else b"1" for key in keys)
         return pack([b"EVAL", self._gone.text, b"%d" % (len(keys) + 1), STATE, *keys, *flags])
 
     def capture_command(self, keys: Sequence[bytes], relied_on: Footing) -> bytes:
-        """To be the last command of a transaction that wrote these keys."""
-        # The whole script: a server that does not know its hash would refuse it too late.
+        """The last command of a transaction that wrote these keys."""
+        # The whole script: a server that does not know its hash would refuse that too late.
         return pack([b"EVAL", self._capture.text, b"%d" % (len(keys) + 1), STATE, *keys,
                      self._memory, *relied_on])  # fmt: skip
 
     def seen_command(self, footings: Mapping[bytes, Footing]) -> bytes:
-        """To be one of the last commands of a transaction that read these keys, each brought here
-        after `look` had said so; its reply is one of `read_fill`."""
+        """One of the last commands of a transaction that read these keys. Each was loaded after
+        its result of `look`; `read_fill` decodes the reply."""
         args = [word for footing in footings.values() for word in footing]
         return pack(
             [b"EVAL", self._seen.text, b"%d" % (len(footings) + 1), STATE, *footings, *args]
@@ -230,9 +231,9 @@ class Store:
         *,
         relied_on: Footing,
     ) -> None:
-        """The replies to a wrapped command: commit, then pass on what the client gets."""
+        """Take the replies to a wrapped command: commit, then pass on the client's reply."""
         begun, *_, queued, _, result = frames
-        if begun != OK:  # not in a transaction: the command may have run all the same
+        if begun != OK:  # no transaction: the command may have run all the same
             unknown = not queued.startswith(b"-")
             reason = f"it refused MULTI: {_text(begun)}"
             on_reply(b"", TierUnavailable(L2_REDIS, reason, outcome_unknown=unknown))
@@ -252,10 +253,10 @@ class Store:
         *,
         is_undone: bool = False,
     ) -> None:
-        """Commit what the script answered; `reply` is passed on when the table has it.
+        """Commit the answer of the script; pass `reply` on when the table has it.
 
         `is_undone`: the command failed, and its keys were not loaded before. Then an absent
-        one says nothing, and the table stays as it is.
+        key proves nothing, and the table stays as it is.
         """
         decoded = decode(captured)
         if isinstance(decoded, Exception):
@@ -272,7 +273,7 @@ class Store:
         self.commit(captures, partial(on_reply, reply))
 
     def _captures(self, keys: Sequence[bytes], reply: Any) -> list[Capture] | None:
-        """The script's decoded reply; None when it found another lineage and undid the keys."""
+        """The decoded reply of the script; None if it found another lineage and undid the keys."""
         lineage, version, *states = reply
         if len(states) < len(keys):
             return None
@@ -282,7 +283,7 @@ class Store:
         ]
 
     def commit(self, captures: Sequence[Capture], on_done: OnCommit) -> None:
-        """Bring captured entries to the table; `on_done` is told when they are safe, or why not."""
+        """Write captured entries to the table; `on_done` gets None, or the failure."""
         if not captures:
             on_done(None)
             return
@@ -298,7 +299,7 @@ class Store:
             if waiting is None:
                 waiting = self._queue[key] = _Waiting(capture)
             elif waiting.capture.lineage != capture.lineage:
-                # A write of a Redis that is gone: it cannot be part of the newer state.
+                # The older write is of another lineage: the newer state does not include it.
                 _tell(waiting, _lost())
                 waiting.capture, waiting.writes = capture, []
             elif waiting.capture.entry.version < capture.entry.version:
@@ -342,7 +343,7 @@ class Store:
         self._flush()
 
     async def _commit_batch(self, batch: dict[bytes, _Waiting]) -> TierUnavailable:
-        """Takes what is settled out of the batch; returns what is wrong with the rest."""
+        """Remove what is settled from the batch; return the failure of the rest."""
         failure = TierUnavailable("the store", "the key is contended", outcome_unknown=True)
         for _ in range(COMMIT_ATTEMPTS):
             try:
@@ -367,7 +368,7 @@ class Store:
         return failure
 
     async def _write(self, batch: dict[bytes, _Waiting]) -> list[tuple[Capture, bytes]]:
-        """Bring them to the table; what is to be settled: not what is to be written again."""
+        """Write to the table; return the captures to settle, without those to write again."""
         agreements = self._lineage.agreements
         captures = [waiting.capture for waiting in batch.values()]
         written = await self._table.write(captures)
@@ -394,7 +395,7 @@ class Store:
         return dict(zip(keys, verdicts, strict=True))
 
     def _leave_unsettled(self, captures: Sequence[Capture]) -> None:
-        """Redis may hold what the table does not: take it out, now or when Redis is back."""
+        """Redis may hold what the table lacks: remove it, now or when Redis is back."""
         for capture in captures:
             if len(self._unsettled) < UNSETTLED_MAX:
                 self._unsettled[capture.entry.key] = capture
@@ -417,7 +418,7 @@ class Store:
 
 def _lost() -> TierUnavailable:
     return TierUnavailable(
-        L2_REDIS, "its data was lost or exchanged meanwhile", outcome_unknown=True
+        L2_REDIS, "its data was lost or replaced meanwhile", outcome_unknown=True
     )
 
 

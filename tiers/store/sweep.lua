@@ -1,12 +1,12 @@
--- Find keys of another lineage, page by page, and take out those that the table has.
+-- Find keys of another lineage, page by page, and remove those that the table has.
 --
 -- KEYS[1]  state of the store, see state.lua
--- KEYS[2..] keys of the page before, to be taken out. None is marked one by one: whoever counts
---          on a key has verified it by look.lua, or looked too long ago.
--- ARGV[1]  the lineage that stays, ARGV[2] cursor, '' to begin; ARGV[3] keys to look at
--- ARGV[4]  how long writes are remembered, ARGV[5] how long the claim of who sweeps holds, in us
--- ARGV[6..] what the keys of the store begin with
--- Returns {next cursor, keys found}; the cursor is '' when there is nothing (more) to do here.
+-- KEYS[2..] keys of the previous page, to remove. They get no marks of their own: a command that
+--          depends on a key has verified it by look.lua, or looked too long ago.
+-- ARGV[1]  the lineage that stays, ARGV[2] cursor, '' to begin; ARGV[3] keys per page
+-- ARGV[4]  how long writes are remembered, ARGV[5] how long the claim to sweep holds, in us
+-- ARGV[6..] the prefixes of the keys of the store
+-- Returns {next cursor, keys found}; the cursor is '' if there is nothing (more) to do here.
 local claimed = sweep_until()
 if lineage ~= ARGV[1] or not claimed then return {'', {}} end
 if ARGV[2] == '' and claimed >= now then return {'', {}} end

@@ -1,8 +1,7 @@
-"""The table of the store: entries of Redis that outlive it.
+"""The table of the store: entries that outlive Redis.
 
-Every statement may be repeated: an entry is only replaced by one of a higher version,
-and a deleted key leaves a row without a value for a while, so that an older write
-that arrives late does not bring it back.
+Every statement may be repeated: only a higher version replaces an entry, and a deleted key
+leaves a row without a value for a while, so that a late, older write does not bring it back.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ T = TypeVar("T")
 
 CLEANUP_INTERVAL_S = 30.0
 CLEANUP_ROWS = 1000  # per statement: no lock is held for long
-KEPT_S = 3600.0  # expired and deleted entries: far above any delay of a write, and any clock skew
+KEPT_S = 3600.0  # for expired and deleted entries: above any delay of a write or clock skew
 LATEST_MS = 253_402_300_799_000  # the year 9999; Redis knows later expiries, PostgreSQL does not
 
 TABLES: Mapping[str, tuple[LiteralString, ...]] = {
@@ -37,7 +36,7 @@ TABLES: Mapping[str, tuple[LiteralString, ...]] = {
         """
         CREATE TABLE {schema}.entries (
             key bytea PRIMARY KEY,
-            type text,  -- 'string', or the Redis type that value is the DUMP of; NULL: deleted
+            type text,  -- 'string', or the Redis type whose DUMP is the value; NULL: deleted
             value bytea,
             json jsonb,  -- of strings that hold a JSON object or array
             expires_at timestamptz,
@@ -54,8 +53,8 @@ TABLES: Mapping[str, tuple[LiteralString, ...]] = {
             RETURN NULL;
         END $$""",
     ),
-    # Which data in Redis may be written from: see `store_lineage`. The lock makes a change of
-    # lineage wait for writes under way, and what they read is from after the wait.
+    # The lineage that may write, see `lineage.py`. The lock makes a change of lineage wait for
+    # writes under way, and a write reads the lineage only once it holds the lock.
     "lineage": (
         """
         CREATE TABLE {schema}.lineage (
@@ -118,8 +117,8 @@ def _key_of(capture: Capture) -> bytes:
 
 
 class Written(NamedTuple):
-    versions: dict[bytes, int]  # in the table then, of the keys that have a row
-    lineage: bytes | None  # the one that holds, where not all were written
+    versions: dict[bytes, int]  # in the table afterwards, of the keys that have a row
+    lineage: bytes | None  # that of the table, if it did not take all entries
 
 
 class StoreTable:
@@ -141,7 +140,7 @@ class StoreTable:
         )
 
     async def write(self, captures: Sequence[Capture]) -> Written:
-        """Store them where they are newer, and of the lineage that the table is written from."""
+        """Store the entries that are newer and of the table's lineage."""
         captures = sorted(captures, key=_key_of)  # one order of locks for all proxies
         rows = [capture.entry for capture in captures]
         keys = [entry.key for entry in rows]
@@ -165,11 +164,11 @@ class StoreTable:
         return await self._run(work)
 
     async def lineage(self) -> bytes:
-        """The one that the table is written from; b"0" for none yet."""
+        """The lineage of the table; b"0" for none yet."""
         return await self._run(partial(self._lineage_by, statement=self._lineage))
 
     async def adopt(self, lineage: bytes) -> bytes:
-        """Write from this one from now on, unless a newer one came; the one that holds then."""
+        """Give the table this lineage unless it has a newer one; return the one it has then."""
         return await self._run(
             partial(self._lineage_by, statement=self._adopt, parameters=(int(lineage),))
         )
@@ -181,7 +180,7 @@ class StoreTable:
         return b"%d" % row[0] if row is not None else b"0"
 
     async def read(self, keys: Sequence[bytes]) -> dict[bytes, Entry]:
-        """The entries that have a row, those of deleted and of expired keys included."""
+        """The entries that have a row, also those of deleted and of expired keys."""
 
         async def work(connection: Connection) -> dict[bytes, Entry]:
             cursor = await execute_one(connection, self._select, [list(keys)], binary=True)
@@ -193,7 +192,7 @@ class StoreTable:
         return await self._run(work)
 
     async def known(self, keys: Sequence[bytes]) -> list[bytes]:
-        """Those that have a row."""
+        """The keys that have a row."""
 
         async def work(connection: Connection) -> list[bytes]:
             found = await execute_one(connection, self._versions, [list(keys)])
@@ -202,7 +201,7 @@ class StoreTable:
         return await self._run(work) if keys else []
 
     async def clean(self, kept_s: float = KEPT_S) -> int:
-        """Remove what has been expired or deleted for long; returns how many rows."""
+        """Remove rows that expired or were deleted long ago; return their number."""
         removed = 0
         for statement in self._deletes:
 
@@ -217,9 +216,9 @@ class StoreTable:
         """`clean`, for the janitor."""
         try:
             if removed := await self.clean():
-                log.info("%d expired or deleted entries were removed", removed)
+                log.info("removed %d expired or deleted entries", removed)
         except TierUnavailable as failure:
-            log.debug("no cleanup: %s", failure.reason)
+            log.debug("cannot clean up the store: %s", failure.reason)
 
     async def _run(self, work: Callable[[Connection], Awaitable[T]]) -> T:
         try:

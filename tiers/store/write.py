@@ -1,4 +1,4 @@
-"""A write of stored keys by who uses the tiers as a library: one command, and its commit."""
+"""Writes stored keys for users of the library: one command, and its commit."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ async def write_durable(
     durable: list[bytes],
     relied_on: Footing,
 ) -> Any:
-    """One command of which some keys are kept in the store; its decoded reply.
+    """Run one command that writes keys of the store; return its decoded reply.
 
     Raises TierUnavailable, or ServerError for an error reply.
     """
