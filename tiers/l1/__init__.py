@@ -1,1 +1,1 @@
-"""The cache in the memory of the process: the arena, its coherence, its namespaces."""
+"""The cache in the memory of the process: the arena, its coherence and its namespaces."""

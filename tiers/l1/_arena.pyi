@@ -1,4 +1,4 @@
-"""Types of the compiled arena; `_arena_py` documents what both twins share."""
+"""Types of the compiled arena; `_arena_py` documents the methods of both twins."""
 
 from collections.abc import Iterable, Iterator
 

@@ -1,8 +1,7 @@
-"""The compiled twin of the L1 arena: the Python face of arena.h.
+"""The compiled twin of the L1 arena: the Python interface of arena.h.
 
-`_arena_py.py` says what each method means; what is different here is where things lie: in a
-mapping that processes forked later share, so that workers see each other's entries, tokens
-and writes in flight.
+`_arena_py.py` describes each method. The difference is the memory: a mapping that processes
+forked later share, so that workers see each other's entries, tokens and writes in flight.
 """
 
 import os
@@ -23,10 +22,10 @@ from tiers.l1._arena_c cimport (
 )
 
 cdef enum:
-    ON_STACK_BYTES = 8192  # replies up to this take one copy more, but no second search
+    ON_STACK_BYTES = 8192  # replies up to this size take one more copy, but no second search
     PART_KEYS = 1024  # of `parts`, as in `_arena_py`
 
-# Counters from here on may be counted by others (`Arena.count`); the first ones are the arena's.
+# Counters from here on are free for callers (`Arena.count`); the first ones are the arena's.
 OWN_COUNTERS = ARENA_INVALIDATIONS + 1
 COUNTERS = ARENA_COUNTERS
 
@@ -34,9 +33,9 @@ COUNTERS = ARENA_COUNTERS
 cdef class Arena:
     """Bounded store of raw replies by (key, variant), shared with processes forked later.
 
-    One process is one `worker` of `workers`; a forked one says with `attach` which it is.
-    `slots` (a power of two) of 0 means as many as suit the size. The budget can later be
-    raised up to `reserve_bytes`; what is not used of it costs addresses, not memory.
+    One process is one `worker` of `workers`; a forked one sets its number with `attach`.
+    `slots` is a power of two; 0: as many as suit the size. The budget can later be raised
+    up to `reserve_bytes`; the unused part costs addresses, not memory.
     """
 
     def __cinit__(
@@ -91,7 +90,7 @@ cdef class Arena:
 
     @property
     def table_bytes(self):
-        """Tokens, write flags, counters: inside max_bytes where that is a MiB or more."""
+        """Tokens, write flags, counters: part of max_bytes if that is a MiB or more."""
         return self.a.header.table_bytes
 
     @property
@@ -124,7 +123,7 @@ cdef class Arena:
             return None
         if length <= ON_STACK_BYTES:
             return PyBytes_FromStringAndSize(out, length)
-        while True:  # it may have grown meanwhile, where others fill it
+        while True:  # another worker may have replaced it by a larger one
             reply = PyBytes_FromStringAndSize(NULL, room)
             length = arena_get(
                 &self.a, h, key, len(key), variant, len(variant), now,
@@ -136,12 +135,12 @@ cdef class Arena:
             room = length
 
     def is_hot(self, bytes key, bytes variant, double now):
-        """Whether `get` would find a reply, and somebody asked for it; counts no touch."""
+        """Whether `get` would find a reply that a client has read; counts no touch."""
         return arena_is_hot(
             &self.a, arena_hash(&self.a, key, len(key)), key, len(key), variant, len(variant), now)
 
     def peek(self, bytes key, bytes variant):
-        """(reply, deadline, token, epoch), whatever its epoch and deadline, if its token stands.
+        """(reply, deadline, token, epoch), with any epoch and deadline, if its token is current.
 
         Of entries that this worker filled; `peek_other` is for the others.
         """
@@ -154,7 +153,7 @@ cdef class Arena:
         return reply, entry.deadline_us / 1e6, entry.token, epoch
 
     def peek_other(self, bytes key, bytes variant):
-        """(reply, deadline, as of when its filler last vouched for it) of another's entry."""
+        """(reply, deadline, watermark of its filler) of an entry of another worker."""
         cdef arena_entry entry
         reply = self._peek(key, variant, &entry)
         if reply is None or entry.worker == self.a.worker:
@@ -202,7 +201,7 @@ cdef class Arena:
         return list(keys)
 
     def parts(self):
-        """The keys held now, some at a time; what is filled meanwhile may be left out."""
+        """The keys held now, some at a time; it may omit keys that are filled meanwhile."""
         cdef uint64_t i
         keys = {}
         for i in range(self.a.header.stripe_mask + 1):
@@ -233,14 +232,14 @@ cdef class Arena:
     # Filling
 
     def begin_fill(self, bytes key):
-        """Token to commit under; 0 when a write to the slot is in flight (do not fill)."""
+        """The token for `commit_fill`; 0 (do not fill) if a write to the slot is in flight."""
         return arena_begin_fill(&self.a, arena_hash(&self.a, key, len(key)))
 
     def commit_fill(
         self, bytes key, bytes variant, bytes reply, uint64_t token, uint32_t epoch,
         double deadline, bint unasked=False,
     ):
-        """Store a reply read since `begin_fill` gave `token`; False when it may be outdated."""
+        """Store a reply read since `begin_fill` gave `token`; False if it may be outdated."""
         return arena_commit(
             &self.a, arena_hash(&self.a, key, len(key)), key, len(key), variant, len(variant),
             reply, len(reply), token, epoch, deadline, unasked)
@@ -248,7 +247,7 @@ cdef class Arena:
     # Invalidating
 
     def invalidate(self, bytes key):
-        """The key changed, or may have: no entry of it, nor any fill under way, survives."""
+        """The key may have changed: drop its entries and refuse its fills under way."""
         arena_invalidate(&self.a, arena_hash(&self.a, key, len(key)), key, len(key))
 
     def begin_write(self, bytes key):
@@ -268,11 +267,11 @@ cdef class Arena:
             arena_end_write(&self.a, arena_hash(&self.a, key, len(key)), key, len(key))
 
     def flush(self):
-        """Forget everything, O(1)."""
+        """Drop everything, O(1)."""
         arena_flush(&self.a)
 
     def bump_epoch(self):
-        """Coherence was lost: entries become suspect (see `peek`), fills under way are void."""
+        """Coherence was lost: entries become suspect (see `peek`), fills under way fail."""
         return arena_bump_epoch_of(&self.a, self.a.worker)
 
     @property
@@ -297,7 +296,7 @@ cdef class Arena:
         return self.a.header.workers
 
     def attach(self, worker):
-        """This process, forked since, is `worker` from now on."""
+        """This process, forked since, has the number `worker` from now on."""
         if not 0 <= worker < self.a.header.workers:
             raise ValueError(f"worker {worker}: the arena was made for {self.a.header.workers}")
         if arena_attach(&self.a, worker):
@@ -314,7 +313,7 @@ cdef class Arena:
 
     @property
     def max_staleness_s(self):
-        """Above this age of its filler's watermark an entry is no hit. inf: not looked at."""
+        """Above this age of its filler's watermark an entry is no hit. inf: no check."""
         return self.a.max_staleness
 
     @max_staleness_s.setter
@@ -323,7 +322,7 @@ cdef class Arena:
 
     @property
     def asof(self):
-        """The watermark of this worker, for the others."""
+        """The watermark of this worker, for the other workers."""
         return self.a.me.asof
 
     @asof.setter
@@ -340,16 +339,16 @@ cdef class Arena:
 
     @property
     def floor(self):
-        """Watermarks before it vouch for nothing, where `max_staleness_s` is finite."""
+        """Entries of older watermarks are no hits if `max_staleness_s` is finite."""
         return self.a.header.floor
 
     def raise_floor(self, double instant):
-        """Until then anything may have changed, unnoticed by other workers' streams so far."""
+        """Any key may have changed before `instant`; other workers may not know it yet."""
         arena_raise_floor(&self.a, instant)
 
     @property
     def wanted_at(self):
-        """When an entry of this worker was last looked at while its watermark grew old."""
+        """When an entry of this worker was last read while its watermark grew old."""
         return self.a.me.wanted_at
 
     # Counters: each is written by its worker only, a reader adds them up
@@ -360,7 +359,7 @@ cdef class Arena:
         arena_add(&self.a, counter, more)
 
     def counter(self, int counter, worker=None):
-        """Its sum over all workers, or that of one."""
+        """The sum over all workers, or the value of one."""
         if not 0 <= counter < ARENA_COUNTERS:
             raise ValueError(f"counter {counter}: there are {ARENA_COUNTERS}")
         columns = range(self.a.header.workers) if worker is None else (worker,)
@@ -369,7 +368,7 @@ cdef class Arena:
     # Self-check
 
     def check(self):
-        """Verify every structural invariant; raises AssertionError naming the broken one."""
+        """Verify every structural invariant. Raises AssertionError with the broken one."""
         cdef const char* broken = arena_check(&self.a)
         if broken != NULL:
             raise AssertionError(broken.decode())

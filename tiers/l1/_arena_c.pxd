@@ -1,4 +1,4 @@
-"""arena.h and arena_check.h, as far as Cython needs to know them."""
+"""The declarations of arena.h and arena_check.h that Cython needs."""
 
 from libc.stdint cimport uint16_t, uint32_t, uint64_t
 

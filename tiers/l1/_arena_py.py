@@ -2,26 +2,26 @@
 
 Policy
   S3-FIFO (Yang et al., "FIFO queues are all you need for cache eviction",
-  SOSP 2023): a small FIFO takes 10 % of the budget and filters keys asked for
-  once; a main FIFO keeps what was touched; a ghost remembers what small threw
-  away, and a key found there goes straight into main. A hit only counts a touch
-  (0..3); nothing moves on a hit. While the store has never been full, new keys
+  SOSP 2023): a small FIFO takes 10 % of the budget and filters keys that are read
+  only once; a main FIFO keeps touched keys; a ghost remembers the keys that small
+  evicted, and a key found there goes straight into main. A hit only counts a touch
+  (0..3); nothing moves on a hit. Until the store is full for the first time, new keys
   go straight into main: filtering starts when there is something to protect
   (libCacheSim does the same; it matters for the first fill).
 
 Shape
   One node per key name; the different reads of a key (GET k, HGETALL k, GET k in
-  another database, ...) are variants hanging off its node, so that one
-  invalidation drops them all. Redis' tracking knows no databases, hence neither
-  does the node. An invalidated node stays in its queue as a hole until the head
-  reaches it or holes outnumber live nodes.
+  another database, ...) are variants of its node, so that one invalidation drops
+  them all. Redis' tracking knows no databases, and neither does the node. An
+  invalidated node stays in its queue as a hole until the head reaches it or holes
+  outnumber live nodes.
 
 Coherence tables (the rules are in coherence.py)
   `tokens[slot]` changes whenever a key of that slot may have changed: an entry is
-  served only while the token it was filled under still stands there. Tokens are
-  unique and stored whole, never incremented, so that no lost update can bring an
-  old one back. `writes[slot]` counts writes in flight; no fill commits meanwhile.
-  Two keys in one slot only cost each other a miss.
+  served only while its slot still has the token of its fill. Tokens are unique and
+  stored whole, never incremented, so that no lost update can restore an old one.
+  `writes[slot]` counts writes in flight; no fill commits meanwhile. Two keys in one
+  slot only cost each other a miss.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ _MASK = SLOTS - 1
 SMALL_SHARE = 0.10  # of the byte budget, as in the paper
 PROMOTE_TOUCHES = 2  # touches in small that earn a place in main (libCacheSim's threshold)
 MAX_TOUCHES = 3
-PART_KEYS = 1024  # of `parts`: what looks at each of them fits into a turn of the loop
+PART_KEYS = 1024  # per part: a check of each key fits into a turn of the loop
 HOLES_MIN = 1024  # holes tolerated before queues are compacted
 GARBAGE_PER_COMMIT = 16  # nodes of a flushed store freed with each insert: no pause, bounded lag
 
-# What things cost beyond the key and reply bytes, measured with tracemalloc on CPython 3.11
+# The cost beyond the key and reply bytes, measured with tracemalloc on CPython 3.11
 # with a million-entry shape (index and queue shares included): 370 for a key with its GET
 # entry, 170 for each further variant, 224 once for the dict that holds variants.
 NODE_BYTES = 200
@@ -69,7 +69,7 @@ class Node:
         self.size = 0
         self.touches = 0
         self.in_main = False
-        self.unasked: frozenset[bytes] = _NONE  # the variants that a refresh filled, if unread
+        self.unasked: frozenset[bytes] = _NONE  # unread variants that a refresh filled
 
 
 class Arena:
@@ -84,7 +84,7 @@ class Arena:
         self.epoch = 1
         self.evictions = 0
         self.invalidations = 0
-        # Only the compiled twin can be shared, and has others to look at these.
+        # Only in the compiled twin, which can be shared, do other workers read these.
         self.worker, self.workers = worker, 1
         self.live, self.asof, self.wanted_at = False, 0.0, 0.0
         self.max_staleness_s, self.floor = inf, 0.0
@@ -146,7 +146,7 @@ class Arena:
         return None
 
     def is_hot(self, key: bytes, variant: bytes, now: float) -> bool:
-        """Whether `get` would find a reply, and somebody asked for it; counts no touch."""
+        """Whether `get` would find a reply that a client has read; counts no touch."""
         entry = self.peek(key, variant)
         return (
             entry is not None
@@ -156,7 +156,7 @@ class Arena:
         )
 
     def peek(self, key: bytes, variant: bytes) -> Entry | None:
-        """The entry whatever its epoch and deadline, if its token stands; counts no touch.
+        """The entry, with any epoch and deadline, if its token is current; counts no touch.
 
         For serving suspect entries while Redis is down, and for TIER.EXPLAIN.
         """
@@ -169,11 +169,11 @@ class Arena:
         return entry
 
     def peek_other(self, key: bytes, variant: bytes) -> tuple[bytes, float, float] | None:
-        """An entry of another worker: there is none."""
+        """An entry of another worker: this twin has none."""
         return None
 
     def raise_floor(self, instant: float) -> None:
-        """Until then anything may have changed, unnoticed by other workers' streams so far."""
+        """Any key may have changed before `instant`; other workers may not know it yet."""
         self.floor = max(self.floor, instant)
 
     def variants(self, key: bytes) -> int:
@@ -191,7 +191,7 @@ class Arena:
         return list(self._index)
 
     def parts(self) -> Iterator[list[bytes]]:
-        """The keys held now, some at a time; what is filled meanwhile may be left out."""
+        """The keys held now, some at a time; it may omit keys that are filled meanwhile."""
         keys = self.snapshot()
         for at in range(0, len(keys), PART_KEYS):
             yield keys[at : at + PART_KEYS]
@@ -199,7 +199,7 @@ class Arena:
     # Filling
 
     def begin_fill(self, key: bytes) -> int:
-        """Token to commit under; 0 when a write to the slot is in flight (do not fill)."""
+        """The token for `commit_fill`; 0 (do not fill) if a write to the slot is in flight."""
         slot = hash(key) & _MASK
         return 0 if self._writes[slot] else self._tokens[slot]
 
@@ -207,9 +207,9 @@ class Arena:
         self, key: bytes, variant: bytes, reply: bytes, token: int, epoch: int, deadline: float,
         unasked: bool = False,
     ) -> bool:  # fmt: skip
-        """Store a reply read since `begin_fill` gave `token`; False when it may be outdated.
+        """Store a reply read since `begin_fill` gave `token`; False if it may be outdated.
 
-        `unasked`: it was read for nobody, see `is_hot`.
+        `unasked`: no client asked for it, see `is_hot`.
         """
         slot = hash(key) & _MASK
         if token != self._tokens[slot] or self._writes[slot] or epoch != self.epoch:
@@ -309,14 +309,14 @@ class Arena:
         del self._index[node.key]
 
     def _trim_ghost(self) -> None:
-        """To as many fingerprints as there are keys in main (the paper's size)."""
+        """Keep as many fingerprints as main has keys (the paper's size)."""
         while len(self._ghost) > len(self._main) + 1:
             self._ghost.popitem(last=False)
 
     # Invalidating
 
     def invalidate(self, key: bytes) -> None:
-        """The key changed, or may have: no entry of it, nor any fill under way, survives."""
+        """The key may have changed: drop its entries and refuse its fills under way."""
         self._tokens[hash(key) & _MASK] = next(self._fresh)
         node = self._index.pop(key, None)
         if node is None:
@@ -324,7 +324,7 @@ class Arena:
         self.invalidations += 1
         if node.in_main:
             self._main_bytes -= node.size
-            self._ghost[hash(key)] = None  # it had earned its place: a refill keeps it
+            self._ghost[hash(key)] = None  # a refill returns to main
         else:
             self._small_bytes -= node.size
         node.key, node.entry, node.variants, node.size = None, None, None, 0
@@ -347,7 +347,7 @@ class Arena:
         self._writes[hash(key) & _MASK] -= 1
 
     def begin_writes(self, keys: Iterable[bytes]) -> None:
-        """One command may write a million keys: the compiled twin spares a call for each."""
+        """One command may write a million keys: the compiled twin saves a call for each."""
         for key in keys:
             self.begin_write(key)
 
@@ -356,13 +356,13 @@ class Arena:
             self.end_write(key)
 
     def flush(self) -> None:
-        """Forget everything, O(slots): entries of the old store are freed a few per insert."""
+        """Drop everything, O(slots): each insert then frees a few entries of the old store."""
         self._tokens[:] = [next(self._fresh)] * SLOTS
         self._garbage += (pile for pile in (self._index, self._small, self._main) if pile)
         self._clear()
 
     def bump_epoch(self) -> int:
-        """Coherence was lost: entries become suspect (see `peek`), fills under way are void."""
+        """Coherence was lost: entries become suspect (see `peek`), fills under way fail."""
         self.epoch += 1
         return self.epoch
 
@@ -392,7 +392,7 @@ class Arena:
     # Self-check
 
     def check(self) -> None:
-        """Verify every structural invariant; raises AssertionError naming the broken one."""
+        """Verify every structural invariant. Raises AssertionError with the broken one."""
         for queue, in_main, counted in (
             (self._small, False, self._small_bytes),
             (self._main, True, self._main_bytes),

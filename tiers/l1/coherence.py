@@ -1,4 +1,4 @@
-"""How L1 stays true to Redis: the rules, as synchronous code without IO or clock.
+"""Keeps L1 coherent with Redis: the rules, as synchronous code without IO or clock.
 
 Rules of this file
   1. Everything here runs in the order in which bytes are read from, or queued to,
@@ -8,32 +8,32 @@ Rules of this file
 
 Theory
   The tracked connection (RESP3, CLIENT TRACKING ON in default mode) delivers, in one
-  stream, the replies to our reads and a push for every tracked key that somebody
+  stream, the replies to our reads and a push for every tracked key that any client
   changes; in default mode stream order is execution order. So:
   - a read whose token did not change between *before its bytes were sent* and the
     parsing of its reply was not overtaken by a change: it may be stored;
-  - whatever is stored and still valid after parsing a prefix of the stream was the
-    state of Redis at the moment it executed the last request of that prefix, which
-    is no earlier than the send time of that request. That send time is `asof`, the
+  - every entry that is stored and still valid after parsing a prefix of the stream was
+    the state of Redis when it executed the last request of that prefix, which is no
+    earlier than the send time of that request. That send time is `asof`, the
     watermark: a hit at time t was current at some instant >= t - (t - asof).
     Refusing hits when now - asof > max_staleness makes the bound provable, without
     synchronised clocks, and covers half-open connections.
-  Redis pushes an invalidation after the writer's reply may already have arrived
-  elsewhere, so own writes need more: no hit and no fill for a key while a write to
+  The writer may get its reply on another connection before Redis pushes the
+  invalidation, so own writes need more: no hit and no fill for a key while a write to
   it is in flight through us (`begin_write` / `end_write`).
 
-Where the server offers no tracking, an operator may choose to bound entries by their
-age (`age_bound_s`): then there is no watermark to be late, whatever a stranger changes
-is served until the entry's deadline, and own writes are as exact as ever: `begin_write`
-and `end_write` for known keys, `flush` around all others.
+If the server offers no tracking, an operator may bound entries by their age
+(`age_bound_s`): then there is no watermark, a change by another client becomes visible at
+the entry's deadline, and own writes stay exact: `begin_write` and `end_write` for known
+keys, `flush` around all others.
 
 Several workers (processes of one host) share one arena, each with a tracked connection of
-its own. An entry is tracked by the connection of whoever filled it, so it is as stale as
-that one's watermark (`Arena.max_staleness_s`). Tokens and writes in flight are shared:
-a write through one worker is seen by every later read through any other. Writes of unknown
-keys raise the `floor` below which no watermark vouches for anything.
+its own. The connection of the worker that filled an entry tracks it, so the entry is as stale
+as the watermark of that worker (`Arena.max_staleness_s`). Workers share tokens and writes in
+flight: every later read through any worker sees a write through one of them. Writes of unknown
+keys raise the `floor`; entries of older watermarks are no hits.
 
-Promise: bounded staleness (max_staleness) for writes of strangers; a client that
+Promise: bounded staleness (max_staleness) for writes of other clients; a client that
 waits for the reply of its own write reads it.
 """
 
@@ -46,7 +46,7 @@ from math import inf
 from .arena import Arena
 
 REMEMBERED_EPOCHS = 8
-HEARD_MAX = 256  # invalidations kept for the audit's report
+HEARD_MAX = 256  # invalidations remembered for the audit's report
 
 
 class Coherence:
@@ -62,13 +62,13 @@ class Coherence:
         self.stale_on_error_s = stale_on_error_s
         self.live = False
         self.asof = 0.0
-        self.age_bound_s = inf  # how old any entry may be; finite without tracking
+        self.age_bound_s = inf  # the largest age of any entry; finite without tracking
         self._heard: deque[tuple[float, bytes | None]] = deque(maxlen=HEARD_MAX)
         self._ended: dict[int, float] = {}  # epoch -> its last asof
 
     @classmethod
     def detached(cls) -> Coherence:
-        """One over a store that holds nothing, to try a connection with."""
+        """A coherence over an empty arena, to try a connection with."""
         return cls(Arena(0), max_staleness_s=1.0, stale_on_error_s=0.0)
 
     def __repr__(self) -> str:
@@ -79,7 +79,7 @@ class Coherence:
     def on_connect(self, sent_at: float, age_bound_s: float = inf) -> None:
         """Tracking is confirmed; `sent_at` is when the confirmed request was sent.
 
-        With an `age_bound_s` there is no tracking, and no watermark: it is never late.
+        With an `age_bound_s` there is no tracking; the watermark is then infinite.
         """
         self._end_epoch()
         self.live = True
@@ -89,11 +89,11 @@ class Coherence:
 
     @property
     def tracks(self) -> bool:
-        """Whether the writes of strangers are heard of."""
+        """Whether Redis announces the writes of other clients."""
         return self.live and self.age_bound_s == inf
 
     def on_loss(self) -> None:
-        """Invalidations may be missed from now on; there is no resuming."""
+        """Invalidations may be missed from now on; tracking cannot resume."""
         if self.live:
             self.live = self.arena.live = False
             self._end_epoch()
@@ -116,7 +116,7 @@ class Coherence:
                 heard.append((asof, key))
 
     def on_key_push(self, key: bytes) -> None:
-        """As `on_push` of one key, which nearly all are."""
+        """As `on_push` of one key, the usual case."""
         self.arena.invalidate(key)
         self._heard.append((self.asof, key))
 
@@ -137,22 +137,22 @@ class Coherence:
 
     # twin: _lane.is_open
     def is_open(self, now: float) -> bool:
-        """Whether any hit may be served: step 1 of a read."""
+        """Step 1 of a read: whether any hit may be served."""
         return self.live and now - self.asof <= self.max_staleness_s
 
     def age_s(self, now: float) -> float:
-        """How stale a hit could be at most."""
+        """The largest possible staleness of a hit."""
         return now - self.asof if self.age_bound_s == inf else self.age_bound_s
 
     def begin_fill(self, key: bytes) -> int:
-        """Before the bytes of the read can enter the socket. 0: forward, but do not fill."""
+        """Call it before the bytes of the read can enter the socket. 0: do not fill."""
         return self.arena.begin_fill(key) if self.live else 0
 
     def get_suspect(
         self, key: bytes, variant: bytes, now: float, window_s: float | None = None
     ) -> bytes | None:
-        """For use only while Redis cannot be asked: an entry that was known to be current
-        at most `window_s` (None: `stale_on_error_s`) ago and was not invalidated since."""
+        """Only for times without Redis: an entry that was known to be current at most
+        `window_s` (None: `stale_on_error_s`) ago and was not invalidated since."""
         asof: float | None
         if (entry := self.arena.peek(key, variant)) is not None:
             reply, deadline, _, epoch = entry
@@ -169,22 +169,22 @@ class Coherence:
     # Writes through this proxy
 
     def begin_write(self, keys: Iterable[bytes]) -> None:
-        """Before the write can enter the socket: from here on no hit and no fill."""
+        """Call it before the write can enter the socket: from here on no hit and no fill."""
         self.arena.begin_writes(keys)
 
     def end_write(self, keys: Iterable[bytes]) -> None:
-        """The reply of the write was parsed (or will never come); then release it."""
+        """The reply of the write was parsed, or will never come. Release the reply after this."""
         self.arena.end_writes(keys)
 
     def end_opaque_write(self, now: float) -> None:
-        """The reply was parsed of a write that may have changed any key.
+        """The reply of a write that may have changed any key was parsed.
 
-        What the own stream carries of it comes before the reply to the next PING. Entries of
+        Its invalidations in the own stream come before the reply to the next PING. Entries of
         other workers are no hits before their streams have passed `now` as well.
         """
         if self.arena.workers > 1:
             self.arena.raise_floor(now)
 
     def flush(self) -> None:
-        """An own FLUSHALL, FLUSHDB or SWAPDB: at its sending and again at its reply."""
+        """For an own FLUSHALL, FLUSHDB or SWAPDB: when it is sent and again at its reply."""
         self.arena.flush()

@@ -1,4 +1,4 @@
-"""The fill of L1: which reply of a read it keeps, and until when.
+"""The fill of L1: it decides whether to store the reply of a read, and until when.
 
 Rules of this file
   1. It does no IO and reads no clock. Its owner sends what `with_pttl` gives, feeds the replies,
@@ -6,10 +6,10 @@ Rules of this file
   2. It begins before the bytes of the read can enter the socket. A token from then on refuses
      the reply if the key is changed meanwhile; the epoch refuses it if tracking was lost.
   3. PTTL is sent in front of the read, in the same stream. Redis tracks the key from there on, so
-     that no change slips between the two replies. The deadline counts from the sending, so that
+     no change stays unnoticed between the two replies. The deadline counts from the sending, so
      it is never late.
 
-Every read that fills L1 decides by this one rule. The compiled twin of `Fill.commit` is
+Every read that fills L1 uses this one rule. The compiled twin of `Fill.commit` is
 `proxy/client/_in_flight.pyx`, for reads of keys without a namespace.
 """
 
@@ -21,20 +21,20 @@ from ..wire.resp import NULL3
 from .memory import L1Memory
 
 TTL_ABSENT = -2  # PTTL's reply for a key that is absent
-TTL_REFUSED = -9  # PTTL was answered by an error
+TTL_REFUSED = -9  # PTTL's reply was an error
 
 _PTTL_HEAD = b"*2\r\n$4\r\nPTTL\r\n"
 
 
 class Refusal(enum.Enum):
-    """Why L1 does not keep a reply."""
+    """Why L1 does not store a reply."""
 
     NOT_BEGUN = "no L1, no tracking, or a write of the key was under way when the read began"
-    NO_TTL = "PTTL was answered by an error"
+    NO_TTL = "the reply to PTTL is an error"
     ERROR = "the reply is an error"
     TOO_LARGE = "the reply is larger than l1.max_value_bytes"
     NOT_CACHED = "the namespace of the key is not cached"
-    OVERTAKEN = "the key was changed or tracking was lost since, or the arena has no place for it"
+    OVERTAKEN = "the key was changed or tracking was lost since, or the arena has no room for it"
 
 
 def with_pttl(key: bytes, command: bytes = b"") -> bytes:
@@ -43,10 +43,10 @@ def with_pttl(key: bytes, command: bytes = b"") -> bytes:
 
 
 class Fill:
-    """One read of one key, from before its sending until L1 keeps its reply or refuses it.
+    """One read of one key, from before its sending until L1 stores or refuses its reply.
 
-    Without an L1 it has no token and only knows what PTTL said. `unasked`: no client sent the
-    read (see `L1Memory.is_hot`).
+    Without an L1 it has no token and only knows the reply to PTTL. `unasked`: no client sent
+    the read (see `L1Memory.is_hot`).
     """
 
     __slots__ = ("_l1", "_unasked", "epoch", "key", "max_age_s", "pttl_ms", "reply", "sent_at",
@@ -77,12 +77,12 @@ class Fill:
 
     @property
     def is_absent(self) -> bool:
-        """Whether PTTL said that there is no such key."""
+        """Whether PTTL reported that the key does not exist."""
         return self.pttl_ms == TTL_ABSENT
 
     @property
     def ttl_unknown(self) -> bool:
-        """Whether PTTL has not said until when the key lives."""
+        """Whether PTTL has not reported the end of the key."""
         return self.pttl_ms is None or self.pttl_ms == TTL_REFUSED
 
     # twin: _in_flight._pttl
@@ -95,13 +95,13 @@ class Fill:
         return True
 
     def end_in(self, left_ms: int) -> None:
-        """What was read may end before its key: no later than `left_ms` after the sending."""
+        """Let the entry end no later than `left_ms` after the sending, even before its key."""
         if self.pttl_ms is None or not 0 <= self.pttl_ms <= left_ms:
             self.pttl_ms = left_ms
 
     # twin: _in_flight._commit
     def commit(self) -> Refusal | None:
-        """Store the reply. Returns None, or why L1 refuses it."""
+        """Store the reply. Returns None, or the reason why L1 refuses it."""
         l1, pttl_ms, reply = self._l1, self.pttl_ms, self.reply
         if l1 is None or not self.token:
             return Refusal.NOT_BEGUN

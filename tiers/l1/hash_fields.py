@@ -1,12 +1,12 @@
-"""Hash fields that expire on their own, and until when a read of them may stay in L1.
+"""Limits reads of a hash in L1 to the earliest expiry of their fields.
 
 Redis 7.4 and Valkey 9 give a field a time to live (HEXPIRE, HSETEX). Such a field is gone for
 every reader from that instant on, but the invalidation comes when the server deletes it, which may
-be much later. PTTL says nothing of it. So the reply of such a read is kept until its earliest
-field ends: HPTTL is sent behind the read, under the token that the fill already has. Whatever
-changes the key between the two is heard of before HPTTL's reply and refuses the fill.
+be much later, and PTTL does not cover it. So L1 stores the reply of such a read until its earliest
+field ends: HPTTL is sent behind the read, under the token that the fill already has. The
+invalidation of any change between the two comes before HPTTL's reply and refuses the fill.
 
-HLEN, EXISTS and TYPE change when the server deletes the fields, as their invalidation tells.
+HLEN, EXISTS and TYPE change only when the server deletes the fields, with an invalidation.
 """
 
 from __future__ import annotations
@@ -18,29 +18,30 @@ from ..wire.resp import decode, pack
 from ..wire.server_limits import LARGE_COMMAND_BYTES
 from .fill import Fill
 
-FIELDS_MAX = 4096  # of one read that are asked for their time to live; more, and it is not kept
+FIELDS_MAX = 4096  # of one read; a read of more fields is not stored
 NO_FIELD = -2  # HPTTL's reply for a field that is absent
 PROBE = [b"HPTTL", b"__terrace:none", b"FIELDS", b"1", b"f"]
 
 
 class Fields(enum.Enum):
-    """Where the fields are named that a read looks at."""
+    """Where the names of the fields of a read are found."""
 
-    NONE = "it looks at no field"
+    NONE = "it reads no field"
     ARGUMENTS = "behind the key"
     REPLY = "in the reply, one after the other"
     MAP_REPLY = "in the reply, each before its value"
-    ASKED = "nowhere: HKEYS is asked for them"
+    ASKED = "nowhere: HKEYS names them"
 
 
 def fields_expire(answer: object) -> bool:
-    """What the answer to `PROBE` says of the server. A refusal of any other kind proves nothing."""
+    """Whether the server has such fields, by its answer to `PROBE`. Only "unknown command" says
+    no."""
     return not (isinstance(answer, Exception) and str(answer).startswith("ERR unknown command"))
 
 
 def fields_of(where: Fields, args: Sequence[bytes], reply: bytes) -> list[bytes] | None:
-    """The fields that a read looked at; None where they are too many. `reply` (of HKEYS where they
-    are to be asked) is the one under RESP3."""
+    """The fields of a read; None if there are too many. `reply` is the RESP3 reply of the read,
+    or of HKEYS for `Fields.ASKED`."""
     if where is Fields.ARGUMENTS:
         found = list(args[2:])
     else:
@@ -50,7 +51,7 @@ def fields_of(where: Fields, args: Sequence[bytes], reply: bytes) -> list[bytes]
 
 
 def absent_in(where: Fields, reply: bytes) -> int:
-    """How many of the fields the reply calls absent."""
+    """How many of the fields are absent in the reply."""
     if where is not Fields.ARGUMENTS:
         return 0
     decoded = decode(reply)
@@ -62,15 +63,15 @@ def absent_in(where: Fields, reply: bytes) -> int:
 class FieldNames:
     """Waits for HKEYS behind a read that does not name its fields."""
 
-    __slots__ = ("_refused", "_told")
-    reply_max_bytes = LARGE_COMMAND_BYTES  # longer names could not be asked for
+    __slots__ = ("_found", "_refused")
+    reply_max_bytes = LARGE_COMMAND_BYTES  # HPTTL of longer names would be too large
 
-    def __init__(self, told: Callable[[bytes], object], refused: Callable[[], object]) -> None:
-        self._told = told
+    def __init__(self, found: Callable[[bytes], object], refused: Callable[[], object]) -> None:
+        self._found = found
         self._refused = refused
 
     def on_reply(self, reply: bytes, sent_at: float) -> None:
-        self._told(reply)
+        self._found(reply)
 
     def on_lost(self, reason: str, sent: bool) -> None:
         self._refused()
@@ -79,7 +80,7 @@ class FieldNames:
 class FieldFill:
     """Waits for HPTTL behind a read: its fill ends with the earliest field, and is then `ready`.
 
-    `absent`: how many of the fields the read called absent.
+    `absent`: how many of the fields are absent in the reply of the read.
     """
 
     __slots__ = ("_absent", "_fill", "_ready", "_refused")

@@ -1,11 +1,11 @@
 """L1 as a tier: the arena, its coherence and its options in one place.
 
-Whether an entry may be served is decided here and in `coherence`; what may be stored, and under
-which deadline, in `fill`; where it is stored is the arena's business.
+This module and `coherence` decide whether an entry may be served; `fill` decides what may be
+stored, and under which deadline; the arena decides where.
 
 Promise of get: a value that was current in Redis at some instant no longer than
-`max_staleness` ago, or a miss. It never answers NEGATIVE or UNAVAILABLE: a closed
-L1 (no tracking, late watermark) is a miss, because L2 can still be asked.
+`max_staleness` ago, or a miss. A closed L1 (no tracking, late watermark) is a miss, never
+UNAVAILABLE, because L2 may have the answer.
 """
 
 from __future__ import annotations
@@ -41,15 +41,15 @@ class L1Memory:
     ) -> None:
         self.options = options
         self.namespaces = Namespaces() if namespaces is None else namespaces
-        self.strict_until = 0.0  # the end of the lease to serve strict keys (see `strict`)
+        self.strict_until = 0.0  # the end of the lease to serve strict keys (`watch/strict.py`)
         self.samples = HitSamples()
-        # Clients read keys of a namespace: the watermark has to move (`L2Redis.want_l1`).
+        # Clients read keys of a namespace: the watermark has to move (`L2Redis.keep_watermark`).
         self.on_read: Callable[[float, Namespace | None], object] = lambda now, space: None
         self.clock = clock
         if arena is None:
             self.arena = Arena(options.max_bytes, max_variants=options.max_variants_per_key)
         else:
-            self.arena = cast(Arena, arena)  # the twins have the same face
+            self.arena = cast(Arena, arena)  # the twins have the same interface
             self.arena.max_staleness_s = options.max_staleness_s
         self._smallest_bytes = options.max_bytes // 32
         self.coherence = Coherence(
@@ -62,11 +62,11 @@ class L1Memory:
         return f"<L1Memory {self.arena!r} {self.coherence!r}>"
 
     def can_hold(self, max_bytes: int) -> bool:
-        """The compiled arena reserves its addresses, in segments of a size that goes with them."""
+        """Whether `adopt` can set this budget: the compiled arena has reserved its addresses."""
         return self._smallest_bytes <= max_bytes <= self.arena.reserve_bytes
 
     def adopt(self, options: L1Options) -> None:
-        """Other options from now on: the budget, bounds on staleness and ages."""
+        """Take other options: the budget, bounds on staleness and ages."""
         if options.max_bytes != self.options.max_bytes:
             self.arena.resize(options.max_bytes)
         if self.arena.workers > 1:
@@ -77,22 +77,22 @@ class L1Memory:
 
     @property
     def max_age_s(self) -> float:
-        """How old an entry may become where no namespace says otherwise."""
+        """The largest age of an entry outside all namespaces."""
         return min(self.options.max_age_s, self.coherence.age_bound_s)
 
     def age_s(self, space: Namespace | None, max_age_s: float | None = None) -> float:
-        """How old an entry of this namespace may become; `max_age_s` allows less."""
+        """The largest age of an entry of this namespace; `max_age_s` may lower it."""
         age_s = self.max_age_s if space is None else space.max_age_s
         if max_age_s is not None:
             age_s = min(age_s, max_age_s)
         if space is not None and self.coherence.age_bound_s != inf:
             age_s = min(age_s, self.coherence.age_bound_s)
-            if space.gated:  # the age is the bound on staleness then
+            if space.gated:  # without tracking, the age bounds the staleness
                 age_s = min(age_s, space.max_staleness_s)
         return age_s
 
     def is_open(self, now: float, space: Namespace | None = None) -> bool:
-        """Whether hits may be served to the keys of a namespace."""
+        """Whether hits of a namespace may be served."""
         if space is None or not space.gated:
             return self.coherence.is_open(now)
         if space.strict and now >= self.strict_until:
@@ -158,15 +158,15 @@ class L1Memory:
         return self.arena.get(key, space.variant(variant) if space else variant, now)
 
     def is_hot(self, key: bytes, variant: bytes, now: float) -> bool:
-        """Whether the next read would be a hit, and clients do read it: an entry that was
-        refreshed behind a write, and not read since, is not worth refreshing again."""
+        """Whether the next read would be a hit, and clients read the entry: an entry that was
+        refreshed after a write, and not read since, is not worth another refresh."""
         space = self.namespaces.find(key)
         if space is not None:
             variant = space.variant(variant)
         return self.is_open(now, space) and self.arena.is_hot(key, variant, now)
 
     def get_suspect(self, key: bytes, variant: bytes, now: float) -> bytes | None:
-        """An entry to serve although Redis cannot be asked, if the key's namespace allows it."""
+        """An entry to serve while Redis is out of reach, if the key's namespace allows it."""
         space = self.namespaces.find(key)
         if space is None:
             return self.coherence.get_suspect(key, variant, now)
@@ -210,7 +210,7 @@ class L1Memory:
         if not self.coherence.live:
             facts["L1.why"] = "no tracked connection to L2: no hits and no fills"
         elif space is not None and space.strict and now >= self.strict_until:
-            facts["L1.why"] = "no lease to serve strict keys; it is asked for in Redis"
+            facts["L1.why"] = "no lease to serve strict keys; Terrace requests one in Redis"
         elif not self.is_open(now, space):
             facts["L1.why"] = (
                 f"the watermark is {self.coherence.age_s(now) * 1000:.0f} ms old, more than "

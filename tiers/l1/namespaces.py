@@ -1,20 +1,20 @@
-"""Which promises hold for which keys: the [[namespace]] tables as data.
+"""Namespaces: the promises for the keys of a pattern, from the [[namespace]] tables.
 
 A key belongs to the most specific pattern that it matches (most literal text; then
 the one without a star; then the first in the file), or to none: then the options of
-[l1] hold, and nothing here costs it more than one `startswith`.
+[l1] hold, and the look-up costs one `startswith`.
 
-What is decided where
-  cached         before a read is sent: not cached keys never enter L1, so that no hit
-                 has to ask whether it may be one
+Each option takes effect at one place
+  cached         before a read is sent: keys that are not cached never enter L1, so a hit
+                 needs no check
   max_age        when a reply is stored, as its deadline
-  max_staleness  at the hit, if it is not that of [l1]: such entries are *gated*. They are
-                 stored under a variant that the same-tick path of plain GET never asks
-                 for, so that path needs to know nothing of namespaces
-  strict         gated as well, and its writes are held (see `strict`)
+  max_staleness  at the hit, if it differs from that of [l1]: such entries are *gated*. Their
+                 variant is one that the same-tick path of plain GET never uses, so that
+                 path knows no namespaces
+  strict         gated as well, and its writes are held (`watch/strict.py`)
 
-Where several workers share one L1, the variant of a gated entry names the worker too: what
-is known of a watermark at the hit is known of the own one.
+If several workers share one L1, the variant of a gated entry names the worker too: at the
+hit a worker knows only its own watermark.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _NOT_LITERAL = re.compile(rb"\\(.)|\[[^\]]*\]?|[*?]", re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class Namespace:
-    """What is promised for the keys that match `pattern`."""
+    """The promises for the keys that match `pattern`."""
 
     pattern: bytes
     consistency: str
@@ -54,7 +54,7 @@ class Namespace:
         return self.consistency == "strict"
 
     def variant(self, variant: bytes) -> bytes:
-        """Under which name L1 keeps a read of one of these keys."""
+        """The variant under which L1 stores a read of one of these keys."""
         return self.gate + variant
 
 
@@ -64,7 +64,7 @@ def ungated(variant: bytes) -> bytes:
 
 
 class Namespaces:
-    """All namespaces; falsy when there are none."""
+    """All namespaces; falsy if there are none."""
 
     def __init__(
         self,
@@ -91,7 +91,7 @@ class Namespaces:
 
     # twin: _lane.has_space
     def find(self, key: bytes) -> Namespace | None:
-        """The namespace of a key; None where only [l1] speaks."""
+        """The namespace of a key; None if the options of [l1] hold."""
         if not key.startswith(self.prefixes):
             return None
         for space, prefix, matches in self._by_specificity:
@@ -105,7 +105,7 @@ class Namespaces:
         return space is None or space.cached
 
     def strict_s(self, keys: Iterable[bytes]) -> float:
-        """The largest bound of the strict keys among these; 0 when none is strict."""
+        """The largest bound of the strict keys among these; 0 if none is strict."""
         if not self.largest_strict_s:
             return 0.0
         found = (self.find(key) for key in keys)

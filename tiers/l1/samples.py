@@ -1,7 +1,7 @@
-"""A few of the reads that L1 answers, for what works on hot keys: `touch` and `audit`.
+"""Samples of the reads that L1 answers, for the work on hot keys: `touch` and `audit`.
 
-At most one hit in SAMPLE_EVERY_S is noted, whatever the load: the hot path compares one
-number, and a key is noted as often as its share of the hits.
+At most one hit per SAMPLE_EVERY_S is sampled under any load: the hot path compares one
+number, and a key is sampled in proportion to its share of the hits.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ KEPT = 256
 
 
 class HitSamples:
-    """The newest samples. Whoever serves hits calls `note` when `due` has come."""
+    """The newest samples. Code that serves hits calls `note` once `due` has passed."""
 
     def __init__(self) -> None:
         self.due = 0.0
@@ -32,6 +32,6 @@ class HitSamples:
         self._reads.append(Read(key, variant))
 
     def newest(self, count: int) -> list[Read]:
-        """The last `count` of them, newest first, each read once."""
+        """The last `count` samples, newest first, each read once."""
         chosen = dict.fromkeys(reversed(self._reads))
         return list(chosen)[:count]

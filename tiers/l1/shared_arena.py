@@ -1,4 +1,4 @@
-"""An L1 for several processes, made by the one that forks them. Only the compiled core has it."""
+"""Creates an L1 that several processes share, before the fork. It needs the compiled core."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ SharedArena: TypeAlias = "Arena"
 
 
 def share_arena(options: L1Options, workers: int) -> SharedArena:
-    """Raises MemoryError when the host has no room for it, ImportError without that core."""
+    """Raises MemoryError if the host has no memory for it, ImportError without that core."""
     from ._arena import Arena
 
-    max_bytes = options.max_bytes if options.enabled else 0  # its counters are shared anyway
+    max_bytes = options.max_bytes if options.enabled else 0  # workers share its counters anyway
     return Arena(max_bytes, max_variants=options.max_variants_per_key, workers=workers)

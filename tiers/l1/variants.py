@@ -1,7 +1,7 @@
-"""Under which variant L1 keeps a read of a key, and which read a variant stands for.
+"""The variants under which L1 stores the reads of a key.
 
-GET has one variant for each database, which clients of RESP2 and RESP3 share. Any other read has
-its very bytes for a variant, for each protocol and database.
+GET has one variant for each database, which clients of RESP2 and RESP3 share. The variant of
+any other read is its encoded request, for each protocol and database.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def read_variant(proto: int, db: int, raw: bytes) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """The read of a key that is kept under this variant."""
+    """The read of a key that is stored under this variant."""
 
     key: bytes
     variant: bytes
@@ -36,7 +36,7 @@ class Read:
 
     @property
     def proto(self) -> int:
-        """The protocol that the stored reply is written in; GET is always stored as RESP3."""
+        """The protocol of the stored reply; GET is always stored as RESP3."""
         parts = self._parts
         return int(parts[0]) if len(parts) == 3 else 3
 

@@ -1,16 +1,16 @@
 /* The L1 arena: raw replies under S3-FIFO in shared memory, with the tokens of coherence.
  *
- * The readable twin, _arena_py.py, says what each operation means and why; here it is made of
+ * The readable twin, _arena_py.py, describes each operation and its reason. The parts here:
  *   arena_memory.h  the mapping, its parts and its locks
  *   arena_log.h     segments, the logs small and main
  *   arena_index.h   from a key's hash to its entries
  *
- * Who may do what, all at the same time in all workers:
- *   get         no lock. Reads, then makes sure that nothing was changed under its eyes.
- *   invalidate  a new token first: from then on nothing old can be served or stored. Removing
- *               the entry (lock of its stripe) only frees its slot.
- *   commit      lock of the logs, then of one stripe at a time. Whatever it read before, an
- *               entry carries the token of its fill, and is served only while that one stands.
+ * All workers may do these at the same time:
+ *   get         takes no lock. It reads, then checks that nothing changed meanwhile.
+ *   invalidate  writes a new token first: from then on no old reply can be served or stored.
+ *               Removing the entry (lock of its stripe) only frees its slot.
+ *   commit      locks the logs, then one stripe at a time. An entry carries the token of its
+ *               fill, and is served only while that token is current.
  */
 
 #ifndef TERRACE_ARENA_H
@@ -27,8 +27,8 @@
 #define ARENA_READS_MAX 16        /* attempts to read a stripe that keeps changing */
 #define ARENA_GHOST_WAYS 16
 
-/* Tokens. Of its 64 bits an entry keeps worker (8) and counter (40): the generation is that of
- * its stripe. */
+/* Tokens. Of the 64 bits an entry stores the worker (8) and the counter (40); the generation is
+ * that of its stripe. */
 
 static inline uint64_t arena_slot(const arena_t *a, uint64_t h) { return h & a->header->slot_mask; }
 
@@ -42,7 +42,7 @@ static inline uint64_t arena_token48(uint64_t token) {
 
 static void arena_renew_tokens(arena_t *a);
 
-/* Unique: workers count on where the one before them in their column stopped. */
+/* Unique: a worker continues to count where the previous one in its column stopped. */
 static uint64_t arena_fresh(arena_t *a) {
     uint64_t number = a->me->next_token + 1;
     arena_store_release(&a->me->next_token, number);
@@ -84,9 +84,9 @@ static inline uint64_t arena_hash(const arena_t *a, const char *key, size_t key_
 
 /* Reading */
 
-/* Whether its filler still vouches for this entry. To be asked before its token is looked at:
- * what stood after the watermark was read is as of that watermark. The bound on a watermark of
- * its own the caller has looked at. */
+/* Whether the watermark of its filler covers this entry. Call it before reading its token: a token
+ * that is current after the watermark was read is as of that watermark. The caller has checked
+ * the bound on its own watermark. */
 static inline int arena_vouched(const arena_t *a, const arena_entry *entry, double now) {
     if (entry->worker >= a->header->workers) return 0;
     arena_worker *filler = a->workers + entry->worker;
@@ -107,7 +107,7 @@ static inline void arena_touch(uint64_t *slot, uint64_t seen) {
                                     __ATOMIC_RELAXED);
 }
 
-/* Whether it is sure that nothing moved since `version` was read. */
+/* Whether surely nothing moved since `version` was read. */
 static inline int stripe_stood_still(const arena_t *a, const arena_stripe *stripe,
                                      uint32_t version, uint64_t generation) {
     __atomic_thread_fence(__ATOMIC_ACQUIRE);
@@ -120,8 +120,8 @@ typedef struct {
     uint64_t *slot, slot_seen;
 } arena_hit;
 
-/* The length of the current reply, copied to `out` when it fits into `room`; -1: there is none.
- * `suspects`: whatever its deadline and epoch, if its token stands. */
+/* The length of the current reply, copied to `out` if it fits into `room`; -1: there is none.
+ * `suspects`: with any deadline and epoch, if its token is current. */
 static inline __attribute__((always_inline)) ptrdiff_t
 arena_lookup(const arena_t *a, uint64_t h, const char *key, size_t key_len, const char *variant,
              size_t variant_len, double now, int suspects, char *out, size_t room,
@@ -170,7 +170,7 @@ static ptrdiff_t arena_get(arena_t *a, uint64_t h, const char *key, size_t key_l
     return length;
 }
 
-/* Whether there is a current reply that somebody asked for; counts no touch. */
+/* Whether there is a current reply that a client has read; counts no touch. */
 static int arena_is_hot(const arena_t *a, uint64_t h, const char *key, size_t key_len,
                         const char *variant, size_t variant_len, double now) {
     arena_hit hit;
@@ -188,7 +188,7 @@ static ptrdiff_t arena_peek(const arena_t *a, uint64_t h, const char *key, size_
     return length;
 }
 
-/* As of when the filler of a suspect last vouched for it; -1: that is not known any more. */
+/* The last watermark of the filler that covered a suspect; -1: it is no longer known. */
 static double arena_suspect_asof(const arena_t *a, const arena_entry *entry) {
     if (entry->worker >= a->header->workers) return -1;
     arena_worker *filler = a->workers + entry->worker;
@@ -198,7 +198,7 @@ static double arena_suspect_asof(const arena_t *a, const arena_entry *entry) {
     return entry->epoch == (uint16_t)(epoch - !is_live) ? asof : -1;
 }
 
-/* From now on no entry is a hit that its filler has not vouched for since `instant`. */
+/* From now on an entry is a hit only if its filler's watermark is not older than `instant`. */
 static void arena_raise_floor(arena_t *a, double instant) {
     double seen = arena_load_double(&a->header->floor);
     while (seen < instant
@@ -210,7 +210,7 @@ static void arena_raise_floor(arena_t *a, double instant) {
 
 static inline uint32_t ghost_mix(uint64_t h) { return (uint32_t)((h * 0x9e3779b97f4a7c15u) >> 32); }
 
-/* Fingerprints of one bucket, the youngest first. Two workers at once may lose one: no harm. */
+/* Fingerprints of one bucket, the newest first. Two workers at once may lose one: no harm. */
 static uint16_t *ghost_bucket(const arena_t *a, uint64_t h, uint16_t *fingerprint) {
     uint64_t buckets = arena_load(&a->header->ghost_buckets);
     *fingerprint = (uint16_t)(h >> 8) ? (uint16_t)(h >> 8) : 1;
@@ -264,7 +264,7 @@ static char *arena_lift(arena_t *a, const arena_log *log, arena_found *found, ui
     return bytes;
 }
 
-/* Moves what was lifted from the head of `from` to the tail of main. 0: no room there. */
+/* Moves the entry in the scratch from the head of `from` to the tail of main. 0: no room there. */
 static int arena_move(arena_t *a, arena_log *from, arena_found *found, const char *bytes,
                       uint64_t *slot, uint64_t h, unsigned touches) {
     arena_header *header = a->header;
@@ -352,8 +352,8 @@ static inline int arena_may_commit(const arena_t *a, uint64_t h, uint64_t token,
     return token == arena_token(a, h) && !arena_writing(a, h) && epoch == arena_load(&a->me->epoch);
 }
 
-/* Puts a new entry in place of what it replaces, and of the oldest variant of its key where
- * there would be too many. 0: there is no room in the index. */
+/* Puts a new entry in place of the one it replaces, or of the oldest variant of its key if there
+ * would be too many. 0: the index has no room. */
 static int stripe_replace(arena_t *a, arena_stripe *stripe, uint64_t h, const char *key,
                           size_t key_len, const char *variant, size_t variant_len,
                           uint64_t offset, int unasked) {
@@ -432,7 +432,7 @@ static int arena_store_entry(arena_t *a, uint64_t h, const char *key, size_t key
                  && (stripe->size >= grown || stripe_grow(a, stripe, grown))
                  && stripe_replace(a, stripe, h, key, key_len, variant, variant_len, offset, unasked);
     stripe_unlock(stripe);
-    arena_make_room(a, NULL, 0, 0); /* should the index have grown more than was foreseen */
+    arena_make_room(a, NULL, 0, 0); /* the index may have grown more than expected */
     return stored;
 }
 
@@ -462,7 +462,7 @@ static void arena_drop(arena_t *a, uint64_t h, const char *key, size_t key_len) 
     int in_main = 0;
     unsigned dropped = stripe_entries_of(a, stripe, h, key, key_len, 1, &in_main, &bytes);
     stripe_unlock(stripe);
-    if (in_main) ghost_put(a, h); /* it had earned its place: a refill keeps it */
+    if (in_main) ghost_put(a, h); /* a refill returns to main */
     if (dropped) arena_add(a, ARENA_INVALIDATIONS, 1);
 }
 
@@ -493,12 +493,12 @@ static void arena_next_generation(arena_t *a) {
     if (!(generation & 0xff)) arena_renew_tokens(a);
 }
 
-/* Nobody may put an entry into the new generation before the logs are reset: its memory would
- * be given away under it. So the logs are locked first. */
+/* No worker may put an entry into the new generation before the logs are reset: its memory would
+ * be reused. So the logs are locked first. */
 static void arena_flush(arena_t *a) {
     int locked = arena_lock(a, &a->header->log_owner);
     arena_next_generation(a);
-    if (!locked) return; /* what is there became holes */
+    if (!locked) return; /* all entries became holes */
     arena_reset_logs(a);
     arena_unlock(&a->header->log_owner);
 }
@@ -509,7 +509,7 @@ static uint32_t arena_bump_epoch_of(arena_t *a, uint32_t worker) {
     return epoch;
 }
 
-/* 0: somebody holds the lock of the logs; try again. */
+/* 0: another worker holds the lock of the logs; try again. */
 static int arena_resize(arena_t *a, uint64_t max_bytes) {
     arena_header *header = a->header;
     if (!arena_lock(a, &header->log_owner)) return 0;
@@ -525,11 +525,11 @@ static int arena_resize(arena_t *a, uint64_t max_bytes) {
     return done;
 }
 
-/* A worker died: its epoch ends, its writes in flight end, and what it had locked is cleared.
- * Called by its supervisor, before another one takes its number. */
+/* A worker died: its epoch ends, its writes in flight end, and the parts it had locked are cleared.
+ * Its supervisor calls this before another worker takes its number. */
 static void arena_clear_worker(arena_t *a, uint32_t worker) {
     arena_header *header = a->header;
-    arena_t dead = *a; /* with its number: its locks are ours, and its tokens go on */
+    arena_t dead = *a; /* with its number: its locks are ours, and its tokens continue */
     dead.worker = worker;
     dead.me = a->workers + worker;
     dead.scratch = NULL, dead.scratch_bytes = 0;
@@ -551,7 +551,7 @@ static void arena_clear_worker(arena_t *a, uint32_t worker) {
         arena_store_release(&stripe->version, stripe->version + 1);
         arena_unlock(&stripe->owner);
     }
-    if (arena_load_acquire(&header->log_owner) == worker + 1) { /* half moved: begin anew */
+    if (arena_load_acquire(&header->log_owner) == worker + 1) { /* half moved: start over */
         arena_next_generation(&dead);
         memset(&header->small, 0, sizeof header->small);
         memset(&header->main, 0, sizeof header->main);

@@ -1,4 +1,4 @@
-/* Verifies every structural invariant of the L1 arena; for tests, and for whoever doubts it. */
+/* Verifies every structural invariant of the L1 arena; for tests and debugging. */
 
 #ifndef TERRACE_ARENA_CHECK_H
 #define TERRACE_ARENA_CHECK_H
@@ -80,7 +80,7 @@ static const char *check_keys(arena_t *a, arena_stripe *stripe) {
     return keys == stripe->keys ? NULL : "the keys of a stripe are miscounted";
 }
 
-/* NULL, or which invariant is broken. Nobody else may be at work. */
+/* NULL, or the broken invariant. No other worker may be active. */
 static const char *arena_check(arena_t *a) {
     arena_header *header = a->header;
     const char *broken;

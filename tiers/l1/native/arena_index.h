@@ -59,7 +59,7 @@ static inline int stripe_runs(const arena_t *a, const uint64_t *slots, uint64_t 
     return *slot && slot_tag(*slot) == h >> ARENA_TAG_SHIFT;
 }
 
-/* Changing a stripe: lock, and mark as changing; what was flushed is cleared first. */
+/* To change a stripe: lock it, mark it as changing, and clear flushed entries first. */
 
 static int stripe_lock(arena_t *a, arena_stripe *stripe) {
     if (!arena_lock(a, &stripe->owner)) return 0;
@@ -93,7 +93,7 @@ static void stripe_remove(const arena_t *a, arena_stripe *stripe, uint64_t *slot
     stripe->used--;
 }
 
-/* Slots to grow to before one more entry is put in; `size` itself when there is room. */
+/* The size to grow to before one more entry is put in; `size` itself if there is room. */
 static uint64_t stripe_next_size(const arena_t *a, const arena_stripe *stripe, int force) {
     uint64_t size = stripe->size, most = a->header->stripe_slots - ARENA_OVERHANG;
     if (!force && (stripe->used + 1) * 20ull <= size * 17) return size; /* 85 % full */
@@ -102,7 +102,7 @@ static uint64_t stripe_next_size(const arena_t *a, const arena_stripe *stripe, i
     return larger > most ? most : larger;
 }
 
-/* 0: no memory to do it, or the displaced ones would not fit behind the last home. */
+/* 0: no memory, or the displaced slots would not fit behind the last home. */
 static int stripe_grow(arena_t *a, arena_stripe *stripe, uint64_t size) {
     uint64_t *slots = stripe_slots(a, stripe), used = 0, at = 0;
     uint64_t *kept = (uint64_t *)arena_scratch(a, stripe->used * 16ull + 16);
@@ -151,7 +151,7 @@ static uint64_t stripe_find_offset(const arena_t *a, const arena_stripe *stripe,
     return UINT64_MAX;
 }
 
-/* What a slot points to. For readers without a lock all of it is hearsay. */
+/* The entry that a slot points to. A reader without a lock must not trust it before its check. */
 
 typedef struct {
     arena_entry entry;

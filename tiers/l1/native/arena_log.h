@@ -1,14 +1,14 @@
 /* The log memory of the L1 arena: segments from one pool, chained into the logs small and main.
  *
  * A log is a queue of bytes: entries are appended at its tail and consumed at its head, and a
- * segment that the head has left goes back to the pool. An entry may run on into the next
+ * segment that the head has left goes back to the pool. An entry may continue in the next
  * segment of its chain, so nothing is wasted at their ends and an entry may be larger than one.
- * An entry's offset (segment * segment_bytes + byte) names it; whether it is still wanted is
- * known to the index only: an entry that no slot points to is a hole, and the head passes over.
+ * An entry's offset (segment * segment_bytes + byte) names it. Only the index knows whether it is
+ * live: an entry that no slot points to is a hole, and the head passes over it.
  *
- * Everything that changes a log happens under `log_owner`. Readers hold no lock: they may read
- * memory that is being reused, so they check every number before they follow it, and believe
- * nothing before the stripe's version has told them that it stood still.
+ * Every change of a log happens under `log_owner`. Readers hold no lock: they may read memory
+ * that is being reused, so they check every number before they follow it, and trust nothing
+ * before the stripe's version has proved that it did not change.
  */
 
 #ifndef TERRACE_ARENA_LOG_H
@@ -26,7 +26,7 @@ typedef struct {
     uint64_t worker : 8;
     uint64_t in_main : 1;
     uint64_t has_variant : 1;
-    uint64_t unasked : 1;      /* filled by a refresh: nobody has asked for it yet */
+    uint64_t unasked : 1;      /* filled by a refresh: no client has read it yet */
     uint64_t unused : 5;
 } __attribute__((packed)) arena_entry;
 
@@ -44,13 +44,13 @@ static inline arena_cursor arena_cursor_at(const arena_header *header, uint64_t 
     return cursor;
 }
 
-/* Where `length` bytes lie in one piece, or NULL. */
+/* The address of `length` contiguous bytes, or NULL. */
 static inline const char *arena_whole(const arena_t *a, arena_cursor cursor, size_t length) {
     if (cursor.at + length > arena_segment_bytes(a->header)) return NULL;
     return a->log + ((uint64_t)cursor.segment << a->header->segment_shift) + cursor.at;
 }
 
-/* The next contiguous piece of at most `want` bytes; 0 where the chain leads nowhere. */
+/* The next contiguous piece of at most `want` bytes; 0 if the chain ends. */
 static inline size_t arena_piece(const arena_t *a, arena_cursor *cursor, size_t want, char **piece) {
     const uint32_t bytes = (uint32_t)arena_segment_bytes(a->header);
     if (cursor->at >= bytes) {
@@ -169,7 +169,7 @@ static uint64_t arena_append(arena_t *a, arena_log *log, uint64_t size) {
         log->tail = segment, log->tail_at = 0;
         log->segments++;
     }
-    /* Before any byte of the new entry: that no slot points to what was here. */
+    /* Before any byte of the new entry: no slot may point to the old bytes here. */
     __atomic_thread_fence(__ATOMIC_RELEASE);
     return offset;
 }
@@ -192,7 +192,7 @@ static void arena_consume(arena_t *a, arena_log *log, uint64_t size) {
     log->head_at = (uint32_t)at;
 }
 
-/* After a flush: both logs give everything back. */
+/* After a flush: both logs return all segments. */
 static void arena_reset_logs(arena_t *a) {
     arena_header *header = a->header;
     arena_log *logs[2] = {&header->small, &header->main};

@@ -1,7 +1,7 @@
-/* The shared mapping of the L1 arena: what lies in it, how large each part is, its locks.
+/* The shared mapping of the L1 arena: its parts, their sizes, its locks.
  *
- * One anonymous MAP_SHARED mapping, made before workers fork. Everything in it is an index or
- * an offset, never a pointer. Its parts, in this order:
+ * One anonymous MAP_SHARED mapping, created before workers fork. It holds indexes and offsets,
+ * never pointers. Its parts, in this order:
  *
  *   header    geometry, generation, the two logs, the lock word of the logs
  *   workers   a column per worker: epoch, watermark, counters
@@ -10,16 +10,16 @@
  *             that worker has writes in flight
  *   stripes   a header for each part of the index: version, lock word, size
  *   next      for each segment of the log memory, the one after it
- *   ghost     fingerprints of what `small` threw out
+ *   ghost     fingerprints of the entries that `small` evicted
  *   index     8-byte slots, see arena_index.h
  *   segments  the log memory, see arena_log.h
  *
- * The mapping reserves addresses for the worst case (tiny entries, or huge ones); only pages
- * that were touched are memory. What is touched stays inside the budget: see `arena_room`.
+ * The mapping reserves addresses for the worst case (tiny entries, or huge ones); only touched
+ * pages use memory, and they stay inside the budget: see `arena_room`.
  *
- * Locks hold the worker's number + 1. Nobody waits for long: who does not get a lock gives up
- * (a fill is refused, an invalidated entry stays as one that no token vouches for), so that a
- * worker that died inside costs misses until `arena_clear_worker` has cleared what it held.
+ * Locks hold the worker's number + 1. No worker waits for long: without a lock it gives up (a
+ * fill is refused, an invalidated entry stays with an outdated token), so a worker that died
+ * inside costs misses until `arena_clear_worker` has released its locks.
  */
 
 #ifndef TERRACE_ARENA_MEMORY_H
@@ -50,7 +50,7 @@
 
 #define ARENA_SEGMENT_MAX (64u << 10)
 #define ARENA_SEGMENT_MIN 64u
-#define ARENA_SEGMENTS_AIM 256    /* as many at least, so that a half empty one does not matter */
+#define ARENA_SEGMENTS_AIM 256    /* at least so many: then a half empty one does not matter */
 #define ARENA_SEGMENTS_SPARE 2    /* kept free: an entry can always move from small to main */
 #define ARENA_STRIPE_BYTES (512u << 10) /* budget per stripe: some thousand usual entries */
 #define ARENA_ENTRY_LEAST 32      /* bytes; the index has room for a budget full of these */
@@ -65,21 +65,21 @@ enum { ARENA_EVICTIONS, ARENA_INVALIDATIONS, ARENA_COUNTERS = 16 };
 
 typedef struct {
     uint32_t epoch;      /* entries filled under an older one are suspect */
-    uint32_t live;       /* tracking is on: asof means something */
+    uint32_t live;       /* tracking is on: asof is valid */
     double asof;         /* the watermark of its tracked connection */
-    double wanted_at;    /* when somebody last found `asof` growing old: PING soon */
+    double wanted_at;    /* when a worker last found `asof` growing old: PING soon */
     uint64_t next_token;
     uint64_t counters[ARENA_COUNTERS];
 } __attribute__((aligned(128))) arena_worker;
 
 typedef struct {
-    uint32_t version;    /* odd while it is being changed: readers look again */
+    uint32_t version;    /* odd while it is being changed: readers retry */
     uint32_t owner;
     uint32_t size;       /* slots over which homes are spread */
     uint32_t used;
     uint32_t keys;       /* different ones among the entries */
     uint32_t spare;
-    uint64_t generation; /* not that of the arena: everything in here was flushed */
+    uint64_t generation; /* if it differs from the arena's: all entries here were flushed */
 } arena_stripe;
 
 typedef struct {
@@ -100,17 +100,17 @@ typedef struct {
     uint64_t mapped_bytes;
 
     uint64_t generation __attribute__((aligned(64))); /* moves with each flush */
-    double floor; /* older watermarks vouch for nothing: somebody wrote keys unknown to us */
+    double floor; /* entries of older watermarks are no hits: unknown keys were written */
 
     uint32_t log_owner __attribute__((aligned(64)));
     uint32_t was_full;
     uint64_t max_bytes, index_bytes, ghost_buckets;
-    double entry_bytes; /* of late, on average */
+    double entry_bytes; /* recent average */
     uint32_t free_segment, fresh_segments; /* a list, and how many were never used */
     arena_log small, main;
 } arena_header;
 
-/* What one process knows of the arena: pointers into the mapping, and its own state. */
+/* The view of one process: pointers into the mapping, and its own state. */
 typedef struct {
     arena_header *header;
     arena_worker *workers, *me;
@@ -124,7 +124,7 @@ typedef struct {
 
     uint32_t worker, max_variants;
     double max_staleness; /* INFINITY: the caller checks the watermark */
-    uint32_t *in_flight;  /* own writes per slot: W says only whether there are any */
+    uint32_t *in_flight;  /* own writes per slot: W only says whether there are any */
     uint64_t writes;      /* their sum */
     char *scratch;
     size_t scratch_bytes;
@@ -134,8 +134,8 @@ typedef struct {
 #define arena_load_acquire(pointer) __atomic_load_n(pointer, __ATOMIC_ACQUIRE)
 #define arena_store(pointer, value) __atomic_store_n(pointer, value, __ATOMIC_RELAXED)
 #define arena_store_release(pointer, value) __atomic_store_n(pointer, value, __ATOMIC_RELEASE)
-/* Seen by all workers before anything that this one does next; a tenth of a write's cost here,
- * and for nothing where there is no other worker. */
+/* All workers see it before the next action of this one. It costs a tenth of a write here, and is
+ * useless without other workers. */
 #define arena_store_seen(a, pointer, value)                                            \
     ((a)->header->workers > 1 ? __atomic_store_n(pointer, value, __ATOMIC_SEQ_CST)     \
                               : __atomic_store_n(pointer, value, __ATOMIC_RELAXED))
@@ -177,7 +177,7 @@ static int arena_lock(arena_t *a, uint32_t *owner) {
 
 static inline void arena_unlock(uint32_t *owner) { arena_store_release(owner, 0); }
 
-/* Making it */
+/* Creation */
 
 static uint64_t arena_power_of_two(uint64_t at_most, uint64_t least, uint64_t most) {
     uint64_t power = least;
@@ -205,7 +205,7 @@ static void arena_point(arena_t *a, char *base) {
     a->me = a->workers + a->worker;
 }
 
-/* 0, or an errno. `reserve_bytes` is the largest budget that it can ever be given. */
+/* 0, or an errno. `reserve_bytes` is the largest possible budget. */
 static int arena_map(arena_t *a, uint64_t reserve_bytes, uint32_t workers, uint64_t slots,
                      const uint64_t seed[2]) {
     arena_header plan;
@@ -279,7 +279,7 @@ static int arena_attach(arena_t *a, uint32_t worker) {
     return 0;
 }
 
-/* NULL when there is no memory for it. */
+/* NULL if there is no memory for it. */
 static char *arena_scratch(arena_t *a, size_t bytes) {
     if (a->scratch_bytes < bytes) {
         char *larger = realloc(a->scratch, bytes + bytes / 2);

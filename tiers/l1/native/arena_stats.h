@@ -1,5 +1,5 @@
-/* Counters in the columns of the workers: each worker writes only its own, so nothing is locked;
- * a reader adds them up. */
+/* Counters in the columns of the workers: each worker writes only its own, without a lock; a
+ * reader adds them up. */
 
 #ifndef TERRACE_ARENA_STATS_H
 #define TERRACE_ARENA_STATS_H

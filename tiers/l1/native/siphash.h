@@ -1,4 +1,4 @@
-/* SipHash-1-3, keyed: who does not know the seed cannot choose keys that collide. */
+/* SipHash-1-3, keyed: a client that does not know the seed cannot choose keys that collide. */
 
 #ifndef TERRACE_SIPHASH_H
 #define TERRACE_SIPHASH_H
