@@ -12,7 +12,7 @@ from tiers.l1.namespaces import Namespaces, ungated
 from tiers.l1.variants import Read
 from tiers.l2.redis import L2Redis
 from tiers.options import L2Options, NamespaceOptions
-from tiers.watch.wanted import Wanted
+from tiers.watch.watermark_notes import WatermarkNotes
 
 BOUND_S = 0.06
 NOW = 100.0
@@ -141,21 +141,21 @@ class TestSuspects:
 
 
 @needs_compiled
-def test_who_is_wanted_asks_redis_once_for_each_note(
+def test_a_worker_asks_redis_once_for_each_note(
     workers: Workers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[float] = []
     monkeypatch.setattr(L2Redis, "catch_up", lambda l2, since: asked.append(since))
     filler = workers.be(0)
     l2 = L2Redis(L2Options(), clock=lambda: NOW, coherence=filler)
-    wanted = Wanted(l2, filler, lambda: NOW)
-    wanted.look()
+    notes = WatermarkNotes(l2, filler, lambda: NOW)
+    notes.check()
     assert not asked
     workers.be(1)
     workers.arena.get(b"of 0", b"", NOW + 0.03)
     workers.be(0)
-    wanted.look()
-    wanted.look()
+    notes.check()
+    notes.check()
     assert asked == [NOW + 0.03]
 
 

@@ -32,7 +32,7 @@ class Counts:
 
     async def look(self, calls: int) -> int:
         self.now = counts(calls)
-        await self.watch.look()
+        await self.watch.check()
         return self.flushed
 
 
@@ -75,7 +75,7 @@ async def test_a_new_connection_begins_a_new_count(redis: Counts) -> None:
 
 async def test_a_redis_that_does_not_say(redis: Counts) -> None:
     redis.now = TierUnavailable("L2 (redis)", "gone")
-    await redis.watch.look()
+    await redis.watch.check()
     assert redis.flushed == 0
     redis.command_counts = Exception("NOPERM")
     assert await redis.look(0) == 0

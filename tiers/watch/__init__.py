@@ -1,1 +1,1 @@
-"""What works beside L1: audit, hot keys, refills, strict acknowledgements, SWAPDB, TOUCH."""
+"""Services beside L1: audit, hot keys, refills, strict acknowledgements, SWAPDB, TOUCH."""

@@ -1,12 +1,12 @@
-"""L1 checks itself: sampled hits are read again from Redis, and differences followed up.
+"""The audit of L1: it reads sampled hits again from Redis, and follows up differences.
 
-A difference alone means nothing: the key may have been changed between the hit and the
-question, and the invalidation be under way. So it is looked at again after 1, 2 and 10
-times the bound on staleness. Each time everything that Redis had sent before is parsed
-first (a PING behind it on the tracked connection). An entry that is gone or replaced by
-then was merely overtaken; one that is still there, and still differs, is served although
-its key was changed: a confirmed mismatch. It is logged with what was heard of the key,
-counted, and dropped.
+A difference alone proves nothing: the key may have been changed between the hit and the
+read, and the invalidation may be under way. So the audit checks again after 1, 2 and 10
+times the bound on staleness. Each time, all bytes that Redis had sent before are parsed
+first (a PING behind them on the tracked connection). An entry that is gone or replaced by
+then was merely overtaken. An entry that still exists and still differs is served although
+its key was changed: a confirmed mismatch. It is logged with the last invalidations of the
+key, counted, and dropped.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from ..l2.redis import L2Redis
 log = logging.getLogger("terrace.audit")
 
 RECHECKS = (1, 2, 10)  # times the bound
-AT_ONCE = 32  # questions in flight
+AT_ONCE = 32  # reads in flight
 SNAPSHOT_MAX = 50_000  # keys; a larger store is audited by its recent hits alone
 _WRONGTYPE = b"-WRONGTYPE"
 
@@ -35,7 +35,7 @@ Verdict: TypeAlias = Literal["equal", "overtaken", "unknown", "mismatches"]
 
 @dataclass(frozen=True, slots=True)
 class AuditStatistics:
-    """What became of the samples."""
+    """The samples by verdict."""
 
     samples: int = 0
     equal: int = 0
@@ -44,12 +44,12 @@ class AuditStatistics:
     mismatches: int = 0  # confirmed
 
     def counted(self, verdict: Verdict) -> AuditStatistics:
-        """These, and one more sample."""
+        """The statistics with one more sample."""
         return replace(self, samples=self.samples + 1, **{verdict: getattr(self, verdict) + 1})
 
 
 class Audit:
-    """`look` audits one recent hit; `run` as many keys as asked for, now."""
+    """`check_newest` audits one recent hit; `run` as many keys as requested, now."""
 
     def __init__(self, l1: L1Memory, l2: L2Redis, samples: HitSamples) -> None:
         self._l1 = l1
@@ -64,14 +64,14 @@ class Audit:
     def statistics(self) -> AuditStatistics:
         return self._counts
 
-    async def look(self) -> None:
-        """Audit the newest hit, if there was one since the last look."""
+    async def check_newest(self) -> None:
+        """Audit the newest hit, if there was one since the last call."""
         if self._samples.taken != self._seen and self._l1.coherence.tracks:
             self._seen = self._samples.taken
             await self.check(self._samples.newest(1)[0])
 
     async def run(self, count: int) -> AuditStatistics:
-        """Audit up to `count` reads: recent hits, then any GET that is held."""
+        """Audit up to `count` reads: recent hits, then any GET that L1 holds."""
         found = AuditStatistics()
         reads = self._samples.newest(count)
         arena = self._l1.arena
@@ -89,7 +89,7 @@ class Audit:
         return Read(key, space.variant(b"") if space is not None else b"")
 
     async def check(self, read: Read) -> Verdict:
-        """What comes of one sample; it is counted."""
+        """The verdict on one sample; it is counted."""
         verdict = await self._judge(read)
         self._counts = self._counts.counted(verdict)
         return verdict
@@ -112,10 +112,10 @@ class Audit:
                 return "overtaken"
         assert truth is not None
         log.error(
-            "L1 differs from Redis: %s (variant %s) is held as %s, Redis has %s; heard of it: %s; "
+            "L1 differs from Redis: %s (variant %s) holds %s, Redis %s; invalidations: %s; "
             "the entry is dropped",
             shown(read.key), shown(read.variant), shown(served), shown(truth),
-            "; ".join(self._l1.coherence.heard_of(read.key)) or "nothing recently",
+            "; ".join(self._l1.coherence.heard_of(read.key)) or "none recently",
         )  # fmt: skip
         self._l1.arena.invalidate(read.key)
         return "mismatches"
@@ -125,13 +125,13 @@ class Audit:
         return space.max_staleness_s if space is not None else self._l1.options.max_staleness_s
 
     def _held(self, read: Read) -> bytes | None:
-        """What L1 would serve, if the watermark were not late."""
+        """The reply that L1 would serve if the watermark were not late."""
         if not self._l1.coherence.tracks:
             return None
         return self._l1.arena.get(read.key, read.variant, self._l1.clock())
 
     async def _ask(self, read: Read) -> bytes | None:
-        """Redis' reply now; None when it says nothing about the key."""
+        """Redis' reply now; None if it says nothing about the key."""
         try:
             reply = await self._l2.ask_raw(read.request, proto=read.proto, db=read.db)
         except TierUnavailable:
@@ -139,7 +139,7 @@ class Audit:
         return None if reply[:1] == b"-" and not reply.startswith(_WRONGTYPE) else reply
 
     async def _catch_up(self) -> bool:
-        """Parse what Redis sent on the tracked connection until now; whether that worked."""
+        """Parse all bytes that Redis has sent on the tracked connection; false if that failed."""
         self._l1.coherence.end_opaque_write(self._l1.clock())  # other workers' streams as well
         try:
             await self._l2.barrier()
@@ -149,8 +149,8 @@ class Audit:
 
 
 def same(one: bytes, other: bytes) -> bool:
-    """Whether two replies say the same. Redis gives sets and hashes in any order, and may
-    change it between two reads."""
+    """Whether two replies are equal. Redis gives sets and hashes in any order, and may change
+    the order between two reads."""
     if one == other:
         return True
     return one[:1] in (b"*", b"%", b"~") and sorted(one.split(b"\r\n")) == sorted(
@@ -159,5 +159,5 @@ def same(one: bytes, other: bytes) -> bool:
 
 
 def shown(text: bytes) -> str:
-    """Short, printable, on one line."""
+    """A short, printable form on one line."""
     return ascii(text[:64])[1:] + ("…" if len(text) > 64 else "")

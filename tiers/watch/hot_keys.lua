@@ -1,7 +1,7 @@
--- Add one proxy's hot keys to those of the fleet. What was hot before counts half.
+-- Add one proxy's hot keys to those of the fleet. Former scores count half.
 --
 -- KEYS[1]  sorted set: key -> score
--- ARGV[1]  how many to keep, ARGV[2] for how many seconds
+-- ARGV[1]  how many keys to keep, ARGV[2] for how many seconds
 -- then per key: its score, the key
 redis.call('ZUNIONSTORE', KEYS[1], 1, KEYS[1], 'WEIGHTS', '0.5')
 for i = 3, #ARGV, 2 do redis.call('ZINCRBY', KEYS[1], ARGV[i], ARGV[i + 1]) end

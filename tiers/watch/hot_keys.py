@@ -1,10 +1,10 @@
-"""The keys that clients GET most (of database 0), kept in Redis: the next start begins warm.
+"""Stores the keys that clients GET most (in database 0) in Redis, so that L1 starts warm.
 
-Which they are is known from sampled hits (`hit_samples`): a key scores once for every
-second in which it was sampled. The scores of a fleet are added up in one sorted set;
-what was hot before counts half at each addition, so that yesterday's keys leave it. At
-start the keys are read into L1 as any read would, on the tracked connection. Values are
-never kept, and a key that Redis no longer has is skipped.
+Sampled hits (`l1/samples.py`) give the scores: a key scores once for every second in which
+it was sampled. One sorted set holds the sum of the scores of a fleet; former scores count
+half at each addition, so that old keys leave it. At start the keys are read into L1 by
+ordinary reads on the tracked connection. Values are never stored, and a key that Redis no
+longer has is skipped.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from .refill import Refill
 log = logging.getLogger("terrace.warm")
 
 HOT = b"__terrace:hot"
-COUNT_INTERVAL_S = 1.0  # less than it takes the samples to overwrite themselves
+COUNT_INTERVAL_S = 1.0  # shorter than the time in which new samples replace all old ones
 SAVE_INTERVAL_S = 60.0
 KEPT_S = 7 * 86_400
-CLOSE_TIMEOUT_S = 1.0  # a Redis that is gone does not hold up the shutdown
+CLOSE_TIMEOUT_S = 1.0  # a Redis that is gone does not delay the shutdown
 READ_AT_ONCE = 500
 
 
 class HotKeys:
-    """Counts, saves and reads back. `limit` is l1.hot_keys; 0 does nothing at all."""
+    """Counts, saves and reads back. `limit` is l1.hot_keys; 0 turns it off."""
 
     def __init__(self, l1: L1Memory, l2: L2Redis, clock: Callable[[], float]) -> None:
         self.limit = l1.options.hot_keys
@@ -57,7 +57,7 @@ class HotKeys:
 
     @property
     def holds_readiness(self) -> bool:
-        """Whether the reading of the start is still waited for."""
+        """Whether readiness waits for the reads of the start."""
         pending = self._reading is None or not self._reading.done()
         return self.limit > 0 and pending and self._clock() < self._wait_until
 
@@ -69,7 +69,7 @@ class HotKeys:
             Janitor(self._tasks).register("count", COUNT_INTERVAL_S, self._count_and_save)
 
     async def close(self) -> None:
-        """Saves what was counted since, if Redis answers soon."""
+        """Save the scores counted since the last save, if Redis answers soon."""
         await self._tasks.close()
         if self.limit:
             self.count()
@@ -78,7 +78,7 @@ class HotKeys:
                     await self.save()
 
     def count(self) -> None:
-        """Score the keys that were sampled since the last time."""
+        """Score the keys that were sampled since the last call."""
         samples = self._l1.samples
         fresh, self._seen = samples.taken - self._seen, samples.taken
         for read in samples.newest(min(fresh, KEPT)):
@@ -86,7 +86,7 @@ class HotKeys:
                 self._scores[read.key] += 1
 
     async def save(self) -> None:
-        """Add the scores to the fleet's. Raises TierError."""
+        """Add the scores to those of the fleet. Raises TierError."""
         if not self._scores:
             return
         scores, self._scores = self._scores.most_common(self.limit), Counter()
@@ -96,7 +96,7 @@ class HotKeys:
         await self._l2.run_script(self._script, [HOT], args)
 
     async def read_back(self) -> int:
-        """Read the fleet's hot keys into L1; how many were asked for. Raises TierError."""
+        """Read the fleet's hot keys into L1; return how many were read. Raises TierError."""
         keys = await self._l2.call(b"ZREVRANGE", HOT, 0, self.limit - 1)
         for at in range(0, len(keys), READ_AT_ONCE):
             await self._fill(keys[at : at + READ_AT_ONCE])
@@ -124,9 +124,9 @@ class HotKeys:
             return
         await tracked.connected.wait()
         await self._l2.wait_ready(self._l2.options.connect_timeout_s)
-        with contextlib.suppress(TierError):  # then L1 starts cold, as it may
+        with contextlib.suppress(TierError):  # then L1 starts cold
             count = await self.read_back()
-            log.info("L1 was warmed with the %d hottest keys of before", count)
+            log.info("L1 was warmed with the %d hottest keys of earlier runs", count)
 
     async def _count_and_save(self) -> None:
         self.count()

@@ -1,6 +1,6 @@
--- The Terraces that may serve strict keys from memory.
--- KEYS[1]  sorted set: member -> when it lapses (ms), and "born" -> minus when the set was made
--- ARGV[1]  own member, or "" to look only
+-- Register this Terrace, and list those that may serve strict keys from memory.
+-- KEYS[1]  sorted set: member -> its end (ms), and "born" -> minus the creation time of the set
+-- ARGV[1]  own member, or "" to read only
 -- ARGV[2]  how long a member is kept, in ms
 -- Returns the age of the set in ms (-1: there is none) and the members.
 local time = redis.call('TIME')

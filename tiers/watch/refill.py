@@ -1,9 +1,9 @@
-"""Refresh on write: a key that was hot is read again as soon as its write is acknowledged.
+"""Refresh on write: reads a hot key into L1 again as soon as its write is acknowledged.
 
-An ordinary tracked read, under an ordinary token: the written value itself is never
-stored, because Redis tracks a key for us only when we read it. It takes the place of the
-miss that the next reader would be, at the same cost; a key that nobody reads between two
-writes is refreshed once.
+The refill is an ordinary tracked read, under an ordinary token: the written value itself is
+never stored, because Redis tracks a key for us only when we read it. The refill replaces the
+miss of the next reader, at the same cost; a key without a read between two writes is
+refreshed once.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from ..wire.resp import pack
 
 
 class Refill:
-    """Waits for [PTTL k][GET k], which no client sent. `on_end` is called with the reply, or when
-    it will not come."""
+    """Waits for [PTTL k][GET k], which no client sent. `on_end` is called when the reply has come,
+    or will not come."""
 
     __slots__ = ("_fill", "_on_end")
 
@@ -46,15 +46,15 @@ class Refill:
 
 
 def hot(l1: L1Memory, keys: Iterable[bytes], db: int, now: float) -> list[bytes]:
-    """Those of the keys that clients read by GET: to be asked before their write begins."""
+    """The keys that clients read by GET; call it before their write begins."""
     return [key for key in keys if l1.is_hot(key, get_variant(db), now)]
 
 
 def refill(l1: L1Memory, tracked: KeptUpstream, keys: Iterable[bytes], db: int) -> None:
-    """Read the keys into L1 again; to be called when their write has ended.
+    """Read the keys into L1 again; call it when their write has ended.
 
-    Soon, not now: the invalidation that a write causes comes right behind its reply, and would
-    undo a fill begun before.
+    The reads start a little later: the invalidation of a write comes right behind its reply,
+    and would undo a fill that began before it.
     """
     tracked.upstream.soon(_refill, l1, tracked, keys, db)
 

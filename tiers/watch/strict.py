@@ -1,23 +1,23 @@
-"""Strict keys: a write is acknowledged when no Terrace can serve what it replaced.
+"""Strict keys: acknowledges a write only when no Terrace can serve the old value.
 
 Theory
   A hit at time t is as of some instant >= t - max_staleness (coherence.py). So when
   max_staleness has passed since Redis acknowledged a write, every hit on every Terrace
-  is as of an instant after it. That alone is the promise; it needs no clocks that agree,
-  only ones that run equally fast. Held is the reply, not the key: others may see the
-  new value before.
+  is as of an instant after it. That alone is the promise; it needs no synchronised clocks,
+  only clocks that run equally fast. The reply is held, not the key: other clients may see
+  the new value before.
 
-  Waiting is of no use when nobody else can serve the key, so each Terrace asks, after
-  the write was acknowledged, who can. The answer is trusted because
+  The wait is needless if no other Terrace can serve the key. So each Terrace asks Redis for
+  the list of its peers, after the write was acknowledged. The answer is reliable because
     1. a Terrace serves strict hits only under a lease: it is entered in a set in Redis,
-       and its own clock says that this was asked for less than LEASE_S ago. The entry
-       stays twice as long, for clocks of Redis that jump;
-    2. the set tells its age. Once it is older than any lease can be, every lease that
-       holds was entered in this very set, however often it was lost before (FLUSHALL,
-       eviction, failover): until then all are presumed to be others with our options.
-  A Terrace that enters after the question was answered fills its cache after the write.
-  Others are waited for as long as their own options say: the entry holds the digest of
-  their strict namespaces, and the largest bound of these.
+       and it requested that less than LEASE_S ago by its own clock. The entry stays twice
+       as long, in case the clock of Redis jumps;
+    2. the set has an age. Once it is older than any lease, every valid lease was entered
+       in this very set, even if the set was lost before (FLUSHALL, eviction, failover).
+       Until then Terrace assumes unknown peers with its own options.
+  A Terrace that enters after the answer fills its cache after the write. The wait for a peer
+  depends on its own options: the entry holds the digest of its strict namespaces, and
+  their largest bound.
 
   The own cache needs no wait: its rules for own writes are exact.
 """
@@ -42,21 +42,21 @@ from ..tasks import TaskSet
 log = logging.getLogger("terrace.l2")
 
 PEERS = b"__terrace:peers"
-LEASE_S = 5.0  # how long strict hits may be served after an entry was asked for
+LEASE_S = 5.0  # how long strict hits may be served after an entry was requested
 KEPT_S = 2 * LEASE_S
 RENEW_S = LEASE_S / 4
-CLOCKS_DIFFER = 1.001  # by at most so much they run faster or slower than each other
+CLOCKS_DIFFER = 1.001  # the largest ratio between the speeds of two clocks
 
 
 @dataclass(frozen=True, slots=True)
 class Peers:
-    """Who else may serve strict keys, as far as is known."""
+    """The other Terraces that may serve strict keys, as far as they are known."""
 
-    settled: bool  # nobody can be missing
+    settled: bool  # the list is complete
     bounds_s: tuple[tuple[bytes, float], ...] = ()  # digest of the options, largest bound
 
     def wait_s(self, digest: bytes, bound_s: float) -> float:
-        """How long others may serve the old value of a key whose bound here is `bound_s`."""
+        """How long peers may serve the old value of a key whose bound here is `bound_s`."""
         known = [bound_s if theirs == digest else largest for theirs, largest in self.bounds_s]
         return max(known + ([] if self.settled else [bound_s]), default=0.0)
 
@@ -85,7 +85,7 @@ class StrictWrites:
         self._script = Script("watch/peers.lua")
         self._held: list[tuple[float, float, Callable[[], None]]] = []
         self._asking = False
-        self._tables_differ = False  # from those of another Terrace, as the log says
+        self._tables_differ = False  # from those of another Terrace; logged once
         self.holding = 0  # replies that wait now
         self.held = 0  # since the start
         self.peers = UNKNOWN
@@ -102,7 +102,7 @@ class StrictWrites:
         await self._tasks.close()
 
     def hold(self, bound_s: float, on_over: Callable[[], None]) -> None:
-        """Call `on_over` once a write that Redis has just acknowledged is seen by everybody."""
+        """Call `on_over` once every reader sees a write that Redis has just acknowledged."""
         self.held += 1
         self.holding += 1
         self._held.append((self._clock(), bound_s, on_over))
@@ -111,7 +111,7 @@ class StrictWrites:
             self._tasks.start("ask", self._ask())
 
     async def wait(self, keys: Sequence[bytes]) -> None:
-        """The same for a caller that has just written these keys."""
+        """As `hold`, for a caller that has just written these keys."""
         bound_s = self._namespaces.strict_s(keys)
         if bound_s:
             seen = asyncio.Event()
@@ -119,11 +119,11 @@ class StrictWrites:
             await seen.wait()
 
     async def _ask(self) -> None:
-        """One question for all writes that were acknowledged before it."""
+        """Ask once for all writes that were acknowledged before."""
         loop = asyncio.get_running_loop()
         while self._held:
             held, self._held = self._held, []
-            self.peers = await self._look(b"") or UNKNOWN
+            self.peers = await self._read_peers(b"") or UNKNOWN
             for acked_at, bound_s, on_over in held:
                 wait_s = self.peers.wait_s(self._digest, bound_s) * CLOCKS_DIFFER
                 loop.call_soon(self._release, acked_at + wait_s, on_over)
@@ -139,7 +139,7 @@ class StrictWrites:
 
     async def _renew_lease(self, l1: L1Memory) -> None:
         asked_at = self._clock()
-        peers = await self._look(self._member)
+        peers = await self._read_peers(self._member)
         if peers is None:
             return
         l1.strict_until = asked_at + LEASE_S
@@ -147,12 +147,12 @@ class StrictWrites:
         if differ and not self._tables_differ:
             log.warning(
                 "another Terrace on this Redis has other strict [[namespace]] tables; "
-                "their promises hold only where the tables are the same"
+                "their promises hold only for tables that are the same"
             )
         self._tables_differ = differ
 
-    async def _look(self, member: bytes) -> Peers | None:
-        """What Redis says; None when it does not."""
+    async def _read_peers(self, member: bytes) -> Peers | None:
+        """The peers by the set in Redis; None if Redis does not answer."""
         try:
             age_ms, members = await self._l2.run_script(
                 self._script, [PEERS], [member, b"%d" % (KEPT_S * 1000)]

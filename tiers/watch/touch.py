@@ -1,8 +1,8 @@
-"""TOUCH for keys that L1 serves, so that Redis does not take them for cold and evict them.
+"""Sends TOUCH for keys that L1 serves, so that Redis does not evict them as unused.
 
 A hit in L1 is no access in Redis: under `maxmemory` with an LRU or LFU policy the keys
-that are read most would look unused. Sampled hits are touched in one command per
-database and interval, on a plain connection, and nobody waits for the answer.
+that are read most would look unused. Sampled hits are touched with one command per
+database and interval, on a plain connection, without waiting for the reply.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ KEYS_MAX = 128  # touched at once
 
 
 class Toucher:
-    """Touches what was sampled since the last time."""
+    """Touches the keys that were sampled since the last call."""
 
     def __init__(self, l2: L2Redis, samples: HitSamples) -> None:
         self._l2 = l2
