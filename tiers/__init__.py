@@ -1,13 +1,13 @@
 """The tiers behind the proxy, usable without it.
 
-A tier answers reads with an `Outcome` (hit, negative, miss, stale, unavailable: never
-an exception, never a nil for a tier that is down). From the fastest:
+A tier answers reads with an `Outcome` (hit, negative, miss, stale, unavailable), never with
+an exception, and never with a nil if it is down. From the fastest:
 
   L1  `L1Memory`    raw replies in this process, kept coherent by Redis' own tracking
   L2  `L2Redis`     the Redis that writes go to
   L3  `L3Postgres`  rows of materialized views, mapped to keys
 
-`TieredCache` is the three as one, and is itself a tier:
+`TieredCache` combines the three, and is itself a tier:
 
     async with TieredCache(L2Options(url="redis://127.0.0.1:6379")) as cache:
         await cache.set(b"greeting", b"hello", ttl_s=60)
@@ -217,7 +217,7 @@ __all__ = [
     "with_pttl",
 ]
 
-# They need psycopg, which takes a tenth of the time to start: imported when first asked for.
+# These need psycopg, which takes a tenth of the start time: imported on first use.
 _WITH_PSYCOPG = {
     "L3Postgres": "l3.postgres",
     "L3Statistics": "l3.figures",

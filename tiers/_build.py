@@ -1,9 +1,9 @@
-"""Builds the compiled core: every .pyx of the packages, or nothing where that is not possible.
+"""Builds the compiled core: every .pyx of the packages, or nothing if that is impossible.
 
-Named in pyproject.toml (`[tool.setuptools.cmdclass]`), so that wheels, `pip install -e`
-and `make build` all come by here. The core is optional: without a C compiler or without
-Python's headers the install goes on, and the readable twins run (see `tiers/core.py`).
-`TERRACE_CORE=c` makes a failed build an error.
+pyproject.toml names it (`[tool.setuptools.cmdclass]`), so wheels, `pip install -e` and
+`make build` all use it. The core is optional: without a C compiler or Python's headers the
+install continues, and the readable twins run (see `tiers/core.py`). `TERRACE_CORE=c` makes
+a failed build an error.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def extensions(root: Path) -> list[Extension]:
 
 
 class build_ext(_build_ext):
-    """setuptools' own, over what `extensions` finds rather than a list to be kept."""
+    """The command of setuptools, over the modules that `extensions` finds."""
 
     def finalize_options(self) -> None:
         self.distribution.ext_modules = self._cythonized()
@@ -77,7 +77,7 @@ class build_ext(_build_ext):
     def run(self) -> None:
         try:
             super().run()
-        except Exception as error:  # no compiler at all is reported in many ways
+        except Exception as error:  # a missing compiler is reported in many ways
             self._do_without(str(error).partition("\n")[0][:100])
             return
         built = (self.get_ext_fullpath(extension.name) for extension in self.extensions)

@@ -1,9 +1,9 @@
-"""What a tier is, and the one vocabulary of outcomes that all tiers share.
+"""The interface of a tier, and the outcomes that all tiers share.
 
 A tier answers `get` with an `Outcome`, never with an exception: a hit, a miss, a
 known absence, a stale value and an unavailable tier are five different answers,
 and the caller decides by the predicates below. In particular an unavailable tier
-is never reported as a miss (a nil would be believed by the application).
+is never reported as a miss (the application would trust a nil).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ L2_REDIS, L3_POSTGRES = f"{L2} (redis)", f"{L3} (postgres)"
 """The tiers below, as errors and the log name them."""
 
 OWN_KEYS = b"__terrace:"
-"""What the keys begin with that Terrace keeps in Redis for itself."""
+"""The prefix of Terrace's own keys in Redis."""
 
 
 class Kind(enum.Enum):
@@ -40,17 +40,17 @@ class Outcome(NamedTuple):
     kind: Kind
     value: Value | None = None
     tier: str = ""
-    reason: str = ""  # for UNAVAILABLE: what happened, fit to be shown to a user
+    reason: str = ""  # for UNAVAILABLE: the cause, in words for a user
     ttl_s: float | None = None
 
     @property
     def has_value(self) -> bool:
-        """Whether `value` may be given to the client (a hit, or stale where allowed)."""
+        """Whether the client may get `value` (a hit, or stale where allowed)."""
         return self.kind is Kind.HIT or self.kind is Kind.STALE
 
     @property
     def is_absent(self) -> bool:
-        """Whether the client may be told that the key does not exist, as far as this tier knows."""
+        """Whether this tier allows the answer that the key does not exist."""
         return self.kind is Kind.MISS or self.kind is Kind.NEGATIVE
 
     @property
@@ -66,7 +66,7 @@ class Outcome(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How much a tier holds, as far as it can tell cheaply."""
+    """The content of a tier, as far as it is cheap to measure."""
 
     used_bytes: int
     entries: int
@@ -74,10 +74,10 @@ class Size:
 
 @runtime_checkable
 class Tier(Protocol):
-    """What every tier offers. Keys are bytes, in database 0 where none is named.
+    """The interface of every tier. Keys are bytes, in database 0 by default.
 
     get         never raises for an unavailable tier; see `Outcome`.
-    invalidate  forget cached copies; the source of truth below keeps its data.
+    invalidate  drops cached copies; the source of truth below keeps its data.
     explain     facts for TIER.EXPLAIN, as ordered (name, text) pairs; never raises.
     """
 
@@ -94,9 +94,9 @@ class Tier(Protocol):
 class WritableTier(Tier, Protocol):
     """A tier that also stores.
 
-    set and delete return only after the tier acknowledged; they raise
-    `TierUnavailable` when it did not, and `outcome_unknown` says whether it may
-    have happened all the same.
+    set and delete return only after the tier acknowledged; otherwise they raise
+    `TierUnavailable`, and `outcome_unknown` says whether the write may have happened
+    all the same.
     """
 
     async def set(self, key: bytes, value: bytes, *, ttl_s: float | None = None) -> None: ...

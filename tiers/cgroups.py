@@ -1,9 +1,9 @@
-"""The control groups that this process is in: its own and all around it, of both versions.
+"""The control groups that limit this process: its own and all parents, of both versions.
 
-A limit may stand at any of them (systemd's MemoryMax= at the service or its slice, that of a
-pod around that of its container), and the least counts. /proc/self/cgroup says where in the
-hierarchy the process is, /proc/self/mountinfo what part of it can be seen, and where: in a
-container this may be the own group only, or what it shows may be said from its own root.
+Any of them may have a limit (systemd's MemoryMax= at the service or its slice, that of a pod
+around that of its container), and the lowest counts. /proc/self/cgroup gives the place of the
+process in the hierarchy, /proc/self/mountinfo the visible part of it and its mount point: in
+a container this may be the own group only, and paths may be relative to its own root.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
-# Where they are mounted as a rule, in case the system does not tell.
+# The usual mount point, in case the system does not report it.
 _USUAL = "sys/fs/cgroup"
 _ESCAPED = re.compile(r"\\([0-7]{3})")
 
@@ -47,7 +47,7 @@ def _places(controller: str, root: Path) -> Iterator[tuple[int, str, PurePosixPa
 
 
 def _mounts(controller: str, root: Path) -> Iterator[tuple[int, str, str]]:
-    """Version, what part of the hierarchy is mounted, and where."""
+    """Version, the mounted part of the hierarchy, and the mount point."""
     for line in _read(root / "proc/self/mountinfo").splitlines():
         before, _, after = line.partition(" - ")
         fields, (kind, *rest) = before.split(" "), after.split(" ")

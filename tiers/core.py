@@ -1,7 +1,7 @@
-"""Which core runs: the compiled modules where they were built, else their readable Python twins.
+"""Chooses the core: the compiled modules if they were built, else their readable Python twins.
 
 `TERRACE_CORE=c` or `py` forces one; a forced core that cannot be loaded is an error, not a
-silent fallback. All modules with twins ask here, so a process never mixes them.
+silent fallback. All modules with twins use this choice, so a process never mixes them.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ COMPILED = (
     "proxy.client._pipe", "proxy.client._in_flight", "proxy.client._lane",
     "proxy.client._reply_ring",
 )  # fmt: skip
-"""All of them, or none: each is built on the others. (A wheel has no sources to list.)"""
+"""All of them run, or none: each depends on the others. (A wheel has no sources to list.)"""
 
 
 def choose(wanted: str) -> str:
-    """ "c" or "py". Raises ImportError naming the option when the wanted core is not there."""
+    """ "c" or "py". Raises ImportError, naming the option, if the wanted core is missing."""
     if wanted not in ("", "c", "py"):
         raise ImportError(f"TERRACE_CORE={wanted}: the cores are c (compiled) and py (Python)")
     if wanted == "py":
@@ -38,7 +38,7 @@ def choose(wanted: str) -> str:
 def _is_built(name: str) -> bool:
     try:
         return find_spec(name) is not None
-    except ModuleNotFoundError:  # not even its package is there
+    except ModuleNotFoundError:  # even its package is missing
         return False
 
 
@@ -50,4 +50,4 @@ CORE_TEXT = {
     if os.environ.get("TERRACE_CORE")
     else "Python core: the compiled one was not built here, which takes a C compiler",
 }[CORE]
-"""For `terrace --version` and the log: which core, and why, where it is not the fast one."""
+"""For `terrace --version` and the log: the core, and the reason if it is not the fast one."""

@@ -1,13 +1,13 @@
 """Redis' glob patterns (util.c stringmatchlen) as compiled regular expressions.
 
 Every `*` but the last is compiled to an atomic group that takes the leftmost match
-of what follows it, which is always right for globs and keeps a hostile pattern from
-backtracking exponentially.
+of the text that follows it. This is always right for globs and prevents exponential
+backtracking with a hostile pattern.
 
-What a pattern may cost is bounded: to read it takes time in proportion to its length; it is
-compiled only for a text that is long enough to match; and two patterns match nothing,
-because neither a key nor a name needs them: one of more than `PATTERN_MAX_BYTES`, and one
-with more than `STARS_MAX` stars (Redis gives up at as many).
+The cost of a pattern is bounded: reading it takes time in proportion to its length; it is
+compiled only for a text that is long enough to match; and two kinds of patterns match nothing,
+because neither a key nor a name needs them: patterns of more than `PATTERN_MAX_BYTES`, and
+patterns with more than `STARS_MAX` stars (the limit of Redis).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _LITERAL = re.compile(rb"[^*?\[\\]+")
 
 
 def matcher(pattern: bytes) -> Callable[[bytes], bool]:
-    """A function that tells whether a key matches `pattern`."""
+    """A function that returns whether a key matches `pattern`."""
     return _kept(pattern) if len(pattern) <= KEPT_MAX_BYTES else _matcher(pattern)
 
 
@@ -50,7 +50,7 @@ _kept = lru_cache(maxsize=256)(_matcher)
 
 
 def literal_prefix(pattern: bytes) -> bytes:
-    """What every match starts with."""
+    """The text that every match starts with."""
     end = re.search(rb"[*?\[\\]", pattern)
     return pattern[: end.start()] if end else pattern
 

@@ -1,4 +1,4 @@
-"""How many cores this process may use: those it may run on, or less where a group limits it."""
+"""The number of cores for this process: its CPU affinity, or less if a control group limits it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .cgroups import limits_of
 
 
 def host_cores(root: Path = Path("/")) -> int:
-    """At least one. A part of a core counts as one."""
+    """The number of cores, at least one. A part of a core counts as one."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     shares = [cores or 1]
     for text in limits_of("cpu", {2: ("cpu.max",), 1: ()}, root):
@@ -22,7 +22,7 @@ def host_cores(root: Path = Path("/")) -> int:
 
 
 def _share(words: list[str]) -> list[int]:
-    """The cores that a time per period is; "max" and -1 are no limit."""
+    """The cores that a quota per period amounts to; "max" and -1 are no limit."""
     if len(words) != 2 or not (words[0].isdigit() and words[1].isdigit() and int(words[1])):
         return []
     return [-(-int(words[0]) // int(words[1]))]

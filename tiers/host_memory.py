@@ -1,4 +1,4 @@
-"""How much memory this process may use: that of the host, or less where a group limits it."""
+"""The memory for this process: that of the host, or less if a control group limits it."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from pathlib import Path
 
 from .cgroups import limits_of
 
-# Above "high" a process is not ended but held up until it is of no use. Version 1 says for a
-# group what holds for all around it, too, also where these are not to be seen; "none" is a
-# number beyond any host.
+# Above "high" a process is not killed but slowed down until it is useless. Version 1 reports for
+# a group the lowest limit of its parents, too, even if these are not visible; "none" is a number
+# beyond any host.
 _FILES = {2: ("memory.max", "memory.high"), 1: ("memory.limit_in_bytes", "memory.stat")}
 _BYTES = re.compile(r"(?:\A|^hierarchical_memory_limit )([0-9]+)$", re.MULTILINE)
 
 
 def host_memory_bytes(root: Path = Path("/")) -> int:
-    """0 where the system does not tell."""
+    """The bytes; 0 if the system does not report them."""
     limits = [_physical_bytes()]
     for text in limits_of("memory", _FILES, root):
         if limit := _BYTES.search(text):  # not "max": no limit

@@ -3,7 +3,7 @@
 A row is name, type, default, unit and help. The config file, the environment
 variables, `terrace serve --help`, conf/terrace.toml and docs/CONFIG.md are all
 derived from these rows (and from those of the front in `proxy.config.model`), so an
-option is written down once.
+option is defined once.
 
 Durations are fields ending in `_s` and hold float seconds; in a config file
 they lose the suffix and may be written "50ms", "5s", "10m", "1h", "1d" or as a
@@ -84,8 +84,8 @@ class L1Options(Options):
     stale_on_error_s: Seconds = 30.0
     """While Redis is unreachable, entries known to be current at most this long ago are served."""
     fallback: Literal["off", "ttl"] = "off"
-    """What L1 is where the server refuses CLIENT TRACKING: off, or kept by age alone ("ttl"): then
-    writes past this Terrace show within fallback_max_age, not max_staleness."""
+    """L1 if the server refuses CLIENT TRACKING: "off", or bounded by age alone ("ttl"): then writes
+    past this Terrace become visible within fallback_max_age, not max_staleness."""
     fallback_max_age_s: Annotated[Seconds, Field(gt=0)] = 1.0
     """With fallback = "ttl": an entry is read again from Redis after this time."""
     hot_keys: Annotated[int, Field(ge=0, le=100_000)] = 0
@@ -93,10 +93,10 @@ class L1Options(Options):
     warm_wait_s: Seconds = 0.0
     """How long /readyz waits for these keys. 0: not at all."""
     swapdb_watch_s: Seconds = 2.0
-    """How often Redis is asked whether somebody swapped databases, which it tells nobody, while L1
-    is in use; 0 never."""
+    """How often Terrace asks Redis, while L1 is in use, whether another client swapped databases,
+    which Redis does not announce; 0 never."""
     refresh_on_write: bool = True
-    """Read a key into L1 again behind a write by a client of this Terrace, if clients read it."""
+    """Read a key into L1 again after a write by a client of this Terrace, if clients read it."""
     touch_interval_s: Seconds = 1.0
     """How often sampled hits are touched in Redis, which would evict them as unused; 0 never."""
     audit_interval_s: Seconds = 1.0
@@ -104,7 +104,7 @@ class L1Options(Options):
 
 
 class NamespaceOptions(Options):
-    """What is promised for the keys that match a pattern, where that differs from [l1]."""
+    """The promises for the keys that match a pattern, where they differ from [l1]."""
 
     match: str = Field(min_length=1)
     """Glob of the keys, like "cart:*". Of several that match, the one with most literal text."""
@@ -156,7 +156,7 @@ class L2Options(Options):
     max_in_flight: Annotated[int, Field(ge=1)] = 200_000
     """Most requests waiting for replies on one shared connection; above it, requests fail fast."""
     on_error: Literal["error", "disconnect"] = "error"
-    """What a client gets when Redis cannot answer and no other tier can: an error that says so, or
+    """What a client gets if Redis and all other tiers cannot answer: an error that says so, or
     (as when Redis itself goes) its connection is closed. Libraries try again after the latter,
     writes of unknown outcome included; applications like a Celery worker end at the former."""
 
@@ -195,10 +195,10 @@ class ViewOptions(Options):
 
 
 class StoreOptions(Options):
-    """Keys that are kept in PostgreSQL, too, and outlive Redis."""
+    """Keys that PostgreSQL stores, too, and that outlive Redis."""
 
     keys: str
-    """Which keys: their common beginning and a star, like "session:*"."""
+    """The keys: their common prefix and a star, like "session:*"."""
 
 
 class L3Options(Options):
@@ -207,11 +207,11 @@ class L3Options(Options):
     dsn: str = ""
     """libpq connection string or postgresql:// URL. Empty: no L3."""
     direct_dsn: str = ""
-    """The same database past a connection pooler, where l3.dsn leads through one in transaction
+    """The same database past a connection pooler, if l3.dsn leads through one in transaction
     mode: for refreshes, LISTEN, Terrace's own tables and warming. Empty: l3.dsn."""
     pool_max: Annotated[int, Field(ge=2)] = 4
     """Most connections to PostgreSQL for loading rows. One view gets half of them at most, so that
-    a locked one leaves some to the others."""
+    a locked view leaves some to the other views."""
     connect_timeout_s: Annotated[Seconds, Field(gt=0)] = 3.0
     """Time to connect."""
     deadline_s: Annotated[Seconds, Field(gt=0)] = 2.0
@@ -219,7 +219,7 @@ class L3Options(Options):
     batch_max: Annotated[int, Field(ge=1, le=10_000)] = 200
     """Most keys loaded by one query."""
     lease_s: Annotated[Seconds, Field(le=10)] = 0.1
-    """A row that one process loads is left to it this long by all others; 0: not at all."""
+    """How long other processes wait for a row that one process loads; 0: not at all."""
     queue_max: Annotated[int, Field(ge=1)] = 20_000
     """Most keys waiting to be loaded; above it, loads fail fast."""
     on_error: Literal["error", "nil"] = "error"
@@ -227,11 +227,11 @@ class L3Options(Options):
     schema_name: str = Field(default="terrace", alias="schema")
     """PostgreSQL schema of Terrace's own tables."""
     warm_rate: Annotated[int, Field(ge=0)] = 0
-    """Most rows per second that warming loads, for each view. 0: as fast as it goes."""
+    """Most rows per second that warming loads, for each view. 0: no limit."""
     warm_wait_s: Seconds = 0.0
     """How long /readyz waits for the views with warm = true. 0: not at all."""
     watch_s: Seconds = 2.0
-    """How often to look whether somebody else refreshed a view; then all of its keys that are in
+    """How often to check whether another client refreshed a view; then all of its keys that are in
     Redis are loaded again. 0: never."""
     view: tuple[ViewOptions, ...] = ()
     """The mappings, one [[l3.view]] table each."""

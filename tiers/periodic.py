@@ -4,9 +4,9 @@ A job is a plain function or a coroutine function. Each runs in a task of its ow
 does not delay another one, and the interval begins when the job has ended. A job that raises is
 logged and called again after its interval.
 
-What waits for an event, and only gives up waiting after a while, is no job of the janitor: the
-connections with their back-off, the refresher, and the watches of SWAPDB and of the store's
-lineage keep their own loops, because an event must not wait for the interval to end.
+Work that waits for an event with a timeout is no job of the janitor: the connections with their
+back-off, the refresher, and the watches of SWAPDB and of the store's lineage have loops of their
+own, because an event must not wait for the interval to end.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ class Janitor:
         *,
         at_once: bool = False,
     ) -> None:
-        """Call `work` every `interval_s` from now on; `at_once`: for the first time without delay.
+        """Call `work` every `interval_s` from now on; `at_once`: the first time without delay.
 
-        A callable says the length of the next interval before each one.
+        A callable `interval_s` is called before each interval.
         """
         delay_s = interval_s if callable(interval_s) else lambda: interval_s
         self._names.append(name)
@@ -68,5 +68,5 @@ class Janitor:
                 if under_way is not None:
                     await under_way
             except Exception:
-                log.exception("%s failed; it is tried again after its interval", name)
+                log.exception("%s failed; it runs again after its interval", name)
             await self._sleep(delay_s())

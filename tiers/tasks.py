@@ -1,4 +1,4 @@
-"""Owned tasks: every background task has a name, a reference and an owner who ends it."""
+"""Owned tasks: every background task has a name, a reference and an owner that ends it."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ log = logging.getLogger("terrace.tasks")
 
 
 class TaskSet:
-    """Starts named tasks, keeps them referenced, logs the unexpected death of one.
+    """Starts named tasks, keeps references to them, and logs unexpected failures.
 
-    `close` cancels and awaits all that are left.
+    `close` cancels and awaits the remaining tasks.
     """
 
     def __init__(self, owner: str) -> None:

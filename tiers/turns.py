@@ -1,4 +1,4 @@
-"""Work over many things, in portions that fit into a turn of the event loop."""
+"""Iterates over many things in portions that fit into a turn of the event loop."""
 
 from __future__ import annotations
 
@@ -7,20 +7,23 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from time import monotonic
 from typing import TypeVar
 
-PORTION_S = 0.005  # of one turn; then all others have theirs
-LOOK_EVERY = 16  # things between two looks at the clock
+PORTION_S = 0.005  # per turn; then all other tasks get theirs
+CHECK_EVERY = 16  # things between two reads of the clock
 
 Thing = TypeVar("Thing")
 
 
 async def in_turns(
-    things: Iterable[Thing], *, look_every: int = LOOK_EVERY, clock: Callable[[], float] = monotonic
+    things: Iterable[Thing],
+    *,
+    check_every: int = CHECK_EVERY,
+    clock: Callable[[], float] = monotonic,
 ) -> AsyncIterator[Thing]:
-    """These things; after a portion the loop makes a turn. What they are taken from must
-    not change meanwhile. `look_every` is 1 where one of them may take long."""
+    """Yield these things; after a portion the loop makes a turn. Their source must not change
+    meanwhile. Use `check_every` = 1 if one of them may take long."""
     until = clock() + PORTION_S
     for number, thing in enumerate(things, start=1):
         yield thing
-        if number % look_every == 0 and clock() > until:
+        if number % check_every == 0 and clock() > until:
             await asyncio.sleep(0)
             until = clock() + PORTION_S

@@ -1,11 +1,11 @@
-"""Which Redis keys are rows of which view: the mapping patterns, and nothing of SQL.
+"""Maps Redis keys to rows of views: the mapping patterns. No SQL.
 
 A pattern such as "airport:{iata}" is literal text with fields in braces; "{{" and
 "}}" stand for braces themselves. A field matches one or more of any character, but
 never contains the literal text that follows it, so a key has at most one reading.
 Not every row has a key: a row whose field contains the following literal cannot be
-addressed, and `key_of` says so. Where two patterns match one key, the one with more
-literal text has it.
+addressed, and `key_of` returns None. If two patterns match one key, it belongs to the
+one with more literal text.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .errors import MappingProblem
 from .options import ViewOptions, parse_duration_s
 
 # A btree entry holds at most 2704 bytes, so a longer key has no row in any unique index
-# (save for highly compressible text, which is not worth 1 MB parameters in a query).
+# (except for highly compressible text, which does not justify 1 MB parameters in a query).
 MAX_KEY_BYTES = 16 * 1024
 FIRST_AUTO_INTERVAL_S = 60.0  # of refresh = "auto", until a refresh has shown its pace
 
@@ -45,7 +45,7 @@ class ViewMapping:
         self.negative_ttl_s = options.negative_ttl_s
         self.tombstone_ttl_s = options.ttl_s if options.on_delete == "tombstone" else None
         self._pattern = re.compile(_regex(self._literals), re.DOTALL)
-        # Nearly all patterns are text and then one field: where it starts, else 0.
+        # Nearly all patterns are text and then one field: its start; for other patterns 0.
         is_simple = len(self.fields) == 1 and not self._literals[1]
         self.field_at = len(self.prefix) if is_simple else 0
         if not all(self.relation) or len(self.relation) > 2:
@@ -86,9 +86,9 @@ class ViewMapping:
 
 
 class Mappings:
-    """All mappings, asked for every miss: most keys are turned away by one `startswith`.
+    """All mappings. Every miss asks them: one `startswith` rejects most keys.
 
-    Raises MappingProblem when one view or one pattern is mapped twice: a refresh of a
+    Raises MappingProblem if one view or one pattern is mapped twice: a refresh of a
     view has one set of changed keys, so each view belongs to one pattern.
     """
 
@@ -98,8 +98,8 @@ class Mappings:
         patterns: set[str] = set()
         for mapping in self._mappings:
             if mapping.name in self._by_view:
-                mend = "map a second materialized view to the second pattern"
-                raise MappingProblem(mapping.name, "is mapped twice", mend)
+                remedy = "map a second materialized view to the second pattern"
+                raise MappingProblem(mapping.name, "is mapped twice", remedy)
             if mapping.options.keys in patterns:
                 problem = f'keys = "{mapping.options.keys}" is mapped twice'
                 raise MappingProblem(mapping.name, problem, "give each view its own pattern")
@@ -133,10 +133,10 @@ class Mappings:
     def pushed(
         self, pushed: Iterable[tuple[str | None, Iterable[bytes] | None]]
     ) -> dict[ViewMapping, list[bytes] | None]:
-        """What pushes concern: keys, each once and to its mapping; None: any of its keys.
+        """The pushed keys of each mapping, each once; None: any of its keys.
 
         A pattern without keys concerns the mapping that has this very pattern, or else
-        every mapping whose keys may begin as it does. Keys that nothing maps are left out.
+        every mapping whose keys may have the same beginning. Unmapped keys are left out.
         """
         found: dict[ViewMapping, dict[bytes, None] | None] = {}
         for pattern, keys in pushed:
@@ -161,7 +161,7 @@ class Mappings:
         return self._by_view.get(name)
 
     def problems(self) -> list[str]:
-        """Patterns that some key may match both of, and which of the two then has it."""
+        """Pairs of patterns that one key may match, and the pattern that wins."""
         found = []
         for i, (_, winner) in enumerate(self._by_specificity):
             for _, loser in self._by_specificity[i + 1 :]:
@@ -178,8 +178,8 @@ def _split(options: ViewOptions) -> tuple[list[str], tuple[str, ...]]:
     """ "a:{x}:b" -> (["a:", ":b"], ("x",)): always one literal more than fields."""
 
     def problem(text: str) -> MappingProblem:
-        mend = 'write it like "airport:{iata}"'
-        return MappingProblem(options.view, f'keys = "{options.keys}": {text}', mend)
+        remedy = 'write it like "airport:{iata}"'
+        return MappingProblem(options.view, f'keys = "{options.keys}": {text}', remedy)
 
     try:
         parsed = list(string.Formatter().parse(options.keys))
@@ -215,13 +215,13 @@ def _columns(options: ViewOptions, fields: tuple[str, ...]) -> tuple[str, ...]:
         raise MappingProblem(options.view, problem, f"the fields are {', '.join(fields)}")
     columns = tuple(options.key.get(field, field) for field in fields)
     if len(set(columns)) < len(columns):
-        mend = "map each field to a column of its own"
-        raise MappingProblem(options.view, "two fields have the same key column", mend)
+        remedy = "map each field to a column of its own"
+        raise MappingProblem(options.view, "two fields have the same key column", remedy)
     return columns
 
 
 def _value_column(options: ViewOptions) -> str | None:
-    """The column of reply = "string:<column>", None for the replies made of the whole row."""
+    """The column of reply = "string:<column>"; None for replies made of the whole row."""
     if options.reply in ("json", "hash"):
         return None
     form, _, column = options.reply.partition(":")
@@ -249,8 +249,8 @@ def _refresh_interval_s(options: ViewOptions) -> float | None:
 def _regex(literals: Sequence[bytes]) -> bytes:
     pattern = re.escape(literals[0])
     for literal in literals[1:]:
-        # What follows a field ends it at its first occurrence; at the end of the key there
-        # is nothing to end it, and a trailing literal must be the last thing in the key.
+        # A field ends at the first occurrence of the literal that follows it; the last field
+        # ends with the key, and a trailing literal must be the end of the key.
         text = re.escape(literal)
         if not literal:
             pattern += b"(.+)"
@@ -262,7 +262,7 @@ def _regex(literals: Sequence[bytes]) -> bytes:
 
 
 def _may_overlap(one: ViewMapping, other: ViewMapping) -> bool:
-    """Whether both ends agree. Errs on the side of reporting: the middle is not compared."""
+    """Whether the two ends agree. It does not compare the middle, so it may report too much."""
     heads = (one.prefix, other.prefix)
     tails = (one._literals[-1], other._literals[-1])
     return (heads[0].startswith(heads[1]) or heads[1].startswith(heads[0])) and (

@@ -44,7 +44,7 @@ cdef class ClientPipe(ReplyRing):
     cdef bint _may_go_on(self) except -1
     cdef bint _is_full(self) noexcept
     cdef _count_hits(self, double began)
-    cdef _want_l1(self, double now)
+    cdef _keep_watermark(self, double now)
     cdef _look(self)
     cdef bint _needs_python(self, Row* row) except -1
     cdef bint _is_fast(self) except -1

@@ -10,23 +10,23 @@ them is slow only where it has to be.
 """
 
 # Twins: what each function decides is decided by its Python function, too (tests/test_twins.py).
-#   receive       = client._pipe_py.ClientPipe.receive
-#   feed          = client._pipe_py.ClientPipe.feed
-#   _run          = client._pipe_py.ClientPipe._run
-#   _may_go_on    = client._pipe_py.ClientPipe._may_go_on
-#   is_full       = client._pipe_py.ClientPipe.is_full
-#   can_hit       = client._pipe_py.ClientPipe.can_hit
-#   is_plain      = client._pipe_py.ClientPipe.is_plain
-#   _count_hits   = client._pipe_py.ClientPipe._count_hits
-#   _want_l1      = tiers.l2.redis.L2Redis.want_l1
-#   _try          = dispatch.dispatch
-#   _cached       = dispatch.cached_read
-#   _read         = dispatch.plain_read
-#   _write        = dispatch.write
-#   _is_reserved  = dispatch._is_reserved
-#   _route        = flow.routing.route
-#   _send         = flow.routing.send
-#   _name_variant = tiers.l1.variants.read_variant
+#   receive         = client._pipe_py.ClientPipe.receive
+#   feed            = client._pipe_py.ClientPipe.feed
+#   _run            = client._pipe_py.ClientPipe._run
+#   _may_go_on      = client._pipe_py.ClientPipe._may_go_on
+#   is_full         = client._pipe_py.ClientPipe.is_full
+#   can_hit         = client._pipe_py.ClientPipe.can_hit
+#   is_plain        = client._pipe_py.ClientPipe.is_plain
+#   _count_hits     = client._pipe_py.ClientPipe._count_hits
+#   _keep_watermark = tiers.l2.redis.L2Redis.keep_watermark
+#   _try            = dispatch.dispatch
+#   _cached         = dispatch.cached_read
+#   _read           = dispatch.plain_read
+#   _write          = dispatch.write
+#   _is_reserved    = dispatch._is_reserved
+#   _route          = flow.routing.route
+#   _send           = flow.routing.send
+#   _name_variant   = tiers.l1.variants.read_variant
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.ref cimport Py_INCREF
@@ -281,13 +281,13 @@ cdef class ClientPipe(ReplyRing):
     cdef _count_hits(self, double began):
         cdef unsigned long long hits = self._hits
         self._hits = 0
-        self._want_l1(began)
+        self._keep_watermark(began)
         self.lane.l1.hits += hits
         # Per batch, not per hit: reading the clock costs as much as the hit.
         self.lane.observe(&self.lane.l1, (<double>self.clock() - began) / hits, hits)
 
-    cdef _want_l1(self, double now):
-        """Keep the watermark moving while hits are served, as `L2Redis.want_l1`."""
+    cdef _keep_watermark(self, double now):
+        """Keep the watermark moving while hits are served, as `L2Redis.keep_watermark`."""
         cdef UpstreamPipe pipe
         self._look()
         pipe = self.lane.tracked_pipe
@@ -296,7 +296,7 @@ cdef class ClientPipe(ReplyRing):
             and now - pipe.last_sent_at >= self.lane.ping_after_s
             and not pipe.has_unsent()
         ):
-            self.lane._l2.want_l1(now)
+            self.lane._l2.keep_watermark(now)
 
     cdef _look(self):
         if not self._fresh:
@@ -383,7 +383,7 @@ cdef class ClientPipe(ReplyRing):
         if lane.stalled or (lane._has_spaces and lane.has_space(key, key_size)):
             return False
         if arena is not None:
-            self._want_l1(now)
+            self._keep_watermark(now)
         pipe = self._route(row, True)
         if pipe is None or not pipe.has_room(2):
             return False

@@ -293,7 +293,7 @@ class ClientPipe:
     # twin: _pipe._count_hits
     def _count_hits(self, hits: int, first: tuple[bytes, bytes], began: float) -> None:
         """For a batch of plain GETs: what `L1Memory.read` does for one."""
-        self.stack.l2.want_l1(began)
+        self.stack.l2.keep_watermark(began)
         assert self.stack.l1 is not None
         samples = self.stack.l1.samples
         if began >= samples.due:

@@ -76,7 +76,7 @@ async def _matching(config: Config, patterns: list[bytes]) -> dict[bytes, bytes]
     """Name -> encoded value of every option that a pattern matches; case does not matter."""
     parameters = _parameters(config)
     found: set[bytes] = set()
-    async for pattern in in_turns(patterns, look_every=1):
+    async for pattern in in_turns(patterns, check_every=1):
         if len(pattern) <= PATTERN_MAX_BYTES:
             found.update(filter(glob_matcher(pattern.lower()), parameters))
     return {name: bulk(value) for name, value in parameters.items() if name in found}

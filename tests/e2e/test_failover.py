@@ -68,7 +68,7 @@ def test_clients_are_where_a_new_connection_would_be(
         with Wire(other_redis.port) as direct:
             assert direct.ask("GET", "k") == bulk("new2")
         assert terrace.metrics()["terrace_l2_moves_total"] == 1
-        assert terrace.log().count("now: connecting anew") == 1
+        assert terrace.log().count("now: reconnecting") == 1
 
 
 def test_what_clients_hold_on_the_old_server_ends(

@@ -283,7 +283,7 @@ def test_no_suspect_is_served_behind_ones_own_opaque_write() -> None:
 
 def test_a_read_there_is_no_room_for_is_refused_as_a_whole() -> None:
     """Its PTTL and itself are one: both are sent, or none."""
-    full = errors.read_failed("too much is waiting to be sent or answered")
+    full = errors.read_failed("too many requests wait for Redis")
     with Play(l2={"url": NOWHERE, "max_in_flight": 2}) as play:
         play.client >> GET_K + command("GET", "l")
         play.tracked << fill("GET", "k")
@@ -307,7 +307,7 @@ def test_the_last_room_is_enough_for_a_whole_read() -> None:
 
 @pytest.mark.parametrize("room", [1, 2])
 def test_an_mget_of_which_only_a_part_was_taken_has_one_reply(room: int) -> None:
-    full = errors.read_failed("too much is waiting to be sent or answered")
+    full = errors.read_failed("too many requests wait for Redis")
     with Play(l2={"url": NOWHERE, "max_in_flight": room}) as play:
         play.client >> command("MGET", "a", "b")
         play.tracked << b"".join(command("PTTL", key) for key in "ab"[:room])

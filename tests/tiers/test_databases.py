@@ -98,7 +98,7 @@ async def test_the_bound_and_who_makes_room(monkeypatch: pytest.MonkeyPatch) -> 
             databases.at(db, 2).send(PING, Waits(), db)
         databases.at(4, 2).send(PING, waiter := Waits(), 4)
         await waiter.wait()
-        assert "are at work" in waiter.losses[0][0]
+        assert "are busy" in waiter.losses[0][0]
         assert waiter.losses[0][1] is False
 
 

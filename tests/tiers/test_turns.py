@@ -22,7 +22,7 @@ async def test_others_have_their_turn_between_two_portions() -> None:
     tasks = TaskSet("test")
     tasks.start("other", count_turns())
     seen = []
-    async for thing in in_turns(range(1000), look_every=10, clock=clock):
+    async for thing in in_turns(range(1000), check_every=10, clock=clock):
         seen.append(thing)
         clock.now += PORTION_S / 25
     assert seen == list(range(1000))
@@ -33,6 +33,6 @@ async def test_others_have_their_turn_between_two_portions() -> None:
 async def test_what_is_little_takes_one_turn() -> None:
     other = asyncio.get_running_loop().create_future()
     asyncio.get_running_loop().call_soon(other.set_result, None)
-    assert [thing async for thing in in_turns("abc", look_every=1)] == ["a", "b", "c"]
+    assert [thing async for thing in in_turns("abc", check_every=1)] == ["a", "b", "c"]
     assert not other.done()
     await other

@@ -158,7 +158,7 @@ async def test_too_many_in_flight_fail_fast() -> None:
             upstream.send(PING, waiter)
         assert [waiter.losses for waiter in waiters[:3]] == [[], [], []]
         assert [sent for _, sent in waiters[4].losses] == [False]
-        assert "too much is waiting" in waiters[4].losses[0][0]
+        assert "too many requests wait" in waiters[4].losses[0][0]
 
 
 async def test_an_aborted_connection_says_why_and_only_once() -> None:

@@ -1,1 +1,1 @@
-"""What keeps a failing or slow tier from harming the others: breaker, admission, back-off."""
+"""Protects the other tiers from a failing or slow one: breaker, admission, back-off."""

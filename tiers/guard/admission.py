@@ -1,18 +1,17 @@
-"""Admission control towards Postgres: how many batches may be with it at once.
+"""Admission control towards PostgreSQL: it limits the number of batches under way.
 
-Losing L2 turns every read of a mapped key into a load. What Postgres can do at once is
-not known beforehand and changes, so the limit is felt for, as TCP feels for bandwidth
-(additive increase, multiplicative decrease), between 1 and `most`:
+Without L2, every read of a mapped key becomes a load. The capacity of PostgreSQL is unknown
+and changes, so the limit adapts as TCP adapts to bandwidth (additive increase,
+multiplicative decrease), between 1 and `most`:
   - a batch that failed or timed out halves it;
-  - one that took much longer than batches usually do takes a tenth off;
-  - one that went well while the limit was in full use adds a little: one more batch
-    after as many such batches as the limit allows.
-At most one decrease per generation of batches: those that were under way when it was
-decreased say nothing about the new limit.
+  - a batch that took much longer than usual takes a tenth off;
+  - a good batch while the limit was in full use adds a little: one more batch after as many
+    such batches as the limit allows.
+At most one decrease per generation of batches: batches that were under way at the decrease
+say nothing about the new limit.
 
-What is "usual" is a slow average over good batches. Batches differ in size, hence the
-generous factor; loads of a fraction of a millisecond vary too much to mean anything,
-hence the floor.
+The "usual" time is a slow average over good batches. Batches differ in size, hence the
+generous factor. Loads of a fraction of a millisecond vary too much, hence the floor.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from dataclasses import dataclass
 SLOW_FACTOR = 4.0
 SLOW_FLOOR_S = 0.02
 USUAL_WEIGHT = 0.05  # of a new sample in the slow average
-RECENT_WEIGHT = 0.3  # of one in the quick average, of which waits are estimated
+RECENT_WEIGHT = 0.3  # of a new sample in the quick average, which estimates waits
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +34,7 @@ class AdmissionStatistics:
 
 
 class Admission:
-    """`begin` before a batch leaves, `observe` when Postgres has answered, `end` after all."""
+    """Call `begin` before a batch, `observe` when PostgreSQL has answered, `end` at the end."""
 
     def __init__(self, most: int, clock: Callable[[], float]) -> None:
         self._most = most
@@ -66,9 +65,9 @@ class Admission:
         return self._in_flight >= self.limit
 
     def begin(self, resume: Callable[[], None], *, kept: int = 0) -> bool:
-        """Whether a batch may leave; if not, `resume` is called once when one may.
+        """Whether a batch may start; if not, `resume` is called once when one may.
 
-        `kept` is how much of the limit this batch has to leave to others.
+        `kept` is the part of the limit that this batch has to leave free.
         """
         if self._in_flight + kept >= self.limit:
             self._waiting[resume] = None
@@ -77,9 +76,9 @@ class Admission:
         return True
 
     def end(self) -> None:
-        """A batch is done with: let the next in line go."""
+        """A batch has ended: let the next ones in line start."""
         self._in_flight -= 1
-        for resume in tuple(self._waiting):  # who has to wait again is last in line
+        for resume in tuple(self._waiting):  # a queue that has to wait again goes to the end
             if self.is_full:
                 break
             if resume in self._waiting:
@@ -87,7 +86,7 @@ class Admission:
                 resume()
 
     def observe(self, took_s: float, *, failed: bool) -> None:
-        """How long Postgres took for a batch, or gave none."""
+        """Take the time of a batch; `failed`: PostgreSQL gave no answer."""
         self._recent_s += RECENT_WEIGHT * (took_s - self._recent_s)
         if failed:
             self._decrease(took_s, 0.5)
@@ -102,7 +101,7 @@ class Admission:
                 self._limit = min(self._most, self._limit + 1 / self._limit)
 
     def wait_s(self, batches: int) -> float:
-        """About how long the last of so many batches would wait for its answer."""
+        """The estimated wait of the last of so many batches."""
         return self._recent_s * (self._in_flight + batches) / self.limit
 
     def _decrease(self, took_s: float, factor: float) -> None:

@@ -1,20 +1,20 @@
-"""Circuit breaker of one server: when to try, when to fail fast, who may probe.
+"""Circuit breaker of one server: when to try, when to fail fast, when to probe.
 
 Rules of this file
   1. All states and transitions are in TRANSITIONS; an event without a row changes nothing.
-  2. No IO, no clock of its own, no log: `on_transition` is told once per change.
-  3. Only infrastructure moves it. An error that the server itself gave as an answer
+  2. No IO, no clock of its own, no log: it calls `on_transition` once per change.
+  3. Only infrastructure changes its state. An error that the server itself gave as an answer
      (WRONGTYPE, a missing view) is a success here.
 
 Theory
-  A *hard* failure (refused, reset, login refused) says that the next attempt will fail
-  as well: it opens at once. A *soft* one (a timeout) may be this request's own fault:
-  `soft_limit` of the last `soft_of` outcomes within `soft_window_s` open it.
-  Open, everybody fails fast until a pause is over; it doubles with every failed probe,
-  from `pause_min_s` to `pause_max_s`, and is shortened at random so that a fleet does
-  not come back in step. Then one caller at a time is let through as the probe. A probe
-  that says nothing for `probe_patience_s` does not hold up the next: its packets may
-  have been lost with the network that has healed since.
+  After a *hard* failure (refused, reset, login refused) the next attempt will fail as
+  well, so it opens the breaker at once. A *soft* failure (a timeout) may concern this
+  request only: `soft_limit` of the last `soft_of` outcomes within `soft_window_s` open it.
+  While it is open, all callers fail fast until a pause is over. The pause doubles with
+  every failed probe, from `pause_min_s` to `pause_max_s`, and is shortened at random so
+  that a fleet does not return in step. Then one caller at a time may probe. A probe that is
+  silent for `probe_patience_s` does not delay the next one: its packets may be lost, and
+  the network may work again by now.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ TRANSITIONS: Mapping[tuple[State, Event], State] = {
     (State.CLOSED, Event.TRIPPED): State.OPEN,
     (State.CLOSED, Event.HARD): State.OPEN,
     (State.OPEN, Event.DUE): State.HALF_OPEN,
-    (State.OPEN, Event.SUCCESS): State.CLOSED,  # of an attempt begun before it opened
+    (State.OPEN, Event.SUCCESS): State.CLOSED,  # of an attempt that began before it opened
     (State.HALF_OPEN, Event.SUCCESS): State.CLOSED,
     (State.HALF_OPEN, Event.SOFT): State.OPEN,
     (State.HALF_OPEN, Event.HARD): State.OPEN,
@@ -88,7 +88,7 @@ class Breaker:
         self._soft_window_s = soft_window_s
         self._probe_patience_s = probe_patience_s
         self._softs: deque[float | None] = deque(maxlen=soft_of)  # when; None: a success
-        self._due_at = 0.0  # open: of the next probe; half-open: of one more
+        self._due_at = 0.0  # open: of the next probe; half-open: of another probe
         self._opened = self._probes = 0
 
     def __repr__(self) -> str:
@@ -102,11 +102,11 @@ class Breaker:
         return self.state is State.CLOSED
 
     def wait_s(self) -> float:
-        """How long until `admits` may say yes, unless an event comes first."""
+        """The time until `admits` may return true, unless an event comes first."""
         return 0.0 if self.is_closed else max(0.0, self._due_at - self._clock())
 
     def admits(self) -> bool:
-        """Whether to try now. True while not closed makes the caller the probe."""
+        """Whether to try now. If the breaker is not closed, true makes the caller the probe."""
         if self.state is State.CLOSED:
             return True
         now = self._clock()
@@ -118,7 +118,7 @@ class Breaker:
         return True
 
     def on_success(self) -> None:
-        """The server answered, whatever it said."""
+        """The server answered, be it with an error."""
         self._softs.append(None)
         self._on(Event.SUCCESS)
 
@@ -131,7 +131,7 @@ class Breaker:
         self._on(Event.TRIPPED if self.is_closed and recent >= self._soft_limit else Event.SOFT)
 
     def on_hard_failure(self, reason: str) -> None:
-        """Refused or reset: there is nobody to talk to."""
+        """Refused or reset: no server answers."""
         self.reason = reason
         self._on(Event.HARD)
 

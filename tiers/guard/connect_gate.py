@@ -1,10 +1,10 @@
-"""Who may connect to a Redis node, and when: the node's breaker and a token bucket.
+"""The gate for connections to a Redis node: the node's breaker and a token bucket.
 
-All connections to one node share one gate. A lost connection is no verdict on the
-node; an attempt to connect is. So the breaker is moved by handshakes, and by requests
-that were not answered in time, and keeps everybody from connecting to a node that is
-known to be down. The bucket bounds how fast connections are made to one that is up:
-ten thousand clients that all come back with a BLPOP must not hit Redis at once.
+All connections to one node share one gate. A lost connection proves nothing about the
+node, but a failed handshake does. So handshakes, and requests without an answer in time,
+change the breaker, and an open breaker prevents all attempts to connect to a node that is
+down. The bucket limits the rate of new connections to a node that is up: ten thousand
+clients that return with a BLPOP must not hit Redis at once.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ log = logging.getLogger("terrace.l2")
 
 
 class TokenBucket:
-    """`take` takes a token if there is one. `take_s` always does, and says how long to wait
-    before using it."""
+    """`take` takes a token if there is one. `take_s` always takes one, and returns the time to
+    wait before its use."""
 
     def __init__(self, clock: Callable[[], float], per_second: float, burst: float) -> None:
         self._clock = clock
@@ -55,8 +55,8 @@ class TokenBucket:
 
 
 class ConnectGate:
-    """The gate of one node. `on_failure` hears why the node cannot be reached, `on_open`
-    that it can be again; both synchronously."""
+    """The gate of one node. It calls `on_failure` with the reason when the node is out of
+    reach, and `on_open` when the node is back; both synchronously."""
 
     def __init__(self, node: str, options: L2Options, clock: Callable[[], float]) -> None:
         self.node = node
@@ -68,7 +68,7 @@ class ConnectGate:
         )
         self.on_failure: Callable[[str], None] = lambda reason: None
         self.on_open: Callable[[], None] = lambda: None
-        self.delayed = 0  # connects that the bucket held back
+        self.delayed = 0  # connection attempts that the bucket delayed
         self._clock = clock
         self._bucket = TokenBucket(clock, options.connect_rate, options.connect_rate)
         self._opened = asyncio.Event()
@@ -80,20 +80,20 @@ class ConnectGate:
         return f"<ConnectGate {self.node} {self.breaker!r}>"
 
     def check(self) -> None:
-        """Raises TierUnavailable while it would be in vain to connect; else, as for
-        `wait_turn`, the caller must report how it ended."""
+        """Raise TierUnavailable while an attempt to connect is futile. Otherwise, as after
+        `wait_turn`, the caller must report the result of its attempt."""
         if not self.breaker.admits():
             raise TierUnavailable(L2_REDIS, self.breaker.reason)
 
     def take_token(self) -> bool:
-        """Whether a connection may be made now. Whoever has to wait keeps its own place: one
-        that is drawn in advance would stay in the way when its client has left."""
+        """Whether the caller may connect now. A caller that has to wait queues elsewhere: a
+        token taken in advance would be lost if its client leaves."""
         return self._bucket.take()
 
     async def wait_turn(self) -> None:
-        """Until a shared connection may be made; its caller must report how that ended.
+        """Wait until a shared connection may be made; the caller must report the result.
 
-        There are a few of them, all clients wait for them: they go before private ones.
+        There are few shared connections and all clients wait for them, so they go first.
         """
         while not self.breaker.admits():
             with contextlib.suppress(TimeoutError):
@@ -102,12 +102,12 @@ class ConnectGate:
         await self.pace()
 
     async def pace(self) -> None:
-        """Wait for a token, before private connections."""
+        """Wait for a token, ahead of private connections."""
         if delay_s := self._bucket.take_s():
             self.delayed += 1
             await asyncio.sleep(delay_s)
 
-    # How an attempt ended
+    # Results of attempts
 
     def succeeded(self) -> None:
         self.breaker.on_success()

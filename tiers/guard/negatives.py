@@ -1,8 +1,8 @@
 """Negative cache: keys that have no row, remembered for a short time.
 
-An absence read from PostgreSQL may be outdated before it is entered here, when a
-refresh inserted the row in between. So each view has a generation that every change
-moves: a load samples it first, and its absences are entered only if it still stands.
+An absence read from PostgreSQL may be outdated before it is entered here, if a refresh
+inserted the row in between. So each view has a generation that every change increments: a
+load reads it first, and its absences are entered only if the generation is unchanged.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 MAX_ENTRIES = 65_536
-# Longer keys are not remembered: strangers may ask for what they like, and with this the
-# whole cache stays below about 20 MB.
+# Longer keys are not remembered: any client may ask for any key, and this limit keeps the
+# whole cache below about 20 MB.
 MAX_KEY_BYTES = 256
 
 
@@ -27,7 +27,7 @@ class NegativeCache:
     """Bounded map of absent keys to deadlines; the oldest entry leaves first.
 
     Dropping all keys of a view is O(1): its entries refer to a state object that is
-    marked as flushed and replaced; they are removed when next met.
+    marked as flushed and replaced; each entry is removed at its next use.
     """
 
     def __init__(self, clock: Callable[[], float], *, max_entries: int = MAX_ENTRIES) -> None:
@@ -46,7 +46,7 @@ class NegativeCache:
         return self._view(view).generation
 
     def remaining_s(self, key: bytes) -> float:
-        """How long this key is still known to be absent; 0.0 if it is not."""
+        """How long this key is still known to be absent; 0.0 if it is not known."""
         entry = self._entries.get(key)
         if entry is None:
             return 0.0
@@ -82,7 +82,7 @@ class NegativeCache:
             self._drop(keys)
 
     def forget(self, keys: Iterable[bytes]) -> None:
-        """What is being read right now is not remembered either."""
+        """Drop absences. Absences that are being read now will not be entered either."""
         for state in self._views.values():
             state.generation += 1
         self._drop(keys)

@@ -1,1 +1,1 @@
-"""Connections to Redis: shared, private, for scripts; which server it is, and what it takes."""
+"""Connections to Redis: shared, private and for scripts; and the identity of its server."""

@@ -1,4 +1,4 @@
-"""What `terrace check` finds out about the Redis behind."""
+"""The checks of Redis for `terrace check`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .tls import CertificateError
 async def check_l2(
     options: L2Options, *, needs_tracking: bool = True
 ) -> tuple[list[str], list[str]]:
-    """Problems, none when it works, and notes."""
+    """Problems (none if it works), and notes."""
     l2 = L2Redis(options, clock=time.monotonic, coherence=Coherence.detached())
     try:
         if l2.endpoint.tls is not None:
@@ -39,14 +39,14 @@ async def check_l2(
 
 async def _role(l2: L2Redis) -> str:
     try:
-        fields = await l2.node.look()
+        fields = await l2.node.probe()
     except (TierUnavailable, ProtocolError):
         fields = {}
     role = fields.get("role", "")
     if not role:
         return (
-            "L2: the server does not tell its role and run id, by which a failover behind its "
-            "address is noticed; the user of l2.url needs +info"
+            "L2: the server does not report its role and run id, which reveal a failover behind "
+            "its address; the user of l2.url needs +info"
         )
     if role == "master":
         return "L2: the server is a primary"

@@ -22,10 +22,10 @@ from .upstream import Via
 
 
 class Script:
-    """A Lua script, run by its hash and sent whole only when Redis does not know it.
+    """A Lua script. It runs by its hash; its text is sent only if Redis does not know it.
 
-    `files` are paths in this package, `store/look.lua` for example. Several files are one
-    script, what they share first; their comments are not sent.
+    `files` are paths in this package, `store/look.lua` for example. Several files make one
+    script, the shared part first; their comments are not sent.
     """
 
     def __init__(self, *files: str) -> None:
@@ -71,7 +71,7 @@ class _CollectWaiter:
 
 
 class L2Commands:
-    """The base of `L2Redis`: what it asks Redis itself. A command is never sent twice."""
+    """The base of `L2Redis`: Terrace's own commands. A command is never sent twice."""
 
     plain: Mapping[int, KeptUpstream]  # by protocol version
     tracked: KeptUpstream | None
@@ -81,15 +81,15 @@ class L2Commands:
     scripts: ScriptLanes
 
     def at(self, db: int, proto: int) -> Via:
-        """The connection for whatever may change something in this database."""
+        """The connection for commands that may write to this database."""
         return self.plain[proto] if db == 0 else self.databases.at(db, proto)
 
     async def call(self, *args: bytes | int | float | str, db: int = 0) -> Any:
-        """One command, its reply decoded. Raises TierUnavailable or ServerError."""
+        """Run one command; return its decoded reply. Raises TierUnavailable or ServerError."""
         return _checked(_read(await self.ask_raw(pack(_encode(args)), proto=3, db=db)))
 
     async def ask(self, args: Sequence[bytes], *, proto: int, db: int = 0) -> bytes:
-        """One command in a protocol version, its raw reply. Raises TierUnavailable."""
+        """Run one command in a protocol version; return its raw reply. Raises TierUnavailable."""
         return await self.ask_raw(pack(list(args)), proto=proto, db=db)
 
     async def ask_alone(self, args: Sequence[bytes], *, proto: int) -> bytes:
@@ -97,7 +97,7 @@ class L2Commands:
         return (await self._alone(pack(list(args)), proto, 0, 1))[0]
 
     async def barrier(self) -> None:
-        """Wait until everything is parsed that Redis has sent on the tracked connection by now.
+        """Wait until all bytes that Redis has sent on the tracked connection by now are parsed.
 
         Raises TierUnavailable.
         """
@@ -110,7 +110,7 @@ class L2Commands:
         await future
 
     async def ask_raw(self, raw: bytes, *, proto: int, db: int = 0) -> bytes:
-        """One encoded command in a protocol version, its raw reply. Raises TierUnavailable."""
+        """As `ask`, for an encoded command. Raises TierUnavailable."""
         if self._is_risky(raw):
             return (await self._alone(raw, proto, db, 1))[0]
         future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
@@ -122,13 +122,13 @@ class L2Commands:
         return await future
 
     def _is_risky(self, raw: bytes) -> bool:
-        """Whether the server might close the connection for it (see `server_limits`)."""
+        """Whether the server might close the connection because of it (see `server_limits`)."""
         if len(raw) <= LARGE_COMMAND_BYTES:
             return False
         return not (self.private.is_exhausted and self.limits.surely_takes(len(raw)))
 
     async def _alone(self, raw: bytes, proto: int, db: int, replies: int) -> list[bytes]:
-        """On a private connection; the raw replies. Raises TierUnavailable."""
+        """Run it on a private connection; return the raw replies. Raises TierUnavailable."""
         try:
             upstream = await self.private.connect(proto, db)
         except ServerError as refusal:  # of the database
@@ -141,7 +141,7 @@ class L2Commands:
             self.private.give_back(upstream)
 
     async def pipeline(self, commands: Sequence[Sequence[bytes | int]], db: int = 0) -> list[Any]:
-        """Several small commands in one go; error replies come back as exceptions in the list."""
+        """Run several small commands together; error replies are exceptions in the list."""
         loop = asyncio.get_running_loop()
         futures: list[asyncio.Future[bytes]] = []
         for command in commands:
@@ -155,7 +155,10 @@ class L2Commands:
         return [_read(reply) for reply in replies if isinstance(reply, bytes)]
 
     async def collect(self, raw: bytes, replies: int) -> list[bytes]:
-        """Encoded commands that must not be parted; their raw replies. Raises TierUnavailable."""
+        """Run encoded commands that must stay together; return their raw replies.
+
+        Raises TierUnavailable.
+        """
         if self._is_risky(raw):
             return await self._alone(raw, 3, 0, replies)
         future: asyncio.Future[list[bytes]] = asyncio.get_running_loop().create_future()
@@ -188,7 +191,7 @@ def _encode(args: Sequence[bytes | int | float | str]) -> list[bytes]:
 
 
 def _read(reply: bytes) -> Any:
-    """Decoded; TierUnavailable when it makes no sense."""
+    """Decode a reply. Raises TierUnavailable if it is not valid."""
     try:
         return decode(reply)
     except ProtocolError as error:

@@ -1,11 +1,10 @@
 """Shared connections in databases other than 0: opened by their first command, closed when idle.
 
-Each stays in the one database that its handshake has selected, and nothing is sent over it
-before Redis has confirmed that. So a command cannot run in another database than its
-client's, whatever Redis says to a SELECT. A refusal is the reply to the commands of that
-database, and of nobody else.
+Each stays in the one database that its handshake has selected, and sends nothing before
+Redis has confirmed that. So a command can only run in the database of its client, even if
+Redis refuses a SELECT. A refusal is the reply to the commands of that database only.
 
-Reads that fill L1 are no business of these: they take the tracked connection (`pipe`).
+Reads that fill L1 do not use these connections: they take the tracked connection.
 """
 
 from __future__ import annotations
@@ -29,14 +28,14 @@ from .upstream import ANY_DB, Endpoint, Upstream
 
 log = logging.getLogger("terrace.l2")
 
-OPEN_MAX = 64  # connections at once; then the one that rests longest makes room, or one waits
-PLACE_WAIT_S = 1.0  # for one of them to rest
-IDLE_S = 60.0  # without a command: closed
-REFUSAL_REST_S = 0.1  # a database that was refused is not asked for again sooner
+OPEN_MAX = 64  # open connections; above it, the one idle for longest is closed, or the caller waits
+PLACE_WAIT_S = 1.0  # for a connection to become idle
+IDLE_S = 60.0  # a connection without a command for so long is closed
+REFUSAL_REST_S = 0.1  # pause before a refused database is selected again
 
 
 class DatabaseUpstream:
-    """A connection in one database (ANY_DB: whichever, for SELECTs that are to be tried)."""
+    """A connection in one database (ANY_DB: in any; it tries SELECTs)."""
 
     def __init__(self, databases: Databases, db: int, proto: int) -> None:
         self.db = db
@@ -55,7 +54,7 @@ class DatabaseUpstream:
 
     @property
     def ready(self) -> bool:
-        """Whether commands are taken: it is open, or Redis is there to open it."""
+        """Whether it accepts commands: it is open, or Redis is up, so that it can open."""
         return self.upstream.ready or self._databases.base[self.proto].ready
 
     @property
@@ -68,7 +67,7 @@ class DatabaseUpstream:
 
     @property
     def load(self) -> int:
-        """Replies that are owed."""
+        """Outstanding replies."""
         return len(self.upstream.pipe) or len(self._waiting) or self._opening
 
     @property
@@ -79,7 +78,7 @@ class DatabaseUpstream:
         return db == self.db
 
     def send(self, raw: bytes, waiter: Waiter, db: int = 0, replies: int = 1) -> None:
-        """As `Upstream.send`; a refused database is answered with Redis' own words."""
+        """As `Upstream.send`; the reply for a refused database is Redis' own error."""
         self.used_at = now = self._databases.clock()
         if db != self.db:
             waiter.on_lost(f"its connection is not in database {db}", False)
@@ -88,7 +87,7 @@ class DatabaseUpstream:
         elif self._refusal and now < self._rests_until:
             _refuse(self._refusal, waiter, replies)
         elif len(self._waiting) >= self._databases.options.max_in_flight:
-            waiter.on_lost("too much is waiting to be sent or answered", False)
+            waiter.on_lost("too many requests wait for Redis", False)
         else:
             self._waiting.append((raw, waiter, replies))
             if not self._opening:
@@ -132,11 +131,11 @@ def _refuse(refusal: bytes, waiter: Waiter, replies: int) -> None:
 class Databases:
     """The connections of one worker in other databases than 0, by database and protocol.
 
-    `base` are those in database 0: while they are down, none of these is opened.
+    `base` are the connections in database 0: while they are down, none of these is opened.
     """
 
     for_scripts = False
-    told_as = "to databases other than 0"
+    described_as = "to databases other than 0"
 
     def __init__(
         self,
@@ -168,7 +167,7 @@ class Databases:
         return f"<Databases {len(self)} open of {len(self._all)}>"
 
     def __len__(self) -> int:
-        """Connections that are open."""
+        """The number of open connections."""
         return sum(each.upstream.ready for each in self._each())
 
     def _each(self) -> list[DatabaseUpstream]:
@@ -191,7 +190,7 @@ class Databases:
         return upstream
 
     async def open(self, upstream: Upstream, db: int) -> bytes:
-        """Connect and select; Redis' error where it refuses the database, else b"".
+        """Connect and select; return Redis' error if it refuses the database, else b"".
 
         Raises TierUnavailable.
         """
@@ -228,7 +227,7 @@ class Databases:
 
     @asynccontextmanager
     async def _place(self) -> AsyncIterator[None]:
-        """A place among OPEN_MAX. Raises TierUnavailable when all stay at work."""
+        """A place among OPEN_MAX. Raises TierUnavailable if all stay busy."""
         if self._queue or not self._has_room():
             place = asyncio.get_running_loop().create_future()
             self._queue.append(place)
@@ -240,7 +239,7 @@ class Databases:
                     self._connecting -= 1
                 if not isinstance(failure, TimeoutError):
                     raise
-                reason = f"all {OPEN_MAX} connections {self.told_as} are at work"
+                reason = f"all {OPEN_MAX} connections {self.described_as} are busy"
                 raise TierUnavailable(L2_REDIS, reason) from None
         else:
             self._connecting += 1
@@ -250,7 +249,7 @@ class Databases:
             self._connecting -= 1
 
     def _has_room(self) -> bool:
-        """Whether one more may be opened; the one that rests longest is closed for it."""
+        """Whether one more may be opened; closes the one that is idle for longest if needed."""
         is_open = [each for each in self._each() if each.upstream.ready]
         if len(is_open) + self._connecting < OPEN_MAX:
             return True
@@ -269,7 +268,7 @@ class Databases:
                 place.set_result(None)
 
     def elsewhere(self, run_id: str) -> list[Upstream]:
-        """Open ones that reach another server than this one."""
+        """The open connections that reach another server than this one."""
         ready = [each.upstream for each in self._each() if each.upstream.ready]
         return [upstream for upstream in ready if upstream.run_id not in ("", run_id)]
 
@@ -278,7 +277,7 @@ class Databases:
         return [each.upstream.pipe for each in self._each()]
 
     def watch(self, now: float) -> None:
-        """Called every few ms: end those whose oldest request passed its deadline, and the idle."""
+        """Called every few ms: close idle connections and those with an expired request."""
         for key, each in list(self._all.items()):
             self._watch(each, now)
             if each.is_idle and now - each.rests_since > IDLE_S:
@@ -303,6 +302,6 @@ class Databases:
         return each.upstream.pipe.waiting_since()
 
     def close(self, reason: str = "shutting down") -> None:
-        """All of them; the next command opens its own again."""
+        """Close all connections; the next command opens its own again."""
         for each in self._each():
             each.upstream.abort(reason)

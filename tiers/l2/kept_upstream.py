@@ -1,8 +1,8 @@
-"""A shared connection to Redis that is kept open, with a watch on its silence.
+"""A shared connection to Redis that reconnects, with a deadline for its replies.
 
-When to try again is for the node's gate to say. Every attempt looks the name up anew.
-The transitions are told synchronously, in stream order, because L1's coherence depends
-on them.
+The node's gate decides when to try again. Every attempt resolves the name anew. The
+callbacks for transitions run synchronously, in stream order, because L1's coherence
+depends on them.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ BEGUN_TOO_EARLY = "begun before the server was back"
 class KeptUpstream:
     """A shared connection that is kept open; `gate` is that of its node.
 
-    `handshake` runs after the login; `accept` sees its decoded replies and returns
-    "" or why the connection cannot be used. `on_ready(sent_at)` and `on_down(reason)`
+    `handshake` runs after the login; `accept` gets its decoded replies and returns ""
+    or the reason why the connection is unusable. `on_ready(sent_at)` and `on_down()`
     are called once per transition, synchronously in stream order.
     """
 
@@ -72,7 +72,7 @@ class KeptUpstream:
         self.connected = asyncio.Event()
         self.reconnects = 0
         self.lost_at = 0.0
-        self.server: dict[bytes, Any] = {}  # what HELLO 3 said about the server
+        self.server: dict[bytes, Any] = {}  # the reply to HELLO 3
         self.run_id = ""  # of the server; "" not known
         self.on_identity: Callable[[str], None] = lambda run_id: None
         self.on_alarm: Callable[[bytes], None] = lambda error: None
@@ -100,7 +100,7 @@ class KeptUpstream:
         )
         upstream.pipe.alarm = lambda error: self.on_alarm(error)
         upstream.proto, upstream.roams = self.proto, self._roams
-        # A push that nobody here asked for answers nothing, whoever may have caused it.
+        # A push that no code here expects is no reply to a request.
         upstream.pipe.tap = self._tap or (lambda frame: True)
         return upstream
 
@@ -112,46 +112,46 @@ class KeptUpstream:
         self._closed.set()
 
     async def keep(self) -> None:
-        """Connect again and again until cancelled."""
+        """Stay connected until cancelled."""
         backoff_s = self.options.backoff_min_s
-        told = ""
+        logged = ""
         try:
             while True:
                 self._closed.clear()
                 await self._gate.wait_turn()
                 problem = await self._connect_once()
                 if not problem:
-                    if told or self.reconnects == 0:
+                    if logged or self.reconnects == 0:
                         log.info("%s connected to %s", self.name, self._endpoint)
-                    told, backoff_s = "", self.options.backoff_min_s
+                    logged, backoff_s = "", self.options.backoff_min_s
                     self.reconnects += 1
                     await self._closed.wait()
                     problem = self.reason
                 elif problem is BEGUN_TOO_EARLY or not self._gate.breaker.is_closed:
-                    continue  # the gate has told why, and says when to try again
-                if problem != told:
+                    continue  # the gate has logged the reason, and decides when to try again
+                if problem != logged:
                     log.warning("%s: %s; reconnecting", self.name, problem)
-                    told = problem
+                    logged = problem
                 await asyncio.sleep(backoff_s * random.uniform(0.5, 1.0))  # noqa: S311 (jitter)
                 backoff_s = min(backoff_s * 2, self.options.backoff_max_s)
         finally:
             self.upstream.abort("shutting down")
 
     def on_unreachable(self, reason: str) -> None:
-        """The node cannot be reached, whoever tried: what requests are refused with."""
+        """The node is out of reach: set the reason with which requests are refused."""
         if not self.ready:
             self.upstream.reason = reason
 
     def retry(self) -> None:
-        """The node answers again: give up on an attempt begun while it did not."""
+        """The node answers again: give up on an attempt that began while it did not."""
         if self._attempt is not None:
             self._attempt.reschedule(asyncio.get_running_loop().time())
 
     async def _connect_once(self) -> str:
-        """ "" or why there is no connection; the gate is told how the attempt ended."""
+        """Try once; return "" or the problem. The gate gets the result of the attempt."""
         upstream = self._new()
         upstream.reason = self.upstream.reason
-        # PING last: a server that is loading its data answers the rest, but not PING.
+        # PING comes last: a server that is loading its data answers the rest, but not PING.
         login = self._endpoint.login_commands(self.proto)
         commands = [*login, WHO, *self._handshake, [b"PING"]]
         sent_at = self._clock()
@@ -186,9 +186,9 @@ class KeptUpstream:
         return problem
 
     def _read_handshake(self, replies: list[bytes], logins: int) -> str:
-        """What keeps the connection from being used; "" for nothing.
+        """The problem that makes the connection unusable; "" for none.
 
-        Raises TierUnavailable when the node lets nobody in, or is no Redis.
+        Raises TierUnavailable if the node refuses the login, or is no Redis.
         """
         try:
             decoded = [decode(reply) for reply in replies]
@@ -199,7 +199,7 @@ class KeptUpstream:
             self.run_id = run_id_of(decoded[logins])
             return self._accept(decoded[logins + 1 : -1]) if self._accept is not None else ""
         except (ProtocolError, TypeError, ValueError, LookupError, AttributeError) as error:
-            # Its loop has to go on, whatever it was that answered there.
+            # The loop has to continue, even if another kind of server answers there.
             reason = f"{self._endpoint} does not answer as Redis does ({type(error).__name__})"
             raise TierUnavailable(L2_REDIS, reason) from error
 
@@ -208,14 +208,14 @@ class KeptUpstream:
         self.upstream.reason = reason
 
     def _refusal(self, replies: list[Any], logins: int) -> str:
-        """Why the node lets nobody in; "" when it does."""
+        """Why the node refuses the login; "" if it does not."""
         for reply in [*replies[:logins], replies[-1]]:
             if isinstance(reply, Exception) and not str(reply).startswith("BUSY "):
                 return f"{self._endpoint} answered {reply}"
         return ""
 
     def watch(self, now: float) -> None:
-        """Called every few ms: end a connection that stopped answering, probe an idle one."""
+        """Called every few ms: close a connection that stopped answering, probe an idle one."""
         upstream = self.upstream
         if not upstream.ready:
             return

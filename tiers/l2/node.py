@@ -1,10 +1,10 @@
-"""Which server is behind the address of L2, and what to do when it is another one.
+"""Detects that another server is behind the address of L2, and moves all connections there.
 
 A failover behind one address (a DNS name, a service IP) may leave the old primary running,
 as a replica, with all our connections. So every handshake asks for the server's run id, and
-the address is looked up anew by a probe: every LOOK_S, and soon after a reply that only a
-replica gives. Where a new connection finds another server than others have, these are closed,
-shared and private ones, and find it, too. A server that is a replica on purpose stays what it is.
+a probe resolves the address anew: every PROBE_S, and soon after a reply that only a replica
+gives. If a new connection finds another server than older connections have, these are closed,
+shared and private ones, and reconnect. A server that is a replica on purpose is left alone.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ log = logging.getLogger("terrace.l2")
 
 WHO = [b"INFO", b"server"]
 _ROLE = [b"INFO", b"replication"]
-LOOK_S = 10.0
-SUSPECT_PAUSE_MIN_S, SUSPECT_PAUSE_MAX_S = 0.05, 2.0  # between probes while there is suspicion
+PROBE_S = 10.0
+SUSPECT_PAUSE_MIN_S, SUSPECT_PAUSE_MAX_S = 0.05, 2.0  # between probes after such replies
 # Between moves: an address may lead to several servers, to each in turn.
 MOVE_PAUSE_MIN_S, MOVE_PAUSE_MAX_S = 0.2, 60.0
 MOVED = "its address leads to another server now"
@@ -36,7 +36,7 @@ _FIELD = re.compile(r"^([a-z_]+):([^\r\n]*)", re.MULTILINE)
 
 
 def run_id_of(info: Any) -> str:
-    """From the decoded reply to WHO; "" where the server does not tell."""
+    """The run id in the decoded reply to WHO; "" if the server does not report it."""
     return _fields(info).get("run_id", "")
 
 
@@ -45,8 +45,8 @@ def _fields(info: Any) -> dict[str, str]:
 
 
 class Node:
-    """`others(run_id)` says whether connections have another server than this one; `move` closes
-    them."""
+    """`others(run_id)`: whether connections reach another server than this one; `move` closes
+    such connections."""
 
     def __init__(
         self,
@@ -78,7 +78,7 @@ class Node:
         self._suspected.set()
 
     def found(self, run_id: str) -> None:
-        """A new connection says whom it has reached."""
+        """A new connection has reached this server."""
         now = self._clock()
         if not run_id or now - self._moved_at < self._move_pause_s or not self._others(run_id):
             return
@@ -88,29 +88,32 @@ class Node:
             self._move_pause_s = MOVE_PAUSE_MIN_S
         self._moved_at = now
         self.moves += 1
-        log.warning("%s %s leads to another server now: connecting anew", L2_REDIS, self._endpoint)
+        log.warning("%s %s leads to another server now: reconnecting", L2_REDIS, self._endpoint)
         self._move(run_id)
 
     async def keep(self) -> None:
-        """Look again and again until cancelled."""
+        """Probe again and again until cancelled."""
         pause_s = SUSPECT_PAUSE_MIN_S
         while True:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(LOOK_S):
+                async with asyncio.timeout(PROBE_S):
                     await self._suspected.wait()
             is_suspected, moves = self._suspected.is_set(), self.moves
             self._suspected.clear()
             if self._gate.breaker.is_closed:
                 with contextlib.suppress(TierUnavailable, ProtocolError):
-                    await self.look()
+                    await self.probe()
             if is_suspected and moves == self.moves:
                 await asyncio.sleep(pause_s)
                 pause_s = min(2 * pause_s, SUSPECT_PAUSE_MAX_S)
             else:
                 pause_s = SUSPECT_PAUSE_MIN_S
 
-    async def look(self) -> dict[str, str]:
-        """What a new connection finds there. Raises TierUnavailable or ProtocolError."""
+    async def probe(self) -> dict[str, str]:
+        """Read the server's role over a new connection.
+
+        Raises TierUnavailable or ProtocolError.
+        """
         upstream = Upstream(self._clock)
         await self._gate.pace()
         try:

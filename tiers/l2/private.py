@@ -13,7 +13,7 @@ no client receives. Redis confirms login, protocol and database before a connect
 
 A client that cannot have one now waits in a queue: for the bucket of the gate, or, when there
 are as many connections as may be, for one that comes back. It waits for the latter only while
-connections do come back: where blocked or subscribed clients hold them all, it would be in vain.
+connections do come back: if blocked or subscribed clients hold them all, it would be futile.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from .node import WHO, run_id_of
 from .private_queue import NoPlace, PrivateQueue
 from .upstream import ANY_DB, Endpoint, Upstream
 
-MOVES_S = 0.25  # all are in use, and none was opened or given back for so long: none will be
+MOVES_S = 0.25  # without an opened or returned connection for so long, waiting is futile
 
 
 class _Cleaned:
-    """Waits for the replies to RESET and what follows it, of a connection that was given back."""
+    """Waits for the replies to RESET and the commands behind it, after a lease."""
 
     def __init__(self, pool: PrivatePool, upstream: Upstream, replies: int, db: int) -> None:
         self._pool, self._upstream = pool, upstream
@@ -96,7 +96,7 @@ class PrivatePool:
         return None
 
     def _take_idle(self, proto: int, db: int) -> Upstream | None:
-        """The same, or any other idle connection: `open` switches it."""
+        """As above, or any other idle connection: `open` switches it."""
         self._idle = [upstream for upstream in self._idle if upstream.ready]
         upstream = self.lease_nowait(proto, db)
         if upstream is None and self._idle:
@@ -111,12 +111,12 @@ class PrivatePool:
 
     @property
     def wait_max_s(self) -> float:
-        """How long a client may wait: the deadline, and what the rate takes to make them all."""
+        """How long a client may wait: the deadline, plus the time to open all connections."""
         return self.options.deadline_s + self.options.max_pinned / self.options.connect_rate
 
     @property
     def is_exhausted(self) -> bool:
-        """Whether a client would have to wait until one comes back."""
+        """Whether a client would have to wait for a connection that is given back."""
         return not self._idle and not self._has_room
 
     @property
@@ -161,7 +161,7 @@ class PrivatePool:
         return upstream
 
     def _serve(self) -> None:
-        """Give the first ones in the queue what there is."""
+        """Serve the first clients in the queue with what is available."""
         while (place := self._queue.first) is not None:
             upstream = self._take_idle(place.proto, place.db)
             if upstream is None:
@@ -174,7 +174,7 @@ class PrivatePool:
             self._queue.serve(place, upstream)
 
     def _serve_later(self) -> None:
-        """When the bucket has the next token."""
+        """Serve the queue when the bucket has the next token."""
         if self._timer is None:
             loop = asyncio.get_running_loop()
             self._timer = loop.call_later(1 / self.options.connect_rate, self._on_timer)
@@ -193,7 +193,7 @@ class PrivatePool:
 
     async def open(self, upstream: Upstream, proto: int, db: int = 0) -> Upstream:
         """Connect what `turn` returned, or switch it. Raises TierUnavailable, and ServerError
-        where Redis refuses the database: then the connection is kept for others."""
+        if Redis refuses the database: then other clients may use the connection."""
         try:
             if not upstream.ready:
                 await self._connect(upstream, proto)
@@ -225,7 +225,7 @@ class PrivatePool:
         self._gate.succeeded()
         *replies, who = replies
         for reply in replies:
-            # -BUSY: a script runs; SCRIPT KILL has to get through just then
+            # -BUSY: a script runs, and SCRIPT KILL has to get through now
             if reply.startswith(b"-") and not reply.startswith(b"-BUSY"):
                 text = reply[1:-2].decode("utf-8", "replace")
                 raise TierUnavailable(L2_REDIS, f"{self._endpoint} answered {text}")
@@ -269,7 +269,7 @@ class PrivatePool:
         self._keep(upstream)
 
     def _keep(self, upstream: Upstream) -> None:
-        """It is clean, and no client has it."""
+        """Put a clean connection back for reuse."""
         if self._has_enough:
             self.discard(upstream)
             return
@@ -278,15 +278,15 @@ class PrivatePool:
         self._serve()
 
     def discard(self, upstream: Upstream) -> None:
-        """Close it: Redis drops whatever it was waiting for."""
+        """Close it: Redis drops the command that it was waiting for."""
         upstream.on_owner_lost = None
         self._all.discard(upstream)
         self._moved_at = self._clock()
         upstream.abort("closed")
 
     def on_unreachable(self, failure: TierUnavailable) -> None:
-        """The node is down: what was connected before may be dead, and would be found out only
-        when it owes a client its reply; no client waits for a new one."""
+        """The node is down: close idle connections, which may be dead without notice, and refuse
+        the clients that wait for a new one."""
         if not self._gate.breaker.is_closed:
             self._queue.refuse(failure)
         self.drop_idle()
@@ -297,12 +297,12 @@ class PrivatePool:
             self.discard(upstream)
 
     def elsewhere(self, run_id: str) -> list[Upstream]:
-        """Those that reach another server than this one, leased or not."""
+        """The connections that reach another server than this one, leased or not."""
         return [upstream for upstream in self._all if upstream.run_id not in ("", run_id)]
 
     def watch(self, now: float) -> None:
-        """Called several times a second: end those whose oldest request passed its deadline, serve
-        those that wait, and refuse those that wait for too long."""
+        """Called several times a second: close connections whose oldest request passed its
+        deadline, serve waiting clients, and refuse those that wait for too long."""
         for upstream in list(self._all):
             if now - self.silent_since(self._sent_at(upstream, now)) > self.options.deadline_s:
                 reason = f"no reply within {self.options.deadline_s:g} s"

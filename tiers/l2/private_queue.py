@@ -1,7 +1,7 @@
-"""Clients that wait for a private connection, in the order in which they came.
+"""The queue of clients that wait for a private connection, first come, first served.
 
-A place is its client's: it ends with the task that waits in it. No place is counted, and no
-token is drawn, for a client that has left.
+A place belongs to its client: it ends with the task that waits in it. A client that has left
+is not counted, and takes no token.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .upstream import Upstream
 
 
 class NoPlace(TierUnavailable):
-    """Redis is there; but a bound of Terrace's own keeps this client from it."""
+    """Redis works, but a limit of Terrace refuses this client a connection."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(L2_REDIS, reason)
@@ -25,7 +25,7 @@ class NoPlace(TierUnavailable):
 
 @dataclass(eq=False, slots=True)
 class Place:
-    """`got` ends with the connection: leased, or to be opened by the client that waits."""
+    """`got` ends with the connection: leased, or one that the waiting task has to open."""
 
     proto: int
     db: int
@@ -47,7 +47,7 @@ class PrivateQueue:
 
     @contextmanager
     def place(self, proto: int, db: int, now: float) -> Iterator[Place]:
-        """At the end of the queue, for as long as it is waited in."""
+        """A place at the end of the queue, for as long as the block runs."""
         place = Place(proto, db, now, asyncio.get_running_loop().create_future())
         self._places[place] = None
         try:
@@ -55,13 +55,13 @@ class PrivateQueue:
         finally:
             self._places.pop(place, None)
             if place.got.done() and not place.got.cancelled():
-                place.got.exception()  # heard, also by a client that left at the same time
+                place.got.exception()  # marks it as retrieved, if the client left just now
 
     @property
     def first(self) -> Place | None:
-        """Whose turn it is."""
+        """The place whose turn it is."""
         while (place := next(iter(self._places), None)) is not None and place.got.done():
-            del self._places[place]  # its client left just now
+            del self._places[place]  # its client has left
         return place
 
     def serve(self, place: Place, upstream: Upstream) -> None:
@@ -69,7 +69,7 @@ class PrivateQueue:
         place.got.set_result(upstream)
 
     def refuse(self, failure: TierUnavailable, came_before: float = float("inf")) -> None:
-        """Send away the clients that wait since before `came_before`."""
+        """Refuse the clients that have waited since before `came_before`."""
         while (place := self.first) is not None and place.since < came_before:
             del self._places[place]
             place.got.set_exception(failure)

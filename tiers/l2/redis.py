@@ -1,10 +1,10 @@
-"""L2: the real Redis, over a few shared pipelined connections and a pool of private ones.
+"""L2: the Redis server, over a few shared pipelined connections and a pool of private ones.
 
-Shared connections (see `pipe`): one *tracked* (RESP3 with CLIENT TRACKING: fills
-L1 and carries its invalidations), one *plain* per protocol version, whose replies
-are passed on byte for byte, and such plain ones for each other database in use
-(`databases`). Private connections serve what needs a
-connection of its own: transactions, pub/sub, blocking commands, MONITOR.
+Shared connections: one *tracked* connection (RESP3 with CLIENT TRACKING; it fills L1 and
+carries its invalidations), one *plain* connection per protocol version, whose replies are
+passed on byte for byte, and plain connections for each other database in use (`databases`).
+Private connections serve transactions, pub/sub, blocking commands and MONITOR, which need
+a connection of their own.
 
 As a tier: get/set/delete of strings in database 0.
 """
@@ -42,7 +42,7 @@ from .upstream import Endpoint, Upstream
 log = logging.getLogger("terrace.l2")
 
 TICK_S = 0.05
-STALL_S = 0.25  # Redis owes a reply for longer: reads may be served from suspect entries
+STALL_S = 0.25  # if a reply is later than this, L1 may serve suspect entries
 CLIENT_NAME = b"terrace"
 _INVALIDATE_ONE = b">2\r\n$10\r\ninvalidate\r\n*1\r\n$"
 
@@ -50,8 +50,8 @@ _INVALIDATE_ONE = b">2\r\n$10\r\ninvalidate\r\n*1\r\n$"
 class L2Redis(L2Commands):
     """The shared connections, the private ones, and Terrace's own commands.
 
-    `coherence` is None when L1 is off: then nothing is tracked. A finite `fallback_age_s`
-    bounds L1's entries where the server refuses to track; else L1 is off there.
+    `coherence` is None if L1 is off: then nothing is tracked. If the server refuses to track,
+    a finite `fallback_age_s` bounds the age of L1's entries; an infinite one turns L1 off.
     """
 
     name = L2
@@ -72,12 +72,12 @@ class L2Redis(L2Commands):
         self.follow_staleness()
         self._fallback_age_s = fallback_age_s
         self._refusal = ""  # of CLIENT TRACKING
-        self.command_counts: object = None  # what INFO said just after CLIENT TRACKING
+        self.command_counts: object = None  # the reply to INFO right after CLIENT TRACKING
         self.l1_mode = "off" if coherence is None else "connecting"
         self.fields_expire = True  # hash fields may end before their key, unless known better
-        self.known_dbs = {0}  # databases that SELECT was seen to accept: where it cannot be asked
+        self.known_dbs = {0}  # databases that SELECT has accepted: for times without Redis
         self.on_connect: list[Callable[[], None]] = []  # called when Redis answers (again)
-        self.stalled = False  # a shared connection owes a reply for longer than STALL_S
+        self.stalled = False  # a reply on a shared connection is later than STALL_S
         self.limits = ServerLimits()
         self.gate = ConnectGate(str(self.endpoint), options, clock)
         self.plain = {
@@ -152,14 +152,14 @@ class L2Redis(L2Commands):
     # Life
 
     async def start(self) -> None:
-        """Start connecting; returns at once, whether Redis is there or not."""
+        """Start connecting; return at once, even if Redis is down."""
         for kept in self.shared:
             self._tasks.start(kept.name, kept.keep())
         Janitor(self._tasks).register("ticker", TICK_S, self._watch_connections)
         self._tasks.start("node", self.node.keep())
 
     async def wait_ready(self, timeout_s: float) -> bool:
-        """Wait until Redis answers, at most `timeout_s`; whether it does."""
+        """Wait until Redis answers, at most `timeout_s`; return whether it does."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 for kept in self.shared:
@@ -172,13 +172,13 @@ class L2Redis(L2Commands):
             pool.close()
 
     def adopt(self, options: L2Options) -> None:
-        """Other deadlines and bounds from now on; where Redis is must not differ."""
+        """Take other deadlines and limits; the address of Redis must not differ."""
         self.options = options
         for each in (*self.shared, *self.pools):
             each.options = options
 
     def follow_staleness(self) -> None:
-        """L1's bound may have changed: keep the watermark moving accordingly."""
+        """L1's bound may have changed: adapt the keep-alive of the watermark."""
         coherence = self.coherence
         self._ping_after_s = coherence.max_staleness_s / 3 if coherence is not None else 0.0
 
@@ -206,12 +206,12 @@ class L2Redis(L2Commands):
 
     @property
     def server_version(self) -> str:
-        """Version of the Redis behind; a plausible one before it was ever reached."""
+        """The version of Redis; a plausible one before the first connection."""
         return _text(self.server.get(b"version", b"7.0.0"))
 
     @property
     def server(self) -> Mapping[bytes, Any]:
-        """What the Redis behind says of itself in HELLO; empty before it was ever reached."""
+        """Redis' reply to HELLO; empty before the first connection."""
         return self.plain[3].server
 
     def _watch_connections(self) -> None:
@@ -225,7 +225,7 @@ class L2Redis(L2Commands):
         self._note_stall(any(since is not None and now - since > STALL_S for since in waiting))
 
     def _pipes(self) -> list[UpstreamPipe]:
-        """Of all connections that clients share, but for those that may owe a script's reply."""
+        """The pipes of all shared connections, without those for scripts."""
         return [*(kept.upstream.pipe for kept in self.shared), *self.databases.pipes]
 
     def _note_stall(self, stalled: bool) -> None:
@@ -234,8 +234,8 @@ class L2Redis(L2Commands):
             if stalled:
                 for pipe in self._pipes():
                     pipe.answer_early()
-                log.warning("%s owes replies for more than %g s: reads are answered as if it "
-                            "were down where L1 can", L2_REDIS, STALL_S)  # fmt: skip
+                log.warning("%s is more than %g s late with replies: L1 answers the reads that "
+                            "it can, as if Redis were down", L2_REDIS, STALL_S)  # fmt: skip
             elif self.ready:
                 log.info("%s answers in time again", L2_REDIS)
 
@@ -255,17 +255,17 @@ class L2Redis(L2Commands):
         return [*(each.upstream for each in kept), *pooled]
 
     def _move(self, run_id: str) -> None:
-        """Also what clients hold (a transaction, a subscription) ends, as it does with its server:
-        an EXEC there would be lost, and a message here would not be heard."""
+        """Close connections to the old server. A client's transaction or subscription ends with
+        its connection: the old server would lose its EXEC, and get no new messages."""
         for upstream in self._elsewhere(run_id):
             upstream.abort(MOVED)
 
-    # twin: _pipe._want_l1
-    def want_l1(self, now: float, space: Namespace | None = None) -> None:
-        """Hits are being served: keep the watermark moving.
+    # twin: _pipe._keep_watermark
+    def keep_watermark(self, now: float, space: Namespace | None = None) -> None:
+        """L1 serves hits: keep the watermark moving.
 
-        A PING when nothing was sent for a third of the bound, right away rather than by a
-        timer: in a saturated loop a timer's PING comes too late. Nothing is sent when nobody reads.
+        Send a PING if nothing was sent for a third of the bound. It is sent right here: in a
+        saturated loop the PING of a timer comes too late. Without reads nothing is sent.
         """
         tracked = self.tracked
         if tracked is None or not tracked.ready or self._refusal:
@@ -274,10 +274,10 @@ class L2Redis(L2Commands):
         after_s = self._ping_after_s if space is None else space.max_staleness_s / 3
         if now - pipe.last_sent_at >= after_s and not pipe.has_output:
             tracked.ping()
-            tracked.upstream.flush()  # now: what is left of this tick may be long
+            tracked.upstream.flush()  # now: the rest of this tick may take long
 
     def catch_up(self, since: float) -> None:
-        """Another worker serves what this one filled, and found its watermark old."""
+        """Another worker serves entries that this one filled, and found its watermark old."""
         tracked = self.tracked
         if tracked is None or not tracked.ready or self._refusal:
             return
@@ -290,13 +290,14 @@ class L2Redis(L2Commands):
         return ""
 
     async def learn_limits(self) -> None:
-        """What the server takes may have changed. A server that is down is asked at its return."""
+        """Read the server's limits again: they may have changed. A server that is down is asked
+        at its return."""
         with contextlib.suppress(TierUnavailable):
             self.limits.note(await self.pipeline(QUESTIONS))
 
     def _on_plain_ready(self, sent_at: float) -> None:
-        for told in self.on_connect:
-            told()
+        for callback in self.on_connect:
+            callback()
 
     # The tracked connection
 
@@ -328,7 +329,7 @@ class L2Redis(L2Commands):
         self.coherence.on_loss()
 
     def _on_push(self, frame: bytes) -> bool:
-        if frame.startswith(_INVALIDATE_ONE):  # nearly all, and one for each row that is stored
+        if frame.startswith(_INVALIDATE_ONE):  # nearly all; one for each stored row
             assert self.coherence is not None
             self.coherence.on_key_push(frame[frame.index(b"\n", len(_INVALIDATE_ONE)) + 1 : -2])
             return True
@@ -364,10 +365,10 @@ class L2Redis(L2Commands):
             return int(await self.call(b"UNLINK", *keys))
 
     async def invalidate(self, keys: Sequence[bytes]) -> None:
-        """Redis is the copy that writes go to: there is nothing to forget here."""
+        """Nothing to drop: Redis is the copy that writes go to."""
 
     async def size(self) -> Size:
-        """Memory used and keys of all databases, as INFO says. Raises TierUnavailable."""
+        """Used memory and keys of all databases, from INFO. Raises TierUnavailable."""
         text = _text(await self.call(b"INFO", b"everything"))
         facts = dict(line.split(":", 1) for line in text.split("\r\n") if ":" in line)
         spaces = [v for k, v in facts.items() if k.startswith("db") and v.startswith("keys=")]

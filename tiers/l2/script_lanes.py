@@ -1,8 +1,8 @@
-"""Shared connections for scripts, in every database, so that nobody else waits behind one.
+"""Shared connections for scripts, in every database, so that no other command waits behind one.
 
-Redis reads no more from a connection whose script runs. So scripts have connections of their own,
-and, as far as there are enough, each of them one for itself while it runs. They are opened
-when they are needed, and closed when idle.
+Redis reads nothing more from a connection whose script runs. So scripts have connections of
+their own, and as long as there are enough, each running script has one for itself. They are
+opened on demand and closed when idle.
 
 A client's other commands get here only behind its own script, as on a connection to Redis.
 """
@@ -16,15 +16,15 @@ from .busy import Busy
 from .databases import OPEN_MAX, Databases, DatabaseUpstream
 
 LANES_MAX = 16  # in one database and protocol; beyond that, scripts share them
-SPREAD_MAX = OPEN_MAX // 2  # of all databases; the other half is for the first one of each
-LATE_S = 0.05  # a lane that owes a reply for longer is shared only where all do
+SPREAD_MAX = OPEN_MAX // 2  # in all databases; the other half is for the first lane of each
+LATE_S = 0.05  # a lane whose reply is late is shared only if all lanes are late
 
 
 class ScriptLanes(Databases):
     """The connections of one worker for scripts, by database and protocol."""
 
     for_scripts = True
-    told_as = "for scripts"
+    described_as = "for scripts"
 
     def __init__(self, *settings: Any, busy: Busy, **more: Any) -> None:
         super().__init__(*settings, **more)
@@ -34,9 +34,9 @@ class ScriptLanes(Databases):
         self._turn = 0  # which one of many is shared next
 
     def at(self, db: int, proto: int) -> DatabaseUpstream:
-        """A connection in this database, open or not: one where nobody waits, if there is one."""
+        """A connection in this database, open or not; an idle one if possible."""
         lanes = self._lanes.setdefault((db, proto), [])
-        for lane in lanes:  # for each script: so without calls where somebody waits
+        for lane in lanes:  # runs for each script: busy lanes cost no call
             if not len(lane.upstream.pipe) and lane.is_idle:
                 return lane
         if len(lanes) < LANES_MAX and (not lanes or len(self._all) < SPREAD_MAX):
@@ -60,7 +60,7 @@ class ScriptLanes(Databases):
         return otherwise if since is None else since
 
     def owed_since(self, now: float) -> float:
-        """When the oldest script that has no reply yet was sent; `now` for none."""
+        """When the oldest unanswered script was sent; `now` for none."""
         return min((self._sent_at(each, now) for each in self._all.values()), default=now)
 
     def _silent_since(self, each: DatabaseUpstream) -> float | None:

@@ -1,6 +1,6 @@
-"""Certificate files: loaded into an SSLContext, with words about what is wrong with them.
+"""Loads certificate files into an SSLContext, and explains problems with them.
 
-`ssl` says neither which file it could not read nor which of two files does not fit;
+`ssl` names neither the file that it could not read nor which of two files does not fit;
 here every problem names the option and the file. `ClientTls` is the client side, for
 the connections to Redis; the listener's side is in `proxy.workers.tls`.
 """
@@ -22,13 +22,13 @@ _REASONS = {
     "TLSV1_ALERT_PROTOCOL_VERSION": "the peer accepts none of our TLS versions",
     "TLSV13_ALERT_CERTIFICATE_REQUIRED": "the server wants a client certificate",
     "SSLV3_ALERT_HANDSHAKE_FAILURE": "the server refused (does it want a client certificate?)",
-    "TLSV1_ALERT_UNKNOWN_CA": "the server does not know who signed our client certificate",
+    "TLSV1_ALERT_UNKNOWN_CA": "the server does not trust the issuer of our client certificate",
     "SSLV3_ALERT_CERTIFICATE_EXPIRED": "our client certificate has expired",
 }
 
 
 class CertificateError(Exception):
-    """Files that cannot be used; the text has one line per problem, and no secrets."""
+    """Unusable files; the text has one line per problem, and no secrets."""
 
     def __init__(self, problems: Sequence[str]) -> None:
         super().__init__("\n".join(problems))
@@ -39,7 +39,7 @@ class _Encrypted(Exception):
 
 
 def authorities_problem(context: ssl.SSLContext, option: str, file: str) -> str:
-    """Trust the certificates in `file`; what is wrong with it, or ""."""
+    """Trust the certificates in `file`; return the problem with it, or ""."""
     if problem := _content_problem(option, file, _CERTIFICATE, "a PEM certificate"):
         return problem
     try:
@@ -52,7 +52,7 @@ def authorities_problem(context: ssl.SSLContext, option: str, file: str) -> str:
 def key_pair_problems(
     context: ssl.SSLContext, group: str, cert_file: str, key_file: str
 ) -> list[str]:
-    """Show the certificate in `cert_file`; what is wrong with it or its key."""
+    """Load the certificate in `cert_file`; return the problems with it or its key."""
     cert_option, key_option = f"{group}cert_file", f"{group}key_file"
     if not key_file:
         key_option, key_file = cert_option, cert_file
@@ -73,7 +73,7 @@ def key_pair_problems(
     except ssl.SSLError as error:
         if error.reason == "KEY_VALUES_MISMATCH":
             return [f"{key_option}: {key_file}: is not the key of {cert_option}, {cert_file}"]
-        # OpenSSL does not say in which of the two it stumbled; a trust store takes no keys.
+        # OpenSSL does not name the bad file of the two; a trust store takes no keys.
         scratch = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         if problem := authorities_problem(scratch, cert_option, cert_file):
             return [problem]
@@ -110,7 +110,7 @@ def tls_error_text(error: BaseException) -> str:
 
 
 class ClientTls:
-    """How connections to Redis are secured: `context` is made anew when a file changed."""
+    """TLS for connections to Redis: `context` is created anew after a file changed."""
 
     def __init__(self, options: L2Options) -> None:
         self._options = options
@@ -125,10 +125,10 @@ class ClientTls:
         return bool(self._options.tls_cert_file)
 
     def context(self) -> ssl.SSLContext:
-        """For a new connection: certificates may be replaced at any time. Raises CertificateError.
+        """The context for a new connection. Raises CertificateError.
 
-        Kept while the files stay as they are, as loading the system's authorities
-        takes milliseconds.
+        Certificates may be replaced at any time. The context is cached while the files stay
+        as they are, since loading the system's authorities takes milliseconds.
         """
         options = self._options
         files = (options.tls_ca_file, options.tls_cert_file, options.tls_key_file)
@@ -159,7 +159,7 @@ class ClientTls:
 
 
 def _stamp(file: str) -> tuple[int, int, int] | None:
-    """Changes whenever the file does."""
+    """A value that changes whenever the file does."""
     try:
         status = os.stat(file)
     except (OSError, ValueError):

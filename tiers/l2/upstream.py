@@ -1,7 +1,7 @@
 """One asyncio connection to Redis: connect, handshake, write once per tick.
 
 The adapter around `pipe.UpstreamPipe`: it owns the socket and holds no policy
-about commands. It connects once; `kept_upstream` keeps one open.
+about commands. It connects once; `kept_upstream` reconnects.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ log = logging.getLogger("terrace.l2")
 
 TCP_KEEPALIVE_S = 15
 TCP_USER_TIMEOUT_MS = 10_000
-FULL_READ_BYTES = 128 * 1024  # a read of so much: the loop would go on with this socket
+FULL_READ_BYTES = 128 * 1024  # after a read of this size the loop would continue with this socket
 UNSENT_MAX_BYTES = 256 * 1024**2  # written to one connection and not yet taken by the kernel
-_KEEPALIVE_LONGEST_S = 32_767  # what Linux takes
-ANY_DB = -1  # for a command that asks nothing of a database
+_KEEPALIVE_LONGEST_S = 32_767  # the most that Linux accepts
+ANY_DB = -1  # for a command that concerns no database
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where Redis is and as whom to log in. Its text never holds the password."""
+    """The address of Redis, and the user and password to log in. `str` omits the password."""
 
     host: str = "127.0.0.1"
     port: int = 6379
@@ -50,10 +50,10 @@ class Endpoint:
 
     @classmethod
     def from_url(cls, url: str, tls: ClientTls | None = None) -> Endpoint:
-        """Raises ValueError saying what is wrong with the URL, which may hold a password, without
-        quoting it."""
-        mend = "write redis://host:port, rediss://host:port or unix:///path/to.sock"
-        encoded = f"{mend} (percent-encode special characters)"
+        """Raises ValueError with the problem of the URL. It does not quote the URL, which may hold
+        a password."""
+        remedy = "write redis://host:port, rediss://host:port or unix:///path/to.sock"
+        encoded = f"{remedy} (percent-encode special characters)"
         if url != url.strip() or not url.isprintable():  # urlsplit() would drop some of it
             raise ValueError(f"there is white space around it, or a line break in it; {encoded}")
         try:
@@ -63,19 +63,19 @@ class Endpoint:
             raise ValueError(f"the host or port cannot be read; {encoded}") from None
         username, password = unquote(parts.username or ""), unquote(parts.password or "")
         if parts.scheme not in ("redis", "rediss", "unix"):
-            raise ValueError(f"the scheme is not redis, rediss or unix; {mend}")
+            raise ValueError(f"the scheme is not redis, rediss or unix; {remedy}")
         database = "" if parts.scheme == "unix" else parts.path.strip("/")
         if parts.query not in ("", "db=0") or parts.fragment or database not in ("", "0"):
             raise ValueError(
                 "nothing may follow the server: no database (each client selects its own, as in "
-                f"Redis, and begins in 0) and no parameters; {mend}"
+                f"Redis, and begins in 0) and no parameters; {remedy}"
             )
         if parts.scheme == "unix":
             if "\0" in (path := unquote(parts.path)) or not path.strip("/"):
-                raise ValueError(f"the path of the socket is missing; {mend}")
+                raise ValueError(f"the path of the socket is missing; {remedy}")
             return cls(path=path, username=username, password=password)
         if not parts.hostname or port == 0:
-            raise ValueError(f"the host or port is missing; {mend}")
+            raise ValueError(f"the host or port is missing; {remedy}")
         if " " in parts.hostname:
             raise ValueError(f"the host or port cannot be read; {encoded}")
         return cls(
@@ -91,11 +91,11 @@ class Endpoint:
 
     @property
     def user(self) -> bytes:
-        """As whom Terrace logs in."""
+        """The user that Terrace logs in as."""
         return (self.username or "default").encode()
 
     def login_commands(self, proto: int) -> list[list[bytes]]:
-        """What a fresh (or RESET) connection sends to speak `proto` as this user."""
+        """The commands with which a new (or RESET) connection speaks `proto` as this user."""
         auth = [b"AUTH", self.user, self.password.encode()]
         if proto == 3:
             return [[b"HELLO", b"3", *(auth if self.password else [])]]
@@ -105,7 +105,7 @@ class Endpoint:
 
 
 class Via(Protocol):
-    """What carries the commands of clients: one connection, or a kept place for one."""
+    """Carries the commands of clients: a connection, or a holder that reconnects."""
 
     @property
     def ready(self) -> bool: ...
@@ -118,10 +118,10 @@ class Via(Protocol):
 
     @property
     def for_scripts(self) -> bool:
-        """Whether scripts run there, which may take long."""
+        """Whether it runs scripts, which may take long."""
 
     def fits(self, db: int) -> bool:
-        """Whether a command that may change something can be sent now, to run in `db`."""
+        """Whether a command that may write can be sent now, to run in `db`."""
 
     def send(self, raw: bytes, waiter: Waiter, db: int = 0, replies: int = 1) -> None: ...
 
@@ -149,10 +149,10 @@ class _Collect:
 class Upstream(asyncio.Protocol):
     """A connection to Redis. `send` queues; one write per tick goes out.
 
-    `on_closed` is called once, after every waiter was told.
+    `on_closed` is called once, after `on_lost` of every waiter.
     """
 
-    for_scripts = True  # it is somebody's own
+    for_scripts = True  # a private connection may run them
 
     def __init__(
         self,
@@ -169,7 +169,7 @@ class Upstream(asyncio.Protocol):
         self.run_id = ""  # of the server that it reaches; "" not known
         self.roams = False  # between databases
         self.patient = False  # its request may wait in Redis (BLPOP): no deadline
-        self.on_owner_lost: Callable[[str], None] | None = None  # whoever leased it
+        self.on_owner_lost: Callable[[str], None] | None = None  # set by the lease holder
         self._clock = clock
         self._on_closed = on_closed
         self._on_progress = on_progress
@@ -214,8 +214,8 @@ class Upstream(asyncio.Protocol):
                 # A plain Redis takes the first bytes of TLS for the beginning of a command.
                 reason += "; does it speak TLS on this port?"
         except TierUnavailable as lost:
-            # Under TLS 1.3 a server refuses us after the handshake, and its alert may be
-            # overtaken by the reset that follows.
+            # Under TLS 1.3 a server refuses us after the handshake, and the reset that follows
+            # may overtake its alert.
             tls = endpoint.tls
             if tls is None or tls.shows_certificate or lost.reason.startswith("TLS: "):
                 raise
@@ -239,7 +239,7 @@ class Upstream(asyncio.Protocol):
         await loop.create_connection(lambda: self, endpoint.host, endpoint.port, ssl=context)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # uvloop's transports are no subclass of asyncio.Transport, but behave as one
+        # uvloop's transports are no subclass of asyncio.Transport, but behave like one
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=UNSENT_MAX_BYTES)
         sock = transport.get_extra_info("socket")
@@ -254,15 +254,15 @@ class Upstream(asyncio.Protocol):
             log.debug("a stream is lost", exc_info=error)
             self.abort(str(error))
             return
-        except Exception as error:  # a message in no form that Redis uses
+        except Exception as error:  # a message in a form that Redis does not use
             log.debug("a stream is lost", exc_info=error)
-            self.abort(f"a message from Redis that makes no sense ({type(error).__name__})")
+            self.abort(f"an invalid message from Redis ({type(error).__name__})")
             return
         if self._on_progress is not None:
             self._on_progress(sent_at)
         if len(data) >= FULL_READ_BYTES and self._transport is not None:
             assert self._loop is not None
-            self._transport.pause_reading()  # clients have their turn in between
+            self._transport.pause_reading()  # clients get their turn in between
             self._loop.call_soon(self._read_on)
 
     def _read_on(self) -> None:
@@ -282,9 +282,9 @@ class Upstream(asyncio.Protocol):
         return self.pipe.fits(db)
 
     def send(self, raw: bytes, waiter: Waiter, db: int = 0, replies: int = 1) -> None:
-        """Queue one request; fails at once (through the waiter) when down or overfull.
+        """Queue one request; it fails at once (through the waiter) if down or overfull.
 
-        It runs in database `db`: where that is not known to be selected, nothing is sent.
+        It runs in database `db`: unless that is known to be selected, nothing is sent.
         """
         if self._transport is not None and db != ANY_DB and not self.pipe.fits(db):
             waiter.on_lost(f"its connection is not in database {db}", False)
@@ -292,8 +292,8 @@ class Upstream(asyncio.Protocol):
             self._queue(raw, waiter, db, replies)
 
     def read(self, raw: bytes, waiter: Waiter, db: int = 0, replies: int = 1) -> None:
-        """As `send`, for what changes nothing: where the connection `roams`, it may follow a
-        SELECT whose reply is not in yet."""
+        """As `send`, for a command that writes nothing: if the connection `roams`, the command
+        may follow a SELECT whose reply has not arrived yet."""
         (self._queue if self.roams else self.send)(raw, waiter, db, replies)
 
     def _queue(self, raw: bytes, waiter: Waiter, db: int, replies: int) -> None:
@@ -301,7 +301,7 @@ class Upstream(asyncio.Protocol):
             waiter.on_lost(self.reason, False)
             return
         if not self.pipe.takes_more:
-            waiter.on_lost("too much is waiting to be sent or answered", False)
+            waiter.on_lost("too many requests wait for Redis", False)
             return
         self.pipe.queue(raw, waiter, self.pipe.db if db == ANY_DB else db, replies)
 
@@ -310,7 +310,7 @@ class Upstream(asyncio.Protocol):
         self._loop.call_soon(self.flush)
 
     def soon(self, work: Callable[..., None], *args: object) -> None:
-        """Call it when all replies at hand were handed out."""
+        """Call `work` when all replies at hand were handed out."""
         if self._loop is not None:
             self._loop.call_soon(work, *args)
 
@@ -328,7 +328,7 @@ class Upstream(asyncio.Protocol):
         return future
 
     def abort(self, reason: str) -> None:
-        """Close at once; a reply that comes later reaches nobody."""
+        """Close at once; later replies are dropped."""
         transport = self._transport
         self._fail(reason)
         if transport is not None:
@@ -356,10 +356,10 @@ def _failure_text(error: Exception) -> str:
 def set_keepalive(
     sock: socket.socket, idle_s: float = TCP_KEEPALIVE_S, user_timeout_ms: int = TCP_USER_TIMEOUT_MS
 ) -> None:
-    """Find dead peers: probes after `idle_s` of silence, three of them as in Redis.
+    """Find dead peers: three probes, as in Redis, after `idle_s` of silence.
 
-    `user_timeout_ms` bounds how long sent data may stay unacknowledged (0: the system's
-    bound). It also ends a peer that is alive but does not read.
+    `user_timeout_ms` limits how long sent data may stay unacknowledged (0: the system's
+    limit). It also closes the connection of a live peer that does not read.
     """
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in (

@@ -1,1 +1,1 @@
-"""RESP, and the pipe of a connection to Redis: bytes in, frames out. No IO."""
+"""RESP, and the pipe of a connection to Redis: bytes in, frames out, without IO."""

@@ -1,4 +1,4 @@
-# A growable run of bytes for the compiled modules.
+# A growable byte buffer for the compiled modules.
 
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy
@@ -31,7 +31,7 @@ cdef inline int append(Buffer* buffer, const char* data, Py_ssize_t size) except
 
 
 cdef inline void clear(Buffer* buffer, Py_ssize_t keep_bytes) noexcept:
-    """Empty it; a capacity above `keep_bytes` is given back."""
+    """Empty it; free a capacity above `keep_bytes`."""
     buffer.size = 0
     if buffer.capacity > keep_bytes:
         free(buffer.data)

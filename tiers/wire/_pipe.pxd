@@ -10,10 +10,10 @@ cdef enum:
 
 
 cdef struct Pending:
-    # One request in flight: a cache line, of which deep pipelines keep thousands.
-    # `keys_size` bytes that the owner wanted kept come with its reply. Of a cached read these are
-    # the key, the variant, and where it is wanted again the request: it begins `request_at` bytes
-    # behind the key.
+    # One request in flight: a cache line; deep pipelines keep thousands of them.
+    # `keys_size` bytes that its owner stored come with its reply. For a cached read these are the
+    # key, the variant and, if the request may be sent again, the request: it begins `request_at`
+    # bytes behind the key.
     void* waiter  # a reference
     uint64_t seq
     uint64_t hash
@@ -38,7 +38,7 @@ cdef struct Batch:
 
 cdef class FastWaiter:
     # Waits for replies without an object per request.
-    cdef bint touched  # in the pipe's list of those to `deliver`
+    cdef bint touched  # in the pipe's list of waiters to `deliver`
 
     cdef int on_frame(
         self, Pending* request, const char* keys, const char* frame, Py_ssize_t size,
@@ -61,10 +61,10 @@ cdef class UpstreamPipe:
     cdef public double last_sent_at
     cdef public Py_ssize_t max_in_flight
     cdef public object on_output
-    cdef public object alarm  # is told of replies ALARMING
+    cdef public object alarm  # gets the ALARMING replies
 
     cdef Py_ssize_t _selects  # not answered yet
-    cdef bytes _refusal  # of the SELECT that those whose turn it is came behind; None: it was OK
+    cdef bytes _refusal  # of the SELECT before the waiters whose turn it is; None: it was OK
     cdef long long pttl_ms  # the reply to the PTTL before this one, for a fill
     cdef bint pttl_known
 
@@ -74,7 +74,7 @@ cdef class UpstreamPipe:
     cdef Batch* _batches
     cdef Py_ssize_t _batch_capacity, _batch_head, _batch_count
     cdef Py_ssize_t _unsent
-    cdef double fed_at  # for waiters: when these replies came, 0 before one asked the clock
+    cdef double fed_at  # for waiters: when these replies came; 0 before the clock was read
     cdef Buffer _out
     cdef Buffer _keys  # first in, first out, as the requests
     cdef Py_ssize_t _keys_start
@@ -93,15 +93,15 @@ cdef class UpstreamPipe:
     cdef int _deliver(self) except -1
     cdef int _bound(self, ReplyScanner scanner) except -1
     cdef int _hand_out(self, const char* frame, Py_ssize_t size, double sent_at) except -1
-    cdef int _look_at_error(self, bytes frame) except -1
+    cdef int _alarm_on_error(self, bytes frame) except -1
     cdef int touch(self, FastWaiter waiter) except -1
 
     cdef inline bint has_room(self, Py_ssize_t more) noexcept:
-        """Whether it takes so many requests more."""
+        """Whether so many more requests may be queued."""
         return self.ready and not self.congested and self._count + more <= self.max_in_flight
 
     cdef inline bint fits_c(self, int db) noexcept:
-        """Whether whatever is queued now runs in this database, or not at all."""
+        """Whether a request queued now runs in this database, or not at all."""
         return db == self.db and not self._selects
 
     cdef inline bint has_unsent(self) noexcept:

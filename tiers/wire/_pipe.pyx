@@ -19,7 +19,7 @@ from ..errors import ProtocolError
 
 cdef enum:
     WAITER = 0  # `waiter` is a Python object with on_reply and on_lost
-    SELECT = 1  # switches the database for those behind it; FAST = 2: `waiter` is a FastWaiter
+    SELECT = 1  # switches the database for the requests behind it; FAST = 2: see FastWaiter
     KEEP_BYTES = 256 * 1024  # buffers up to this size are kept when they are empty
 
 cdef Py_ssize_t _LARGE_BYTES = LARGE_BYTES
@@ -28,13 +28,13 @@ cdef int _UNKNOWN_DB = UNKNOWN_DB
 
 
 cdef class FastWaiter:
-    """Whoever has requests in flight that are records; its methods are called from C only."""
+    """The owner of requests in flight that are records. Only C code calls its methods."""
 
     cdef int on_frame(
         self, Pending* request, const char* keys, const char* frame, Py_ssize_t size,
         double sent_at, UpstreamPipe pipe,
     ) except -1:
-        """The reply. `keys` are the bytes kept for it; both pointers hold for this call."""
+        """The reply. `keys` are the bytes stored for it; both pointers hold for this call."""
         raise NotImplementedError
 
     cdef int on_frame_lost(
@@ -44,7 +44,7 @@ cdef class FastWaiter:
         raise NotImplementedError
 
     cdef bint on_frame_late(self, Pending* request, const char* keys) except -1:
-        """Redis owes it for long. True: the request was answered without, and `op` says so."""
+        """The reply is late. True: the request was answered without it, and `op` says so."""
         return False
 
     cdef int deliver(self) except -1:
@@ -73,7 +73,7 @@ cdef class UpstreamPipe:
         free(self._keys.data)
 
     def reset(self):
-        """As for a fresh connection. Waiters must have been taken by `fail_all` before."""
+        """Start as for a new connection. `fail_all` must have taken the waiters before."""
         self._generation += 1
         self.db = 0
         self._selects = 0
@@ -100,11 +100,11 @@ cdef class UpstreamPipe:
 
     @property
     def takes_more(self):
-        """Whether one more request may be queued; requests beyond fail fast."""
+        """Whether one more request may be queued; otherwise it fails fast."""
         return not self.congested and self._count < self.max_in_flight
 
     def fits(self, int db):
-        """Whether whatever is queued now runs in this database, or not at all."""
+        """Whether a request queued now runs in this database, or not at all."""
         return self.fits_c(db)
 
     @property
@@ -130,8 +130,8 @@ cdef class UpstreamPipe:
             Py_INCREF(waiter)
 
     cdef Pending* add(self, int kind, int db) except NULL:
-        """A record for one more request, whose bytes and keys the caller then adds. It must be a
-        read where the pipe does not fit."""
+        """A record for one more request; the caller then adds its bytes and keys. If the pipe
+        does not fit, it must be a read."""
         cdef Pending* request
         if db != self.db:
             self._select(db)
@@ -207,7 +207,7 @@ cdef class UpstreamPipe:
         return append(&self._out, b"\r\n", 2)
 
     cdef int keep(self, Pending* request, const char* data, Py_ssize_t size) except -1:
-        """Bytes that will be needed when the newest request is answered."""
+        """Store bytes that are needed when the newest request is answered."""
         cdef Buffer* keys = &self._keys
         if keys.size + size > keys.capacity and self._keys_start > keys.capacity // 2:
             keys.size -= self._keys_start
@@ -218,7 +218,7 @@ cdef class UpstreamPipe:
         return 0
 
     def forgo(self, waiter):
-        """The frames that `waiter` at the head still expects will not come."""
+        """Remove `waiter` from the head: its remaining frames will not come."""
         cdef Pending request
         while self._count:
             request = self._ring[self._head]
@@ -234,7 +234,7 @@ cdef class UpstreamPipe:
         return 0
 
     cdef double _answered(self) noexcept:
-        """One request of the oldest batch is answered; when it was sent."""
+        """Count one request of the oldest batch as answered; return when it was sent."""
         cdef Batch* batch = &self._batches[self._batch_head]
         cdef double sent_at = batch.sent_at
         batch.left -= 1
@@ -244,7 +244,7 @@ cdef class UpstreamPipe:
         return sent_at
 
     def take_output(self, double now):
-        """Everything queued, to be written at once; `now` must be taken before the write."""
+        """All queued bytes, for one write; `now` must be read before the write."""
         cdef bytes out = PyBytes_FromStringAndSize(self._out.data, self._out.size)
         cdef Py_ssize_t capacity, i
         cdef Batch* batches
@@ -267,12 +267,12 @@ cdef class UpstreamPipe:
         return out
 
     def waiting_since(self):
-        """When the oldest unanswered request was sent; None when none is."""
+        """When the oldest unanswered request was sent; None if there is none."""
         return self._batches[self._batch_head].sent_at if self._batch_count else None
 
     def answer_early(self):
-        """Redis owes replies for long: waiters with `answer_early` are asked whether they can do
-        without. The reply of one that can (True) is dropped when it comes."""
+        """Replies are late: ask the waiters with `answer_early` whether they can answer without
+        Redis. If a waiter can (True), its reply is dropped when it comes."""
         cdef Pending* request
         cdef Py_ssize_t i, at = self._keys_start
         cdef dict early = {}
@@ -313,10 +313,10 @@ cdef class UpstreamPipe:
                         PyBytes_FromStringAndSize(scanner.frame, scanner.size)
                     ):
                         if generation != self._generation:
-                            return newest  # the connection was ended
+                            return newest  # the tap ended the connection
                         continue
                 if not self._batch_count:
-                    continue  # a reply to nobody: only possible for the end of a tapped stream
+                    continue  # no waiter: only possible at the end of a tapped stream
                 newest = self._answered()
                 self._hand_out(scanner.frame, scanner.size, newest)
                 if generation != self._generation:
@@ -329,7 +329,7 @@ cdef class UpstreamPipe:
         return newest
 
     cdef int _bound(self, ReplyScanner scanner) except -1:
-        """Give up a reply that is larger than its waiter wants to be given."""
+        """Drop a reply that is larger than its waiter accepts."""
         cdef Py_ssize_t max_bytes
         if self._count and self._ring[self._head].waiter != NULL:
             max_bytes = getattr(<object>self._ring[self._head].waiter, "reply_max_bytes", 0)
@@ -345,12 +345,12 @@ cdef class UpstreamPipe:
         if request.kind == SELECT:
             return self._on_selected(frame, size)
         if self._refusal is not None:
-            refusal = self._refusal  # what came instead of it ran in another database
+            refusal = self._refusal  # the actual reply comes from another database
             frame, size = PyBytes_AS_STRING(refusal), PyBytes_GET_SIZE(refusal)
         if frame[0] == b"-" and self.alarm is not None:
-            self._look_at_error(PyBytes_FromStringAndSize(frame, size))
+            self._alarm_on_error(PyBytes_FromStringAndSize(frame, size))
         if request.kind == FAST:
-            # Its keys are given up first: it may queue more.
+            # Release its keys first: it may queue more.
             self._keys_start += request.keys_size
             if self._keys_start == self._keys.size:
                 self._keys_start = self._keys.size = 0
@@ -365,20 +365,20 @@ cdef class UpstreamPipe:
             if other is not _DISCARD:
                 try:
                     other.on_reply(PyBytes_FromStringAndSize(frame, size), sent_at)
-                except Exception as error:  # whatever Redis sent, nobody is left waiting
+                except Exception as error:  # a waiter always gets its end
                     other.on_lost(MISFIT, True)
                     if isinstance(error, ProtocolError):
                         raise
                     raise ProtocolError(f"{MISFIT} ({type(error).__name__})") from error
         return 0
 
-    cdef int _look_at_error(self, bytes frame) except -1:
+    cdef int _alarm_on_error(self, bytes frame) except -1:
         if frame.startswith(ALARMING):
             self.alarm(frame)
         return 0
 
     cdef int touch(self, FastWaiter waiter) except -1:
-        """`deliver` is called once all replies at hand are handed out."""
+        """Call `deliver` once all replies at hand are handed out."""
         if not waiter.touched:
             waiter.touched = True
             self._touched.append(waiter)
@@ -395,7 +395,7 @@ cdef class UpstreamPipe:
         return 0
 
     def fail_all(self, str reason):
-        """The connection is gone: every waiter is told, in order."""
+        """The connection is gone: call `on_lost` of every waiter, in order."""
         cdef Pending* ring = self._ring
         cdef Pending* request
         cdef char* keys = self._keys.data

@@ -1,17 +1,16 @@
-"""The upstream pipe in readable Python: one pipelined connection to Redis, without the connection.
+"""The upstream pipe in readable Python: one pipelined connection to Redis, without its socket.
 
-This is the definition of correct; a compiled twin must behave identically.
+This is the definition of correct; the compiled twin must behave identically.
 
-Bytes to send come out of `take_output`, bytes received go into `feed`; each reply
-goes to the waiter that queued its request, in order. Many clients share one pipe,
-so the pipe also owns the one piece of connection state that their commands need:
-the selected database.
+Bytes to send come out of `take_output`, received bytes go into `feed`; each reply goes to
+the waiter that queued its request, in order. Many clients share one pipe, so the pipe also
+owns the one piece of connection state that their commands need: the selected database.
 
-A SELECT may be refused, and what is behind it in the stream then runs in the database
-selected before. So only reads may follow a SELECT that is not confirmed yet (`queue`
-writes one where the database differs); what comes back for them after a refusal is not
-their reply and is replaced by the refusal. Anything else may be queued only where the
-pipe `fits`: no SELECT is unanswered and the database is the wanted one.
+Redis may refuse a SELECT, and then the requests behind it run in the database selected
+before. So only reads may follow an unconfirmed SELECT (`queue` writes one if the database
+differs); after a refusal their replies come from the wrong database, and the refusal
+replaces them. Any other request may be queued only if the pipe `fits`: no SELECT is
+unanswered and the selected database is the right one.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from .resp import OK, ReplyScanner
 
 _PUSH = ord(">")
 MISFIT = "a reply from Redis that does not fit its request"
-LARGE_BYTES = 1024 * 1024  # from here on it is looked at how much a waiter wants to be given
+LARGE_BYTES = 1024 * 1024  # from here on the pipe checks how much its waiter accepts
 TOO_LARGE = (
     b"-ERR terrace: the reply is larger than limits.output_buffer_bytes and was dropped; "
     b"the command has run\r\n"
@@ -33,21 +32,21 @@ TOO_LARGE = (
 
 
 class Waiter(Protocol):
-    """Who waits for a reply. Exactly one of the two is called, once per queued request.
+    """Waits for a reply. Exactly one of the two methods is called, once per queued request.
 
-    One with `reply_max_bytes` that is not 0 is given TOO_LARGE instead of a larger reply,
-    which is not even kept while it comes.
+    A waiter whose `reply_max_bytes` is not 0 gets TOO_LARGE in place of a larger reply; the
+    pipe does not store such a reply while it comes.
     """
 
     def on_reply(self, reply: bytes, sent_at: float) -> None:
-        """`reply` is the raw frame; `sent_at` is not later than when its request was sent."""
+        """`reply` is the raw frame; `sent_at` is not later than the sending of its request."""
 
     def on_lost(self, reason: str, sent: bool) -> None:
         """No reply will come. `sent`: whether a byte of the request may have reached Redis."""
 
 
 class _Discard:
-    """Waits for replies nobody needs (SELECT in the stream, fire-and-forget)."""
+    """Discards a reply that no client needs (fire-and-forget)."""
 
     def on_reply(self, reply: bytes, sent_at: float) -> None:
         pass
@@ -60,13 +59,13 @@ DISCARD: Waiter = _Discard()
 
 
 _ERROR = ord("-")
-BUSY = b"-BUSY "  # somebody's script runs for longer than Redis waits for it
-ALARMING = (b"-READONLY", b"-MASTERDOWN", BUSY)  # the first two no primary gives
+BUSY = b"-BUSY "  # a script runs for longer than Redis waits for it
+ALARMING = (b"-READONLY", b"-MASTERDOWN", BUSY)  # no primary gives the first two
 UNKNOWN_DB = -1  # after a refused SELECT: the next request selects its own
 
 
 class _Select:
-    """Waits for a SELECT in the stream."""
+    """Waits for the reply to a SELECT in the stream."""
 
     def __init__(self, pipe: UpstreamPipe) -> None:
         self._pipe = pipe
@@ -81,9 +80,9 @@ class _Select:
 class UpstreamPipe:
     """Requests in flight on one connection, oldest first.
 
-    `tap` is offered pushes (RESP3 `>` frames), and with `tap_all` every frame,
-    before the waiters; it returns True for a frame that is nobody's reply. `on_output`
-    is called when there is something to send, once until `take_output`.
+    `tap` gets pushes (RESP3 `>` frames), and with `tap_all` every frame, before the
+    waiters; it returns True for a frame that is no waiter's reply. `on_output` is called
+    when there is something to send, once until `take_output`.
     """
 
     __slots__ = (
@@ -98,19 +97,19 @@ class UpstreamPipe:
         self.tap = tap
         self.tap_all = False
         self.max_in_flight = max_in_flight
-        self.alarm: Callable[[bytes], None] | None = None  # is told of replies ALARMING
+        self.alarm: Callable[[bytes], None] | None = None  # gets the ALARMING replies
         self.on_output: Callable[[], Any] = lambda: None
         self.ready = False  # the handshake is done
-        self.congested = False  # Redis does not read what was written
+        self.congested = False  # Redis does not read the written bytes
         self.proto = 2
         self._select: Waiter = _Select(self)
         self.reset()
 
     def reset(self) -> None:
-        """As for a fresh connection. Waiters must have been taken by `fail_all` before."""
+        """Start as for a new connection. `fail_all` must have taken the waiters before."""
         self.db = 0
         self._selects = 0  # not answered yet
-        self._refusal = b""  # of the SELECT that those whose turn it is came behind
+        self._refusal = b""  # of the SELECT before the waiters whose turn it is
         self._pending: deque[Waiter] = deque()
         self.last_sent_at = 0.0
         self._scanner = ReplyScanner()
@@ -126,16 +125,16 @@ class UpstreamPipe:
 
     @property
     def next_waiter(self) -> Waiter | None:
-        """Whose reply comes next; None when nobody waits."""
+        """The waiter whose reply comes next; None if there is none."""
         return self._pending[0] if self._pending else None
 
     @property
     def takes_more(self) -> bool:
-        """Whether one more request may be queued; requests beyond fail fast."""
+        """Whether one more request may be queued; otherwise it fails fast."""
         return not self.congested and len(self._pending) < self.max_in_flight
 
     def fits(self, db: int) -> bool:
-        """Whether whatever is queued now runs in this database, or not at all."""
+        """Whether a request queued now runs in this database, or not at all."""
         return db == self.db and not self._selects
 
     @property
@@ -145,7 +144,7 @@ class UpstreamPipe:
     def queue(self, raw: bytes, waiter: Waiter, db: int, replies: int = 1) -> None:
         """Queue one encoded request for database `db`; it is answered by `replies` frames.
 
-        It must be a read where the pipe does not fit.
+        If the pipe does not fit, it must be a read.
         """
         if not self._out:
             self.on_output()
@@ -170,7 +169,7 @@ class UpstreamPipe:
             self.db = UNKNOWN_DB
 
     def forgo(self, waiter: Waiter) -> None:
-        """The frames that `waiter` at the head still expects will not come."""
+        """Remove `waiter` from the head: its remaining frames will not come."""
         while self._pending and self._pending[0] is waiter:
             self._pending.popleft()
             self._batches[0][0] -= 1
@@ -178,7 +177,7 @@ class UpstreamPipe:
                 self._batches.popleft()
 
     def take_output(self, now: float) -> bytes:
-        """Everything queued, to be written at once; `now` must be taken before the write."""
+        """All queued bytes, for one write; `now` must be read before the write."""
         out = b"".join(self._out)
         self._out.clear()
         self._batches.append([self._unsent, now])
@@ -187,12 +186,12 @@ class UpstreamPipe:
         return out
 
     def waiting_since(self) -> float | None:
-        """When the oldest unanswered request was sent; None when none is."""
+        """When the oldest unanswered request was sent; None if there is none."""
         return self._batches[0][1] if self._batches else None
 
     def answer_early(self) -> None:
-        """Redis owes replies for long: waiters with `answer_early` are asked whether they can do
-        without. The reply of one that can (True) is dropped when it comes."""
+        """Replies are late: ask the waiters with `answer_early` whether they can answer without
+        Redis. If a waiter can (True), its reply is dropped when it comes."""
         kept: dict[Waiter, Waiter] = {}
         for waiter in self._pending:
             if waiter not in kept:
@@ -204,7 +203,7 @@ class UpstreamPipe:
         """Hand out the replies completed by `data`.
 
         Returns the send time of the newest request answered so far (the watermark
-        of coherence.py), 0.0 when none was. Raises ProtocolError when the stream is lost.
+        of coherence.py), 0.0 if none was. Raises ProtocolError if the stream is lost.
         """
         pending, batches = self._pending, self._batches
         newest = 0.0
@@ -214,7 +213,7 @@ class UpstreamPipe:
             if (frame[0] == _PUSH or self.tap_all) and self.tap is not None and self.tap(frame):
                 continue
             if not batches:
-                continue  # a reply to nobody: only possible for the end of a tapped stream
+                continue  # a reply without a waiter: only possible at the end of a tapped stream
             batch = batches[0]
             newest = batch[1]
             batch[0] -= 1
@@ -227,7 +226,7 @@ class UpstreamPipe:
                 self.alarm(frame)
             try:
                 waiter.on_reply(frame, newest)
-            except Exception as error:  # whatever Redis sent, nobody is left waiting
+            except Exception as error:  # a waiter always gets its end
                 waiter.on_lost(MISFIT, True)
                 if isinstance(error, ProtocolError):
                     raise
@@ -239,7 +238,7 @@ class UpstreamPipe:
         return newest
 
     def fail_all(self, reason: str) -> None:
-        """The connection is gone: every waiter is told, in order."""
+        """The connection is gone: call `on_lost` of every waiter, in order."""
         pending, unsent = self._pending, self._unsent
         self.reset()
         sent = len(pending) - unsent

@@ -12,9 +12,9 @@ cdef class ReplyScanner(Window):
     cdef long long _outstanding, _outer
     cdef Py_ssize_t _inner_start
     cdef list _pushes  # (start, end) of pushes inside the reply, from _start
-    cdef list _queued  # frames cut out of each other, still to be handed out
+    cdef list _queued  # frames cut out of each other, not handed out yet
     cdef bytes _current
-    cdef bytes _instead  # of the reply that was given up
+    cdef bytes _instead  # replaces the reply under way
     cdef long long _skip  # bytes to come of one of its elements
 
     cdef int begin(self, bytes data) except -1

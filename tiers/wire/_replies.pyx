@@ -1,8 +1,8 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 """Replies compiled: the twin of `_replies_py.ReplyScanner`, which is the definition of correct.
 
-Nothing is copied or made an object before somebody needs it: compiled modules use `begin`,
-`next` and `finish`, the Python API (`feed`) is built from them.
+It copies bytes and makes objects only on demand: compiled modules use `begin`, `next` and
+`finish`; the Python API (`feed`) is built from them.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -34,17 +34,17 @@ cdef class ReplyScanner(Window):
         return frames
 
     cdef int begin(self, bytes data) except -1:
-        """Take more bytes; what was kept of earlier ones comes first."""
+        """Take more bytes; bytes kept from before come first."""
         self.open(data)
         return 0
 
     cdef int finish(self) except -1:
-        """Keep what is not scanned. No pointer of `next` holds any more."""
+        """Keep the bytes that are not scanned. All pointers of `next` end."""
         self.close()
         return 0
 
     cdef bint next(self) except -1:
-        """Find one frame: `frame` and `size` then say where. False: more bytes are needed."""
+        """Find one frame, in `frame` and `size`. False: more bytes are needed."""
         cdef const char* data = self._data
         cdef Py_ssize_t size = self._data_size, pos = self._pos, eol
         cdef long long count, outstanding = self._outstanding
@@ -139,7 +139,7 @@ cdef class ReplyScanner(Window):
         return self.pending()
 
     cdef Py_ssize_t pending(self) noexcept:
-        """What the reply under way takes, as far as is known; 0 if it cannot be replaced."""
+        """The known size of the reply under way; 0 if it cannot be replaced."""
         if not self._outstanding or self._outer or self._pushes or self._instead is not None:
             return 0
         if self._data == NULL:  # between two feeds
@@ -151,7 +151,7 @@ cdef class ReplyScanner(Window):
         return max(self._data_size - self._start, self._need)
 
     def replace(self, bytes frame):
-        """Keep nothing of the reply under way; `frame` is handed out when it ends."""
+        """Drop the reply under way; `frame` is handed out when it ends."""
         self._instead = frame
         if self._data == NULL:
             self.open(b"")
@@ -174,7 +174,7 @@ cdef class ReplyScanner(Window):
         return True
 
     cdef int _cut(self) except -1:
-        """Pushes out of the reply that `frame` holds; they are delivered before it."""
+        """Cut the pushes out of the reply in `frame`; they are delivered before it."""
         cdef Py_ssize_t last = 0, a, b
         reply = bytearray()
         for a, b in self._pushes:
@@ -188,7 +188,7 @@ cdef class ReplyScanner(Window):
 
 
 cdef Py_ssize_t _eol(const char* data, Py_ssize_t pos, Py_ssize_t size) noexcept nogil:
-    """Where the line at pos ends with CR LF; -1 when it has not arrived."""
+    """The end, a CR LF, of the line at pos; -1 if it has not arrived."""
     while True:
         pos = find(data, pos, size, CR)
         if pos < 0 or pos + 1 >= size:

@@ -1,6 +1,6 @@
-"""RESP replies in readable Python: cut a server's stream into frames; RESP3 into RESP2.
+"""RESP replies in readable Python: cuts a server's stream into frames, and RESP3 into RESP2.
 
-This is the definition of correct; a compiled twin must behave identically. Replies
+This is the definition of correct; the compiled twin must behave identically. Replies
 come from a trusted server and are only cut at their boundaries, so that they can be
 passed on byte for byte; the wire format is
 https://redis.io/docs/reference/protocol-spec/.
@@ -16,8 +16,8 @@ from ..errors import ProtocolError
 _PLAIN_REPLY = re.compile(rb"(?:\$([0-9]{1,9})|[:+-][^\r\n]*)\r\n").match
 
 
-LENGTH_MAX = 2**40  # of what a header may announce: no reply comes near
-LINE_MAX_BYTES = 4 * 1024**2  # a line is looked through again with every piece of it
+LENGTH_MAX = 2**40  # the largest length in a header: no reply comes near it
+LINE_MAX_BYTES = 4 * 1024**2  # every piece of a line scans the whole line again
 OUTSTANDING_MAX = 2**62  # elements still to come; compiled twins count in 64 bits
 _LENGTH = re.compile(rb"(?:-1|[0-9]{1,18})\Z").match
 
@@ -30,11 +30,11 @@ _ELEMENTS_PER_COUNT = {ord("*"): 1, ord("~"): 1, _PUSH: 1, _MAP: 2, _ATTRIBUTE: 
 class ReplyScanner:
     """Bytes from Redis in, complete reply frames out, each exactly as it was sent.
 
-    Nesting needs no stack: an aggregate of n elements adds n to what is
-    outstanding. A push that Redis 6 puts *inside* an array reply (it may, for
-    keys that expire during the command) is cut out and delivered before it.
-    A reply that takes too much while it comes can be given up (`replace`): what is still
-    to come of it is skipped, and another frame handed out when it ends.
+    Nesting needs no stack: an aggregate of n elements adds n to the outstanding
+    elements. Redis 6 may put a push *inside* an array reply (for keys that expire
+    during the command); it is cut out and delivered before the reply.
+    `replace` drops a reply that takes too much memory while it comes: the rest of it is
+    skipped, and another frame is handed out when it ends.
     Raises ProtocolError for bytes that are not RESP: the stream is then lost.
     """
 
@@ -48,15 +48,15 @@ class ReplyScanner:
         self._pos = 0
         self._outstanding = 0
         self._need = 0
-        self._outer = 0  # outstanding of the reply around an embedded push
+        self._outer = 0  # the outstanding elements of the reply around an embedded push
         self._inner_start = 0
         self._pushes: list[tuple[int, int]] = []
-        self._instead: bytes | None = None  # of the reply that was given up
+        self._instead: bytes | None = None  # replaces the reply under way
         self._skip = 0  # bytes to come of one of its elements
 
     @property
     def pending_bytes(self) -> int:
-        """What the reply under way takes, as far as is known; 0 if it cannot be replaced."""
+        """The known size of the reply under way; 0 if it cannot be replaced."""
         if not self._outstanding or self._outer or self._pushes or self._instead is not None:
             return 0
         if self._buffer is None or self._buffer[0] == _PUSH:
@@ -64,7 +64,7 @@ class ReplyScanner:
         return max(len(self._buffer), self._need)
 
     def replace(self, frame: bytes) -> None:
-        """Keep nothing of the reply under way; `frame` is handed out when it ends."""
+        """Drop the reply under way; `frame` is handed out when it ends."""
         self._instead = frame
         self._forget()
 
@@ -202,9 +202,9 @@ def _header(buffer: bytes | bytearray, pos: int, eol: int) -> int:
 
 
 def to_resp2(reply: bytes, rule: str = "plain") -> bytes:
-    """Rewrite one RESP3 reply as Redis would have sent it under RESP2.
+    """Rewrite one RESP3 reply as Redis would send it under RESP2.
 
-    `rule` says where the two differ by more than notation, per command:
+    `rule` names the difference beyond notation, per command:
     "plain" only notation; "pairs" [[member, score], ...] becomes flat (ZRANGE
     WITHSCORES); "null_array" nulls become `*-1` (GEOPOS).
     """
@@ -223,7 +223,7 @@ def to_resp2(reply: bytes, rule: str = "plain") -> bytes:
             body = reply[nxt:end]
             if kind == ord("="):
                 body = body[4:]
-            if kind == ord("!"):  # only there may an error hold line ends
+            if kind == ord("!"):  # only this form of an error may hold line ends
                 out.append(b"-%b\r\n" % body.replace(b"\r", b" ").replace(b"\n", b" "))
             else:
                 out.append(b"$%d\r\n%b\r\n" % (len(body), body))

@@ -8,7 +8,7 @@ cdef enum:
     NEED_MORE = 0
     COMMAND = 1  # an array of bulk strings: argc, at, length, base, size
     INLINE = 2  # an inline command: inline_args
-    BLANK = 3  # an inline command without arguments; `next` goes on
+    BLANK = 3  # an inline command without arguments; `next` continues
 
 
 cdef class RequestScanner(Window):
@@ -21,14 +21,14 @@ cdef class RequestScanner(Window):
     cdef Py_ssize_t argc
     cdef Py_ssize_t* at  # of each argument, from `base`
     cdef Py_ssize_t* length
-    cdef const char* base  # its canonical form, whatever bytes ended its lines
+    cdef const char* base  # its canonical form, for any bytes that ended its lines
     cdef Py_ssize_t size
     cdef list inline_args
 
-    cdef Py_ssize_t _left  # arguments the command lacks; 0: none is under way
+    cdef Py_ssize_t _left  # arguments the command lacks; 0: no command is under way
     cdef Py_ssize_t _args_capacity
-    cdef bint _canonical  # what was scanned of it ended in CR LF everywhere
-    cdef Buffer _again  # it in canonical form, where the client's is another
+    cdef bint _canonical  # all scanned lines of it ended in CR LF
+    cdef Buffer _again  # its canonical form, if the client sent another form
 
     cdef int begin(self, bytes data) except -1
     cdef int next(self) except -1

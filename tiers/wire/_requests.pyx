@@ -1,8 +1,8 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 """Requests compiled: the twin of `_requests_py.RequestScanner`, the definition of correct.
 
-Nothing is copied or made an object before somebody needs it: compiled modules use `begin`,
-`next` and `finish`, the Python API (`feed`) is built from them.
+It copies bytes and makes objects only on demand: compiled modules use `begin`, `next` and
+`finish`; the Python API (`feed`) is built from them.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -61,20 +61,20 @@ cdef class RequestScanner(Window):
         while self.next() != NEED_MORE:
             requests.append(self.request())
             if not self.authenticated and self._pos < self._data_size:
-                # This command may log in, and what follows is then under other limits.
+                # This command may log in, and then other limits hold for the next ones.
                 self.paused = True
                 break
         self.finish()
         return requests
 
     cdef int begin(self, bytes data) except -1:
-        """Take more bytes; what was kept of earlier ones comes first."""
+        """Take more bytes; bytes kept from before come first."""
         if self.error is None:
             self.open(data)
         return 0
 
     cdef int finish(self) except -1:
-        """Keep what is not scanned. No pointer of `next` holds any more."""
+        """Keep the bytes that are not scanned. All pointers of `next` end."""
         clear(&self._again, KEEP_BYTES)
         if self.error is not None:
             return self._give_up()
@@ -120,7 +120,7 @@ cdef class RequestScanner(Window):
         if self.error is not None:
             return NEED_MORE
         if not self._left:
-            self._start = self._pos  # what is before it was handed out
+            self._start = self._pos  # the bytes before it were handed out
         while not self._left:
             if self._pos >= size:
                 self._start = self._pos
@@ -182,7 +182,7 @@ cdef class RequestScanner(Window):
         return COMMAND
 
     cdef int _encode_again(self) except -1:
-        """Hand out in canonical form the command that was found."""
+        """Encode the command that was found in canonical form."""
         cdef Py_ssize_t i, at, most = HEADER_MAX_BYTES
         cdef bytes head = b"*%d\r\n" % self.argc
         for i in range(self.argc):
@@ -201,7 +201,7 @@ cdef class RequestScanner(Window):
         return 0
 
     cdef int _add_argument(self, Py_ssize_t at, Py_ssize_t length) except -1:
-        # By what has arrived, not by what the header announces.
+        # Grow with the arguments that arrived, not with the count in the header.
         cdef Py_ssize_t capacity
         cdef void* grown
         if self.argc == self._args_capacity:
@@ -245,7 +245,7 @@ cdef class RequestScanner(Window):
         return length
 
     cdef bint _hidden(self, Py_ssize_t eol) noexcept:
-        """Whether Redis would not see this end of the line at _pos: its strchr ends at a NUL."""
+        """Whether Redis does not see this end of the line at _pos: its strchr ends at a NUL."""
         return memchr(self._data + self._pos, 0, eol - self._pos) != NULL
 
     cdef int _scan_inline(self) except -1:

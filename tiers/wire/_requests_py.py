@@ -1,13 +1,13 @@
-"""RESP requests in readable Python: cut what a client sends into commands.
+"""RESP requests in readable Python: cuts the bytes of a client into commands.
 
-This is the definition of correct; a compiled twin must behave identically.
+This is the definition of correct; the compiled twin must behave identically.
 Nothing here does IO, reads a clock or knows what a command means.
 
 Requests follow Redis' own `processInlineBuffer` and `processMultibulkBuffer`
-(src/networking.c): the same limits, the same error texts, the same leniency: a header
-ends at its CR, and the byte behind it and the two bytes after a bulk may be any (Valkey 9
-closes the connection for that). What is handed out is canonical all the same, because it
-goes on to Redis over a connection that others share.
+(src/networking.c): the same limits, the same error texts, the same leniency. A header
+ends at its CR, and any byte may follow it, and any two bytes may follow a bulk (Valkey 9
+closes the connection for that). The scanner always hands out the canonical form, because
+it goes on to Redis over a connection that clients share.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _CANONICAL_INTEGER = re.compile(rb"(?:0|-?[1-9][0-9]{0,18})\Z")
 _MULTIBULK = {b"*%d\r\n" % n: n for n in range(1, 1025)}
 _BULK = {b"$%d\r\n" % n: n for n in range(4096)}
 
-# Most requests are GET k, TTL k, DEL k: their two headers at once, in half the time.
+# Most requests are GET k, TTL k, DEL k: one match for both headers takes half the time.
 _SHORT = re.compile(rb"\*2\r\n\$3\r\n(...)\r\n\$(0|[1-9][0-9]{0,2})\r\n", re.DOTALL).match
 _SHORT_MAX_BYTES = 999
 
@@ -60,10 +60,10 @@ class RequestScanner:
     """Bytes of one client in, complete commands out.
 
     `feed` returns the commands completed by these bytes. After a protocol error
-    it returns the commands before it, `error` holds Redis' text (to be sent as
-    `-ERR Protocol error: <text>` before closing; empty when Redis closes without
-    a word) and further bytes are ignored. Before authentication it stops after each
-    command with `paused` set: run the command, then go on with `feed(b"")`.
+    it returns the commands before it, `error` holds Redis' text (send it as
+    `-ERR Protocol error: <text>` before closing; it is empty if Redis closes without
+    a reply) and further bytes are ignored. Before authentication it stops after each
+    command with `paused` set: run the command, then continue with `feed(b"")`.
     """
 
     __slots__ = (
@@ -93,18 +93,18 @@ class RequestScanner:
         self.bulk_max_bytes = bulk_max_bytes
         self.multibulk_max = multibulk_max
         self.buffer_max_bytes = buffer_max_bytes
-        # Limits below what the tables hold need the slow check for every header.
+        # Limits below the range of the tables need the slow check for every header.
         self._known_counts = _MULTIBULK if multibulk_max >= len(_MULTIBULK) else {}
         self._known_lengths = _BULK if bulk_max_bytes >= len(_BULK) else {}
         self.authenticated = True
         self.paused = False
         self.error: str | None = None
-        self._args: list[bytes] = []  # of a command that has not arrived whole
+        self._args: list[bytes] = []  # of an incomplete command
         self._args_bytes = 0
         self._left = 0  # arguments it still lacks
         self._chunks: list[bytes] = []  # bytes after the last complete argument
         self._held = 0
-        self._need = 0  # how many of them complete the next argument, where known
+        self._need = 0  # how many bytes complete the next argument, if known
 
     @property
     def buffered_bytes(self) -> int:
@@ -146,7 +146,7 @@ class RequestScanner:
         pos = self._resume(data, requests) if self._left else 0
         while pos < size and not self._left:
             if requests and not self.authenticated:
-                # This command may log in, and what follows is then under other limits.
+                # This command may log in, and then other limits hold for the next ones.
                 self.paused = True
                 break
             short = _SHORT(data, pos) if try_short else None
@@ -191,7 +191,7 @@ class RequestScanner:
             else:
                 requests.append((args, data, start, pos) if canonical else _packed(args))
                 continue
-            # Incomplete: keep the arguments that are whole, so that no byte is scanned twice.
+            # Incomplete: keep the complete arguments, so that no byte is scanned twice.
             self._args, self._left = args, count - len(args)
             self._args_bytes = pos - start
             self._need = max(0, end + 2 - pos) if length >= 0 else 0
@@ -271,7 +271,7 @@ class RequestScanner:
 
 
 def _hides(data: bytes, pos: int, eol: int) -> bool:
-    """Whether Redis would not see this end of the line: its strchr ends at a NUL."""
+    """Whether Redis does not see this end of the line: its strchr ends at a NUL."""
     return data.find(0, pos, eol) >= 0
 
 

@@ -1,4 +1,4 @@
-# What both scanners are made of: a window on bytes fed in pieces, and finding numbers in it.
+# The base of both scanners: a window on bytes fed in pieces, and functions to find numbers in it.
 
 from libc.string cimport memchr
 
@@ -10,13 +10,13 @@ cdef enum:
 
 
 cdef class Window:
-    cdef bytes _source  # what `_data` points into, when not into `_kept`
+    cdef bytes _source  # `_data` points into it, or into `_kept`
     cdef const char* _data
     cdef Py_ssize_t _data_size
-    cdef Py_ssize_t _start  # of what is being scanned
-    cdef Py_ssize_t _pos  # of what is not scanned yet
-    cdef Py_ssize_t _need  # bytes from _start without which there is no going on, where known
-    cdef Buffer _kept  # bytes of what is incomplete
+    cdef Py_ssize_t _start  # of the frame that is being scanned
+    cdef Py_ssize_t _pos  # of the bytes that are not scanned yet
+    cdef Py_ssize_t _need  # bytes from _start that the scan needs to continue, if known
+    cdef Buffer _kept  # bytes of an incomplete frame
 
     cdef int open(self, bytes data) except -1
     cdef int close(self) except -1
@@ -58,9 +58,9 @@ cdef inline bint canonical(const char* text, Py_ssize_t size, long long* value) 
 cdef inline Py_ssize_t short_number(
     const char* data, Py_ssize_t pos, Py_ssize_t size, long long* value
 ) noexcept nogil:
-    """Where the line of a small canonical number at pos ends, CR and LF at hand; -1: look closer.
+    """The end of a line with a small canonical number at pos, if CR and LF are there; else -1.
 
-    Nearly all headers are such; finding them does not need memchr.
+    Nearly all headers are such lines; finding their ends does not need memchr.
     """
     cdef Py_ssize_t end = min(pos + 6, size - 1), i = pos
     cdef long long total = 0

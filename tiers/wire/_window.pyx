@@ -1,9 +1,9 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
-"""Bytes fed in pieces and scanned where they lie: the base of both compiled scanners (their
+"""Bytes fed in pieces and scanned in place: the base of both compiled scanners (their
 twins: `_requests_py` and `_replies_py`).
 
-While a window is open its bytes are those just fed, in place, or, where something was left
-of earlier ones, a buffer that holds both. What is not scanned when it is closed is kept.
+The bytes of an open window are those just fed, in place. If bytes were left before, they
+are a buffer that holds both. Bytes that are not scanned when it is closed are kept.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
@@ -13,7 +13,7 @@ from libc.string cimport memmove
 from tiers.wire._buffer cimport append, clear
 
 cdef enum:
-    KEEP_BYTES = 64 * 1024  # a buffer up to this size is kept for the next rest
+    KEEP_BYTES = 64 * 1024  # a buffer up to this size is kept for the next incomplete frame
 
 
 cdef class Window:
@@ -33,7 +33,7 @@ cdef class Window:
         return 0
 
     cdef int close(self) except -1:
-        """Keep what is behind `_start`."""
+        """Keep the bytes behind `_start`."""
         cdef Py_ssize_t rest = self._data_size - self._start
         if rest == 0:
             clear(&self._kept, KEEP_BYTES)
@@ -50,7 +50,7 @@ cdef class Window:
         return 0
 
     cdef int forget(self) except -1:
-        """Keep nothing."""
+        """Drop all bytes."""
         clear(&self._kept, 0)
         self._source = None
         self._data, self._data_size = NULL, 0

@@ -1,4 +1,4 @@
-"""The RESP codec: chooses the twin of the scanners, and holds constant replies and encoders."""
+"""The RESP codec: it chooses the twin of the scanners, and has constant replies and encoders."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def array(items: Iterable[bytes]) -> bytes:
 
 
 def push(items: Iterable[bytes], proto: int) -> bytes:
-    """An out-of-band message of already encoded items; an array where RESP2 has no pushes."""
+    """An out-of-band message of already encoded items; an array in RESP2, which has no pushes."""
     encoded = list(items)
     head = b">" if proto == 3 else b"*"
     return b"%b%d\r\n%b" % (head, len(encoded), b"".join(encoded))
@@ -78,8 +78,8 @@ def mapping(items: Mapping[bytes, bytes], proto: int) -> bytes:
 def decode(reply: bytes) -> Any:
     """One complete reply as Python objects (bytes, int, list, dict, None, ReplyError instances).
 
-    For replies that Terrace itself asked for; client replies are never decoded. Raises
-    ProtocolError for what hiredis does not read (nested too deep).
+    Only for replies to Terrace's own commands; replies to clients are never decoded. Raises
+    ProtocolError for a reply that hiredis does not read (nested too deep).
     """
     reader = hiredis.Reader()
     reader.feed(reply)

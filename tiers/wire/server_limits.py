@@ -1,9 +1,9 @@
-"""What the server behind takes at most: for anything longer it closes the connection.
+"""The size limits of the Redis server: it closes the connection of a longer command.
 
 A connection that clients share must never carry such a command, and the settings may change
-without a word. So a command above LARGE_COMMAND_BYTES, the least that either can be set to,
-travels alone on a private connection, whatever is known. What is known serves to refuse an
-argument as the server does, at its header.
+without notice. So a command above LARGE_COMMAND_BYTES, the least value of either setting,
+always travels alone on a private connection. The known limits serve to refuse an argument
+as the server does, at its header.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from typing import Any
 
 from .resp import parse_integer
 
-LARGE_COMMAND_BYTES = 960 * 1024  # both can be set to 1 MiB; what is read behind it counts, too
+LARGE_COMMAND_BYTES = 960 * 1024  # both can be set to 1 MiB; bytes read behind it count, too
 BULK, QUERY = b"proto-max-bulk-len", b"client-query-buffer-limit"
 QUESTIONS = [[b"CONFIG", b"GET", BULK], [b"CONFIG", b"GET", QUERY]]
 
 
 class ServerLimits:
-    """None where the server does not tell."""
+    """A limit is None if the server does not report it."""
 
     def __init__(self) -> None:
         self.bulk_bytes: int | None = None
@@ -37,15 +37,15 @@ class ServerLimits:
             self.on_change()
 
     def bulk_max_bytes(self, own: int) -> int:
-        """The longest argument, where `own` is the bound of Terrace itself."""
+        """The longest argument; `own` is the limit of Terrace itself."""
         return own if self.bulk_bytes is None else min(own, self.bulk_bytes)
 
     def binds(self, own: int) -> bool:
-        """Whether the server's bound of an argument is the stricter one."""
+        """Whether the server's limit of an argument is the stricter one."""
         return self.bulk_max_bytes(own) < own
 
     def surely_takes(self, size: int) -> bool:
-        """Whether a command of this size is known to be none that it would end a connection for."""
+        """Whether the server is known to accept a command of this size."""
         known = self.bulk_bytes, self.query_bytes
         return all(limit is not None and size <= limit for limit in known)
 
