@@ -1,8 +1,10 @@
-"""The hand-written pages: short lines, links that resolve, an index for each, plain words."""
+"""Plain words in the code and in the hand-written pages; and the pages' lines, links and index."""
 
 from __future__ import annotations
 
+import io
 import re
+import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +23,10 @@ VAGUE = re.compile(
     r"|else's|thereof|therein|whereupon|withal)\b",
     re.IGNORECASE,
 )
+# Packages whose comments, docstrings, messages and names are in plain words, too.
+PLAIN_PACKAGES = ("tiers",)
+CODE = (".py", ".pyi", ".pyx", ".pxd", ".h", ".lua")
+STORED = re.compile(r"__terrace:told:")  # keys in Redis keep their names
 MEASURED = re.compile(r"<!-- bench:begin -->.*?<!-- bench:end -->", re.DOTALL)
 FENCED = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
@@ -54,6 +60,27 @@ def prose_of(page: str) -> Iterator[tuple[int, str]]:
             yield number, line
 
 
+def sources_of(packages: tuple[str, ...]) -> list[str]:
+    """The files of the code, but for those that Cython writes."""
+    files = (path for package in packages for path in (ROOT / package).rglob("*"))
+    return sorted(str(path.relative_to(ROOT)) for path in files if path.suffix in CODE)
+
+
+def words_of(source: str) -> Iterator[tuple[int, str]]:
+    """Numbered comments, strings and names; all lines of a file that is not Python."""
+    text = blanked(text_of(source), STORED)
+    if source.endswith((".py", ".pyi")):
+        for token in tokenize.generate_tokens(io.StringIO(text).readline):
+            yield from enumerate(token.string.splitlines(), token.start[0])
+    else:
+        yield from enumerate(text.splitlines(), 1)
+
+
+def parts_of(words: str) -> str:
+    """`note_told` and `noteTold` are two words each."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])|_", " ", words)
+
+
 def anchors_of(page: str) -> set[str]:
     """As GitHub makes them from headings."""
     headings = re.findall(r"^#+ (.+)$", blanked(text_of(page), FENCED), re.MULTILINE)
@@ -83,6 +110,19 @@ def test_subjects_are_named(page: str) -> None:
     text = blanked(text_of(page), MEASURED, FENCED, re.compile(r"`[^`]*`"))
     lines = enumerate(text.splitlines(), 1)
     assert [f"{number}: {line}" for number, line in lines if VAGUE.search(line)] == []
+
+
+@pytest.mark.parametrize("source", sources_of(PLAIN_PACKAGES))
+def test_the_code_speaks_in_plain_words(source: str) -> None:
+    found = [f"{n}: {words}" for n, words in words_of(source) if VAGUE.search(parts_of(words))]
+    assert found == []
+
+
+def test_comments_strings_and_names_are_read() -> None:
+    assert {"tiers/stack.py", "tiers/store/state.lua"} <= set(sources_of(PLAIN_PACKAGES))
+    assert any("tier" in words for _, words in words_of("tiers/base.py"))
+    assert VAGUE.search(parts_of("_note_told")) and VAGUE.search(parts_of("isTold"))
+    assert not VAGUE.search(parts_of("retold"))
 
 
 @pytest.mark.parametrize("page", ALL_PAGES)
