@@ -16,7 +16,7 @@ from ..pg.connection import (
     opened,
     session_option,
 )
-from ..pg.session import LOADS, adopt, in_transaction
+from ..pg.session import LOADS, configure, in_transaction
 from .binding import Binder, Examination
 from .schema import prepare_schema
 
@@ -53,7 +53,7 @@ async def examine_pooler(options: L3Options, direct: Connection) -> bool:
     connection = await opened(options, "dsn")
     try:
         with Deadline(connection, options.connect_timeout_s):
-            await adopt(connection, LOADS, "check", timeout_s=options.deadline_s)
+            await configure(connection, LOADS, "check", timeout_s=options.deadline_s)
             async with in_transaction(connection):
                 through = await _database_of(connection)
             if through != await _database_of(direct):

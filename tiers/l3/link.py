@@ -16,7 +16,7 @@ from ..base import L3_POSTGRES
 from ..errors import TierUnavailable
 from ..options import L3Options
 from ..pg.connection import Connection, Connector, Deadline, describe
-from ..pg.pooler import demand_unchanged
+from ..pg.pooler import require_unchanged
 from ..refresh.refresher import Refresher
 from ..tasks import TaskSet
 from .binding import Binder
@@ -107,7 +107,7 @@ class Link:
 
     async def _revisit(self, connection: Connection) -> None:
         with Deadline(connection, CHECK_DEADLINE_S):
-            await demand_unchanged(connection)
+            await require_unchanged(connection)
             await self._binder.update(connection)
         self._on_bound()
 

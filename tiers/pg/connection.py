@@ -27,9 +27,9 @@ from ..base import L3_POSTGRES
 from ..errors import TierUnavailable
 from ..options import L3Options
 from ..tasks import TaskSet
-from .pooler import demand_session
+from .pooler import require_session
 from .session import Connection as Connection
-from .session import backend_of, take_over
+from .session import backend_of, configure_session
 
 CLOSE_TIMEOUT_S = 1.0
 HEDGE_S = 0.5
@@ -134,9 +134,9 @@ async def connect(options: L3Options, purpose: str) -> Connection:
             backend = await backend_of(connection)
         if backend != connection.info.backend_pid:
             another = partial(_beside, connection, options, option)
-            await demand_session(connection, backend, f"l3.{option}", another)
+            await require_session(connection, backend, f"l3.{option}", another)
         with Deadline(connection, options.connect_timeout_s):
-            await take_over(connection, {}, purpose)
+            await configure_session(connection, {}, purpose)
     except psycopg.Error as error:
         await close(connection)
         raise TierUnavailable(L3_POSTGRES, describe(error, options)) from None

@@ -104,5 +104,5 @@ class Crowded(TierUnavailable):
     """All allowed connections are busy. This is no failure of the view or of the server."""
 
 
-class TookTooLong(TierUnavailable):
+class StatementTimedOut(TierUnavailable):
     """The server ended the statement: a failure of the view, not of the server."""

@@ -36,8 +36,8 @@ from .connection import (
     describe,
     sever,
 )
-from .lane import Crowded, Lane, TookTooLong
-from .session import LOADS, Settings, adopt, impatient
+from .lane import Crowded, Lane, StatementTimedOut
+from .session import LOADS, Settings, configure, short_lock_timeout
 
 log = logging.getLogger("terrace.l3")
 
@@ -50,7 +50,7 @@ T = TypeVar("T")
 _BACKEND_ENDED = (psycopg.errors.AdminShutdown, psycopg.errors.CrashShutdown)
 
 # Errors that end a statement of a locked or slow view.
-_TOOK_TOO_LONG = (psycopg.errors.QueryCanceled, psycopg.errors.LockNotAvailable)
+_TIMED_OUT = (psycopg.errors.QueryCanceled, psycopg.errors.LockNotAvailable)
 _ONE_PROBE_IN = 4  # one of so many connections may try views that did not answer
 
 
@@ -87,7 +87,7 @@ class LoadPool:
         )
         self._gate = Admission(options.pool_max, clock)
         self._lanes: dict[str, Lane] = {}
-        self._trying: set[Lane] = set()  # lanes with a probe under way
+        self._probed: set[Lane] = set()  # lanes with a probe under way
         self._is_pooled = False
         self._trouble = ""  # why the last connection failed to get ready
         self._pool: AsyncConnectionPool[Connection] | None = None
@@ -202,8 +202,8 @@ class LoadPool:
     async def _run(self, work: Callable[[Connection], Awaitable[T]], lane: Lane) -> T:
         is_probe = self._admit(lane)
         if is_probe:
-            self._trying.add(lane)
-            work = _trying(work)
+            self._probed.add(lane)
+            work = _probing(work)
         began = self._clock()
         failed = True
         try:
@@ -211,7 +211,7 @@ class LoadPool:
             failed = False
         except Crowded:
             raise
-        except TookTooLong as error:
+        except StatementTimedOut as error:
             self._breaker.on_success()
             lane.breaker.on_soft_failure(error.reason)
             raise
@@ -233,7 +233,7 @@ class LoadPool:
             raise
         finally:
             if is_probe:
-                self._trying.discard(lane)
+                self._probed.discard(lane)
             lane.admission.observe(self._clock() - began, failed=failed)
         self._breaker.on_success()
         lane.breaker.on_success()
@@ -243,7 +243,7 @@ class LoadPool:
         """Whether this load probes a lane that did not answer. Raises TierUnavailable."""
         is_probe = not lane.breaker.is_closed
         most = max(1, self._options.pool_max // _ONE_PROBE_IN)
-        if is_probe and (lane.breaker.wait_s() > 0 or len(self._trying) >= most):
+        if is_probe and (lane.breaker.wait_s() > 0 or len(self._probed) >= most):
             raise Crowded(L3_POSTGRES, lane.breaker.reason)
         if not self._breaker.admits():
             raise TierUnavailable(L3_POSTGRES, self._breaker.reason or "it is being probed")
@@ -277,9 +277,9 @@ class LoadPool:
             try:
                 with Deadline(connection, end_s - loop.time()):
                     return await work(connection)
-            except _TOOK_TOO_LONG:
+            except _TIMED_OUT:
                 reason = f"{lane.name}: no answer within {self._options.deadline_s:g} s"
-                raise TookTooLong(L3_POSTGRES, reason, timed_out=True) from None
+                raise StatementTimedOut(L3_POSTGRES, reason, timed_out=True) from None
             except OperationalError as error:
                 if not connection.closed and not isinstance(error, _BACKEND_ENDED):
                     raise  # the server continues to run
@@ -299,7 +299,7 @@ class LoadPool:
         deadline_s = self._options.deadline_s
         try:
             with Deadline(connection, self._options.connect_timeout_s):
-                await adopt(connection, self._settings, "loads", timeout_s=deadline_s)
+                await configure(connection, self._settings, "loads", timeout_s=deadline_s)
         except TierUnavailable as failure:
             self._trouble = failure.reason
             raise
@@ -309,11 +309,11 @@ class LoadPool:
             log.info("%s: %s go through a connection pooler", L3_POSTGRES, self._purpose)
 
 
-def _trying(work: Callable[[Connection], Awaitable[T]]) -> Callable[[Connection], Awaitable[T]]:
+def _probing(work: Callable[[Connection], Awaitable[T]]) -> Callable[[Connection], Awaitable[T]]:
     """Make `work` fail at once on a view that is still locked, so that it delays no other view."""
 
-    async def try_it(connection: Connection) -> T:
-        async with impatient(connection):
+    async def probe(connection: Connection) -> T:
+        async with short_lock_timeout(connection):
             return await work(connection)
 
-    return try_it
+    return probe

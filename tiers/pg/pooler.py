@@ -29,7 +29,7 @@ _PAST_IT = (
 _IS_LOST = "the connection pooler gave the session to another client"
 
 
-async def demand_session(
+async def require_session(
     connection: Connection,
     own: int,
     option: str,
@@ -52,7 +52,7 @@ async def demand_session(
     connection.kept_backend = own
 
 
-async def demand_unchanged(connection: Connection) -> None:
+async def require_unchanged(connection: Connection) -> None:
     """Raise TierUnavailable if a pooler has taken the session away after all."""
     if connection.kept_backend and await backend_of(connection) != connection.kept_backend:
         raise TierUnavailable(L3_POSTGRES, _IS_LOST)

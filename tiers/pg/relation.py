@@ -25,7 +25,7 @@ from .rows import BoundView
 from .types import KEY_TYPES
 
 # A name without a schema is looked up as the server does it: along the search path.
-_LOOK = """
+_LOOK_UP = """
     SELECT m.name, c.oid::int8, c.nspname::text, c.relkind::text, c.relispopulated,
            c.relowner::int8, has_schema_privilege(c.namespace, 'USAGE'),
            has_table_privilege(c.oid, 'SELECT'),
@@ -114,7 +114,7 @@ async def _look_up(
     if not names:
         return {}
     columns = [list(column) for column in zip(*names, strict=True)]
-    rows = await (await connection.execute(_LOOK, columns)).fetchall()
+    rows = await (await connection.execute(_LOOK_UP, columns)).fetchall()
     return {name: None if facts[0] is None else _relation(facts) for name, *facts in rows}
 
 

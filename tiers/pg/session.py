@@ -97,12 +97,12 @@ async def backend_of(connection: Connection) -> int:
     return int(row[0])
 
 
-async def adopt(
+async def configure(
     connection: Connection, settings: Settings, purpose: str, *, timeout_s: float = 0.0
 ) -> None:
     """Prepare a connection that works only in transactions. Raises TierUnavailable."""
     if await backend_of(connection) == connection.info.backend_pid:
-        await take_over(connection, settings, purpose, timeout_s=timeout_s)
+        await configure_session(connection, settings, purpose, timeout_s=timeout_s)
         return
     encoding = connection.info.parameter_status("client_encoding")
     if encoding != "UTF8":
@@ -117,7 +117,7 @@ async def adopt(
     connection.scope = _set({**TEXT_FORMS, **settings, **_timeout(timeout_s)}, is_local=True)
 
 
-async def take_over(
+async def configure_session(
     connection: Connection, settings: Settings, purpose: str, *, timeout_s: float = 0.0
 ) -> None:
     """Prepare a session that is known to be exclusive."""
@@ -181,7 +181,7 @@ async def in_transaction(connection: Connection, *, snapshot: bool = False) -> A
 
 
 @contextlib.asynccontextmanager
-async def impatient(connection: Connection) -> AsyncIterator[None]:
+async def short_lock_timeout(connection: Connection) -> AsyncIterator[None]:
     """Statements of the block give up on a lock almost at once."""
     wait = f"set_config('lock_timeout', '{PROBE_LOCK_TIMEOUT_MS}', "
     scope = connection.scope
