@@ -91,7 +91,7 @@ from .options import (
 from .periodic import Janitor
 from .stack import TieredCache
 from .store.keys import Mapped, StoreMapping, StoreMappings
-from .store.lineage import BLIND, Footing
+from .store.lineage import BLIND, LineageSnapshot
 from .store.store import StoreStatistics
 from .tasks import TaskSet
 from .turns import in_turns
@@ -141,7 +141,6 @@ __all__ = [
     "FieldNames",
     "Fields",
     "Fill",
-    "Footing",
     "HeldRow",
     "HotKeys",
     "Janitor",
@@ -155,6 +154,7 @@ __all__ = [
     "L3Postgres",
     "L3Statistics",
     "LaneStatistics",
+    "LineageSnapshot",
     "Mapped",
     "MappingProblem",
     "Mappings",

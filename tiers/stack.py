@@ -266,12 +266,14 @@ class TieredCache(MappedKeys):
         durable = self.durable(keys)
         if durable:
             assert self.store is not None
-            footing = await self.store.look(durable)
+            snapshot = await self.store.snapshot(durable)
             failure = await self.ensure_loaded(durable)
             if failure is not None:
                 raise TierUnavailable(failure.tier, failure.reason)
             command = [b"UNLINK", *keys]
-            deleted = int(await write_durable(self.l2, self.store, command, keys, durable, footing))
+            deleted = int(
+                await write_durable(self.l2, self.store, command, keys, durable, snapshot)
+            )
         else:
             deleted = await self.l2.delete(keys)
         await self.strict.wait(keys)

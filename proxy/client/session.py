@@ -77,7 +77,7 @@ class Session(ClientPipe):
         self.watch_failed = False  # the next MULTI must not succeed
         self.queued = False  # for a private connection
         self.loaded_request: Request | None = None  # its mapped keys are in L2 by now
-        self.footing = BLIND  # what Redis was before they were seen there (store)
+        self.snapshot = BLIND  # of the store's lineage, before they were seen in Redis
         self.seen: list[bytes] = []  # those that were there then, or brought
         self.invalidations: InvalidationFeed | None = None  # what others redirect to this client
         self.redirect_found = (0, 0)  # client of another worker, where Redis sends what is its

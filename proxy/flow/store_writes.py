@@ -15,8 +15,8 @@ from tiers import (
     L2,
     L2_REDIS,
     L3,
-    Footing,
     KeptUpstream,
+    LineageSnapshot,
     Outcome,
     TierUnavailable,
     Via,
@@ -54,7 +54,7 @@ class StoreSlot(WriteSlot):
         keys: list[bytes],
         durable: list[bytes],
         *,
-        relied_on: Footing,
+        relied_on: LineageSnapshot,
         replies: int,
         tracked: KeptUpstream | None,
     ) -> None:
@@ -121,7 +121,7 @@ async def look(session: Session, durable: list[bytes]) -> Outcome | None:
     store = session.stack.store
     assert store is not None
     try:
-        session.footing = await store.look(durable)
+        session.snapshot = await store.snapshot(durable)
     except TierUnavailable as error:
         tier = L2 if error.tier == L2_REDIS else L3
         return Outcome(OutcomeKind.UNAVAILABLE, tier=tier, reason=error.reason)
@@ -151,7 +151,7 @@ def write(
             return
         via = routed
     is_blind = command.overwrites_blindly(args) and not command.deletes
-    relied_on = BLIND if is_blind else session.footing
+    relied_on = BLIND if is_blind else session.snapshot
     seen = None if is_blind else session.seen
     replies = WRAPPED_REPLIES + (not is_blind)
     slot = StoreSlot(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tiers import Footing, HeldRow, read_fill, unused_name
+from tiers import HeldRow, LineageSnapshot, read_fill, unused_name
 
 if TYPE_CHECKING:
     from .transactions import Transaction
@@ -18,7 +18,7 @@ class LentRows:
         self.held: dict[bytes, HeldRow | None] = {}  # None: there is no row
         self.lent: set[bytes] = set()  # keys whose fill is queued
         self.removed: dict[bytes, float] = {}  # keys to get a tombstone if they are gone
-        self.stored: dict[bytes, Footing] = {}  # keys of the store that were read, and since when
+        self.stored: dict[bytes, LineageSnapshot] = {}  # read keys of the store
         self.renewed = False  # they were compared with the epochs of their views before EXEC
 
     def rows(self, keys: list[bytes]) -> list[HeldRow]:

@@ -85,12 +85,12 @@ def queue(private: PrivateConnection, command: Command, request: Request) -> Non
             return
         lending.note_gone(private, durable)
         transaction.durable += durable
-        if transaction.footing == BLIND:
-            transaction.footing = session.footing
+        if transaction.snapshot == BLIND:
+            transaction.snapshot = session.snapshot
     elif durable and not transaction.selects and command.name != "WATCH":
         transaction.kept_bytes += kept_bytes(request)
         for key in durable:
-            transaction.rows.stored.setdefault(key, session.footing)
+            transaction.rows.stored.setdefault(key, session.snapshot)
     _note_effects(private, command, request, is_edited=edit is not None)
     if raw:
         request = (args, raw, 0, len(raw))

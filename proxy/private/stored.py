@@ -34,5 +34,5 @@ def send_capture(private: PrivateConnection) -> None:
     if not transaction.durable or store is None:
         return
     transaction.durable = list(dict.fromkeys(transaction.durable))
-    command = store.capture_command(transaction.durable, transaction.footing)
+    command = store.capture_command(transaction.durable, transaction.snapshot)
     private.upstream.send(command, DISCARD, private.session.db)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
-from tiers import BLIND, Footing, TierUnavailable
+from tiers import BLIND, LineageSnapshot, TierUnavailable
 from tiers.wire.resp import QUEUED, ReplyScanner, Request, array, pack
 
 from .. import errors
@@ -39,7 +39,7 @@ class Transaction:
 
     keys: list[bytes] = field(default_factory=list)  # that may be written
     durable: list[bytes] = field(default_factory=list)  # those that are kept in the store
-    footing: Footing = BLIND  # of the first of them
+    snapshot: LineageSnapshot = BLIND  # of the first of them
     selects: bool = False  # another database may be selected
     opaque: bool = False  # keys that are not known may be written
     flushes: bool = False

@@ -10,7 +10,7 @@ from tests.e2e.redis_process import RedisProcess, running_redis
 from tests.tiers.postgres_fixture import Database, database, postgres
 from tests.tiers.store_harness import caching
 from tiers.stack import TieredCache
-from tiers.store.lineage import BLIND, STATE, Footing, store_script
+from tiers.store.lineage import BLIND, STATE, LineageSnapshot, store_script
 
 __all__ = ["database", "postgres"]
 
@@ -24,9 +24,11 @@ def server() -> Iterator[RedisProcess]:
         yield redis
 
 
-async def is_sound(cache: TieredCache, key: bytes, footing: Footing, memory: bytes = LONG) -> bool:
+async def is_sound(
+    cache: TieredCache, key: bytes, snapshot: LineageSnapshot, memory: bytes = LONG
+) -> bool:
     """Whether a command that counts on the key may be captured."""
-    reply = await cache.l2.run_script(CAPTURE, [STATE, key], [memory, *footing])
+    reply = await cache.l2.run_script(CAPTURE, [STATE, key], [memory, *snapshot])
     return len(reply) == 3
 
 
@@ -38,13 +40,13 @@ async def test_who_looked_before_an_eviction_is_undone(
         assert store is not None
         await cache.set(b"s:1", b"v")
         await cache.set(b"s:2", b"v")
-        footing = await store.look()
-        assert await is_sound(cache, b"s:1", footing)
+        snapshot = await store.snapshot()
+        assert await is_sound(cache, b"s:1", snapshot)
         assert await store.evict([b"s:1", b"s:never"]) == 1
-        assert not await is_sound(cache, b"s:1", footing)
-        assert not await is_sound(cache, b"s:never", footing)
-        assert await is_sound(cache, b"s:2", footing)
-        assert await is_sound(cache, b"s:1", await store.look())
+        assert not await is_sound(cache, b"s:1", snapshot)
+        assert not await is_sound(cache, b"s:never", snapshot)
+        assert await is_sound(cache, b"s:2", snapshot)
+        assert await is_sound(cache, b"s:1", await store.snapshot())
 
 
 async def test_an_eviction_counts_when_its_mark_is_forgotten(
@@ -54,12 +56,12 @@ async def test_an_eviction_counts_when_its_mark_is_forgotten(
     async with caching(server, database) as cache:
         store = cache.store
         assert store is not None
-        footing = await store.look()
+        snapshot = await store.snapshot()
         await store.evict([b"s:1"])
         await cache.l2.run_script(CAPTURE, [STATE], [b"0", *BLIND])
         assert await cache.l2.call(b"ZSCORE", STATE, b"es:1") is None
-        assert not await is_sound(cache, b"s:1", footing)
-        assert await is_sound(cache, b"s:1", await store.look())
+        assert not await is_sound(cache, b"s:1", snapshot)
+        assert await is_sound(cache, b"s:1", await store.snapshot())
 
 
 async def test_the_memory_of_evictions_is_bounded(server: RedisProcess, database: Database) -> None:
@@ -67,7 +69,7 @@ async def test_the_memory_of_evictions_is_bounded(server: RedisProcess, database
         store = cache.store
         assert store is not None
         await cache.l2.call(b"FLUSHALL")
-        footing = await store.look()
+        snapshot = await store.snapshot()
         await cache.l2.call(
             b"EVAL", b"local t = redis.call('TIME') for i = 1, 100000 do redis.call('ZADD', "
             b"KEYS[1], t[1] * 1000000 + t[2], 'es:' .. i) end", 1, STATE,
@@ -76,5 +78,5 @@ async def test_the_memory_of_evictions_is_bounded(server: RedisProcess, database
         await store.evict([b"s:a", b"s:b"])
         assert await cache.l2.call(b"ZCARD", STATE) <= held + 1
         assert await cache.l2.call(b"ZSCORE", STATE, b"es:b") is None
-        assert not await is_sound(cache, b"s:b", footing)
-        assert await is_sound(cache, b"s:b", await store.look())
+        assert not await is_sound(cache, b"s:b", snapshot)
+        assert await is_sound(cache, b"s:b", await store.snapshot())

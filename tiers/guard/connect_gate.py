@@ -74,7 +74,7 @@ class ConnectGate:
         self._opened = asyncio.Event()
         self._opened.set()
         self._down_since = 0.0
-        self._told = ""
+        self._logged = ""
 
     def __repr__(self) -> str:
         return f"<ConnectGate {self.node} {self.breaker!r}>"
@@ -118,13 +118,13 @@ class ConnectGate:
         else:
             self.breaker.on_hard_failure(failure.reason)
         self.on_failure(failure.reason)
-        if not self.breaker.is_closed and failure.reason != self._told:
+        if not self.breaker.is_closed and failure.reason != self._logged:
             log.warning("%s %s is down: %s", L2_REDIS, self.node, failure.reason)
-            self._told = failure.reason
+            self._logged = failure.reason
 
     def _on_transition(self, old: State, new: State) -> None:
         if new is State.CLOSED:
-            self._told = ""
+            self._logged = ""
             log.info(
                 "%s %s is back after %.1f s", L2_REDIS, self.node, self._clock() - self._down_since
             )

@@ -24,7 +24,7 @@ from .upstream import Via
 class Script:
     """A Lua script. It runs by its hash; its text is sent only if Redis does not know it.
 
-    `files` are paths in this package, `store/look.lua` for example. Several files make one
+    `files` are paths in this package, `store/snapshot.lua` for example. Several files make one
     script, the shared part first; their comments are not sent.
     """
 

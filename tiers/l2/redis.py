@@ -136,7 +136,7 @@ class L2Redis(L2Commands):
         )
 
     def _connect_parts(self) -> None:
-        """What the parts tell each other."""
+        """Connect the callbacks of the parts."""
         self.busy.pass_on = self.node.suspect
         for kept_one in self.shared:
             kept_one.on_identity, kept_one.on_alarm = self.node.found, self.busy.hear

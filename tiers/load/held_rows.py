@@ -8,9 +8,9 @@ by its TTL, an eviction, a flush, a refresh. So the two are one atomic step, in 
   fill    the rows in front of the command, in the same MULTI. The command always finds them.
 
 In Redis before 7.2 time passes for scripts in a transaction: for them a key with less than
-`LENT_MS` to live counts as absent, and its TTL is raised to that.
+`HELD_MS` to live counts as absent, and its TTL is raised to that.
 
-A row that a refresh has overtaken is stored for `LENT_MS` only: the transaction runs as just
+A row that a refresh has overtaken is stored for `HELD_MS` only: the transaction runs as just
 before that refresh, and then the key leaves Redis, as it does in a refresh.
 """
 
@@ -30,7 +30,7 @@ from ..wire.resp import OK, ReplyScanner, pack
 from .leases import EPOCHS, LEASES
 
 TOMBSTONE = b"__terrace:tombstone:"  # prefix of markers of keys deleted on purpose
-LENT_MS = 50  # outlives the transaction; the default of l1.max_staleness
+HELD_MS = 50  # outlives the transaction; the default of l1.max_staleness
 STANDS = b":1\r\n"
 _ABSENT = 4  # verdict of fill.lua: absent, and no row was given
 _STORED = (1, 3)
@@ -85,7 +85,7 @@ def fill_commands(rows: Sequence[HeldRow], name: bytes) -> list[bytes]:
     by_view = sorted(rows, key=lambda row: (row.mapping.name, row.epoch))
     for (view, epoch), group in groupby(by_view, lambda row: (row.mapping.name, row.epoch)):
         held = list(group)
-        args = [view.encode(), epoch, TOMBSTONE, b"%d" % LENT_MS, name]
+        args = [view.encode(), epoch, TOMBSTONE, b"%d" % HELD_MS, name]
         args += fill_arguments((row.value, row.ttl_s) for row in held)
         commands.append(_eval(_FILL, [EPOCHS, LEASES, *(row.key for row in held)], args))
     return commands
@@ -129,7 +129,7 @@ class Step:
         name = unused_name()
         head: list[bytes] = []
         if stand:
-            least_ms = b"%d" % (LENT_MS if is_script else 0)
+            least_ms = b"%d" % (HELD_MS if is_script else 0)
             head = [pack([b"WATCH", name, *stand]), _eval(_STAND, [name, *stand], [least_ms])]
         fills = fill_commands(rows, name)
         tail = [settle_command(removed, name)] if removed else []

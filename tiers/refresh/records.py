@@ -1,6 +1,6 @@
 """The record of each view's refreshes, shared by all proxies, in `<schema>.refreshes`.
 
-It tells people when the view was refreshed, how long that took, how many keys changed and
+It shows people when the view was refreshed, how long that took, how many keys changed and
 when the next refresh is due. It gives a new leader the pace of "auto". For the detection
 of foreign refreshes (`foreign.py`) it holds the view's file, and the values that the
 server's counters of inserted and deleted rows have if only Terrace refreshed the view. A

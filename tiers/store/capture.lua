@@ -21,10 +21,10 @@ if ARGV[2] ~= '' then
     local is_gone = gone and number(score('d' .. key)) < clock
                     and (gone == '0' or number(score('w' .. key)) >= clock)
     if gone then redis.call('ZREM', state, 'g' .. key) end
-    is_sound = is_sound and not is_gone and taken_out(key) < clock
+    is_sound = is_sound and not is_gone and removed_at(key) < clock
   end
   if not is_sound then
-    for i = 2, #KEYS do take_out(KEYS[i]) end
+    for i = 2, #KEYS do remove(KEYS[i]) end
     return result
   end
 end

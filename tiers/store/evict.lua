@@ -5,6 +5,6 @@
 local removed = 0
 for i = 2, #KEYS do
   removed = removed + redis.call('EXISTS', KEYS[i])
-  take_out(KEYS[i])
+  remove(KEYS[i])
 end
 return removed

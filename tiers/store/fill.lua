@@ -17,7 +17,7 @@ for i = 2, #KEYS do
   local verdict = 1
   if redis.call('EXISTS', key) == 1 then
     verdict = 0
-  elseif number(score('w' .. key)) > stored or taken_out(key) >= sampled then
+  elseif number(score('w' .. key)) > stored or removed_at(key) >= sampled then
     verdict = 3
   elseif kind == 'none' or (expires_at_ms > 0 and expires_at_ms * 1000 <= now) then
     verdict = 2

@@ -11,7 +11,7 @@ aside and came back (SWAPDB twice, a primary that returns) gets a new lineage, a
 the table, before it is written from. With every new lineage the stored keys in Redis are
 unverified. A sweep removes those that have a row in the table; they come back from there.
 Until it has finished, commands that depend on old values have their keys removed first
-(look.lua). Reads may see the unverified values. A key without a row was never written
+(snapshot.lua). Reads may see the unverified values. A key without a row was never written
 through Terrace, and stays.
 
 Two Redis servers that write to one table take the lineage from each other. Then no
@@ -44,21 +44,21 @@ CLAIM_US = b"5000000"  # how long other proxies leave a sweep to the one that be
 RIVAL_PAUSE_S, RIVAL_PAUSE_MAX_S = 0.05, 5.0  # before data older than the table is adopted again
 RIVAL_CALM_S = 30.0  # without such data, the pause is short again
 
-_DUE = 2  # a reply of look.lua
+_DUE = 2  # a reply of snapshot.lua
 
 
 def store_script(file: str) -> Script:
     return Script("store/state.lua", f"store/{file}.lua")
 
 
-class Footing(NamedTuple):
+class LineageSnapshot(NamedTuple):
     """The lineage and the clock of Redis at one moment."""
 
     lineage: bytes
     clock: bytes
 
 
-BLIND = Footing(b"", b"")
+BLIND = LineageSnapshot(b"", b"")
 
 
 class StoreLineage:
@@ -75,11 +75,11 @@ class StoreLineage:
         self._l2, self._table, self._clock = l2, table, clock
         self._prefixes = list(prefixes)
         self._memory = b"%d" % memory_us
-        self._look = store_script("look")
+        self._snapshot_script = store_script("snapshot")
         self._adopt = store_script("adopt")
         self._sweep = store_script("sweep")
         self._agreeing = asyncio.Lock()
-        self._stirred = asyncio.Event()
+        self._wake = asyncio.Event()
         self._pause_s, self._rivals_until = RIVAL_PAUSE_S, 0.0
         self.agreements = 0  # how often Redis and the table agreed
         self.current = b""  # the lineage on which they agreed last
@@ -87,32 +87,32 @@ class StoreLineage:
     def __repr__(self) -> str:
         return f"<StoreLineage {self.current!r}>"
 
-    async def look(self, keys: Sequence[bytes] = ()) -> Footing:
+    async def snapshot(self, keys: Sequence[bytes] = ()) -> LineageSnapshot:
         """The lineage and the clock of Redis; a command may depend on these keys from now on.
 
         Raises TierUnavailable, also while Redis and the table do not agree.
         """
         for _ in range(ATTEMPTS):
             agreements = self.agreements
-            footing, sweep = await self._sample()
-            if sweep and keys and footing.lineage == self.current:
-                footing, _ = await self._sample(await self._table.known(keys))
-            if footing.lineage == self.current:
-                return footing
+            snapshot, sweep = await self._sample()
+            if sweep and keys and snapshot.lineage == self.current:
+                snapshot, _ = await self._sample(await self._table.known(keys))
+            if snapshot.lineage == self.current:
+                return snapshot
             await self.agree(agreements)
         raise TierUnavailable("the store", "its data in L2 changes again and again")
 
-    async def sample(self) -> Footing:
-        """As `look`, even if the table does not agree. Raises TierUnavailable."""
+    async def sample(self) -> LineageSnapshot:
+        """As `snapshot`, even if the table does not agree. Raises TierUnavailable."""
         return (await self._sample())[0]
 
-    async def _sample(self, keys: Sequence[bytes] = ()) -> tuple[Footing, int]:
-        """Also return whether keys of another lineage may be left (see look.lua)."""
+    async def _sample(self, keys: Sequence[bytes] = ()) -> tuple[LineageSnapshot, int]:
+        """Also return whether keys of another lineage may be left (see snapshot.lua)."""
         try:
-            reply = await self._l2.run_script(self._look, [STATE, *keys], [self._memory])
+            reply = await self._l2.run_script(self._snapshot_script, [STATE, *keys], [self._memory])
         except ServerError as error:
             raise TierUnavailable(L2_REDIS, str(error)) from None
-        return Footing(reply[0], reply[1]), reply[2]
+        return LineageSnapshot(reply[0], reply[1]), reply[2]
 
     async def agree(self, agreements: int) -> None:
         """Make the table accept writes of the present lineage. Raises TierUnavailable.
@@ -124,9 +124,9 @@ class StoreLineage:
                 return
             for _ in range(ATTEMPTS):
                 held = await self._table.lineage()
-                footing, _ = await self._sample()
-                if int(footing.lineage) < int(held):
-                    self._meet_rival()
+                snapshot, _ = await self._sample()
+                if int(snapshot.lineage) < int(held):
+                    self._on_older_data()
                 try:
                     lineage = await self._l2.run_script(self._adopt, [STATE], [held])
                 except ServerError as error:
@@ -136,11 +136,11 @@ class StoreLineage:
                 if lineage == held:
                     self.current = lineage
                     self.agreements += 1
-                    self._stirred.set()
+                    self._wake.set()
                     return
         raise TierUnavailable("the store", "other proxies change its data again and again")
 
-    def _meet_rival(self) -> None:
+    def _on_older_data(self) -> None:
         """Redis holds older data than the table: log it. Adopt the data at once the first time,
         and after a pause when it happens again."""
         now = self._clock()
@@ -158,22 +158,22 @@ class StoreLineage:
 
     async def keep(self) -> None:
         """Detect other data while no client writes, and sweep out keys of another lineage."""
-        self._l2.on_connect.append(self._stirred.set)
+        self._l2.on_connect.append(self._wake.set)
         while True:
             try:
                 agreements = self.agreements
-                footing, sweep = await self._sample()
-                if footing.lineage != self.current:
+                snapshot, sweep = await self._sample()
+                if snapshot.lineage != self.current:
                     await self.agree(agreements)
-                    footing, sweep = await self._sample()
+                    snapshot, sweep = await self._sample()
                 if sweep == _DUE:
-                    await self._sweep_out(footing.lineage)
+                    await self._sweep_out(snapshot.lineage)
             except (TierUnavailable, ServerError) as failure:
                 log.debug("cannot compare the data in L2: %s", failure)
-            self._stirred.clear()
+            self._wake.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(WATCH_S):
-                    await self._stirred.wait()
+                    await self._wake.wait()
 
     async def _sweep_out(self, lineage: bytes) -> None:
         cursor = b""

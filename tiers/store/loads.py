@@ -14,7 +14,7 @@ from ..base import L2_REDIS, L3, Kind, Outcome
 from ..errors import ServerError, TierUnavailable
 from ..l2.redis import L2Redis
 from .entry import Entry
-from .lineage import STATE, Footing, StoreLineage, store_script
+from .lineage import STATE, LineageSnapshot, StoreLineage, store_script
 
 if TYPE_CHECKING:
     from .table import StoreTable
@@ -56,7 +56,7 @@ class StoreLoads:
             if attempt:
                 await asyncio.sleep(LOAD_PAUSE_S * 2**attempt)
             try:
-                sample: Footing | None = await self._lineage.sample()
+                sample: LineageSnapshot | None = await self._lineage.sample()
             except TierUnavailable:
                 sample = None  # L2 is down: answer, but do not store
             rows = await self._table.read(left)
@@ -73,7 +73,9 @@ class StoreLoads:
                 break
         return outcomes
 
-    async def _refill(self, entries: Mapping[bytes, Entry], sample: Footing) -> dict[bytes, int]:
+    async def _refill(
+        self, entries: Mapping[bytes, Entry], sample: LineageSnapshot
+    ) -> dict[bytes, int]:
         args = [*sample, self._fill_age]
         for entry in entries.values():
             args += (b"%d" % entry.version, entry.kind.encode(), entry.value,

@@ -8,7 +8,7 @@
 local result = {}
 for i = 2, #KEYS do
   local at = 2 * (i - 2) + 1
-  local is_sound = ARGV[at] == lineage and taken_out(KEYS[i]) < tonumber(ARGV[at + 1])
+  local is_sound = ARGV[at] == lineage and removed_at(KEYS[i]) < tonumber(ARGV[at + 1])
   result[#result + 1] = (is_sound or redis.call('EXISTS', KEYS[i]) == 1) and 0 or 4
 end
 return result

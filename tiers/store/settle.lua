@@ -21,22 +21,22 @@ for i = 2, #KEYS do
   local written = number(score('w' .. key))
   local verdict = 'ok'
   if ARGV[at + 1] ~= lineage or written < captured then
-    take_out(key)
+    remove(key)
     verdict = 'lost'
   elseif ARGV[at + 2] == 'none' then
     if written == captured then
       redis.call('ZREM', state, 'w' .. key)
-      mark_out(key)
+      mark_removed(key)
     end
     verdict = 'undone'
   elseif ARGV[at + 2] == 'refused' then
     if written == captured then
       redis.call('ZREM', state, 'w' .. key)
-      take_out(key)
+      remove(key)
     end
     verdict = 'failed'
   elseif not in_table then
-    if written == captured then take_out(key) end
+    if written == captured then remove(key) end
     verdict = 'failed'
   elseif in_table > captured and written == captured then
     version = math.max(version, in_table) + 1

@@ -9,7 +9,7 @@ forget(ARGV[1])
 local claimed = sweep_until()
 for i = 2, claimed and #KEYS or 0 do
   if not is_verified(KEYS[i]) then
-    take_out(KEYS[i])
+    remove(KEYS[i])
     redis.call('ZADD', state, text(version), 'v' .. KEYS[i])
   end
 end

@@ -45,7 +45,7 @@ end
 if not lineage or score(own) ~= lineage then begin(0) end
 
 -- Record that a key is removed, or counts as removed.
-local function mark_out(key)
+local function mark_removed(key)
   if redis.call('ZCARD', state) < MARKS_MAX then
     redis.call('ZADD', state, text(version), 'e' .. key)
   else
@@ -53,9 +53,9 @@ local function mark_out(key)
   end
 end
 
-local function take_out(key)
+local function remove(key)
   redis.call('UNLINK', key)
-  mark_out(key)
+  mark_removed(key)
 end
 
 -- The end of the claim of the sweeping proxy; nil if there is nothing to sweep.
@@ -68,9 +68,9 @@ end
 local function is_verified(key) return score('w' .. key) or score('v' .. key) end
 
 -- The newest version at which the key was, or may have been, removed.
-local function taken_out(key) return math.max(number(score('e' .. key)), -number(score('E'))) end
+local function removed_at(key) return math.max(number(score('e' .. key)), -number(score('E'))) end
 
--- A command that looked before this version is too late: its keys may have been removed.
+-- A command with a snapshot before this version is too late: its keys may have been removed.
 local function outdate(at)
   if at > -number(score('E')) then redis.call('ZADD', state, text(-at), 'E') end
 end

@@ -13,7 +13,7 @@ Why an acknowledged write is never lost, and never replaced by older data
     remembers writes for twice the time that a fill may take. A write that Redis has
     forgotten at the end removes the key from Redis and is not acknowledged.
   - When Terrace removes a key from Redis, the same script records it there.
-  - A script in front of the command detects what Redis itself evicted since the look.
+  - A script in front of the command detects what Redis itself evicted since the snapshot.
   - A Redis that lost its data, or has data of another time, has another lineage (see
     `lineage.py`), and the table accepts writes of the newest lineage only. Fills that began
     before are refused, and writes captured before are not acknowledged. If the keys of a
@@ -48,7 +48,7 @@ from ..tasks import TaskSet
 from ..wire.resp import OK, ReplyScanner, decode, error, pack
 from .entry import Capture, Entry
 from .keys import MAX_KEY_BYTES, StoreMappings
-from .lineage import BLIND, STATE, Footing, StoreLineage, store_script
+from .lineage import BLIND, STATE, LineageSnapshot, StoreLineage, store_script
 from .loads import StoreLoads
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class _Write:
         self.on_done = on_done
         self.failure: TierUnavailable | None = None
 
-    def settle(self, failure: TierUnavailable | None) -> None:
+    def finish(self, failure: TierUnavailable | None) -> None:
         self.failure = self.failure or failure
         self.left -= 1
         if not self.left:
@@ -136,7 +136,7 @@ class Store:
         self._evict_script = store_script("evict")
         prefixes = [mapping.prefix for mapping in StoreMappings(options.store)]
         self._lineage = StoreLineage(l2, table, prefixes, memory_us, clock)
-        self.look, self.keep = self._lineage.look, self._lineage.keep
+        self.snapshot, self.keep = self._lineage.snapshot, self._lineage.keep
         self.load = StoreLoads(l2, table, self._lineage, fill_age_us, wall_clock).load
         self._queue: dict[bytes, _Waiting] = {}
         self._flush_scheduled = False
@@ -161,7 +161,7 @@ class Store:
         queue, self._queue = self._queue, {}
         failure = TierUnavailable(L3_POSTGRES, "it is shutting down", outcome_unknown=True)
         for waiting in queue.values():
-            _tell(waiting, failure)
+            _finish(waiting, failure)
         await self._tasks.close()
 
     async def evict(self, keys: Sequence[bytes]) -> int:
@@ -190,13 +190,13 @@ class Store:
         raw: bytes,
         keys: Sequence[bytes],
         *,
-        relied_on: Footing,
+        relied_on: LineageSnapshot,
         seen: Sequence[bytes] | None = None,
     ) -> bytes:
         """The command in a transaction that captures `keys`: four replies, see `unwrap`; five
         with `seen`, for a command that depends on the old values.
 
-        `relied_on`: the result of `look` before the keys were seen in Redis or loaded; BLIND
+        `relied_on`: the result of `snapshot` before the keys were seen in Redis or loaded; BLIND
         for a command that does not depend on their old values. `seen`: the keys that Redis
         had then.
         """
@@ -209,18 +209,18 @@ class Store:
         flags = (b"0" if key in seen else b"1" for key in keys)
         return pack([b"EVAL", self._gone.text, b"%d" % (len(keys) + 1), STATE, *keys, *flags])
 
-    def capture_command(self, keys: Sequence[bytes], relied_on: Footing) -> bytes:
+    def capture_command(self, keys: Sequence[bytes], relied_on: LineageSnapshot) -> bytes:
         """The last command of a transaction that wrote these keys."""
         # The whole script: a server that does not know its hash would refuse that too late.
         return pack([b"EVAL", self._capture.text, b"%d" % (len(keys) + 1), STATE, *keys,
                      self._memory, *relied_on])  # fmt: skip
 
-    def seen_command(self, footings: Mapping[bytes, Footing]) -> bytes:
+    def seen_command(self, snapshots: Mapping[bytes, LineageSnapshot]) -> bytes:
         """One of the last commands of a transaction that read these keys. Each was loaded after
-        its result of `look`; `read_fill` decodes the reply."""
-        args = [word for footing in footings.values() for word in footing]
+        its result of `snapshot`; `read_fill` decodes the reply."""
+        args = [word for snapshot in snapshots.values() for word in snapshot]
         return pack(
-            [b"EVAL", self._seen.text, b"%d" % (len(footings) + 1), STATE, *footings, *args]
+            [b"EVAL", self._seen.text, b"%d" % (len(snapshots) + 1), STATE, *snapshots, *args]
         )
 
     def unwrap(
@@ -229,7 +229,7 @@ class Store:
         frames: Sequence[bytes],
         on_reply: OnReply,
         *,
-        relied_on: Footing,
+        relied_on: LineageSnapshot,
     ) -> None:
         """Take the replies to a wrapped command: commit, then pass on the client's reply."""
         begun, *_, queued, _, result = frames
@@ -300,7 +300,7 @@ class Store:
                 waiting = self._queue[key] = _Waiting(capture)
             elif waiting.capture.lineage != capture.lineage:
                 # The older write is of another lineage: the newer state does not include it.
-                _tell(waiting, _lost())
+                _finish(waiting, _lost())
                 waiting.capture, waiting.writes = capture, []
             elif waiting.capture.entry.version < capture.entry.version:
                 waiting.capture = capture
@@ -325,9 +325,9 @@ class Store:
             keys = list(zip(range(self._batch_max), self._queue, strict=False))
             batch = {key: self._queue.pop(key) for _, key in keys}
             self._in_flight += 1
-            self._tasks.start("commit", self._fly(batch))
+            self._tasks.start("commit", self._commit_and_report(batch))
 
-    async def _fly(self, batch: dict[bytes, _Waiting]) -> None:
+    async def _commit_and_report(self, batch: dict[bytes, _Waiting]) -> None:
         try:
             failure = await self._commit_batch(batch)
         except Exception as error:
@@ -339,7 +339,7 @@ class Store:
             self._failures += len(batch)
             self._leave_unsettled([waiting.capture for waiting in batch.values()])
             for waiting in batch.values():
-                _tell(waiting, failure)
+                _finish(waiting, failure)
         self._flush()
 
     async def _commit_batch(self, batch: dict[bytes, _Waiting]) -> TierUnavailable:
@@ -359,7 +359,7 @@ class Store:
                 if verdict in (b"ok", b"lost", b"failed"):
                     del batch[key]
                     self._commits += 1
-                    _tell(waiting, None if verdict == b"ok" else _lost())
+                    _finish(waiting, None if verdict == b"ok" else _lost())
                 else:
                     entry = replace(waiting.capture.entry, version=int(verdict))
                     waiting.capture = replace(waiting.capture, entry=entry)
@@ -422,9 +422,9 @@ def _lost() -> TierUnavailable:
     )
 
 
-def _tell(waiting: _Waiting, failure: TierUnavailable | None) -> None:
+def _finish(waiting: _Waiting, failure: TierUnavailable | None) -> None:
     for write in waiting.writes:
-        write.settle(failure)
+        write.finish(failure)
 
 
 def _text(error: bytes) -> str:

@@ -2,7 +2,7 @@
 --
 -- KEYS[1]  state of the store, see state.lua
 -- KEYS[2..] keys of the previous page, to remove. They get no marks of their own: a command that
---          depends on a key has verified it by look.lua, or looked too long ago.
+--          depends on a key has verified it by snapshot.lua, or took its snapshot too long ago.
 -- ARGV[1]  the lineage that stays, ARGV[2] cursor, '' to begin; ARGV[3] keys per page
 -- ARGV[4]  how long writes are remembered, ARGV[5] how long the claim to sweep holds, in us
 -- ARGV[6..] the prefixes of the keys of the store

@@ -10,7 +10,7 @@ from ..base import L3_POSTGRES
 from ..errors import ServerError, TierUnavailable
 from ..l2.redis import L2Redis
 from ..wire.resp import decode, pack
-from .lineage import Footing
+from .lineage import LineageSnapshot
 from .store import Store
 
 
@@ -20,7 +20,7 @@ async def write_durable(
     command: list[bytes],
     keys: Sequence[bytes],
     durable: list[bytes],
-    relied_on: Footing,
+    relied_on: LineageSnapshot,
 ) -> Any:
     """Run one command that writes keys of the store; return its decoded reply.
 

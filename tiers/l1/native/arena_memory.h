@@ -165,8 +165,8 @@ static inline void arena_pause(void) {
 
 static int arena_lock(arena_t *a, uint32_t *owner) {
     for (int i = 0; i < ARENA_SPINS + ARENA_YIELDS; i++) {
-        uint32_t nobody = 0;
-        if (__atomic_compare_exchange_n(owner, &nobody, a->worker + 1, 0, __ATOMIC_ACQUIRE,
+        uint32_t unlocked = 0;
+        if (__atomic_compare_exchange_n(owner, &unlocked, a->worker + 1, 0, __ATOMIC_ACQUIRE,
                                         __ATOMIC_RELAXED))
             return 1;
         if (i < ARENA_SPINS) arena_pause();
