@@ -17,10 +17,10 @@ Value: TypeAlias = bytes | dict[bytes, bytes]
 """A Redis string, or a Redis hash as field -> value."""
 
 L1, L2, L3 = "L1", "L2", "L3"
-"""The tiers, as outcomes and TIER.EXPLAIN name them."""
+"""The names of the tiers in outcomes and in TIER.EXPLAIN."""
 
 L2_REDIS, L3_POSTGRES = f"{L2} (redis)", f"{L3} (postgres)"
-"""The tiers below, as errors and the log name them."""
+"""The names of the lower tiers in errors and in the log."""
 
 OWN_KEYS = b"__terrace:"
 """The prefix of Terrace's own keys in Redis."""

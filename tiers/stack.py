@@ -230,7 +230,7 @@ class TieredCache(MappedKeys):
         tracked = self.l2.tracked
         if tracked is None or not tracked.ready or not self.namespaces.caches(key):
             return await self.l2.get(key)
-        assert self.l1 is not None  # whose coherence the tracked connection keeps
+        assert self.l1 is not None  # a tracked connection exists only with an L1
         read = TrackedRead(self.l1, key, mapped=self.mapping_of(key) is not None)
         read.send(tracked)
         try:

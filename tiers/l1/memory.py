@@ -43,7 +43,7 @@ class L1Memory:
         self.namespaces = Namespaces() if namespaces is None else namespaces
         self.strict_until = 0.0  # the end of the lease to serve strict keys (`watch/strict.py`)
         self.samples = HitSamples()
-        # Clients read keys of a namespace: the watermark has to move (`L2Redis.keep_watermark`).
+        # Called at every read by clients: the watermark has to move (`L2Redis.keep_watermark`).
         self.on_read: Callable[[float, Namespace | None], object] = lambda now, space: None
         self.clock = clock
         if arena is None:
@@ -102,11 +102,11 @@ class L1Memory:
     def read(
         self, key: bytes, variant: bytes, now: float, proto: int = 3, *, may_serve: bool = True
     ) -> bytes | None:
-        """The reply that may be served now, as the protocol writes it; else None.
+        """The reply that may be served now, in the form of the protocol; else None.
 
-        Every read of one key asks here, also for a client that may not be served: while clients
-        read, the watermark is kept moving. (`ClientPipe._run` is the same for a batch of plain
-        GETs, written out.)
+        Every read of one key calls this, also for a client that may not be served: while clients
+        read, the watermark keeps moving. (`ClientPipe._run` does the same inline for a batch of
+        plain GETs.)
         """
         spaces = self.namespaces
         space = spaces.find(key) if spaces.prefixes else None
@@ -136,7 +136,7 @@ class L1Memory:
     ) -> list[bytes | None] | None:
         """As `read`, for keys that are read at one instant; None if they exceed `room_bytes`.
 
-        They are entries that are valid together: one state of Redis. They are no samples.
+        The entries are valid together: they are one state of Redis. They are not sampled.
         """
         self.on_read(now, None)
         found: list[bytes | None] = [None] * len(keys)

@@ -111,7 +111,7 @@ class L2Redis(L2Commands):
     def _kept(
         self, name: str, proto: int, handshake: Sequence[list[bytes]] = (), **more: Any
     ) -> KeptUpstream:
-        """A shared connection; `handshake` is what its handshake says beyond the name."""
+        """A shared connection; `handshake` are its commands after CLIENT SETNAME."""
         return KeptUpstream(
             name, self.endpoint, self.options, self.gate, proto=proto, clock=self.clock,
             handshake=[[b"CLIENT", b"SETNAME", CLIENT_NAME], *handshake], **more,

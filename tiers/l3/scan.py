@@ -1,7 +1,7 @@
 """SCAN over the keys of a view, with cursors that any proxy can continue.
 
 A position is a heap block of the view and the view's epoch. A page reads the next
-blocks by row address, so a whole scan reads each block once, whatever the order of
+blocks by row address, so a whole scan reads each block once, in any order of
 keys. Rows move only when a refresh rewrites them, and then the log names their keys:
 a page that finds a newer epoch than that of its cursor also returns the keys changed since.
 A page reads one snapshot. So a key that exists throughout is returned at least once:
@@ -46,7 +46,7 @@ async def scan_page(
     block: int,
     count: int,
 ) -> ScanPage:
-    """About `count` keys from a position; block 0 starts a scan, whatever the epoch.
+    """About `count` keys from a position; block 0 starts a scan, with any epoch.
 
     Raises psycopg.Error.
     """

@@ -219,7 +219,7 @@ class RequestScanner:
         return pos
 
     def _unusual_count(self, data: bytes, pos: int, eol: int) -> int | None:
-        """Arguments of the command whose header starts at `pos`; None when incomplete or wrong."""
+        """Arguments of the command whose header starts at `pos`; None if incomplete or wrong."""
         size = len(data)
         if eol < 0 or eol + 2 > size or _hides(data, pos, eol):
             if size - pos > INLINE_MAX_BYTES:

@@ -43,7 +43,7 @@ static inline uint64_t stripe_home(uint64_t size, uint64_t tag) {
     return (tag * size) >> ARENA_TAG_BITS;
 }
 
-/* Where to look first for this hash; the caller goes on to the first empty slot or larger tag. */
+/* Where to look first for this hash; the caller continues to the first empty slot or larger tag. */
 static inline uint64_t stripe_seek(const arena_t *a, const arena_stripe *stripe,
                                    const uint64_t *slots, uint64_t h) {
     uint64_t tag = h >> ARENA_TAG_SHIFT, i = stripe_home(arena_load(&stripe->size), tag), slot;
