@@ -1,4 +1,4 @@
-"""Addresses: sockets bound to those that options name, and those of clients as text."""
+"""Addresses: binds sockets to the configured ones, and formats those of clients."""
 
 from __future__ import annotations
 
@@ -16,10 +16,9 @@ Address = tuple[str | int, ...]
 def bind(
     option: str, host: str, port: int, *, backlog: int | None = None
 ) -> Iterator[socket.socket]:
-    """One for each address of the host, listening if there is a `backlog`. Raises OSError that
-    names the option.
+    """Bind one socket per address of the host; listen if there is a `backlog`.
 
-    `port` 0 takes one that is free, the same on all addresses.
+    `port` 0: a free port, the same on all addresses. Raises OSError, which names the option.
     """
     with naming_the_option(option, host, port):
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -32,7 +31,7 @@ def bind(
 
 
 def bound(family: int, address: Address, *, reuse_port: bool = False) -> socket.socket:
-    """Raises OSError."""
+    """A bound socket. Raises OSError."""
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -50,25 +49,25 @@ def bound(family: int, address: Address, *, reuse_port: bool = False) -> socket.
 
 @contextlib.contextmanager
 def naming_the_option(option: str, host: str, port: int) -> Iterator[None]:
-    """An address that cannot be bound: the OSError says which option asked for it."""
+    """Make the OSError of an address that cannot be bound name the option."""
     try:
         yield
     except (OSError, UnicodeError) as error:
-        number = getattr(error, "errno", None) or 0  # below 0: of a look-up of a name
+        number = getattr(error, "errno", None) or 0  # below 0: from the resolution of a name
         reason: str | None = "not a host name"
         if isinstance(error, OSError):
             reason = os.strerror(number) if number > 0 else error.strerror
         wrong = option
         if number not in (errno.EADDRINUSE, errno.EACCES):
             wrong = "admin.host" if option.startswith("admin.") else "listen.host"
-        mend = f"set another {wrong} (TERRACE_{wrong.upper().replace('.', '__')})"
+        remedy = f"set another {wrong} (TERRACE_{wrong.upper().replace('.', '__')})"
         if number == errno.EADDRINUSE:
-            mend = f"free it, or {mend}"
-        raise OSError(number, f"{option} = {port} on {host}: {reason}; {mend}") from error
+            remedy = f"free it, or {remedy}"
+        raise OSError(number, f"{option} = {port} on {host}: {reason}; {remedy}") from error
 
 
 def bind_unix(option: str, path: str, *, backlog: int) -> socket.socket:
-    """One that listens at `path`, in place of a stale one. Raises OSError that names the option."""
+    """A listening socket at `path`, in place of a stale one. Raises OSError with the option."""
     if problem := unix_socket_problem(path):
         raise OSError(errno.EADDRINUSE, f"{option} = {path}: {problem}")
     sock = socket.socket(socket.AF_UNIX)
@@ -86,46 +85,46 @@ def bind_unix(option: str, path: str, *, backlog: int) -> socket.socket:
 
 
 def unix_socket_problem(path: str) -> str:
-    """Why a unix socket cannot be made at `path`, and the mend, or "". A stale one is no reason."""
+    """The problem of a new unix socket at `path`, and the remedy; "" also for a stale socket."""
     if problem := unix_path_problem(path):
         return problem
     with socket.socket(socket.AF_UNIX) as probe:
         try:
             probe.connect(path)
         except (FileNotFoundError, ConnectionRefusedError):
-            return ""  # or left behind by a process that is gone
+            return ""  # or a process that has ended left it there
         except OSError as error:
             return f"{error.strerror or error}; choose another path"
     return "another process listens there; end it, or choose another path"
 
 
 def unix_path_problem(path: str) -> str:
-    """As `unix_socket_problem`, but whether a socket is there, and whose, does not matter."""
+    """As `unix_socket_problem`, but an existing socket of any process is no problem."""
     try:
         found = os.stat(path)
     except FileNotFoundError:
         directory = os.path.dirname(path) or "."
         if not os.path.isdir(directory):
-            return "its directory does not exist; make it, or choose another path"
+            return "its directory does not exist; create it, or choose another path"
         if not os.access(directory, os.W_OK | os.X_OK):
-            return "this user may not write into its directory; choose another path"
+            return "this user may not write to its directory; choose another path"
         return ""
     except (OSError, ValueError) as error:
         return f"{getattr(error, 'strerror', None) or error}; choose another path"
     if not stat.S_ISSOCK(found.st_mode):
-        return "a file that is not a socket is there; choose another path"
+        return "there is a file that is not a socket; choose another path"
     return ""
 
 
 def address_text(name: object) -> str:
-    """Of the end of a connection, as Redis writes it."""
+    """The address of a peer, in the format of Redis."""
     if isinstance(name, tuple) and len(name) >= 2:
         return f"[{name[0]}]:{name[1]}" if ":" in str(name[0]) else f"{name[0]}:{name[1]}"
     return "unix:0"
 
 
 def is_loopback(address: str) -> bool:
-    """Of a text made by `address_text`."""
+    """Whether an `address_text` is on the loopback interface."""
     host = address.rsplit(":", 1)[0].strip("[]")
     if host == "unix":
         return True

@@ -1,6 +1,6 @@
-"""`terrace check`: asks the servers and ports that a configuration names, all at once.
+"""`terrace check`: probes the servers and ports of a configuration, all at once.
 
-The configuration itself has been validated by `config.load.load` before.
+`config.load.load` has validated the configuration itself before.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .masking import mask_option, one_line
 from .workers.tls import server_context
 
 _LOOPBACK = ("127.", "::1", "localhost")
-_PROBE_GRACE_S = 5.0  # above the connect timeout and the deadline that a probe keeps by itself
+_PROBE_GRACE_S = 5.0  # above the probe's own connect timeout and deadline
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Findings:
 
 
 async def check(config: Config) -> Findings:
-    """Never raises for a server that is down or strange: that is what it reports."""
+    """Probe all. Reports a server that is down or broken, never raises for it."""
     l2, l3 = await asyncio.gather(
         _probe(L2, _check_l2(config), config.l2.connect_timeout_s + config.l2.deadline_s),
         _probe(L3, _check_l3(config), config.l3.connect_timeout_s + config.l3.deadline_s),
@@ -63,13 +63,13 @@ async def _probe(tier: str, findings: Awaitable[Findings], timeout_s: float) -> 
         return await asyncio.wait_for(findings, timeout_s)
     except TimeoutError:
         problem = f"{tier}: no answer within {timeout_s:g}s; is the server overloaded or stopped?"
-    except Exception as error:  # the other tiers must be reported all the same
+    except Exception as error:  # the other tiers must still be reported
         problem = f"{tier}: cannot be checked: {type(error).__name__}: {error}"
     return Findings([problem])
 
 
 def busy_ports(config: Config) -> Iterator[str]:
-    """One line for each configured port that cannot be listened on now."""
+    """One line for each configured port on which Terrace cannot listen now."""
     listeners = [("listen", config.listen.host, config.listen.port)]
     if config.tls.port:
         listeners.append(("tls", config.listen.host, config.tls.port))
@@ -84,7 +84,7 @@ def busy_ports(config: Config) -> Iterator[str]:
 
 
 def _file_problems(config: Config) -> Iterator[str]:
-    """Certificates that cannot be used, and a unix socket that cannot be made."""
+    """Unusable certificates, and unix sockets that cannot be created."""
     if config.tls.port:
         try:
             server_context(config.tls)
@@ -102,7 +102,7 @@ def _notes(config: Config) -> Iterator[str]:
         pings = config.workers * 3 / config.l1.max_staleness_s
         bound = toml_text(config.l1.max_staleness_s, "duration").strip('"')
         yield (
-            f"L1: hits are at most {bound} stale; this costs Redis at most {pings:g} PING/s "
+            f"L1: hits are at most {bound} stale; this sends Redis at most {pings:g} PING/s "
             "(workers × 3 / l1.max_staleness), and only while hits are served"
         )
     open_host = not config.listen.host.startswith(_LOOPBACK)
@@ -116,19 +116,19 @@ def _notes(config: Config) -> Iterator[str]:
 
 
 def summary(config: Config, findings: Findings) -> Iterator[str]:
-    """What is printed when nothing is wrong."""
+    """The report if there are no problems."""
     listen, admin = config.listen, config.admin
     if listen.port or not (config.tls.port or listen.unix_socket):
         yield f"listen: {listen.host}:{listen.port} is free"
     if config.tls.port:
-        yield f"tls: {listen.host}:{config.tls.port} is free, the certificates can be used"
+        yield f"tls: {listen.host}:{config.tls.port} is free, the certificates are valid"
     if listen.unix_socket:
-        yield f"listen: {listen.unix_socket} can be made"
+        yield f"listen: {listen.unix_socket} can be created"
     if admin.enabled:
         yield f"admin: {admin.host}:{admin.port} is free"
     yield f"L2: {mask_option(config.l2.url)} answers"
     if config.l3.dsn:
-        yield f"L3: PostgreSQL answers, {len(config.l3.view)} views are mapped and fit"
+        yield f"L3: PostgreSQL answers, {len(config.l3.view)} views are mapped and match"
     else:
         yield "L3: not configured (l3.dsn is empty)"
     yield from findings.notes

@@ -1,7 +1,7 @@
-"""The command line, and the one place where an unexpected error is caught.
+"""The command line, and the only handler of unexpected errors.
 
-Each command imports what it needs when it runs: `terrace --version` and the trial
-commands do not wait for the server's libraries, nor the server for theirs.
+Each command imports its modules when it runs: `terrace --version` and the trial commands
+do not wait for the server's libraries, nor the server for theirs.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 EXIT_PROBLEM = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
-DEMO_NEEDS = ("redis", "rich")  # what the server does without: in the extra `embedded`
+DEMO_NEEDS = ("redis", "rich")  # packages of the extra `embedded`, which the server does not need
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +48,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         finally:
             sys.stdout.flush()
     except BrokenPipeError:
-        # The reader of our output is gone (`| head`): nothing is left to say, not even at exit.
+        # The reader of our output is gone (`| head`): print nothing more, not even at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_PROBLEM
 
 
 def _guarded(args: argparse.Namespace) -> int:
-    """Runs the command; whatever happens, the user gets an exit code and at most a line."""
+    """Run the command; for any error, the user gets an exit code and at most one line."""
     try:
         return COMMANDS[args.command].run(args.arguments)
     except KeyboardInterrupt:
@@ -63,8 +63,8 @@ def _guarded(args: argparse.Namespace) -> int:
         raise
     except MemoryError:
         _say(
-            "not enough memory can be had; lower l1.max_bytes, or raise the limit of this process "
-            "(ulimit -v, or that of its container)"
+            "not enough memory; lower l1.max_bytes, or raise the limit of this process "
+            "(ulimit -v, or the limit of its container)"
         )
         return EXIT_PROBLEM
     except Exception as error:
@@ -75,7 +75,7 @@ def _guarded(args: argparse.Namespace) -> int:
 
 
 def _is_about_the_core(error: Exception) -> bool:
-    """Raised while `tiers` is imported, so by no class that could be imported from there."""
+    """Whether the core failed to load. Importing `tiers` raised it, so its class is unavailable."""
     return isinstance(error, ImportError) and str(error).startswith("TERRACE_CORE=")
 
 
@@ -85,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="terrace",
         usage="terrace [--debug] COMMAND [ARGUMENT …]",
         description="A caching proxy that speaks the Redis protocol.",
-        epilog=f"commands:\n{commands}\n\n`terrace COMMAND --help` says more.",
+        epilog=f"commands:\n{commands}\n\n`terrace COMMAND --help` shows the options.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action=_Version, help="print the version")
@@ -98,7 +98,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 class _Version(argparse.Action):
-    """Looks the version up only when it is asked for."""
+    """Looks the version up only on demand."""
 
     def __init__(self, option_strings: Sequence[str], dest: str, help: str) -> None:
         super().__init__(option_strings, dest, nargs=0, help=help)
@@ -116,7 +116,7 @@ class _Version(argparse.Action):
 
 
 class _OptionsHelp(argparse.Action):
-    """--help with all options of the configuration, which only it has to import."""
+    """--help with all options of the configuration, imported only for it."""
 
     def __init__(self, option_strings: Sequence[str], dest: str) -> None:
         super().__init__(option_strings, dest, nargs=0, help="list all options and exit")
@@ -129,7 +129,7 @@ class _OptionsHelp(argparse.Action):
 
 
 def _reader_of(command: str, argv: Sequence[str]) -> Callable[[], Config]:
-    """Reads the configuration that `argv` asks for, now or again later. Raises ConfigError."""
+    """A function that reads the configuration of `argv`, also repeatedly. Raises ConfigError."""
     parser = argparse.ArgumentParser(
         prog=f"terrace {command}", description=COMMANDS[command].help, add_help=False
     )
@@ -150,7 +150,7 @@ def _reader_of(command: str, argv: Sequence[str]) -> Callable[[], Config]:
 
 
 def _config_of(command: str, argv: Sequence[str]) -> Config | None:
-    """The configuration that `argv` asks for; None when its problems have been told."""
+    """The configuration of `argv`; None after its problems were printed."""
     return _read_or_tell(_reader_of(command, argv))
 
 
@@ -187,8 +187,8 @@ def _check(argv: Sequence[str]) -> int:
     from .check import check, summary
     from .config.model import LogOptions
 
-    log.set_up(LogOptions(level="error"))  # the report says what went wrong; once is enough
-    findings = uvloop.run(check(config))  # says of an address what `serve` would
+    log.set_up(LogOptions(level="error"))  # the report already has the warnings
+    findings = uvloop.run(check(config))  # uvloop, as in `serve`, for the same messages
     if findings.problems:
         print("\n".join(findings.problems), file=sys.stderr)
         return EXIT_PROBLEM
@@ -222,12 +222,12 @@ def _install_triggers(argv: Sequence[str]) -> int:
 
 
 COMMANDS: dict[str, Command] = {
-    "serve": Command("serve Redis clients until told to stop", _serve),
-    "check": Command("report everything wrong with a configuration and its servers", _check),
-    "run": Command("try it: embedded Redis and PostgreSQL with sample data", _run),
-    "demo": Command("show which tier answers, against a running `terrace run`", _demo),
+    "serve": Command("serve Redis clients until a signal ends it", _serve),
+    "check": Command("report all problems of a configuration and its servers", _check),
+    "run": Command("try Terrace: embedded Redis and PostgreSQL with sample data", _run),
+    "demo": Command("show which tier answers; needs a running `terrace run`", _demo),
     "install-triggers": Command(
-        "let a table in PostgreSQL tell Terrace of changed rows", _install_triggers
+        "make a table in PostgreSQL notify Terrace of changed rows", _install_triggers
     ),
 }
 
@@ -237,7 +237,7 @@ def _say(*lines: str) -> None:
 
 
 def _unexpected(error: Exception) -> str:
-    """One line for the user; the trace goes where a bug report can take it from."""
+    """One line for the user; the trace goes into a file for a bug report."""
     from .masking import mask, one_line
 
     what = one_line(f"unexpected {type(error).__name__}: {error}")

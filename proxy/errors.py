@@ -1,8 +1,8 @@
-"""The error replies that Terrace itself makes: what happened, which tier, what to do.
+"""The error replies that Terrace itself makes: the event, the tier, the remedy.
 
 All start with `ERR` (or Redis' own code), never with a code that makes client
-libraries retry by themselves (LOADING, "max number of clients", a closed socket):
-a write must not be sent twice behind the application's back.
+libraries retry automatically (LOADING, "max number of clients", a closed socket):
+a write must not be sent twice without the application's knowledge.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ NOPROTO = error("NOPROTO unsupported protocol version")
 SYNTAX = error("ERR syntax error")
 NOT_INTEGER = error("ERR value is not an integer or out of range")
 REPLICATION_REFUSED = error(
-    "ERR terrace: replication streams do not pass the proxy; connect to Redis directly"
+    "ERR terrace: the proxy does not forward replication streams; connect to Redis directly"
 )
 MAX_CLIENTS = error("ERR max number of clients reached")
 MEMORY_SHORT = error(
-    "ERR terrace: memory is short (limits.memory_bytes), no new clients for now; try again later"
+    "ERR terrace: memory is short (limits.memory_bytes), new clients are refused; try again later"
 )
 PROTECTED = error(
     "DENIED Terrace is running in protected mode because listen.host is not a loopback address "
@@ -32,8 +32,8 @@ PROTECTED = error(
     "listen.protected_mode=false if other measures protect it."
 )
 PRIVATE_LOST = error(
-    f"ERR terrace: the private connection to {L2_REDIS} was lost; this state (transaction, watch) "
-    "is gone, start again"
+    f"ERR terrace: the private connection to {L2_REDIS} was lost, and with it the transaction or "
+    "watch; start again"
 )
 EXEC_LOST = error(
     "EXECABORT Transaction discarded: terrace lost the private connection to "
@@ -45,15 +45,14 @@ EXEC_ARITY = error(
 
 EXEC_ABORTED = error("EXECABORT Transaction discarded because of previous errors.")
 WAIT_LOST = error(
-    f"ERR terrace: the connection to {L2_REDIS} was lost since this client's last write; whether "
-    "that is on replicas or in the append-only file cannot be told"
+    f"ERR terrace: the connection to {L2_REDIS} was lost since this client's last write; it is "
+    "unknown whether replicas or the append-only file have that write"
 )
 
 NO_L3 = error(f"ERR terrace: {L3_POSTGRES} is not configured; set l3.dsn and [[l3.view]]")
 STORE_AFTER_SELECT = error(
-    "ERR terrace: keys of [[l3.store]] cannot be written in a transaction behind SELECT"
+    "ERR terrace: keys of [[l3.store]] cannot be written in a transaction after SELECT"
 )
-
 
 RESERVED = error(
     "ERR terrace: keys that begin with __terrace: are Terrace's own; clients may read them only"
@@ -64,7 +63,7 @@ STORE_FROM_AFAR = error(
 
 
 def exec_refused(refusal: bytes) -> bytes:
-    """Redis speaks of the transaction whatever EXEC is refused for, and without MULTI too."""
+    """As Redis, with EXECABORT for every refusal of EXEC, even without MULTI."""
     return b"-EXECABORT Transaction discarded because of: " + refusal[1:]
 
 
@@ -84,7 +83,7 @@ def wrong_arity(name: str) -> bytes:
 
 
 def unknown_command(args: Sequence[bytes]) -> bytes:
-    """For those whom Redis is not asked on behalf of."""
+    """The reply without asking Redis, in its words."""
     beginning = b""
     for arg in args[1:]:
         if len(beginning) >= SHOWN_BYTES:
@@ -99,8 +98,8 @@ def unknown_subcommand(container: str, given: bytes) -> bytes:
 
 
 def shown(given: bytes) -> str:
-    """An argument within an error text as Redis prints it: the beginning of a C string, its
-    bytes unchanged. An argument may have megabytes."""
+    """An argument within an error text, as Redis prints it: the beginning of a C string, its
+    bytes unchanged. Shortened, as an argument may have megabytes."""
     return given[:SHOWN_BYTES].partition(b"\0")[0].decode("utf-8", "surrogateescape")
 
 
@@ -124,10 +123,10 @@ def write_failed(reason: str, sent: bool) -> bytes:
 
 
 def wait_refused(reply: bytes) -> bytes:
-    """`reply` is Redis' error to what would have moved the offset."""
+    """`reply` is Redis' error to the command that moves the offset."""
     text = reply[1:-2].decode("utf-8", "surrogateescape")
     return error(
-        f"ERR terrace: WAIT cannot speak for this client's writes: {L2_REDIS} answered '{text}'; "
+        f"ERR terrace: WAIT cannot cover this client's writes: {L2_REDIS} answered '{text}'; "
         "the user of l2.url needs +spublish +eval +set +del &__terrace:* ~__terrace:*"
     )
 
@@ -138,7 +137,7 @@ def load_failed(reason: str) -> bytes:
 
 def rows_missing(reason: str) -> bytes:
     return error(
-        f"ERR terrace: {L2_REDIS} could not be given a row for this transaction: {reason}; "
+        f"ERR terrace: a row for this transaction could not be stored in {L2_REDIS}: {reason}; "
         "the outcome of the transaction is unknown and it was not retried"
     )
 
@@ -149,8 +148,8 @@ def store_failed(reason: str) -> bytes:
 
 def not_storable(args: Sequence[bytes]) -> bytes:
     return error(
-        f"ERR terrace: {shown(args[0]).upper()} cannot be made durable; use it on keys "
-        "outside of [[l3.store]]"
+        f"ERR terrace: {shown(args[0]).upper()} cannot be made durable; use it with keys "
+        "outside [[l3.store]]"
     )
 
 

@@ -15,7 +15,7 @@ EXIT_PROBLEM = 1
 
 
 def main(argv: Sequence[str], config_of: Callable[[Sequence[str]], Config | None]) -> int:
-    """`config_of` reads the configuration from the arguments that are not this command's."""
+    """`config_of` reads the configuration from the arguments that this command does not know."""
     args, rest = _parser().parse_known_args(argv)
     config = config_of(rest)
     if config is None:
@@ -48,20 +48,20 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="terrace install-triggers",
         description=(
-            "Install triggers on a base table: whenever rows change, their keys leave Redis and "
-            "every L1, and the refresh of the mapped view is brought forward. Takes the options "
-            "of the configuration, too (--config FILE, --set NAME=VALUE)."
+            "Install triggers on a base table: when rows change, their keys are removed from Redis "
+            "and every L1, and the mapped view is refreshed earlier. Also takes the options of the "
+            "configuration (--config FILE, --set NAME=VALUE)."
         ),
         allow_abbrev=False,
     )
     parser.add_argument("--table", required=True, help="the table, optionally schema-qualified")
     parser.add_argument(
         "--key", required=True, metavar="PATTERN",
-        help="the keys of a row, like airport:{iata}; in braces are columns of the table",
+        help="the keys of a row, like airport:{iata}, with columns of the table in braces",
     )  # fmt: skip
-    parser.add_argument("--dsn", default="", help="connect with this instead of l3.dsn")
-    parser.add_argument("--drop", action="store_true", help="remove the triggers again")
-    parser.add_argument("--dry-run", action="store_true", help="print the SQL and do nothing")
+    parser.add_argument("--dsn", default="", help="the database, instead of l3.dsn")
+    parser.add_argument("--drop", action="store_true", help="remove the triggers")
+    parser.add_argument("--dry-run", action="store_true", help="only print the SQL")
     return parser
 
 
@@ -69,7 +69,7 @@ def _note_unmapped(options: L3Options, pattern: str) -> None:
     if not any(mapping.options.keys == pattern for mapping in Mappings(options.view)):
         print(
             f'note: no [[l3.view]] of this configuration has keys = "{pattern}"; '
-            "keys that nothing maps are ignored",
+            "unmapped keys are ignored",
             file=sys.stderr,
         )
 

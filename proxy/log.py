@@ -1,8 +1,7 @@
 """The log: one line per record on standard error, bounded, without secrets.
 
-A record never becomes more than one line, so that nothing a client sends (keys can
-hold newlines) can forge a second one. An exception is written as its message and
-the places it came through, innermost first.
+A record is always one line, so that a client cannot forge a second one (keys can have
+newlines). An exception is its message and its call sites, innermost first.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from .masking import one_line
 if TYPE_CHECKING:
     from .config.model import LogOptions
 
-MAX_LINE_CHARS = 4096  # what journald and docker pass on in one piece, with room to spare
+MAX_LINE_CHARS = 4096  # journald and docker forward such a line in one piece, with room to spare
 MAX_FRAMES = 12
 LOGGER = "terrace"
 
@@ -29,20 +28,20 @@ _worker = ""  # of a process that is one of several
 
 
 def name_worker(number: int) -> None:
-    """Lines say from now on which worker writes them."""
+    """Name the worker in all later lines."""
     global _worker
     _worker = str(number)
 
 
 def set_up(options: LogOptions, stream: TextIO | None = None) -> None:
-    """Directs all logging of the process to `stream` (default: standard error)."""
+    """Direct all logging of the process to `stream` (default: standard error)."""
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(_JsonLine() if options.format == "json" else _TextLine())
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    # Libraries speak only when something is wrong; the level is for Terrace itself.
+    # Libraries log only problems; the level applies to Terrace itself.
     root.setLevel(logging.WARNING)
-    logging.getLogger("psycopg.pool").setLevel(logging.ERROR)  # L3 says itself what is wrong
+    logging.getLogger("psycopg.pool").setLevel(logging.ERROR)  # L3 reports its problems itself
     logging.getLogger(LOGGER).setLevel(options.level.upper())
 
 
@@ -55,8 +54,8 @@ class _TextLine(logging.Formatter):
 
 class _JsonLine(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        # JSON escapes may make six characters of one: half of the bound keeps most lines
-        # whole, and the rest is cut before it is encoded, so that a line always parses.
+        # JSON escapes may turn one character into six: half of the bound keeps most lines
+        # whole. Longer text is cut before it is encoded, so that a line always parses.
         fields = {
             "time": _timestamp(record),
             "level": record.levelname.lower(),
@@ -75,7 +74,7 @@ def _timestamp(record: logging.LogRecord) -> str:
 def _message(record: logging.LogRecord) -> str:
     try:
         text = record.getMessage()
-    except (TypeError, ValueError):  # a record whose arguments do not fit must not be lost
+    except (TypeError, ValueError):  # a record with wrong arguments must not be lost
         text = f"{record.msg} {record.args!r}"
     if record.exc_info and record.exc_info[1] is not None:
         text += f" | {describe_exception(record.exc_info[1])}"

@@ -1,8 +1,8 @@
-"""Takes the secrets out of text that a person may see: URLs, connection strings, log lines.
+"""Removes secrets from text for users: URLs, connection strings, log lines.
 
-Masking prefers to hide too much. What it looks for: the user part of a URL, a
-password that follows the host separator because its `@host` was forgotten, and
-`password=…` in libpq strings and URL queries.
+Masking prefers to hide too much. It removes the user part of a URL, a password after the
+host separator whose `@host` was forgotten, and `password=…` in libpq strings and URL
+queries.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ _CONTROL |= {ord("\n"): "\\n", ord("\r"): "\\r", ord("\t"): "\\t", 0x2028: "\\n"
 
 
 def mask(text: str) -> str:
-    """Any text, such as a log line or somebody else's error message, without its secrets."""
+    """Any text, such as a log line or an error message of a library, without its secrets."""
     text = _USER_PART.sub(f"{HIDDEN}@", text)
     text = _FORGOTTEN_HOST.sub(rf"\1{HIDDEN}", text)
     return _PASSWORD.sub(rf"\1{HIDDEN}", text)
 
 
 def mask_option(text: str) -> str:
-    """The value of one option. All of it before the last `@` goes, whatever it looks like."""
+    """The value of one option, without everything before the last `@`."""
     if "@" in text:
         scheme, _, rest = text.rpartition("@")[0].partition("://")
         shown = f"{scheme}://" if rest and scheme.isalpha() else ""
@@ -42,5 +42,5 @@ def one_line(text: str) -> str:
 
 
 def escaped(text: str) -> str:
-    """The text with escapes for all that could move a cursor or begin a line."""
+    """The text with escapes for characters that could move a cursor or begin a line."""
     return text.translate(_CONTROL).encode("utf-8", "backslashreplace").decode()

@@ -1,12 +1,12 @@
-"""The bound on all memory of this process (`limits.memory_bytes`), and its return to the system.
+"""Limits the memory of this process (`limits.memory_bytes`) and returns freed memory.
 
-What counts is what the system counts, since that is what ends a process: its resident
-pages, without those of the shared mapping of L1, whose whole budget is set apart. Beyond
-the bound new clients are refused, and those who make us hold most are closed, until
-enough is freed.
+The measure is that of the system, which ends a process by it: its resident pages. The
+pages of the shared L1 do not count; its whole budget is reserved. Above the limit, new
+clients are refused, and the clients that use the most memory are closed, until enough is
+free.
 
-Freed memory is often scattered over pages that are kept: after many clients have left,
-or much was freed, `malloc_trim` gives these back, in some milliseconds.
+Freed memory is often scattered over pages that stay allocated: after many clients have
+left, or much was freed, `malloc_trim` returns such pages, in some milliseconds.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ log = logging.getLogger("terrace")
 
 MiB = 1024**2
 SWEEP_S = 0.1
-SMALLEST_VICTIM_BYTES = MiB  # who holds less is not what is wrong
-CALM_SHARE = 0.95  # of the bound: below it clients are welcome again
-AUTOMATIC_SHARE = 0.9  # of what the host or container has
-LEAST_BYTES = 128 * MiB  # for a process, beside L1
-TRIM_CLIENTS = 500  # so many have left since memory was last given back
-TRIM_BYTES = 32 * MiB  # or so much was freed
+SMALLEST_VICTIM_BYTES = MiB  # a client with less is not the cause
+CALM_SHARE = 0.95  # of the limit: below it clients are accepted again
+AUTOMATIC_SHARE = 0.9  # of the memory of the host or container
+LEAST_BYTES = 128 * MiB  # for a process, without L1
+TRIM_CLIENTS = 500  # trim after so many clients have left
+TRIM_BYTES = 32 * MiB  # or after so much was freed
 TRIM_PAUSE_SWEEPS = 20
 PAGE_BYTES = 4096
 
 
 class Holder(Protocol):
-    """A client."""
+    """A client that uses memory."""
 
     @property
     def held_bytes(self) -> int: ...
@@ -42,7 +42,7 @@ class Holder(Protocol):
 
 
 def private_bytes(path: Path = Path("/proc/self/statm")) -> int:
-    """Resident pages that are this process' own; 0 where the system does not tell."""
+    """The private resident bytes of this process; 0 if unknown."""
     try:
         _, resident, shared, *_ = path.read_text(encoding="ascii").split()
     except (OSError, ValueError):
@@ -51,9 +51,9 @@ def private_bytes(path: Path = Path("/proc/self/statm")) -> int:
 
 
 def share_bytes(limit_bytes: int, host_bytes: int, l1_bytes: int, workers: int) -> int:
-    """What one process may have for itself; 0 is no bound.
+    """The memory limit of one process; 0: unlimited.
 
-    `limit_bytes` 0 stands for most of `host_bytes`. `l1_bytes` is set apart.
+    `limit_bytes` 0 means AUTOMATIC_SHARE of `host_bytes`. `l1_bytes` is reserved.
     """
     total_bytes = limit_bytes or int(host_bytes * AUTOMATIC_SHARE)
     if not total_bytes:
@@ -62,7 +62,7 @@ def share_bytes(limit_bytes: int, host_bytes: int, l1_bytes: int, workers: int) 
 
 
 class MemoryGuard:
-    """Looks every SWEEP_S; `shedding` while there is too much."""
+    """Checks the memory every SWEEP_S; `shedding` while it is above the limit."""
 
     def __init__(
         self,
@@ -95,7 +95,7 @@ class MemoryGuard:
             self._shed()
         elif self.shedding and self.used_bytes < self.max_bytes * CALM_SHARE:
             self.shedding = False
-            log.info("memory: %d MiB in use, clients are welcome again", self.used_bytes // MiB)
+            log.info("memory: %d MiB in use, clients are accepted again", self.used_bytes // MiB)
 
     def _give_back_what_was_freed(self) -> None:
         count = len(self._clients)
@@ -112,14 +112,14 @@ class MemoryGuard:
 
     def _begin(self) -> None:
         if self.shedding:
-            # Perhaps it is only kept for later use.
+            # The allocator may only keep it for later use.
             self._trim()
             self.used_bytes = self._measure()
             return
         self.shedding = True
         log.warning(
             "memory: %d MiB in use, more than the %d MiB that limits.memory_bytes leaves beside "
-            "L1: new clients are refused, those that hold most are closed",
+            "L1: new clients are refused, the clients that use the most are closed",
             self.used_bytes // MiB, self.max_bytes // MiB,
         )  # fmt: skip
 
@@ -131,7 +131,7 @@ class MemoryGuard:
                 break
             excess_bytes -= held_bytes
             self.closed += 1
-            client.abort("memory is short (limits.memory_bytes), and it makes us hold most")
+            client.abort("memory is short (limits.memory_bytes), and this client uses the most")
 
 
 def _give_back() -> None:

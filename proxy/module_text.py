@@ -1,4 +1,4 @@
-"""docs/MODULES.md: every module and what it is for, from the first sentence of each."""
+"""Writes docs/MODULES.md: the first sentence of every module."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The pages and files that are written from tables: `python -m proxy.reference` (`make docs`).
+"""Writes the generated pages and files: `python -m proxy.reference` (`make docs`).
 
-They are written below the root of a checkout (default: the current directory). A test fails
-when one is out of date.
+They are below the root of a checkout (default: the current directory). A test fails if
+one is out of date.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from .module_text import modules_page
 
 
 def generated_files() -> dict[str, str]:
-    """Path below the root of the checkout -> what it must hold."""
+    """Path below the root of the checkout -> its content."""
     return {
         "conf/terrace.toml": sample_file(),
         "docs/CONFIG.md": reference_page(),

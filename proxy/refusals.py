@@ -1,9 +1,9 @@
-"""What Terrace refuses clients, and why: a counter for each reason, and a line in the log.
+"""Counts and logs the refusals of Terrace by reason.
 
-Reasons are labels of metrics, so they are fixed sets. Of each reason the log has one line in
-LOG_INTERVAL_S, and then how many more there were. A line names the address, the command by its
-name in the table, and a user that exists: the name of one that does not may be a password
-in the wrong place.
+Reasons are labels of metrics, so they are fixed sets. The log has one line per reason in
+LOG_INTERVAL_S, and then the number of further refusals. A line names the address, the
+command by its name in the table, and a user that exists: an unknown name may be a
+password in the wrong place.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from . import errors
 log = logging.getLogger("terrace")
 
 LOG_INTERVAL_S = 5.0
-SHOWN_MAX_CHARS = 120  # of a user's name or of what was wrong
+SHOWN_MAX_CHARS = 120  # of a user's name or of an error
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Kind:
-    """`reasons` says of each what a person reads in the log."""
+    """A kind of refusal; `reasons` has the log text of each reason."""
 
     metric: str
     text: str  # of the metric
@@ -47,8 +47,8 @@ LOGINS = Kind(
     {
         "wrong_password": "the password is wrong",
         "unknown_user": "there is no such user",
-        "user_off": "the user is off",
-        "no_password_set": "AUTH has a password only, and the default user needs none",
+        "user_off": "the user is disabled",
+        "no_password_set": "AUTH has only a password, and the default user needs none",
         "users_not_loaded": "the users of L2 are not known yet",
     },
 )
@@ -59,21 +59,21 @@ DENIED = Kind(
     {
         "not_logged_in": "the client has not logged in",
         "command": "the user may not run it",
-        "key": "the user may not touch one of its keys (see ACL LOG)",
+        "key": "the user may not access one of its keys (see ACL LOG)",
         "channel": "the user may not use one of its channels (see ACL LOG)",
-        "script": "scripts cannot be judged by the rights of this user (acl.scripts)",
+        "script": "scripts cannot be checked against the rights of this user (acl.scripts)",
     },
     contexts=("toplevel", "multi"),
 )
 CLIENTS = Kind(
     "clients_refused",
-    "Clients turned away",
+    "Clients refused",
     "client refused",
     {
-        "max_clients": "there are as many clients as listen.max_clients allows",
-        "open_files": "there are as many clients as this process may have open files for",
+        "max_clients": "the number of clients is at its limit (listen.max_clients)",
+        "open_files": "the number of clients is at the limit of open files (ulimit -n)",
         "memory": "memory is short (limits.memory_bytes)",
-        "protected_mode": "it comes from afar, and no password is set (listen.protected_mode)",
+        "protected_mode": "it is on another host, and no password is set (listen.protected_mode)",
     },
 )
 HANDSHAKES = Kind(
@@ -84,8 +84,8 @@ HANDSHAKES = Kind(
         "not_tls": "the client does not speak TLS",
         "no_certificate": "the client sent no certificate (tls.client_auth)",
         "bad_certificate": "the client's certificate was not accepted (tls.client_ca_file)",
-        "no_agreement": "no protocol version or cipher that both know (tls.min_version)",
-        "alert": "the client ended it, as with a certificate of ours that it does not accept",
+        "no_agreement": "there is no common protocol version or cipher (tls.min_version)",
+        "alert": "the client ended it; it may not accept the certificate of Terrace",
         "timeout": "it took too long",
         "closed": "the client closed the connection",
         "other": "the client broke the protocol",
@@ -105,7 +105,7 @@ _TO_CLIENTS: Mapping[str, bytes] = {
 
 
 class Refusals:
-    """Of one worker. `sweep` is to be called now and then: it tells what had no line."""
+    """The refusals of one worker. `sweep`, called regularly, logs the rest that had no line."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self.counts: dict[Kind, Counter[tuple[str, ...]]] = {
@@ -119,7 +119,7 @@ class Refusals:
         return f"<Refusals {sum(map(Counter.total, self.counts.values()))}>"
 
     def login(self, reason: str, address: str, user: bytes | None) -> None:
-        """`user`: the name of one that exists."""
+        """`user`: the name, if the user exists."""
         self._count(LOGINS, reason)
         self._tell(LOGINS, reason, address, *_named("user", user))
 
@@ -131,7 +131,7 @@ class Refusals:
         self._tell(DENIED, reason, address, *_named("user", user), f"command {name}")
 
     def client(self, reason: str, address: str) -> bytes:
-        """What this client is told."""
+        """The error for this client."""
         self._count(CLIENTS, reason)
         self._tell(CLIENTS, reason, address)
         return _TO_CLIENTS[reason]

@@ -1,10 +1,10 @@
-"""The configuration read again while serving (SIGHUP, TIER.RELOAD): all of it, or nothing.
+"""Reloads the configuration while serving (SIGHUP, TIER.RELOAD): all of it, or nothing.
 
-Everything is read and validated first: the options, the users' file, the certificates.
-Then the new configuration is handed to `Terrace.adopt`, in one go without an await. It has
-the new value of the options in LIVE; any other option that changed keeps its value and is
-named as needing a restart. A file whose option is the same but whose content differs counts
-as changed.
+First the options, the users' file and the certificates are read and validated. Then
+`Terrace.adopt` applies the new configuration, in one step without an await. It has the
+new values of the options in LIVE; any other changed option keeps its value and is
+reported as needing a restart. A file with the same name but another content counts as
+changed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SHOWN_PROBLEMS = 5
 
 
 class Owner(Protocol):
-    """What a configuration is put into force on: `server.Terrace`."""
+    """The object that applies a configuration: `server.Terrace`."""
 
     config: Config
     acl: Acl
@@ -37,11 +37,11 @@ class Owner(Protocol):
     def adopt(self, config: Config) -> None: ...
 
     def reload_certificates(self, tls: TlsOptions) -> None:
-        """Raises CertificateError; then all stays."""
+        """Read the certificates again. Raises CertificateError and changes nothing."""
 
 
 class Reloader:
-    """`read` makes the configuration from its sources again. Raises ConfigError."""
+    """`read` reads the configuration from its sources. Raises ConfigError."""
 
     def __init__(self, terrace: Owner, config: Config, read: Callable[[], Config]) -> None:
         self._terrace = terrace
@@ -49,7 +49,7 @@ class Reloader:
         self._certificates = content(config.tls)
 
     async def reload(self) -> Reloaded:
-        """Raises NotReloaded; then nothing was changed."""
+        """Reload. Raises NotReloaded and changes nothing."""
         terrace = self._terrace
         try:
             wanted = self._read()
@@ -76,7 +76,7 @@ class Reloader:
         return Reloaded(tuple(changed), result.needs_restart)
 
     def _renewed(self, config: Config) -> dict[str, bytes]:
-        """The files of [tls] that hold something else than before, and what."""
+        """The files of [tls] with changed content, and that content."""
         if not config.tls.port:
             return {}
         now = content(config.tls)
@@ -90,11 +90,11 @@ class Reloader:
         return path in LIVE
 
     async def reload_and_tell(self) -> None:
-        """As SIGHUP asks: the log has the answer."""
+        """Reload for SIGHUP; the result is in the log."""
         try:
             result = await self.reload()
         except NotReloaded as problem:
-            log.warning("configuration not reloaded, all stays as it was: %s", problem)
+            log.warning("configuration not reloaded, nothing changed: %s", problem)
             return
         log.info(
             "configuration reloaded: %s; %s",

@@ -27,15 +27,15 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("terrace")
 
-ADMIN_BACKLOG = 128  # who asks before the admin port is loaded waits for it
-YOUNG_OBJECTS = 20_000  # allocated between two looks for cycles: below a millisecond each
+ADMIN_BACKLOG = 128  # requests before the admin server is loaded wait for it
+YOUNG_OBJECTS = 20_000  # allocations between two searches for cycles: each below a millisecond
 
 
 def run(config: Config, read: Callable[[], Config] | None = None) -> int:
-    """Serve until SIGTERM or SIGINT, or until a successor does; the process' exit code."""
+    """Serve until SIGTERM or SIGINT, or until a successor serves; return the exit code."""
     import uvloop
 
-    # A busy proxy has thousands of young objects that die with their replies: looking for
+    # A busy proxy has thousands of young objects that die with their replies: a search for
     # cycles among them every 700 allocations took 8 % of the time of a load from L3.
     gc.freeze()
     gc.set_threshold(YOUNG_OBJECTS, *gc.get_threshold()[1:])
@@ -67,14 +67,14 @@ class _Service:
         self._hurry = asyncio.Event()
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, self._on_signal)
-        if worker is None:  # else a terminal's is for the supervisor
+        if worker is None:  # else the supervisor handles that of a terminal
             loop.add_signal_handler(signal.SIGINT, self._on_signal)
         self._terrace = terrace = Terrace(config, read=read, worker=worker)
         loop.add_signal_handler(signal.SIGHUP, terrace.reload)
         self._admin: AdminServer | None = None
         terrace.siblings.on_orphaned = self._on_orphaned
         terrace.siblings.on_taken = self._on_taken
-        self._offers = worker is None and bool(config.listen.handover)  # else a parent does
+        self._offers = worker is None and bool(config.listen.handover)  # else the parent does
         self._offering = Offering(Offer(config, self._sockets), self._on_taken)
 
     async def run(self) -> int:
@@ -96,7 +96,7 @@ class _Service:
         log.info("stopped")
         return 0
 
-    # What asks it to stop
+    # Reasons to stop
 
     def _on_signal(self) -> None:
         self._leave_unserved()
@@ -106,7 +106,7 @@ class _Service:
 
     def _on_orphaned(self) -> None:
         if not self._stop.is_set():
-            log.error("the supervisor is gone: this worker drains")
+            log.error("the supervisor has ended: this worker drains")
             self._leave_unserved()
             self._stop.set()
 
@@ -116,15 +116,15 @@ class _Service:
         self._stop.set()
 
     def _leave_unserved(self) -> None:
-        """A worker that still waits for Redis must not begin to accept clients."""
+        """Leave: a worker that still waits for Redis must not start to accept clients."""
         is_first = not self._stop.is_set()
         if self._worker is not None and is_first and not self._terrace.listeners.is_open:
             os._exit(0)
 
-    # The way up
+    # Start
 
     async def _open(self) -> None:
-        """Raises CertificateError or OSError."""
+        """Open all ports. Raises CertificateError or OSError."""
         config = self._config
         takeover = handover.take(config) if self._offers else None
         if self._worker is not None:
@@ -134,7 +134,7 @@ class _Service:
         else:
             inherited = from_systemd(config, os.environ, os.getpid())
         if config.admin.enabled and not inherited.has("admin"):
-            # First: a process that ends because this port is taken must not serve a client.
+            # First: a process that ends because this port is in use must not serve a client.
             inherited.add(
                 "admin",
                 bind("admin.port", config.admin.host, config.admin.port, backlog=ADMIN_BACKLOG),
@@ -149,7 +149,7 @@ class _Service:
             takeover.confirm()
 
     def _sockets(self) -> dict[str, list[socket.socket]]:
-        """Those that a new process may take over, by role."""
+        """The sockets for a successor, by role."""
         admin = self._admin.sockets() if self._admin is not None else {}
         return self._terrace.listeners.sockets() | admin
 
@@ -159,17 +159,17 @@ class _Service:
         await self._terrace.drain(0)
         return 1
 
-    # The way down
+    # Shutdown
 
     async def _drain(self) -> None:
-        """Within `shutdown.deadline`, or until a second signal."""
+        """Drain within `shutdown.deadline`, or until a second signal."""
         terrace, admin = self._terrace, self._admin
         deadline_s = terrace.config.shutdown.deadline_s
         terrace.siblings.tell_draining(deadline_s)
         log.info("draining for at most %g s", deadline_s)
         await self._offering.close()
         if terrace.listeners.handed_over and admin is not None:
-            await admin.close()  # its successor answers there
+            await admin.close()  # the successor answers there
         tasks = TaskSet("shutdown")
         drained = tasks.start("drain", terrace.drain(deadline_s))
         hurried = tasks.start("second signal", self._hurry.wait())
@@ -180,7 +180,7 @@ class _Service:
 
 
 def _ignore_signals() -> None:
-    """One more, while the loop is being closed, must not change the exit code."""
+    """Another signal, while the loop closes, must not change the exit code."""
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         loop.remove_signal_handler(number)
@@ -188,8 +188,8 @@ def _ignore_signals() -> None:
 
 
 async def _open_admin(terrace: Terrace, sockets: list[socket.socket]) -> AdminServer:
-    """Loaded in a thread, and after the clients' ports are open: aiohttp is a third of all
-    there is to load at the start, and no client needs it."""
+    """Load the server in a thread, after the clients' ports are open: aiohttp is a third of the
+    start time, and no client needs it."""
     loaded = await asyncio.to_thread(importlib.import_module, "proxy.http")
     admin: AdminServer = loaded.AdminServer(terrace)
     await admin.start(sockets)

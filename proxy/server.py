@@ -1,4 +1,4 @@
-"""Terrace, one worker: the tiers, the listeners, its clients, and the way down."""
+"""Terrace, one worker: its tiers, its listeners, its clients, and its shutdown."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ from .workers.worker import OwnNumbers, SharedNumbers, Worker, beat
 log = logging.getLogger("terrace")
 
 DRAIN_POLL_S = 0.02
-BLOCKED_SHARE = 0.25  # of the deadline of draining; then those blocked in Redis are unblocked
+BLOCKED_SHARE = 0.25  # of the drain deadline; then clients that are blocked in Redis are unblocked
 IDLE_SWEEP_S = 1.0
 
 
@@ -67,7 +67,7 @@ def terrace_version() -> str:
 
 
 class Terrace:
-    """One worker: everything its sessions share."""
+    """One worker: the state that its sessions share."""
 
     def __init__(
         self,
@@ -77,7 +77,7 @@ class Terrace:
         clock: Callable[[], float] = time.monotonic,
         worker: Worker | None = None,
     ) -> None:
-        """`read` makes the configuration again from where it came from."""
+        """`read` reads the configuration again from its sources."""
         self.config = config
         self._worker = worker
         self.reloader = Reloader(self, config, read or (lambda: config))
@@ -103,10 +103,10 @@ class Terrace:
             lambda ident: describe(self.sessions[ident]), self.refusals,
         )  # fmt: skip
         self.pause = Pause(self.sessions, self.lane)
-        self.descriptor_clients = config.listen.max_clients  # as many as there are files for
+        self.descriptor_clients = config.listen.max_clients  # limited by open files
         self._pause_task: asyncio.Task[Any] | None = None
         self.draining = False
-        self.closed = False  # nobody is served any more
+        self.closed = False  # no client is served any more
         self.output: OutputBudget[Connection] = OutputBudget(self.output_share(config))
         self.connections: set[Connection] = set()
         self.memory = MemoryGuard(self.memory_share(config), self.connections)
@@ -128,19 +128,19 @@ class Terrace:
         return f"<Terrace {len(self.sessions)} clients, {self.stack!r}>"
 
     def output_share(self, config: Config) -> int:
-        """What of limits.output_total_bytes the clients of this worker may make use of."""
+        """The share of this worker's clients in limits.output_total_bytes."""
         workers = self._worker.arena.workers if self._worker is not None else 1
         return config.limits.output_total_bytes // workers
 
     def memory_share(self, config: Config) -> int:
-        """What of limits.memory_bytes this worker may have for itself."""
+        """The share of this worker in limits.memory_bytes."""
         workers = self._worker.arena.workers if self._worker is not None else 1
         l1_bytes = config.l1.max_bytes if config.l1.enabled and CORE == "c" else 0
         return share_bytes(config.limits.memory_bytes, host_memory_bytes(), l1_bytes, workers)
 
     def adopt(self, config: Config) -> None:
-        """Put another configuration into force; all that outlives one command and keeps something
-        of the old one is told here. It differs from the old one in LIVE options only (`reload`)."""
+        """Apply another configuration, also to all long-lived objects that keep values of the old
+        one. It differs from the old one only in LIVE options (`reload`)."""
         old, self.config = self.config, config
         for session in self.sessions.values():
             session.config = config
@@ -160,23 +160,23 @@ class Terrace:
             self._fit_descriptors()
 
     def _fit_descriptors(self) -> None:
-        """As many clients as there are files for."""
+        """Limit the clients to the open files."""
         listen, l2, l3 = self.config.listen, self.config.l2, self.config.l3
         self.descriptor_clients = raise_limit(listen.max_clients, l2.max_pinned + l3.pool_max)
 
     @property
     def stats(self) -> Stats:
-        """What was counted until now."""
+        """The counters up to now."""
         self.lane.fold()
         return self._stats
 
     # Life
 
     async def start(self, inherited: Inherited | None = None) -> None:
-        """Listen, where possible on sockets that were `inherited`.
+        """Listen, if possible on `inherited` sockets.
 
-        Redis and Postgres may be down: that shows in readiness, not here.
-        Raises CertificateError, or OSError when an address cannot be bound.
+        Redis and Postgres may be down: readiness shows that, not this method.
+        Raises CertificateError, or OSError if an address cannot be bound.
         """
         self._loop = asyncio.get_running_loop()
         self._fit_descriptors()
@@ -188,10 +188,10 @@ class Terrace:
         if self.acl.redis is not None:
             self._tasks.start("users of L2", self.acl.redis.keep())
         if inherited:
-            # The predecessor serves meanwhile: no need to begin with errors.
+            # The predecessor serves meanwhile: no need to start with errors.
             await self.stack.l2.wait_ready(self.config.l2.connect_timeout_s)
         if self._worker is not None and self._worker.must_reload:
-            # Before the first client: what was tightened meanwhile holds for it.
+            # Before the first client: the newest rules apply to it.
             await self.reloader.reload_and_tell()
         await self.listeners.open(inherited)
         janitor = Janitor(self._tasks)
@@ -200,7 +200,7 @@ class Terrace:
 
     @property
     def port(self) -> int:
-        """The plain TCP port; 0 when there is none."""
+        """The plain TCP port; 0 if there is none."""
         return self.listeners.port
 
     @property
@@ -209,32 +209,32 @@ class Terrace:
 
     @property
     def ready(self) -> bool:
-        """Whether commands can be answered in full: accepting, warm, and L2 is there."""
+        """Whether all commands can be answered: accepting, warm, and L2 is up."""
         is_open = self.listeners.is_open and not self.draining
         return is_open and self.stack.l2.ready and not self.stack.is_warming_up
 
     def reload_certificates(self, tls: TlsOptions) -> None:
-        """Raises CertificateError; then all stays."""
+        """Read the certificates again. Raises CertificateError and changes nothing."""
         self.listeners.reload_certificates(tls)
         log.info("certificates reloaded: %s", tls.cert_file)
 
     def reload(self) -> None:
-        """Read the configuration again; the log tells what came of it."""
+        """Read the configuration again; the result is in the log."""
         self._tasks.start("reload", self.reloader.reload_and_tell())
 
     async def drain(self, deadline_s: float) -> None:
-        """Stop accepting, let what is in flight finish, then close everything.
+        """Stop accepting, let commands in flight finish, then close everything.
 
-        For half of the time clients are closed when they rest, then as soon as nothing is
-        owed to them. What BLPOP and the like wait for may never come: after a quarter of the
-        time they end as if their own time had passed.
+        In the first half of the time a client is closed when it is idle, later as soon as it
+        has no outstanding replies. Blocked commands (BLPOP, …) might wait forever: after a
+        quarter of the time they end as if by their own timeout.
         """
         self.draining = True
         self.listeners.close()
         began = self.clock()
         unblocked: set[int] = set()
         while (gone_s := self.clock() - began) < deadline_s:
-            # First of all: who was accepted is a connection only when the loop comes to it.
+            # First: an accepted client becomes a connection only in a later turn of the loop.
             await asyncio.sleep(DRAIN_POLL_S)
             patient = gone_s < deadline_s / 2
             if gone_s >= deadline_s * BLOCKED_SHARE:
@@ -253,8 +253,8 @@ class Terrace:
         await self._beats.close()
 
     def _unblock(self, done: set[int]) -> None:
-        """Let Redis answer those that are blocked there: closed by us, one might take with it
-        what it was just given. `done`: whose turn it was."""
+        """Let Redis unblock its blocked clients: if we closed one, an element that Redis just gave
+        to it might be lost. `done`: the clients that were already unblocked."""
         for connection in self.connections:
             if (blocked := connection.waits_for_others) and blocked not in done:
                 done.add(blocked)
@@ -278,13 +278,13 @@ class Terrace:
                 connection.close_if_idle(since)
 
     def _beat(self, arena: SharedArena) -> None:
-        """From now on: the supervisor ends a worker whose loop makes no turn any more."""
+        """Start the heartbeat: the supervisor ends a worker without one."""
         Janitor(self._beats).register("beats", BEAT_S, partial(beat, arena), at_once=True)
 
     # Clients
 
     def refusal_for(self, address: str) -> str | None:
-        """Why a new client must be turned away: one of the reasons in `refusals.CLIENTS`."""
+        """The reason to refuse a new client, one of `refusals.CLIENTS`, or None."""
         if self.clients.connected >= self.config.listen.max_clients:
             return "max_clients"
         if len(self.sessions) >= self.descriptor_clients:
@@ -314,19 +314,19 @@ class Terrace:
         self.connections.discard(connection)
 
     def mark_dirty(self, connection: Connection) -> None:
-        """This client has replies to send: once per tick, after all that came in."""
+        """Send this client's replies once per tick, after all input."""
         if not self._dirty:
             assert self._loop is not None
             self._loop.call_soon(self._flush_dirty)
         self._dirty.append(connection)
 
     def in_next_turn(self, work: Callable[[], None]) -> None:
-        """When all other clients had their turn."""
+        """Run `work` after all other clients had their turn."""
         assert self._loop is not None
         self._loop.call_soon(work)
 
     def note_rescued(self, reply_bytes: int) -> None:
-        """L1 answered a read that Redis does not; counted within a turn."""
+        """Count a reply that L1 gave while Redis is down, within a turn."""
         if not self.rescued_bytes:
             self.in_next_turn(self._forget_rescued)
         self.rescued_bytes += reply_bytes
@@ -340,7 +340,7 @@ class Terrace:
             connection.proceed()
 
     def learn_limits(self) -> None:
-        """A client was refused for a size: the server may take another one by now."""
+        """Ask Redis for its size limits, as a client was refused by them."""
         if self._loop is not None and (self._learning is None or self._learning.done()):
             self._learning = self._tasks.start("limits of L2", self.stack.l2.learn_limits())
 
@@ -350,7 +350,7 @@ class Terrace:
             session.scanner.bulk_max_bytes = limits.bulk_max_bytes(session.config.limits.bulk_bytes)
 
     def pause_clients(self, until: float, mode: str) -> None:
-        """CLIENT PAUSE: hold the clients until `until`, unless it is ended before."""
+        """CLIENT PAUSE: hold the clients until `until`, or until CLIENT UNPAUSE."""
         self.pause.begin(until, mode)
         if self._pause_task is not None:
             self._pause_task.cancel()
@@ -390,7 +390,7 @@ class Terrace:
         if task is not None:
             task.cancel()
 
-    # Log lines about clients: bounded, printable, without what they sent as values
+    # Log lines about clients: bounded, printable, without values that they sent
 
     def log_protocol_error(self, session: Session, text: str) -> None:
         self.refusals.protocol_error(session.address, text)

@@ -27,7 +27,7 @@ class Histogram:
 
     # twin: _lane.settle
     def observe(self, seconds: float, count: int = 1) -> None:
-        """`count` accesses that took `seconds` each."""
+        """Record `count` accesses of `seconds` each."""
         self.counts[bisect_left(BUCKETS_S, seconds)] += count
         self.sum_s += seconds * count
 
@@ -43,14 +43,14 @@ class Level:
 
 @dataclass(slots=True)
 class Stats:
-    """What one worker counted since it started."""
+    """The counters of one worker since its start."""
 
     l1: Level = field(default_factory=Level)
     l2: Level = field(default_factory=Level)
     l3: Level = field(default_factory=Level)
-    commands: Counter[str] = field(default_factory=Counter)  # by name from the table only
+    commands: Counter[str] = field(default_factory=Counter)  # only names of the table
     stale_served: int = 0
-    rows_brought: int = 0  # for commands that found a mapped key absent from L2 at that instant
+    rows_brought: int = 0  # for commands that found a mapped key absent from L2
     fills: int = 0
     fills_refused: int = 0
     connections_accepted: int = 0

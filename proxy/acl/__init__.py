@@ -1,1 +1,1 @@
-"""Access control: users, their rules, and the verdict on each command."""
+"""Access control: users, their rules, and the decision on each command."""

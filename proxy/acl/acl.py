@@ -1,12 +1,12 @@
-"""Who may do what: the users in force, logins, and the verdict on every command.
+"""Access control: the current users, logins, and the decision on every command.
 
-Each session holds its user as of now (`session.user`), so that a user with all rights
+Each session holds its current user (`session.user`), so that a user with all rights
 costs one attribute per command. When users change, every session gets the new record
 at once; sessions of deleted users are closed.
 
-Redis judges again what is behind a command: what a script calls, what SORT reads by
-BY and GET. Terrace's connections to Redis have the rights of `l2.url`, so it has to
-be judged, or refused, here.
+Redis also checks the indirect effects of a command: the calls of a script, the keys
+that SORT reads by BY and GET. Terrace's connections to Redis have the rights of
+`l2.url`, so Terrace must check or refuse these effects itself.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from .selector import Denial
 from .source import DEFAULT, RedisUsers, Users, read_users
 from .subject import Subject
 
-PASSWORD_MAX_BYTES = 64 * 1024  # nobody has a longer one; its hash would take its time
+PASSWORD_MAX_BYTES = 64 * 1024  # limits the time of its hash
 _SORT_OPTIONS = {b"LIMIT": 2, b"STORE": 1, b"BY": 1, b"GET": 1}
 _SCRIPTS_REFUSED = error(
     "NOPERM terrace: scripts run with the rights of l2.url and cannot be checked against those "
@@ -37,7 +37,7 @@ _SCRIPTS_REFUSED = error(
 
 
 class Acl:
-    """`sessions` are those that a change of users concerns."""
+    """The users, logins and decisions; a change of users applies to `sessions`."""
 
     def __init__(
         self,
@@ -49,9 +49,9 @@ class Acl:
         describe: Callable[[int], str],
         refusals: Refusals,
     ) -> None:
-        """`password` is that of the only user where no source of users is configured.
+        """Without a source of users, `password` is the password of the only user.
 
-        `describe` gives the line of CLIENT LIST of a client. Raises UsersFileError.
+        `describe` gives the CLIENT LIST line of a client. Raises UsersFileError.
         """
         self.options = options
         self.log = AclLog(options.log_max, clock)
@@ -59,7 +59,7 @@ class Acl:
         self._describe = describe
         self._refusals = refusals
         self.redis: RedisUsers | None = None
-        # Until L2 has told its users, nobody may do anything.
+        # Until the users of L2 are known, no client may run a command.
         self.users: Users = {DEFAULT: User(DEFAULT)}
         self.loaded = options.source != "redis"
         if options.source == "redis":
@@ -74,7 +74,7 @@ class Acl:
 
     @property
     def default(self) -> User:
-        """Who a new connection is."""
+        """The user of a new connection."""
         return self.users[DEFAULT]
 
     @property
@@ -84,7 +84,7 @@ class Acl:
 
     @property
     def not_logged_in(self) -> bytes:
-        """What a client hears that has to log in first, or cannot yet."""
+        """The error for a client that must log in first, or cannot log in yet."""
         return errors.NOAUTH if self.loaded else self._not_loaded
 
     @property
@@ -95,8 +95,8 @@ class Acl:
     def _not_loaded(self) -> bytes:
         assert self.redis is not None
         return error(
-            'ERR terrace: users are taken from L2 (acl.source = "redis"), which has not told them '
-            f"yet: {self.redis.problem}"
+            'ERR terrace: the users of L2 (acl.source = "redis") are not known yet: '
+            f"{self.redis.problem}"
         )
 
     # Logins
@@ -104,7 +104,7 @@ class Acl:
     def user_for(
         self, session: Subject, name: bytes, password: bytes, command: bytes
     ) -> User | None:
-        """Who logs in with this name and password; a failure is noted in the log."""
+        """The user with this name and password; a failure goes into ACL LOG."""
         user = self.users.get(name)
         if user is not None and len(password) <= PASSWORD_MAX_BYTES and user.accepts(password):
             return user
@@ -123,19 +123,19 @@ class Acl:
         return "wrong_password" if user.on else "user_off"
 
     def note_needless_password(self, session: Subject) -> None:
-        """AUTH with a password only, where the default user needs none."""
+        """Record AUTH with only a password, although the default user needs none."""
         self._refusals.login("no_password_set", session.address, DEFAULT)
 
     def note_no_login(self, session: Subject, command: str) -> None:
-        """A command that needs a login came before it."""
+        """Record a command that was sent before its login."""
         self._note(session, "not_logged_in", command)
 
-    # Verdicts
+    # Decisions
 
     def refusal_before_login(
         self, session: Subject, command: Command, args: Sequence[bytes]
     ) -> bytes:
-        """As in Redis, mistakes come before the question who asks."""
+        """The error for a command before login. As in Redis, a wrong command is reported first."""
         facts, known = command.facts_of(args)
         if command is UNKNOWN:
             return errors.unknown_command(args)
@@ -187,7 +187,7 @@ class Acl:
     def _hidden_refusal(
         self, session: Subject, command: Command, facts: CommandFacts, args: Sequence[bytes]
     ) -> bytes | None:
-        """About what a command reads or does without an argument that names it."""
+        """The error for an indirect effect: keys or calls that no argument names."""
         if command.is_script and self.options.scripts == "refuse":
             self._note(session, "script", facts.name)
             return _SCRIPTS_REFUSED
@@ -203,7 +203,7 @@ class Acl:
     # Changes
 
     async def read_file(self) -> Users:
-        """The users of acl.file, as it is named when the reading ends. Raises UsersFileError."""
+        """The users of acl.file; its name is taken when the read ends. Raises UsersFileError."""
         while True:
             file = self.options.file
             users = await asyncio.to_thread(read_users, file)
@@ -211,7 +211,7 @@ class Acl:
                 return users
 
     def adopt(self, users: Users, *, current: Subject | None = None) -> None:
-        """Put users into force. `current` is the client that asked for it."""
+        """Make these users the current ones. `current` is the client that requested it."""
         self.users = {name: self._unless_equal(user) for name, user in users.items()}
         self.loaded = True
         for session in list(self._sessions.values()):
@@ -235,7 +235,7 @@ class Acl:
         if user.unrestricted:
             return
         if session.in_multi:
-            session.abort_transaction()  # what is queued was judged by other rules
+            session.abort_transaction()  # its queued commands were checked by other rules
         for kind, names in session.subscriptions.items():
             if not all(user.allows_channel(name, kind == "patterns") for name in names):
                 session.on_close_request("its user may no longer read a channel it subscribed to")
@@ -247,7 +247,7 @@ def _context(session: Subject) -> Context:
 
 
 def _key_reading_option(args: Sequence[bytes]) -> str:
-    """ "BY" or "GET", whichever makes SORT read keys that no argument names."""
+    """ "BY" or "GET" if it makes SORT read keys that no argument names, else ""."""
     at = 2
     while at < len(args) - 1:
         word = args[at].upper()

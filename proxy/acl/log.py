@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-GROUPING_S = 60.0  # the same event within this time is counted, not listed again
+GROUPING_S = 60.0  # the same event within this time increments a count
 SHOWN_MAX_BYTES = 1024  # of a key, a channel or a name: the log outlives the request
 
 Reason = Literal["command", "key", "channel", "auth"]
@@ -52,13 +52,13 @@ class AclLog:
         del self._entries[self._length_max :]
 
     def newest(self, count: int, others: Iterable[LogEntry] = ()) -> list[tuple[LogEntry, float]]:
-        """Entries and their ages in seconds. `others` were noted elsewhere, by the same clock."""
+        """Entries and their ages in seconds. `others`: from other workers, with the same clock."""
         now = self._clock()
         kept = _merged([*self._entries, *others])
         return [(entry, max(0.0, now - entry.at)) for entry in kept[: max(0, count)]]
 
     def packed(self) -> list[dict[str, Any]]:
-        """All entries, ready for JSON."""
+        """All entries, in a form for JSON."""
         return [
             asdict(entry)
             | {"about": entry.about.decode("latin-1"), "username": entry.username.decode("latin-1")}
@@ -70,7 +70,7 @@ class AclLog:
 
 
 def unpacked(packed: Iterable[dict[str, Any]]) -> list[LogEntry]:
-    """What another worker's `AclLog.packed` says."""
+    """The entries of another worker's `AclLog.packed`."""
     return [
         LogEntry(
             **each
@@ -84,7 +84,7 @@ def unpacked(packed: Iterable[dict[str, Any]]) -> list[LogEntry]:
 
 
 def _merged(entries: Iterable[LogEntry]) -> list[LogEntry]:
-    """Newest first, the same event once."""
+    """The entries newest first, each event once."""
     kept: list[LogEntry] = []
     for entry in sorted(entries, key=lambda entry: -entry.at):
         same = next((at for at, known in enumerate(kept) if known.is_same_as(entry)), None)

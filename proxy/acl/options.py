@@ -10,17 +10,17 @@ from tiers import Options, Seconds
 
 
 class AclOptions(Options):
-    """Users and what they may do, in Redis' ACL rules."""
+    """Users and their rights, in Redis' ACL rules."""
 
     source: Literal["none", "file", "redis"] = "none"
-    """"none": only the default user, who may do everything. "file": the users of acl.file.
-    "redis": those of L2, by ACL LIST (the user of l2.url needs +acl|list)."""
+    """"none": only the default user, with all rights. "file": the users of acl.file.
+    "redis": the users of L2, from ACL LIST (the user of l2.url needs +acl|list)."""
     file: str = ""
-    """Users, one `user <name> <rule> ...` a line, as in Redis' users.acl; ACL LOAD re-reads it."""
+    """File of users, one `user <name> <rule> ...` per line, as in Redis. ACL LOAD re-reads it."""
     refresh_s: Annotated[Seconds, Field(gt=0)] = 10.0
-    """How often the users are taken from L2 again; also done whenever L2 was reconnected."""
+    """How often the users are read from L2; they are also read after each reconnect."""
     scripts: Literal["refuse", "declared_keys"] = "refuse"
-    """What becomes of scripts of users without all rights, since a script runs in Redis with the
-    rights of l2.url: "refuse" them, or check no more than the keys they declare."""
+    """Scripts of users without all rights; a script runs in Redis with the rights of l2.url.
+    "refuse": refuse them. "declared_keys": check only the keys that they declare."""
     log_max: Annotated[int, Field(ge=0, le=100_000)] = 128
-    """Entries kept for ACL LOG."""
+    """Maximum number of entries of ACL LOG."""

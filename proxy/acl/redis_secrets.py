@@ -1,6 +1,6 @@
-"""Passwords in the configuration of Redis: clients neither read them nor lock Terrace out.
+"""Protects passwords in Redis' configuration: clients cannot read them or lock Terrace out.
 
-CONFIG is passed on to Redis, also as part of a transaction.
+Terrace forwards CONFIG to Redis, also within a transaction.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ from tiers.wire.resp import ReplyScanner, bulk, error
 
 from .source import DEFAULT
 
-# Redis does not say which of its parameters it takes for secrets: masterauth, primaryauth,
-# requirepass, tls-key-file-pass, and whatever modules and later servers have of that kind.
+# Redis does not mark its secret parameters: masterauth, primaryauth, requirepass,
+# tls-key-file-pass, and those of modules and later servers.
 _SECRET = re.compile(
     rb"(?i)(?:pass|auth|token|credentials?|private[-_.]?key|api[-_.]?key)\r\n\Z"
     rb"|passw(?:or)?d|passphrase|secret"
 )
 LOCKS_OUT = error(
-    "ERR CONFIG SET failed (possibly related to argument 'requirepass') - it would lock terrace "
-    "out, which logs in to Redis as its default user: change the password in Redis itself and in "
-    "l2.url, or give terrace a user of its own there"
+    "ERR CONFIG SET failed (possibly related to argument 'requirepass') - terrace logs in to Redis "
+    "as its default user and would be locked out: change the password in Redis itself and in "
+    "l2.url, or give terrace its own user in Redis"
 )
 
 
 def locks_out(l2: L2Redis, args: Sequence[bytes]) -> bool:
-    """Whether this would change the password that Terrace itself logs in with."""
+    """Whether this command would change the password that Terrace logs in with."""
     if args[1].upper() != b"SET":
         return False
     endpoint = l2.endpoint
@@ -38,7 +38,7 @@ def locks_out(l2: L2Redis, args: Sequence[bytes]) -> bool:
 
 
 def hide_secrets(reply: bytes) -> bytes:
-    """CONFIG GET's reply, of either protocol, with Redis' own passwords left empty."""
+    """The reply of CONFIG GET, in either protocol, with empty passwords."""
     if reply[:1] not in (b"*", b"%"):
         return reply
     body = reply.index(b"\n") + 1

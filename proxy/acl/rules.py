@@ -1,7 +1,7 @@
-"""Users: Redis' ACL rules in, immutable users and their verdicts out. No IO.
+"""Users: parses Redis' ACL rules into immutable users, which allow or deny commands. No IO.
 
-A user has a root selector and any number of further ones, `(rules…)`. A command is
-allowed when one of them allows all of it: command, keys and channels.
+A user has a root selector and any number of further selectors, `(rules…)`. A command
+is allowed if one selector allows all of it: command, keys and channels.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ _NO_PASSWORD = "The password you are trying to remove from the user does not exi
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """A user as of now; a changed user is another object."""
+    """An immutable user; a changed user is a new object."""
 
     name: bytes
     on: bool = False
     nopass: bool = False
     passwords: tuple[str, ...] = ()  # SHA-256, hexadecimal
-    sanitize: str = ""  # as written; Terrace does not look into payloads
+    sanitize: str = ""  # as written; Terrace does not check payloads
     selectors: tuple[Selector, ...] = (Selector(),)
     unrestricted: bool = field(init=False)
 
@@ -39,7 +39,7 @@ class User:
         object.__setattr__(self, "unrestricted", unrestricted)
 
     def accepts(self, password: bytes) -> bool:
-        """Whether somebody with this password may log in."""
+        """Whether this password is valid for the user."""
         if not self.on:
             return False
         if self.nopass:
@@ -88,10 +88,10 @@ class User:
     # Rules
 
     def with_rules(self, rules: Sequence[bytes], *, lenient: bool = False) -> User:
-        """Raises RuleError naming the rule (but for passwords, which it must not show).
+        """The user with further rules. Raises RuleError, which names the rule but no password.
 
-        `lenient`: rules come from a Redis that may know more commands and categories.
-        They grant nothing here but commands by name, and taking one ends `+@all`.
+        `lenient`: the rules come from a Redis that may know more commands and categories. An
+        unknown rule grants only a command by name; one that removes something ends `+@all`.
         """
         user = self
         for rule in _joined(rules):
@@ -138,7 +138,7 @@ class User:
 
 
 def full_user(name: bytes, *, password: str = "") -> User:
-    """A user who may do everything; without a password, nobody is asked for one."""
+    """A user with all rights; without `password`, a login needs no password."""
     login = b">" + password.encode() if password else b"nopass"
     return User(name).with_rules([b"on", login, b"~*", b"&*", b"+@all"])
 
@@ -152,7 +152,7 @@ def is_valid_name(name: bytes) -> bool:
 
 
 def _digest(rule: bytes) -> str:
-    """SHA-256 of the password in `>p`, `<p`, or that is given in `#h`, `!h`."""
+    """SHA-256 of the password in `>p` or `<p`; or the digest in `#h` or `!h`."""
     if rule[:1] in b"><":
         return sha256(rule[1:])
     text = rule[1:].decode("latin-1")
@@ -162,7 +162,7 @@ def _digest(rule: bytes) -> str:
 
 
 def _joined(rules: Sequence[bytes]) -> Iterator[bytes]:
-    """A selector may have been split at its spaces; put it together again."""
+    """Join the words of selectors that were split at their spaces."""
     open_rule: list[bytes] = []
     for rule in rules:
         if open_rule or (rule[:1] == b"(" and rule[-1:] != b")"):

@@ -1,16 +1,16 @@
-"""A selector: one set of rights to commands, keys and channels, and its verdict. No IO.
+"""A selector: one set of rights to commands, keys and channels, and its decision. No IO.
 
-The language and its corner cases are those of Redis 7.0 (acl.c):
+The language and its special cases are those of Redis 7.0 (acl.c):
 
-  - `+@all` is more than the sum of all commands: it includes future ones. Any `-x`
-    afterwards ends that.
-  - `+get|x` allows a command by its first argument, only where the command has no
-    subcommands. A rule about a container (`+config`) is about all its subcommands.
-  - A key is asked for reading, for writing, or (EXISTS, TYPE, …) for neither: then
-    any matching pattern does.
+  - `+@all` is more than the sum of all commands: it includes future commands. A later
+    `-x` ends that.
+  - `+get|x` allows a command by its first argument, only if the command has no
+    subcommands. A rule about a container (`+config`) applies to all its subcommands.
+  - A command needs a key for reading, for writing, or (EXISTS, TYPE, …) for neither:
+    then any matching pattern suffices.
 
-Rules are kept as they were written, without those that a later one made void, as
-Redis 7.2 lists them.
+Rules are kept as written, without those that a later rule overrides, as Redis 7.2
+lists them.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class RuleError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Denial:
-    """Why a command is refused. `about` is the command, or the key or channel at `position`."""
+    """A refusal. `about` is the command, or the key or channel at `position`."""
 
     reason: Literal["command", "key", "channel"]
     command: str
@@ -58,19 +58,19 @@ class Denial:
 
     @property
     def rank(self) -> tuple[int, int]:
-        """Of several selectors' denials, Redis reports the one that got furthest."""
+        """Redis reports the selector whose check got furthest."""
         return (("command", "key", "channel").index(self.reason), self.position)
 
     @property
     def text(self) -> str:
-        """As a client is told."""
+        """The text for clients."""
         if self.reason == "command":
             return f"this user has no permissions to run the '{self.command}' command"
         return f"this user has no permissions to access one of the {self.reason}s used as arguments"
 
     @property
     def detail(self) -> str:
-        """As ACL DRYRUN tells an administrator."""
+        """The text of ACL DRYRUN."""
         if self.reason == "command":
             return f"This user has no permissions to run the '{self.command}' command"
         return (
@@ -81,7 +81,7 @@ class Denial:
 @dataclass(frozen=True, slots=True)
 class KeyPattern:
     pattern: bytes
-    access: int  # READ, WRITE bits that it grants
+    access: int  # the READ and WRITE bits that it grants
     matches: Callable[[bytes], bool] = field(compare=False, repr=False)
 
 
@@ -122,7 +122,7 @@ class Selector:
         return len(args) > 1 and (facts.name, args[1].lower()) in self.first_args
 
     def allows_unknown(self, name: str) -> bool:
-        """A command whose keys cannot be told: only with rights on all keys and channels."""
+        """A command with unknown keys needs rights to all keys and channels."""
         return (self.all_commands or name in self.commands) and self.all_keys and self.all_channels
 
     def allows_key(self, key: bytes, access: int) -> bool:
@@ -131,13 +131,13 @@ class Selector:
         )
 
     def reads_every_key(self) -> bool:
-        """Whether it may read keys that only the data names (SORT … BY, GET)."""
+        """Whether it allows keys that only the data names (SORT … BY, GET)."""
         return self.all_keys or any(p.access & READ and p.pattern == b"*" for p in self.keys)
 
     def allows_channel(self, channel: bytes, is_pattern: bool) -> bool:
         if self.all_channels:
             return True
-        if is_pattern:  # whether one pattern covers another is not decidable by matching
+        if is_pattern:  # matching cannot decide whether one pattern covers another
             return channel in self.channels
         return any(_matcher(pattern)(channel) for pattern in self.channels)
 
@@ -169,7 +169,7 @@ class Selector:
     # Rules
 
     def with_rule(self, rule: bytes, *, lenient: bool = False) -> Selector:
-        """Raises RuleError. `lenient` as in `User.with_rules`."""
+        """The selector with one more rule. `lenient` as in `User.with_rules`. Raises RuleError."""
         match rule.lower():
             case b"allkeys" | b"~*":
                 return replace(self, all_keys=True, keys=())
@@ -255,7 +255,7 @@ class Selector:
     def _without_unknown(self, allow: bool, lenient: bool) -> Selector:
         if not lenient:
             raise RuleError(_UNKNOWN_NAME)
-        # Nothing known is granted or taken; but what the rule takes may be a future command.
+        # No known command changes; but the rule may remove a future command.
         return self if allow else replace(self, all_commands=False)
 
     def _with_rows(self, allow: bool, text: str, rows: Sequence[CommandFacts]) -> Selector:
@@ -280,7 +280,7 @@ class Selector:
         )
 
     def _rules_with(self, rule: str) -> tuple[str, ...]:
-        """The rules and a new one, without those about the same command or parts of it."""
+        """The rules and a new one, without older rules about the same command or its parts."""
         subject = rule[1:]
         kept = (
             known
@@ -291,7 +291,7 @@ class Selector:
 
 
 def _matcher(pattern: bytes) -> Callable[[bytes], bool]:
-    """In Redis not even `*` matches an empty key; only the empty pattern does."""
+    """As in Redis, not even `*` matches an empty key; only the empty pattern does."""
     matches = glob_matcher(pattern)
     return lambda text: matches(text) if text else not pattern
 

@@ -1,6 +1,6 @@
-"""Where users come from: a users.acl file, or the Redis behind Terrace.
+"""The sources of users: a users.acl file, or Redis.
 
-Both speak the language of ACL LIST, one user a line: `user NAME rule…`.
+Both use the format of ACL LIST, one user per line: `user NAME rule…`.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ Users = Mapping[bytes, User]
 
 
 class Adopt(Protocol):
-    """Puts users into force; `current` is the client that asked for it."""
+    """Makes users the current ones; `current` is the client that requested it."""
 
     def __call__(self, users: Users, *, current: Subject | None = None) -> None: ...
 
 
 DEFAULT = b"default"
-PROBLEMS_TOLD = 10  # of a file, which may be no file of users at all
+PROBLEMS_SHOWN = 10  # of a file, which may not be a file of users at all
 
 
 def parse_users(
     lines: Iterable[bytes], *, lenient: bool = False
 ) -> tuple[dict[bytes, User], list[str]]:
-    """The users, and what is wrong, each with its line ("3: unknown …").
+    """The users and the problems, each with its line ("3: unknown …").
 
     A user with a wrong rule is left out. `lenient`: see `User.with_rules`.
     """
@@ -58,16 +58,16 @@ def parse_users(
 
 
 class UsersFileError(Exception):
-    """The file cannot be used; the first problems, with file and line."""
+    """The file of users is invalid; the text has the first problems, with file and line."""
 
     def __init__(self, problems: list[str]) -> None:
-        more = len(problems) - PROBLEMS_TOLD
-        self.problems = problems[:PROBLEMS_TOLD] + ([f"and {more} more"] if more > 0 else [])
+        more = len(problems) - PROBLEMS_SHOWN
+        self.problems = problems[:PROBLEMS_SHOWN] + ([f"and {more} more"] if more > 0 else [])
         super().__init__("; ".join(self.problems))
 
 
 def read_users(file: str) -> Users:
-    """Raises UsersFileError. As in Redis, a file without the default user leaves it open."""
+    """Read a file. As in Redis, a default user that it lacks is open. Raises UsersFileError."""
     try:
         text = Path(file).read_bytes()
     except OSError as error:
@@ -81,10 +81,10 @@ def read_users(file: str) -> Users:
 
 
 class RedisUsers:
-    """The users of L2, taken from it again and again.
+    """The users of L2, read at every interval.
 
-    While it cannot be asked the last known users stay; before the first answer there
-    are none. `problem` says what is wrong at the moment.
+    While L2 is down, the last known users stay; before the first answer there are none.
+    `problem` is the current problem.
     """
 
     def __init__(self, l2: L2Redis, refresh_s: float, adopt: Adopt) -> None:
@@ -92,13 +92,13 @@ class RedisUsers:
         self._refresh_s = refresh_s
         self._adopt = adopt
         self._hurry = asyncio.Event()
-        self.problem = "it was not asked yet"
+        self.problem = "they have not been read yet"
 
     def __repr__(self) -> str:
         return f"<RedisUsers {self.problem or 'up to date'}>"
 
     async def keep(self) -> None:
-        """Refresh at every interval, and at once when L2 was reconnected."""
+        """Refresh at every interval, and at once after L2 was reconnected."""
         self._l2.on_connect.append(self._hurry.set)
         while True:
             self._hurry.clear()
@@ -108,7 +108,7 @@ class RedisUsers:
                     await self._hurry.wait()
 
     async def refresh(self, current: Subject | None = None) -> None:
-        """Never raises for an L2 that is down or refuses: `problem` then says so."""
+        """Read the users. Sets `problem`, without an exception, if L2 is down or refuses."""
         try:
             lines = await self._l2.call(b"ACL", b"LIST")
         except TierUnavailable as failure:
@@ -118,16 +118,16 @@ class RedisUsers:
             self._note(f"ACL LIST: {refusal}; the user of l2.url needs +acl|list")
             return
         users, problems = parse_users(map(_raw, lines), lenient=True)
-        # One that is not understood must be nobody, not the open default of a fresh Redis.
+        # An invalid default user gets no rights; it must not become the open default of Redis.
         users.setdefault(DEFAULT, User(DEFAULT))
         self._note("", "; ".join(f"user left out: line {problem}" for problem in problems))
         self._adopt(users, current=current)
 
     def _note(self, problem: str, warning: str = "") -> None:
-        told = problem or warning
-        if told and told != self.problem:
-            log.warning("users of %s: %s", L2_REDIS, told)
-        self.problem = told
+        text = problem or warning
+        if text and text != self.problem:
+            log.warning("users of %s: %s", L2_REDIS, text)
+        self.problem = text
 
 
 def _raw(line: bytes | str) -> bytes:

@@ -1,4 +1,4 @@
-"""What access control needs to know of a client, and may do to it, as a Protocol."""
+"""The interface of a client for access control."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ class Subject(Protocol):
 
     @property
     def in_multi(self) -> bool:
-        """Whether a transaction is being queued."""
+        """Whether the client is queueing a transaction."""
 
     @property
     def subscriptions(self) -> Mapping[str, Collection[bytes]]:
         """Names by kind: "channels", "patterns", "shards"."""
 
     def abort_transaction(self) -> None:
-        """EXEC must run nothing of what is queued."""
+        """Discard the queued commands; EXEC then fails."""
 
     def set_authenticated(self, yes: bool) -> None: ...
 

@@ -1,1 +1,1 @@
-"""The configuration: option models, rules, where values come from, and the table of options."""
+"""The configuration: option models, their rules, sources of values, and the option table."""

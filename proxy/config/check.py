@@ -1,9 +1,9 @@
-"""Checks raw settings against the option models, and words what is wrong.
+"""Validates raw settings against the option models and words the error messages.
 
 pydantic finds the wrong values; the words come from the option table, so that a
-complaint speaks of durations and sizes as they are written, and never shows a
-secret. A wrong value is taken out of the tree afterwards: the rest can then be
-held against the rules between options, and all complaints arrive at once.
+message writes durations and sizes as users write them, and never shows a secret.
+A wrong value is removed from the tree: the rules between options can then check
+the rest, and all messages appear at once.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _NEEDED: Mapping[str, str] = {
 
 
 class Checker:
-    """One run over one set of settings; `problems` grows, `wrong` remembers the paths."""
+    """One validation of one set of settings: collects `problems` and the `wrong` paths."""
 
     def __init__(self, settings: RawSettings, rows: Mapping[str, Row]) -> None:
         self._settings = settings
@@ -64,18 +64,18 @@ class Checker:
         self.problems.append(problem)
 
     def is_wrong(self, path: KeyPath) -> bool:
-        """Whether the value, something in it, or something around it was complained about."""
+        """Whether there is a problem with the value, with a part of it, or with its parent."""
         return any(path == bad[: len(path)] or bad == path[: len(bad)] for bad in self.wrong)
 
     def items(self, path: KeyPath) -> Iterator[tuple[int, Any]]:
-        """The tables of an array that nothing is wrong with, with their places in it."""
+        """The valid tables of an array, with their indices."""
         value = self._value(path)
         for i, item in enumerate(value if isinstance(value, list) else ()):
             if not self.is_wrong((*path, i)):
                 yield i, item
 
     def _refuse_flags_as_numbers(self, value: Any, path: KeyPath) -> None:
-        """Python, and with it pydantic, takes `true` for the number one."""
+        """Python, and therefore pydantic, accepts `true` as the number one."""
         if isinstance(value, dict):
             for name, inner in value.items():
                 self._refuse_flags_as_numbers(inner, (*path, name))
@@ -118,7 +118,7 @@ class Checker:
         return f"{_NEEDED.get(row.kind, row.type_text)} is needed"
 
     def _row(self, path: KeyPath) -> Row | None:
-        """The row of the option, or of the table of text that the path leads into."""
+        """The row of the option, or of the table of text that contains it."""
         general = path_text(path)
         for part in path:
             if isinstance(part, int):
@@ -136,7 +136,7 @@ class Checker:
         return value
 
     def _shown(self, path: KeyPath) -> str:
-        """The value as it was written, short, on one line, without secrets."""
+        """The value as written, shortened to one line, without secrets."""
         value, row = self._value(path), self._row(path)
         if value is None:
             return row.default_text if row and not row.required else ""

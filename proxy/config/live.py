@@ -1,4 +1,4 @@
-"""Which options a running server takes on, and what a new configuration would change."""
+"""The options that a reload changes, and the effect of a new configuration."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from .model import Config
 
 
 class NotReloaded(Exception):
-    """Something is wrong, nothing was changed; the text says what, without secrets."""
+    """The reload failed and changed nothing; the text gives the reason, without secrets."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reloaded:
-    changed: tuple[str, ...]  # options that have their new value
+    changed: tuple[str, ...]  # options with their new value
     needs_restart: tuple[str, ...]  # options that changed and keep their old value
 
 
@@ -26,12 +26,12 @@ LIVE = frozenset(
         "listen.protected_mode",
         "listen.tcp_keepalive",  # of new clients
         "listen.idle_timeout",
-        "tls.cert_file",  # the certificates are read again anyway
+        "tls.cert_file",  # every reload reads the certificates again
         "tls.key_file",
         "tls.client_ca_file",
         "tls.client_auth",
         "tls.min_version",
-        "acl.file",  # as are the users
+        "acl.file",  # and the users
         "limits.query_buffer_bytes",  # lengths of commands: of new clients
         "limits.bulk_bytes",
         "limits.multibulk",
@@ -57,16 +57,16 @@ LIVE = frozenset(
         "l3.on_error",
     )
 )
-"""Options that `server.Terrace.adopt` puts into force."""
+"""Options that `server.Terrace.adopt` applies."""
 
 OF_NAMESPACES = frozenset(("l1.max_staleness", "l1.max_age", "l1.stale_on_error"))
-"""Defaults of [[namespace]] tables, which are fixed from the start."""
+"""Defaults of [[namespace]] tables, which only a restart changes."""
 
 
 def plan(old: Config, wanted: Config, is_live: Callable[[str], bool]) -> tuple[Reloaded, Config]:
-    """What will change, and the configuration that will then be in force.
+    """The changes of a reload, and the configuration after it.
 
-    `is_live` says of an option whether it can change now.
+    `is_live`: whether an option can change now.
     """
     changed: list[str] = []
     needs_restart: list[str] = []

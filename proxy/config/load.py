@@ -1,6 +1,6 @@
-"""Makes one frozen Config from the file, the environment and the flags.
+"""Loads one frozen Config from the file, the environment and the flags.
 
-`load` reports everything that is wrong at once.
+`load` reports all problems at once.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .toml_lines import KeyPath
 
 
 class ConfigError(Exception):
-    """The configuration cannot be used; its text has one line per problem, without secrets."""
+    """The configuration is invalid; the text has one line per problem, without secrets."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         super().__init__("\n".join(map(str, problems)))
@@ -28,9 +28,9 @@ class ConfigError(Exception):
 
 
 def load(path: Path | None, env: Mapping[str, str], flags: Sequence[str] = ()) -> Config:
-    """Defaults, then the file, then TERRACE_ variables, then flags ("l1.max_bytes=64MiB").
+    """Merge defaults, the file, TERRACE_ variables and flags ("l1.max_bytes=64MiB").
 
-    Raises ConfigError with every problem of all of them.
+    A later source wins. Raises ConfigError with the problems of all sources.
     """
     rows = table(Config)
     settings = RawSettings()

@@ -1,7 +1,7 @@
-"""The options of the proxy as models; `Config` is all of them, those of the tiers included.
+"""The option models of the proxy; `Config` has all options, those of the tiers included.
 
-Each field is one row of the option table, as in `tiers.options`, where the writing
-of durations and sizes is explained.
+Each field is one row of the option table, as in `tiers.options`, which explains the
+syntax of durations and sizes.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from tiers import (
 from ..acl.options import AclOptions
 
 MiB = 1024**2
-WORKERS_MAX = 255  # their number is one byte of an entry of L1
+WORKERS_MAX = 255  # an entry of L1 has one byte for the number of its worker
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 
 
 def _one_per_core(value: Any) -> Any:
-    """ "auto" -> as many as there are cores for this process, where more than one can be."""
+    """ "auto" -> one per core of this process; one without the compiled core."""
     if value != "auto":
         return value
     if CORE != "c":
@@ -40,29 +40,29 @@ def _one_per_core(value: Any) -> Any:
 
 
 class ListenOptions(Options):
-    """Where Redis clients connect."""
+    """The listening sockets for Redis clients."""
 
     host: str = Field(default="127.0.0.1", min_length=1)
     """Address to listen on; "0.0.0.0" or "::" for all."""
     port: Port = 7379
-    """TCP port; 0 takes any free one, or none where tls.port or listen.unix_socket is set."""
+    """TCP port; 0: any free port, or none if tls.port or listen.unix_socket is set."""
     unix_socket: str = ""
-    """Path of a unix socket to listen on as well, for clients on this host. Empty: none."""
+    """Path of an additional unix socket for clients on this host. Empty: none."""
     handover: str = ""
-    """Path of a unix socket on which a second `terrace serve` with this configuration gets the
-    listening sockets; it then serves, and this process drains. Empty: none."""
+    """Path of a unix socket on which a second `terrace serve` with this configuration takes over
+    the listening sockets; it then serves, and this process drains. Empty: none."""
     backlog: Annotated[int, Field(ge=1, le=65535)] = 511
-    """Connections that may wait to be accepted."""
+    """Maximum number of connections that wait to be accepted."""
     max_clients: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
-    """Most clients at once; a further one is told so and closed."""
+    """Maximum number of clients; a further client gets an error and is closed."""
     password: str = Field(default="", repr=False, json_schema_extra={"secret": True})
-    """Clients must AUTH with this (like Redis' requirepass). Empty: no password."""
+    """Password that clients must AUTH with (like Redis' requirepass). Empty: no password."""
     protected_mode: bool = True
-    """Without a password, refuse clients that do not come from this host."""
+    """Without a password, refuse clients from other hosts."""
     tcp_keepalive_s: Seconds = 300.0
-    """Silence after which the system probes whether a client is still there; 0 never."""
+    """Silence after which the system probes whether a client is alive. 0: never."""
     idle_timeout_s: Seconds = 0.0
-    """A client that asks nothing for this long is closed; 0 never."""
+    """A client that sends no command for this long is closed. 0: never."""
 
 
 class TlsOptions(Options):
@@ -71,15 +71,15 @@ class TlsOptions(Options):
     port: Port = 0
     """TCP port, on listen.host; 0: no TLS."""
     cert_file: str = ""
-    """PEM file of the certificate to show, with the chain below its root."""
+    """PEM file of the server certificate, with its chain up to the root."""
     key_file: str = ""
-    """PEM file of its private key, without a passphrase. Empty: it is in cert_file."""
+    """PEM file of the private key, without a passphrase. Empty: the key is in cert_file."""
     client_ca_file: str = ""
-    """PEM file of the authorities that sign the certificates of clients."""
+    """PEM file of the authorities that sign client certificates."""
     client_auth: Literal["off", "optional", "required"] = "off"
-    """Whether clients show a certificate signed by client_ca_file."""
+    """Whether clients must, may or need not present a certificate signed by client_ca_file."""
     min_version: Literal["1.2", "1.3"] = "1.2"
-    """Oldest version of TLS that is spoken."""
+    """Minimum version of TLS."""
 
 
 class AdminOptions(Options):
@@ -90,57 +90,57 @@ class AdminOptions(Options):
     host: str = Field(default="127.0.0.1", min_length=1)
     """Address to listen on."""
     port: Port = 7380
-    """TCP port; 0 takes any free one."""
+    """TCP port; 0: any free port."""
 
 
 class LimitOptions(Options):
-    """What clients may use."""
+    """Limits on clients and on memory."""
 
     query_buffer_bytes: Annotated[Bytes, Field(ge=1 * MiB)] = 256 * MiB
-    """Longest command, all its arguments together, that a client may send."""
+    """Maximum size of a command: all its arguments together."""
     bulk_bytes: Annotated[Bytes, Field(ge=1024)] = 128 * MiB
-    """Longest single argument (a value) that a client may send."""
+    """Maximum size of a single argument (a value)."""
     multibulk: Annotated[int, Field(ge=16, le=2**31 - 1)] = 1_048_576
-    """Most arguments of one command."""
+    """Maximum number of arguments of a command."""
     output_buffer_bytes: Annotated[Bytes, Field(ge=1 * MiB)] = 256 * MiB
-    """A client that leaves more replies than this unread is answered no more until it reads."""
+    """A client with more unread replies than this gets no further replies until it reads."""
     unread_timeout_s: Seconds = 60.0
-    """A client beyond output_buffer_bytes that reads nothing for so long is dropped. 0: never."""
+    """A client above output_buffer_bytes that reads nothing for this long is dropped. 0: never."""
     subscriber_buffer_bytes: Annotated[Bytes, Field(ge=64 * 1024)] = 32 * MiB
-    """A subscriber that leaves more messages than this unread is dropped."""
+    """A subscriber with more unread messages than this is dropped."""
     output_total_bytes: Annotated[Bytes, Field(ge=1 * MiB)] = 1024 * MiB
-    """When the unread replies of all clients pass this, the client with most is dropped."""
+    """When the unread replies of all clients exceed this, the client with the most is dropped."""
     memory_bytes: Bytes = 0
-    """All memory together, l1.max_bytes included. Beyond it new clients are refused and those that
-    hold most are dropped. 0: nine tenths of what the host or container has."""
+    """Total memory, l1.max_bytes included. Above it, new clients are refused and the clients that
+    use the most are dropped. 0: nine tenths of the memory of the host or container."""
     pipeline: Annotated[int, Field(ge=1)] = 10_000
-    """Commands of one client that may wait for replies before reading from it pauses."""
+    """Commands of one client that may wait for replies; then reading from the client pauses."""
 
 
 class LogOptions(Options):
     """The log, on standard error."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
-    """Least important level that is written."""
+    """Lowest level that is logged."""
     format: Literal["text", "json"] = "text"
-    """Lines for people, or one JSON object per line."""
+    """Readable lines, or one JSON object per line."""
 
 
 class ShutdownOptions(Options):
-    """What happens at SIGTERM or SIGINT."""
+    """The reaction to SIGTERM and SIGINT."""
 
     deadline_s: Seconds = 10.0
-    """Time for commands in flight to finish before connections are closed."""
+    """Time for commands in flight to finish; then their connections are closed."""
 
 
 class Config(Options):
-    """Everything `terrace serve` can be told."""
+    """All options of `terrace serve`."""
 
     workers: Annotated[int, BeforeValidator(_one_per_core), Field(ge=1, le=WORKERS_MAX)] = 1
-    """Worker processes, which share one L1; "auto": one per core. More than one needs the compiled
-    core. Bounds on connections to L2 and L3 hold for each worker."""
+    """Number of worker processes, which share one L1; "auto": one per core. More than one needs the
+    compiled core. Limits on connections to L2 and L3 apply to each worker."""
     namespace: tuple[NamespaceOptions, ...] = ()
-    """Promises for groups of keys, one [[namespace]] table each. The same for every Terrace on one
+    """Promises for groups of keys, one [[namespace]] table each; the same in every Terrace on one
     Redis."""
     listen: ListenOptions = ListenOptions()
     tls: TlsOptions = TlsOptions()

@@ -1,8 +1,8 @@
 """The option table: every field of the option models as one row of data.
 
-The loader (known names, kinds), `terrace serve --help`, conf/terrace.toml and
-docs/CONFIG.md all read these rows, so an option is written down once: as a field
-with its docstring, in `proxy.config.model` or `tiers.options`.
+The loader, `terrace serve --help`, conf/terrace.toml and docs/CONFIG.md read these
+rows, so an option has one definition: a field with its docstring in
+`proxy.config.model` or `tiers.options`.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Row:
 
     @property
     def default_text(self) -> str:
-        """The default as it is written in a file."""
+        """The default in the syntax of a file."""
         return toml_text(self.default, self.kind)
 
     @property
@@ -69,7 +69,7 @@ class Row:
                 return ", ".join([kind, *self._bounds_text()])
 
     def _bounds_text(self) -> Iterator[str]:
-        # The upper bound that every duration and every size has is only there against overflow.
+        # The upper bound of every duration and size only prevents overflow.
         bounded_above = "le" in self.bounds and self.kind not in ("duration", "size")
         if "gt" in self.bounds:
             yield f"above {self.bound_text('gt')}"
@@ -79,7 +79,7 @@ class Row:
             yield f"at least {self.bound_text('ge')}"
 
     def bound_text(self, bound: str) -> str:
-        """A bound without the quotes that a file needs, for use in a sentence."""
+        """A bound without quotes, for use in a sentence."""
         return toml_text(self.bounds[bound], self.kind).strip('"')
 
 
@@ -150,7 +150,7 @@ def _kind(field_name: str, annotation: Any) -> tuple[Kind, tuple[str, ...], type
 
 
 def toml_text(value: Any, kind: Kind) -> str:
-    """A value as a TOML expression, durations and sizes in the largest unit that fits."""
+    """A value as a TOML expression; durations and sizes in the largest exact unit."""
     if kind == "duration":
         return f'"{_duration_text(value)}"'
     if kind == "size":

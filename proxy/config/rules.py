@@ -1,7 +1,7 @@
-"""Rules that need more than one option, or more than a type, to be told.
+"""Rules between options, and rules that a type cannot express.
 
-A rule says which options it is about, what is wrong and the mend. The loader adds
-where the values came from, and skips a rule about an option that is wrong already.
+A broken rule names its options, the problem and the remedy. The loader adds the origin
+of the values, and skips a rule about an option that is already wrong.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ if TYPE_CHECKING:
 
 _COMMAND_OVERHEAD_BYTES = 64 * 1024  # name, key and options around the largest bulk
 _AUDIT_MIN_S = 0.1
-_L1_LARGEST_SHARE = 10  # the arena keeps no entry above a tenth of its budget
-_UNIX_PATH_BYTES = 107  # sun_path of Linux, without the NUL at its end
-_BESIDE_BYTES = 8  # a socket is made beside listen.handover first: a dot and a process id
+_L1_LARGEST_SHARE = 10  # the arena refuses an entry above a tenth of its budget
+_UNIX_PATH_BYTES = 107  # sun_path of Linux, without the final NUL
+_BESIDE_BYTES = 8  # the temporary socket next to listen.handover: a dot and a process id
 _ANY_HOST = ("0.0.0.0", "::", "*")  # noqa: S104 - compared, not bound
 _THIS_HOST = ("localhost", "127.0.0.1", "::1", *_ANY_HOST)
 
-# A mapping tells its first problem only; with that option made harmless it tells the next.
+# A mapping reports only its first problem; with that option made harmless it reports the next.
 _HARMLESS: Mapping[str, Mapping[str, Any]] = {
     "keys": {"keys": "key:{key}", "key": {}},
     "key": {"key": {}},
@@ -52,14 +52,14 @@ _HARMLESS: Mapping[str, Mapping[str, Any]] = {
 
 @dataclass(frozen=True, slots=True)
 class Broken:
-    """A broken rule about the options at `paths`; the first that was set is to blame."""
+    """A broken rule about the options at `paths`; the message names the first that was set."""
 
     paths: tuple[str, ...]
     what: str
 
 
 def broken_rules(config: Config) -> Iterator[Broken]:
-    """Everything wrong with a configuration whose values are all fine by themselves."""
+    """All broken rules of a configuration whose single values are valid."""
     yield from _workers(config)
     yield from _namespaces(config)
     yield from _listeners(config)
@@ -75,8 +75,7 @@ def _workers(config: Config) -> Iterator[Broken]:
     if config.workers > 1 and CORE != "c":
         yield Broken(
             ("workers",),
-            "more than one worker needs the compiled core, which does not run here; "
-            "set workers = 1",
+            "more than one worker needs the compiled core, which is not in use; set workers = 1",
         )
 
 
@@ -112,13 +111,13 @@ def _listeners(config: Config) -> Iterator[Broken]:
         if path_bytes > most_bytes:
             yield Broken(
                 (option,),
-                f"the path has {path_bytes} bytes, this unix socket may have {most_bytes}; "
+                f"the path has {path_bytes} bytes, the maximum for this socket is {most_bytes}; "
                 "choose a shorter one",
             )
     if listen.handover and _same_path(listen.handover, listen.unix_socket):
         yield Broken(
             ("listen.handover", "listen.unix_socket"),
-            "clients and a second Terrace cannot come by the same socket; choose another path "
+            "clients and a second Terrace cannot use the same socket; choose another path "
             "for one of them",
         )
 
@@ -147,7 +146,7 @@ def _tls(config: Config) -> Iterator[Broken]:
     if tls.client_auth != "off" and not tls.client_ca_file:
         yield Broken(
             ("tls.client_auth",),
-            "certificates of clients cannot be judged without tls.client_ca_file; "
+            "client certificates cannot be verified without tls.client_ca_file; "
             "name the PEM file of the authorities that sign them",
         )
 
@@ -172,7 +171,7 @@ def _acl(config: Config) -> Iterator[Broken]:
     if acl.source != "none" and config.listen.password:
         yield Broken(
             ("listen.password", "acl.source"),
-            "is the password of the default user, who comes from acl.source here; give the "
+            "is the password of the default user, which acl.source defines; set the "
             "password there and remove listen.password",
         )
 
@@ -196,7 +195,7 @@ def _limits(config: Config) -> Iterator[Broken]:
     if limits.output_buffer_bytes < limits.bulk_bytes:
         yield Broken(
             ("limits.output_buffer_bytes", "limits.bulk_bytes"),
-            f"a client reading the largest value ({_size(limits.bulk_bytes)}) would be dropped; "
+            f"a client that reads the largest value ({_size(limits.bulk_bytes)}) would be dropped; "
             "raise limits.output_buffer_bytes to at least limits.bulk_bytes",
         )
     least_bytes = LEAST_BYTES * config.workers + (config.l1.max_bytes if config.l1.enabled else 0)
@@ -209,8 +208,8 @@ def _limits(config: Config) -> Iterator[Broken]:
 
 
 def _l1(config: Config) -> Iterator[Broken]:
-    # Only a limit that somebody wrote is held against the budget: the default is a
-    # ceiling, and a small cache simply keeps smaller values.
+    # Only an explicit limit is compared with the budget: the default is a ceiling, and a
+    # small cache keeps smaller values.
     l1 = config.l1
     if 0 < l1.audit_interval_s < _AUDIT_MIN_S:
         yield Broken(("l1.audit_interval",), "must be 0 or at least 100ms")
@@ -218,8 +217,8 @@ def _l1(config: Config) -> Iterator[Broken]:
     if l1.enabled and 0 < memory_bytes < l1.max_bytes:
         yield Broken(
             ("l1.max_bytes",),
-            f"{_size(l1.max_bytes)} is more than the {memory_bytes // 1024**2} MiB of memory that "
-            "this host or container has; lower it, and leave room for the rest",
+            f"{_size(l1.max_bytes)} is more than the {memory_bytes // 1024**2} MiB of memory of "
+            "this host or container; lower it, and leave room for the rest",
         )
     largest_bytes = l1.max_bytes // _L1_LARGEST_SHARE
     if (
@@ -244,14 +243,14 @@ def _l2(config: Config) -> Iterator[Broken]:
         if _is_where_clients_come(config, endpoint):
             yield Broken(
                 ("l2.url", "listen.port"),
-                "leads to this Terrace itself; give the address of Redis, or Terrace another one",
+                "is the address of this Terrace; set that of Redis, or move Terrace to another one",
             )
     yield from _l2_tls(l2)
     if l2.backoff_min_s > l2.backoff_max_s:
         yield Broken(
             ("l2.backoff_min", "l2.backoff_max"),
             f"l2.backoff_min ({l2.backoff_min_s:g}s) is longer than l2.backoff_max "
-            f"({l2.backoff_max_s:g}s); exchange them",
+            f"({l2.backoff_max_s:g}s); swap them",
         )
     if l2.max_idle_pinned > l2.max_pinned:
         yield Broken(
@@ -285,7 +284,7 @@ def _l2_tls(l2: L2Options) -> Iterator[Broken]:
     elif l2.tls_key_file and not l2.tls_cert_file:
         yield Broken(
             ("l2.tls_key_file", "l2.tls_cert_file"),
-            "is the key of no certificate; set l2.tls_cert_file",
+            "has no certificate; set l2.tls_cert_file",
         )
 
 
@@ -294,13 +293,12 @@ def _l3(config: Config) -> Iterator[Broken]:
     if l3.store and not l3.dsn:
         yield Broken(
             ("l3.store", "l3.dsn"),
-            "keys are to be stored but l3.dsn is empty; set l3.dsn or remove the [[l3.store]] "
-            "tables",
+            "keys are stored but l3.dsn is empty; set l3.dsn or remove the [[l3.store]] tables",
         )
     if len(l3.view) > VIEWS_MAX:
         yield Broken(
             ("l3.view",),
-            f"{len(l3.view)} views are mapped, a cursor of SCAN can name {VIEWS_MAX}; map fewer",
+            f"{len(l3.view)} views are mapped, the maximum is {VIEWS_MAX} (for SCAN); map fewer",
         )
     if l3.view and not l3.dsn:
         yield Broken(
@@ -310,7 +308,7 @@ def _l3(config: Config) -> Iterator[Broken]:
     if l3.direct_dsn and not l3.dsn:
         yield Broken(
             ("l3.direct_dsn", "l3.dsn"),
-            "the way past a pooler is given but l3.dsn is empty; set l3.dsn",
+            "the address past a pooler is set but l3.dsn is empty; set l3.dsn",
         )
     yield from _dsn("l3.dsn", l3.dsn)
     yield from _dsn("l3.direct_dsn", l3.direct_dsn)
@@ -331,7 +329,7 @@ def _dsn(path: str, dsn: str) -> Iterator[Broken]:
 
 
 def broken_view_rules(view: ViewOptions) -> Iterator[Broken]:
-    """What is wrong with one [[l3.view]] table; paths are names within that table."""
+    """Problems of one [[l3.view]] table; paths are names within that table."""
     while True:
         try:
             ViewMapping(view)
@@ -350,7 +348,7 @@ def broken_view_rules(view: ViewOptions) -> Iterator[Broken]:
 def broken_mapping_rules(
     views: Sequence[ViewOptions], stores: Sequence[StoreOptions]
 ) -> Iterator[Broken]:
-    """What is wrong with stores, and between views that are fine by themselves."""
+    """Problems of stores, and between views that are valid by themselves."""
     mappings: Sequence[ViewMapping] = ()
     try:
         mappings = tuple(Mappings(views))

@@ -1,8 +1,7 @@
-"""Where option values come from: the file, the environment and the command line.
+"""Sources of option values: the file, the environment and the command line.
 
-Later sources win, in that order. The result is one tree of raw values, still
-unchecked but for the names, that remembers for every value where it was written,
-so that a complaint about the value can say so.
+A later source wins. The result is one tree of raw values, of which only the names
+are checked. It keeps the origin of every value for error messages.
 """
 
 from __future__ import annotations
@@ -21,12 +20,12 @@ from .option_table import ENV_PREFIX, Row, item_rows
 from .toml_lines import KeyPath, locate
 
 RESERVED_ENV: Mapping[str, str] = {
-    "TERRACE_CORE": "which implementation of the hot path to use",
+    "TERRACE_CORE": "the implementation of the hot path",
     "TERRACE_EMBEDDED_*": "settings of `terrace run`, the trial with embedded servers",
 }
-"""Names in the environment that begin like an option and are none."""
+"""Names in the environment that begin like an option but are not options."""
 
-# Kubernetes gives every pod such variables for a Service whose name begins with "terrace".
+# Kubernetes sets such variables in every pod for a Service whose name begins with "terrace".
 _SERVICE_LINK = re.compile(
     r"TERRACE_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?)\Z"
 )
@@ -34,7 +33,7 @@ _SERVICE_LINK_URL = re.compile(r"TERRACE_(\w+_)?PORT\Z")
 
 
 class Origin(NamedTuple):
-    """Where a value was written; sorts in the order in which a person would look."""
+    """The place of a value; sorts in the order in which a reader would look."""
 
     rank: int  # of the source: the file, the environment, the flags
     source: str  # "terrace.toml", "environment TERRACE_WORKERS", "flag --set"
@@ -58,7 +57,7 @@ OF_FLAG = Origin(3, "flag --set")
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong, with all that is needed to find and mend it."""
+    """One problem, with the information to find and fix it."""
 
     origin: Origin
     what: str
@@ -73,14 +72,14 @@ class Problem:
 
 @dataclass(slots=True)
 class RawSettings:
-    """Values as they were written, and their origins."""
+    """Values as written, and their origins."""
 
     tree: dict[str, Any] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     _origins: dict[KeyPath, Origin] = field(default_factory=dict)
 
     def origin(self, path: KeyPath) -> Origin:
-        """Where the value, or the nearest thing around it, was written."""
+        """The place of the value or of its nearest parent."""
         for end in range(len(path), 0, -1):
             if path[:end] in self._origins:
                 return self._origins[path[:end]]
@@ -129,7 +128,7 @@ class RawSettings:
                 self._refuse(OF_FLAG, what, mask(path))
 
     def _set(self, row: Row, text: str, origin: Origin) -> None:
-        """Text from outside a file: as it is for plain kinds, JSON for tables and arrays."""
+        """Set a value from outside a file: plain text, or JSON for tables and arrays."""
         value: Any = text
         if row.kind in ("map", "rows"):
             try:
@@ -150,7 +149,7 @@ class RawSettings:
             self._drop_unknown_in_items(value, path, row)
 
     def _drop_unknown(self, table: dict[str, Any], at: KeyPath, rows: Mapping[str, Row]) -> None:
-        """Complains about names that no option has, and takes them out of the tree."""
+        """Report unknown names and remove them from the tree."""
         prefix = path_text(at) + "." if at else ""
         groups = {path.rpartition(".")[0] for path in rows}
         groups |= {group.partition(".")[0] for group in groups}
@@ -194,7 +193,7 @@ def path_text(path: KeyPath) -> str:
 
 
 def is_foreign_env(name: str, value: str) -> bool:
-    """Whether a TERRACE_ name is known not to be meant as an option."""
+    """Whether a TERRACE_ name is known not to be an option."""
     if any(
         name == known or (known.endswith("*") and name.startswith(known[:-1]))
         for known in RESERVED_ENV
@@ -206,7 +205,7 @@ def is_foreign_env(name: str, value: str) -> bool:
 
 
 def _did_you_mean(name: str, known: Iterable[str]) -> str:
-    """The nearest known name; a right name in the wrong group counts as near."""
+    """Suggest the nearest known name; a correct name in the wrong group counts as near."""
     known = list(known)
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.7)
     if not near:

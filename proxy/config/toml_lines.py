@@ -1,8 +1,7 @@
-"""Where each key of a TOML document stands: path -> line number.
+"""Finds the line of each key of a TOML document: path -> line number.
 
-The standard parser says what a document means but not where; an error message
-needs both. `locate` reads only documents that `tomllib` has already accepted, so
-it follows the structure and checks nothing.
+Error messages need the line, which the standard parser does not give. `locate` reads
+only documents that `tomllib` has already accepted, so it checks nothing.
 """
 
 from __future__ import annotations
@@ -77,7 +76,7 @@ class _Locator:
         self.lines.setdefault(path, line)
 
     def _current(self, names: KeyPath) -> KeyPath:
-        """[a.b.c] under [[a.b]] speaks of the newest table of that array."""
+        """[a.b.c] after [[a.b]] refers to the newest table of that array."""
         path: KeyPath = ()
         for i, name in enumerate(names):
             path = (*path, name)

@@ -1,8 +1,8 @@
-"""Whom PostgreSQL runs as, and where that account can reach its data and its programs.
+"""The account that runs PostgreSQL, and folders that it can reach for data and programs.
 
-PostgreSQL refuses to run as root. Started by root it runs as an unprivileged account, to
-which a checkout below a closed folder, such as /root, is out of reach: then both are
-kept below /var/lib/terrace, and a file beside the usual place says where.
+PostgreSQL refuses to run as root. Under root, an unprivileged account runs it, which
+cannot reach a checkout below a closed folder such as /root. Then data and programs are
+below /var/lib/terrace, and a file in the usual place names that folder.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from .process import Account, EmbeddedError
 
 UNPRIVILEGED = ("postgres", "nobody")
 OPEN_FOLDER = Path("/var/lib/terrace")
-NEEDED = ("bin", "lib", "share")  # of an installation of PostgreSQL, to run it
+NEEDED = ("bin", "lib", "share")  # the folders of PostgreSQL that are needed to run it
 
 
 def choose_account(data: Path) -> Account | None:
-    """None for ourselves. Data that is there already decides: its owner must run the server."""
+    """The account; None: our own. The owner of existing data must run the server."""
     owner = _owner(data)
     if os.geteuid() != 0:
         if owner is not None and owner.uid != os.geteuid():
             raise EmbeddedError(
-                f"{data} belongs to another user ({_name(owner)}): run as that one, remove the "
-                "folder, or choose another with --dir"
+                f"{data} belongs to another user ({_name(owner)}): run as that user, remove the "
+                "folder, or choose another folder with --dir"
             )
         return None
     if owner is not None and owner.uid != 0:
@@ -46,7 +46,7 @@ def choose_account(data: Path) -> Account | None:
 
 
 def choose_home(folder: Path) -> Path:
-    """`folder`, or when others cannot pass to it, a place of its own that they can."""
+    """`folder` if other accounts can reach it, else a folder that they can reach."""
     note = folder / "location"
     if os.geteuid() != 0 or is_reachable(folder):
         note.unlink(missing_ok=True)
@@ -58,15 +58,15 @@ def choose_home(folder: Path) -> Path:
 
 
 def is_reachable(path: Path) -> bool:
-    """Whether everybody may pass through all folders above `path`."""
+    """Whether all users may pass through all folders above `path`."""
     return all(above.stat().st_mode & stat.S_IXOTH for above in path.resolve().parents)
 
 
 def reachable_programs(programs: Path, home: Path) -> Path:
-    """The bin folder, or a copy below `home` when it cannot be reached by others.
+    """The bin folder, or a copy below `home` if other accounts cannot reach it.
 
-    The wheel's programs look for their libraries beside their package, so the copy has
-    the same shape. It is made of links where the file system allows.
+    The wheel's programs search for libraries next to their package, so the copy has the
+    same layout. It consists of links if the file system allows them.
     """
     if is_reachable(programs / "postgres"):
         return programs
@@ -84,7 +84,7 @@ def reachable_programs(programs: Path, home: Path) -> Path:
             _copy_tree(libraries, copy / libraries.name)
         for path in (copy, *(path for path in copy.rglob("*") if path.is_dir())):
             path.chmod(0o755)
-        note.write_text(source)  # last: a copy that was interrupted is made anew
+        note.write_text(source)  # last: an interrupted copy is made again
     return copied_bin
 
 

@@ -1,4 +1,4 @@
-"""`terrace demo`: ask a running Terrace for a few keys several times; who answered, how fast."""
+"""`terrace demo`: reads a few keys several times; shows the tier that answers, and its latency."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _TIERS = {L1: "[green]L1[/]", L2: "[yellow]L2[/]", L3: "[red]L3[/]"}
 
 def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="terrace demo", description=__doc__)
-    parser.add_argument("--dir", type=Path, default=Path(".terrace"), help="that of terrace run")
+    parser.add_argument("--dir", type=Path, default=Path(".terrace"), help="as in `terrace run`")
     folder = parser.parse_args(argv).dir
     try:
         url = read_endpoints(folder).proxy
@@ -59,7 +59,7 @@ def _table(client: redis.Redis) -> Table:
 
 
 def _ask(client: redis.Redis, words: list[str]) -> str:
-    """The counters of the tiers before and after tell who answered."""
+    """Run a command; the hit counters before and after show the tier that answered."""
     before = _hits(client)
     began = time.perf_counter()
     _run(client, *words)

@@ -1,4 +1,4 @@
-"""`endpoints.json`: where everything that `terrace run` started listens, while it runs."""
+"""`endpoints.json`: the addresses of all servers of `terrace run`, while it runs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Endpoints:
     pids: dict[str, int]
 
     def write(self, folder: Path) -> None:
-        """All at once, readable for ourselves only: there are passwords in it."""
+        """Write the file atomically, readable only for this user: it has passwords."""
         descriptor, draft = tempfile.mkstemp(dir=folder, prefix="endpoints.")
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(json.dumps(asdict(self), indent=2) + "\n")
@@ -38,7 +38,7 @@ def endpoints_file(folder: Path) -> Path:
 
 
 def read_endpoints(folder: Path) -> Endpoints:
-    """Raises OSError when nothing runs there, ValueError when the file is not ours."""
+    """Read the file. Raises OSError if nothing runs there, ValueError for another file."""
     try:
         return Endpoints(**json.loads(endpoints_file(folder).read_text(encoding="utf-8")))
     except TypeError as error:
@@ -46,7 +46,7 @@ def read_endpoints(folder: Path) -> Endpoints:
 
 
 def proxy_url(config: Config) -> str:
-    """As a Redis client takes it, with the password if there is one."""
+    """The URL for Redis clients, with the password if there is one."""
     listen = config.listen
     login = f":{quote(listen.password, safe='')}@" if listen.password else ""
     return f"redis://{login}{_reached_at(listen.host)}:{listen.port}"
@@ -58,7 +58,7 @@ def admin_url(config: Config) -> str:
 
 
 def loopback_of(host: str) -> str:
-    """Where to connect to something that listens on `host`."""
+    """The address for connections to a server that listens on `host`."""
     return _LOOPBACK_OF.get(host, host)
 
 

@@ -1,7 +1,7 @@
-"""What a child executes before it becomes the server: `launcher.py JSON PROGRAM [ARGUMENT …]`.
+"""Prepares a child process, then executes the server: `launcher.py JSON PROGRAM [ARGUMENT …]`.
 
-A file of its own, run by an isolated interpreter, because code between fork and exec
-(`preexec_fn`) is unsafe in a process with threads. The standard library only.
+A separate file for an isolated interpreter, because code between fork and exec
+(`preexec_fn`) is unsafe in a process with threads. It uses only the standard library.
 """
 
 import ctypes

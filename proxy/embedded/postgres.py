@@ -25,7 +25,7 @@ _SETTINGS = {
     "shared_buffers": "64MB",
     "max_connections": "60",
     "log_min_messages": "warning",
-    "unix_socket_permissions": "0777",  # the folder is what is closed
+    "unix_socket_permissions": "0777",  # the permissions of the folder protect it
 }
 _NOT_DURABLE = {
     "fsync": "off",
@@ -36,7 +36,7 @@ _NOT_DURABLE = {
 
 
 def find_postgres() -> Path:
-    """The folder of the programs. Raises EmbeddedError naming the mend."""
+    """The folder of the programs. Raises EmbeddedError with the remedy."""
     chosen = os.environ.get(OVERRIDE)
     if chosen:
         if not (Path(chosen) / "postgres").exists():
@@ -58,9 +58,9 @@ def _major_of_install(binary: Path) -> int:
 
 
 class PostgresServer:
-    """Runs between `start` and `stop`, on 127.0.0.1 and a unix socket; keeps data in `folder`.
+    """A PostgreSQL on 127.0.0.1 and a unix socket, with its data in `folder`.
 
-    `durable`: survives a crash of the machine. Otherwise it is as fast as it can (tests).
+    `durable`: the data survives a crash of the machine. Otherwise it is faster (tests).
     """
 
     def __init__(self, folder: Path, *, durable: bool = True) -> None:
@@ -80,7 +80,7 @@ class PostgresServer:
 
     @property
     def dsn(self) -> str:
-        """By TCP, with the password: not for logs."""
+        """The DSN for TCP, with the password: not for logs."""
         password = self._password_file.read_text().strip()
         return f"postgresql://{SUPERUSER}:{password}@127.0.0.1:{self.port}/{DATABASE}"
 
@@ -100,7 +100,7 @@ class PostgresServer:
 
     @property
     def _password_file(self) -> Path:
-        """Made up at the first start: every user of the machine can reach the TCP port."""
+        """The password, made at the first start: every user of the host can reach the TCP port."""
         return self._home / "password"
 
     @property
@@ -108,7 +108,7 @@ class PostgresServer:
         return self._home / "data"
 
     def start(self) -> PostgresServer:
-        """Raises EmbeddedError when it does not come up."""
+        """Start the server. Raises EmbeddedError if it does not start."""
         self._home.mkdir(exist_ok=True)
         self._home.chmod(0o700)
         if self._account is not None:
@@ -146,32 +146,33 @@ class PostgresServer:
         return self
 
     def _check_version(self) -> None:
-        """Data of another major version is not touched."""
+        """Refuse data of another major version."""
         shown = self._run("postgres", "--version").stdout.split()
         ours = shown[2].split(".")[0] if len(shown) > 2 else "unknown"
         theirs = (self._data / "PG_VERSION").read_text().strip()
         if ours != theirs:
             raise EmbeddedError(
-                f"{self._data} was made by PostgreSQL {theirs}, this is {ours}; "
+                f"{self._data} is from PostgreSQL {theirs}, this is {ours}; "
                 "remove that folder to start with fresh data"
             )
 
     def _drop_stale_lock(self) -> None:
-        """PostgreSQL does not start while any process has the pid in its lock file.
+        """Remove a lock file whose pid belongs to another process now.
 
-        After kill -9 in a container, where pids begin anew, that may be anybody.
+        PostgreSQL does not start while any process has this pid. After kill -9 in a container,
+        where pids start again from 1, that may be any process.
         """
         lock = self._data / "postmaster.pid"
         try:
             holder = int(lock.read_text().splitlines()[0])
             program = Path(f"/proc/{holder}/comm").read_text().strip()
         except (OSError, ValueError, IndexError):
-            return  # nobody, or not to be told: PostgreSQL decides
+            return  # no process, or unknown: PostgreSQL decides
         if program != "postgres":
             lock.unlink()
 
     def _initdb(self) -> None:
-        """In a folder that becomes `data` when it is complete, so that no half of one is used."""
+        """Run initdb in a folder that is renamed to `data` when it is complete."""
         draft = self._home / "data.new"
         for unfinished in (draft, self._data):
             shutil.rmtree(unfinished, ignore_errors=True)
@@ -185,7 +186,7 @@ class PostgresServer:
             "initdb",
             "-D", str(draft),
             "-U", SUPERUSER,
-            "--auth-local=trust",  # the folder of the socket is ours alone
+            "--auth-local=trust",  # only we can reach the folder of the socket
             "--auth-host=scram-sha-256",
             f"--pwfile={password}",
             "--encoding=UTF8",

@@ -1,4 +1,4 @@
-"""A child process: logs to a file, ends with its parent, is found again by its pid file.
+"""A child process: logs to a file, ends with its parent, leaves a pid file.
 
 On Linux the kernel ends a child whose parent was killed (see launcher.py). "Parent"
 means the thread that started it: start children from the main thread only.
@@ -27,11 +27,11 @@ SOCKET_PATH_MAX_BYTES = 90  # sun_path holds 107; the servers append a file name
 
 
 class EmbeddedError(Exception):
-    """One line for the user: what happened, and the mend."""
+    """One line for the user: the problem and the remedy."""
 
 
 class Account(NamedTuple):
-    """Whom a child runs as."""
+    """The account of a child."""
 
     uid: int
     gid: int
@@ -44,7 +44,7 @@ def free_port() -> int:
 
 
 class Child:
-    """One running program. `stop` asks with `stop_signal`, then insists with SIGKILL."""
+    """One running program. `stop` sends `stop_signal`, later SIGKILL."""
 
     def __init__(
         self,
@@ -74,7 +74,7 @@ class Child:
                 stderr=output,
                 cwd=cwd,
                 env=env,
-                start_new_session=True,  # Ctrl-C reaches the parent only; it ends us in order
+                start_new_session=True,  # Ctrl-C reaches only the parent, which ends us in order
             )
         pid_file.write_text(f"{self.pid} {_start_time(self.pid)}\n")
 
@@ -87,15 +87,15 @@ class Child:
 
     @property
     def exit_code(self) -> int | None:
-        """None while it runs."""
+        """The exit code; None while it runs."""
         return self._process.poll()
 
     def wait(self) -> None:
-        """Until it has ended; from any thread."""
+        """Wait until it has ended; from any thread."""
         self._process.wait()
 
     def wait_until(self, answers: Callable[[], bool], timeout_s: float = START_TIMEOUT_S) -> None:
-        """Raises EmbeddedError when it dies, or does not answer in time."""
+        """Wait for an answer. Raises EmbeddedError if it dies, or does not answer in time."""
         until = time.monotonic() + timeout_s
         while not answers():
             if self.exit_code is not None:
@@ -110,7 +110,7 @@ class Child:
     def describe_death(self) -> str:
         code = self.exit_code or 0
         how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-        return f"{self.name} is gone ({how}); {self._quoted_log()}"
+        return f"{self.name} has ended ({how}); {self._quoted_log()}"
 
     def _quoted_log(self) -> str:
         lines: list[str] = []
@@ -125,7 +125,7 @@ class Child:
         self._process.send_signal(self._stop_signal)
 
     def stop(self, timeout_s: float = STOP_TIMEOUT_S) -> int:
-        """End it and wait; its exit code."""
+        """End it, wait, and return its exit code."""
         if self._process.poll() is None:
             self.ask_to_stop()
             try:
@@ -138,9 +138,9 @@ class Child:
 
 
 def end_orphan(pid_file: Path, stop_signal: signal.Signals) -> None:
-    """End the child of an earlier run whose parent is gone, if that pid still is that child.
+    """End the child of an earlier run whose parent is gone, if the pid still belongs to it.
 
-    Raises EmbeddedError when it cannot be ended.
+    Raises EmbeddedError if the child does not end.
     """
     try:
         pid_text, started = pid_file.read_text().split()
@@ -162,10 +162,10 @@ def end_orphan(pid_file: Path, stop_signal: signal.Signals) -> None:
 
 
 def _start_time(pid: int) -> str:
-    """What tells a process from a later one with the same pid; "" when it has ended."""
+    """Distinguishes a process from a later one with the same pid; "" if it has ended."""
     if Path("/proc/self/stat").exists():
         try:
-            # After "(name)", which may hold anything: the state, and as the 20th the ticks.
+            # After "(name)", which may have any characters: the state; the 20th field is the ticks.
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         except OSError:
             return ""

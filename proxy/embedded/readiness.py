@@ -1,4 +1,4 @@
-"""Whether a Terrace that was just started answers in full, asked as a client would."""
+"""Checks as a client whether a Terrace that was just started answers in full."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ ANSWER_TIMEOUT_S = 1.0
 
 
 def readiness(config: Config, *, own_redis: bool, with_sample: bool) -> Callable[[], bool]:
-    """A check to repeat. `own_redis`: the user's, which may be down and is not waited for."""
+    """A check to repeat. `own_redis`: the user's Redis, which may be down; do not wait for it."""
     address = (loopback_of(config.listen.host), config.listen.port)
     password = config.listen.password.encode()
     login = b"*2\r\n$4\r\nAUTH\r\n$%d\r\n%b\r\n" % (len(password), password) if password else b""
-    # The reply to PING is Terrace's own, DBSIZE is Redis'; a view that is not there is an error.
+    # Terrace replies to PING, Redis to DBSIZE; a missing view is an error.
     questions = [b"PING"] if own_redis else [b"DBSIZE"]
     if with_sample and not own_redis:
         questions += [b"EXISTS airport:JFK", b"EXISTS country:US"]

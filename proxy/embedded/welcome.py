@@ -1,4 +1,4 @@
-"""What `terrace run` prints when everything is up: where it is, and what to try."""
+"""The text of `terrace run` when all servers are up: addresses, and commands to try."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PLAIN_COMMANDS = ("SET greeting hello", "GET greeting", "TIER.EXPLAIN greeting")
 def welcome(
     config: Config, endpoints: Endpoints, folder: Path, bundled_client: Path | None, sample: bool
 ) -> str:
-    """`bundled_client`: the redis-cli beside the embedded server, if there is one."""
+    """The text. `bundled_client`: the redis-cli next to the embedded server, if there is one."""
     tiers = f"Redis at {mask_option(endpoints.redis)}"
     if endpoints.postgres:
         tiers += " and PostgreSQL"
@@ -32,9 +32,9 @@ def welcome(
     lines += [f"  {_ask(client, endpoints, command)}" for command in commands]
     if sample:
         lines.append(f"  {_demo(folder)}   # which tier answers, and how fast")
-    where = f"Everything: {endpoints_file(folder)}"
+    where = f"All addresses: {endpoints_file(folder)}"
     lines.append(f"Metrics: {endpoints.admin}/metrics   {where}" if endpoints.admin else where)
-    lines.append("Ctrl-C stops all of it; the data stays.")
+    lines.append("Ctrl-C stops all servers; the data stays.")
     return "\n".join(lines)
 
 

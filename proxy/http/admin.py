@@ -1,4 +1,4 @@
-"""The admin HTTP server. Never on the clients' port, loopback by default, read-only."""
+"""The admin HTTP server: read-only, on its own port, on the loopback address by default."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class AdminServer:
         self._runner: web.AppRunner | None = None
 
     async def start(self, sockets: Iterable[socket.socket]) -> None:
-        """On sockets that are bound. Raises OSError when one cannot be listened on."""
+        """Listen on bound sockets. Raises OSError if that fails."""
         app = web.Application()
         app.router.add_get("/metrics", self._metrics)
         app.router.add_get("/healthz", self._healthz)
@@ -49,9 +49,9 @@ class AdminServer:
             await runner.cleanup()
 
     def sockets(self) -> dict[str, list[socket.socket]]:
-        """Those that are listened on, by role."""
+        """The listening sockets by role."""
         sites = self._runner.sites if self._runner is not None else ()
-        servers = [site._server for site in sites]  # aiohttp has no other way to them
+        servers = [site._server for site in sites]  # aiohttp offers no other access
         found = [sock for server in servers for sock in getattr(server, "sockets", ())]
         return {"admin": found} if found else {}
 
@@ -66,11 +66,11 @@ class AdminServer:
         return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     async def _healthz(self, request: web.Request) -> web.Response:
-        """Alive: the event loop answers. Says nothing about the tiers."""
+        """The process is alive: its event loop answers. Independent of the tiers."""
         return web.Response(text="ok\n")
 
     async def _readyz(self, request: web.Request) -> web.Response:
-        """200 when Redis is there and clients are accepted, else 503; the tiers' states as JSON."""
+        """200 if Redis is up and clients are accepted, else 503; the state of the tiers as JSON."""
         terrace = self._terrace
         l3 = terrace.stack.l3
         state = {

@@ -1,1 +1,1 @@
-"""Several worker processes: their parent, their sockets, and what they say to each other."""
+"""Several worker processes: their parent, their sockets, and their messages to each other."""

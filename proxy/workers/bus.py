@@ -1,24 +1,24 @@
-"""What the workers of one host say to each other, as bytes and as state. No IO, no asyncio.
+"""The messages between the workers of one host: their bytes and their state. No IO.
 
-Every worker has one stream to the supervisor, which passes frames on and knows who is
-there. A frame is a header and a body in JSON:
+Every worker has one stream to the supervisor, which forwards frames and knows the live
+workers. A frame is a header and a body in JSON:
 
   length   bytes of the body
   to       number of a worker, or EVERYBODY (else), or SUPERVISOR
   sender   number of a worker, or SUPERVISOR
-  kind     ASK       {"op": …, "args": {…}}: `call` is to be repeated in the answer
-           ANSWER    {"result": …}, or {} where the question could not be answered
-           READY     to the supervisor: this worker serves
-           RELOADED  to the supervisor: whoever starts later must read the configuration again
-           DRAINING  to the supervisor: seconds it may take
-           KEEP      to the supervisor: for the worker that takes this one's place
-           ROSTER    from the supervisor: [numbers of the workers that are there]
-           TAKEN     from the supervisor: a new process has the listening sockets
-  call     chosen by who asks
+  kind     ASK       {"op": …, "args": {…}}: the answer repeats `call`
+                     ANSWER    {"result": …}, or {} for a failure
+                     READY     to the supervisor: this worker serves
+                     RELOADED  to the supervisor: later workers must read the configuration again
+                     DRAINING  to the supervisor: seconds it may take
+                     KEEP      to the supervisor: for the worker that replaces this one
+                     ROSTER    from the supervisor: [numbers of the live workers]
+                     TAKEN     from the supervisor: a new process has the listening sockets
+  call     chosen by the worker that asks
 
-Who asks gets the answers of those that are there and answer in time; whoever dies meanwhile
-is left out. A frame that is too long is never sent: a reader takes it for garbage, and gives
-the stream up. So a question has a bound, and an answer beyond it is none.
+  A question gets the answers of the live workers that answer in time; a worker that dies
+  meanwhile is left out. A frame that is too long is never sent: its reader would take it for
+  garbage and close the stream. So a question has a bound, and a longer answer counts as none.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from typing import Any
 EVERYBODY, SUPERVISOR = 0xFFFF, 0xFFFE
 ASK, ANSWER, READY, RELOADED, DRAINING, KEEP, ROSTER, TAKEN = range(8)
 BODY_MAX_BYTES = 64 * 1024**2
-QUESTION_MAX_BYTES = 1024**2  # of its arguments; who has more to ask does so in portions
+QUESTION_MAX_BYTES = 1024**2  # of its arguments; a longer question is asked in portions
 
 _HEADER = struct.Struct(">IHHBI")
 
 
 class BusError(Exception):
-    """The stream is not what this version writes."""
+    """The stream has a frame that this version does not write."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class Frame:
 
 
 class FrameReader:
-    """Frames out of a stream that is cut anywhere."""
+    """Reassembles frames from the chunks of a stream."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()
@@ -84,7 +84,7 @@ class FrameReader:
 
 @dataclass(slots=True)
 class Question:
-    """Asked of all that were there; `on_all` is called once nobody is missing."""
+    """A question to all live workers; `on_all` is called once when all have answered."""
 
     missing: set[int]
     on_all: Callable[[], None]
@@ -92,7 +92,7 @@ class Question:
 
 
 class Calls:
-    """Questions of one worker that wait for answers."""
+    """The open questions of one worker."""
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -104,14 +104,14 @@ class Calls:
         return f"<Calls of worker {self.number}, others {sorted(self.others)}, {len(self._open)}>"
 
     def ask(self, op: str, args: dict[str, Any], on_all: Callable[[], None]) -> tuple[int, Frame]:
-        """The number of the question, and what to send. There must be others."""
+        """The number of the question, and its frame. There must be other workers."""
         self._next = (self._next + 1) % 2**32
         self._open[self._next] = Question(set(self.others), on_all)
         body = json.dumps({"op": op, "args": args}).encode()
         return self._next, Frame(EVERYBODY, self.number, ASK, self._next, body)
 
     def end(self, call: int) -> list[Any]:
-        """What was answered until now; what comes later is ignored."""
+        """The answers so far; later ones are ignored."""
         results = self._open.pop(call).results
         return [results[number] for number in sorted(results)]
 
@@ -131,7 +131,7 @@ class Calls:
         self._settle(question, frame.sender)
 
     def on_roster(self, numbers: Iterable[int]) -> None:
-        """Who is there from now on; of those who left no answer comes."""
+        """Set the live workers; a worker that left gives no answer."""
         self.others = frozenset(numbers) - {self.number}
         for question in list(self._open.values()):
             for gone in question.missing - self.others:

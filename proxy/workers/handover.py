@@ -1,11 +1,10 @@
 """Restart without downtime: a new process takes the listening sockets of the old one.
 
-The old process offers them on the unix socket `listen.handover`. A new one that finds
-somebody there asks, gets duplicates of the listening sockets (SCM_RIGHTS), and says so
-when it serves on them; only then does the old one stop accepting and drain. It is the
-same socket in the kernel all the time: what waits in its backlog is lost to neither,
-which two sockets with SO_REUSEPORT could not promise. If the new process dies before,
-the old one has noticed nothing.
+The old process offers them on the unix socket `listen.handover`. A new process connects
+there, gets duplicates of the listening sockets (SCM_RIGHTS), and confirms when it serves
+on them; only then does the old one stop accepting and drain. The kernel keeps one socket
+all the time, so no connection in its backlog is lost; two sockets with SO_REUSEPORT could
+not promise that. If the new process dies earlier, the old one just continues.
 
 With several workers their parent does this, on both sides.
 
@@ -43,27 +42,27 @@ GREETING = b"terrace 1\n"
 SERVING = b"serving\n"
 MESSAGE_MAX_BYTES = 64 * 1024
 SOCKETS_MAX = 64
-NOT_TAKEN = "the new process ended before it served; this one goes on"
+NOT_TAKEN = "the new process ended before it served; this one continues"
 PATIENCE_S = 5.0  # with an old process that does not answer
 _CREDENTIALS = struct.Struct("3i")  # pid, uid, gid
 
 
 class HandoverError(OSError):
-    """The old process is there but its sockets cannot be had."""
+    """The old process runs, but its sockets cannot be taken over."""
 
     def __init__(self, path: str, text: str) -> None:
         super().__init__(None, f"listen.handover = {path}: {text}")
 
 
 class Takeover:
-    """What a new process got; `confirm` once it serves, or `close` where another one will."""
+    """The sockets of a new process; `confirm` once it serves, or `close` if another one will."""
 
     def __init__(self, connection: socket.socket, inherited: Inherited) -> None:
         self._connection = connection
         self.inherited = inherited
 
     def confirm(self) -> None:
-        """The old process may go."""
+        """Let the old process drain."""
         with contextlib.suppress(OSError), self._connection:
             self._connection.sendall(SERVING)
 
@@ -116,14 +115,14 @@ def _receive(connection: socket.socket) -> tuple[bytes, list[int]]:
     if not data.startswith(GREETING) or not data.endswith(b"]\n"):
         for fd in fds:
             os.close(fd)
-        raise OSError("it said something else")
+        raise OSError("it sent another greeting")
     return data[len(GREETING) :], fds
 
 
 class Offer:
-    """The side of the process that has the sockets. No event loop; who has one waits with it.
+    """The old process' side of a handover, without an event loop.
 
-    `sockets` are those in use, by role.
+    `sockets` are the open sockets by role.
     """
 
     def __init__(
@@ -139,7 +138,7 @@ class Offer:
         return f"<Offer on {self._path}>"
 
     def open(self) -> socket.socket:
-        """Raises HandoverError. Takes the place of the predecessor's, without a gap."""
+        """Replace the predecessor's socket, without a gap. Raises HandoverError."""
         listening = socket.socket(socket.AF_UNIX)
         beside = f"{self._path}.{os.getpid()}"
         try:
@@ -162,7 +161,7 @@ class Offer:
         return listening
 
     def close(self, *, remove: bool = True) -> None:
-        """`remove`: the path as well; not so in a child of the process that opened it."""
+        """`remove`: also the path; false in a child of the process that opened it."""
         listening, self.listening = self.listening, None
         if listening is not None:
             listening.close()
@@ -172,10 +171,10 @@ class Offer:
                         os.unlink(self._path)
 
     def admit(self, connection: socket.socket) -> bool:
-        """Send the sockets, if whoever asks may have them. Raises OSError when he is gone."""
+        """Send the sockets to a successor of the same user. Raises OSError if it is gone."""
         connection.setblocking(False)
         if not _is_ours(connection):
-            log.warning("%s: another user asked for the sockets; refused", self._path)
+            log.warning("%s: refused the sockets to a process of another user", self._path)
             return False
         log.info("a new process asked for the listening sockets")
         identities, fds = [], []
@@ -189,7 +188,7 @@ class Offer:
 
 
 class Offering:
-    """An offer of a process with an event loop; `on_taken` is called once, when a successor
+    """The offer of a process with an event loop; calls `on_taken` once, when a successor
     serves."""
 
     def __init__(self, offer: Offer, on_taken: Callable[[], None]) -> None:
@@ -209,7 +208,7 @@ class Offering:
         self._offer.close()
 
     async def _serve(self, listening: socket.socket) -> None:
-        """One successor at a time."""
+        """Serve one successor at a time."""
         loop = asyncio.get_running_loop()
         while True:
             connection, _ = await loop.sock_accept(listening)
@@ -238,7 +237,7 @@ async def _says_serving(connection: socket.socket) -> bool:
 
 def _is_ours(connection: socket.socket) -> bool:
     if not hasattr(socket, "SO_PEERCRED"):
-        return True  # then the permissions of the socket have to do
+        return True  # the permissions of the socket must suffice
     raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
     uid = _CREDENTIALS.unpack(raw)[1]
     return uid in (os.getuid(), 0)

@@ -1,8 +1,7 @@
-"""Listening sockets that this process did not open itself: from systemd, or its predecessor.
+"""Listening sockets that this process inherited from systemd or its predecessor.
 
-A socket is known by its role ("tcp", "tls", "unix", "admin") and the address in the
-configuration that it is for. One whose address is no longer configured is closed, and
-what was not inherited is opened as usual.
+A socket has a role ("tcp", "tls", "unix", "admin") and an address in the configuration.
+A socket whose address is no longer configured is closed; a missing one is opened as usual.
 """
 
 from __future__ import annotations
@@ -19,14 +18,14 @@ SYSTEMD_FIRST_FD = 3  # SD_LISTEN_FDS_START
 
 
 class ActivationError(OSError):
-    """systemd passed a socket that no option asks for."""
+    """systemd passed a socket that matches no option."""
 
     def __init__(self, text: str) -> None:
         super().__init__(None, text)
 
 
 class Inherited:
-    """Sockets by role; `take` hands them out. `lent` ones stay when this process ends."""
+    """Sockets by role; `take` gives them away. `lent` ones stay when this process ends."""
 
     def __init__(
         self, sockets: Iterable[tuple[str, socket.socket]] = (), *, lent: bool = False
@@ -52,14 +51,14 @@ class Inherited:
         return any(known == role for known, _ in self._sockets)
 
     def close(self) -> None:
-        """Those that nobody took."""
+        """Close the sockets that were not taken."""
         for _, sock in self._sockets:
             sock.close()
         self._sockets = []
 
 
 def roles(config: Config) -> Iterator[tuple[str, str]]:
-    """What is listened on: a role, and an identity that two configurations can be compared by."""
+    """The configured sockets: a role, and an identity to compare two configurations."""
     listen, tls, admin = config.listen, config.tls, config.admin
     if listen.port or not (tls.port or listen.unix_socket):
         yield "tcp", f"tcp {listen.host}:{listen.port}"
@@ -72,10 +71,10 @@ def roles(config: Config) -> Iterator[tuple[str, str]]:
 
 
 def from_systemd(config: Config, env: MutableMapping[str, str], pid: int) -> Inherited:
-    """The sockets of socket activation (LISTEN_FDS), told apart by their port.
+    """The sockets of socket activation (LISTEN_FDS), distinguished by their port.
 
-    Takes the variables out of `env`, so that no child believes they are for it. Raises
-    ActivationError for a socket that fits no option.
+    Removes the variables from `env`, so that no child uses them. Raises ActivationError for
+    a socket that matches no option.
     """
     count, for_pid = env.pop("LISTEN_FDS", ""), env.pop("LISTEN_PID", "")
     env.pop("LISTEN_FDNAMES", None)

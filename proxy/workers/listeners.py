@@ -1,7 +1,6 @@
-"""The sockets on which clients arrive: TCP, TLS and unix.
+"""The listening sockets for clients: TCP, TLS and unix.
 
-New certificates are for the handshakes that begin later; connections that are open go on as
-they are.
+New certificates apply to later handshakes; open connections keep theirs.
 """
 
 from __future__ import annotations
@@ -27,9 +26,9 @@ Server: TypeAlias = "asyncio.Server | TlsListener"
 
 
 class Listeners:
-    """`open`, perhaps `reload_certificates`, `close`; each client gets a protocol of `factory`.
+    """All listening sockets of a process; each client gets a protocol of `factory`.
 
-    `on_failed_handshake` is told the reason (`refusals.HANDSHAKES`) and the address.
+    `on_failed_handshake` gets the reason (`refusals.HANDSHAKES`) and the address.
     """
 
     def __init__(
@@ -43,7 +42,7 @@ class Listeners:
         self._factory = factory
         self._on_failed_handshake = on_failed_handshake
         self._servers: dict[str, list[Server]] = {}  # by role
-        self._secure: list[TlsListener] = []  # those of them that speak TLS, closed ones as well
+        self._secure: list[TlsListener] = []  # those for TLS, closed ones included
         self._unix_inode = 0  # of the path to remove at the end
         self.handed_over = False
 
@@ -67,24 +66,24 @@ class Listeners:
 
     @property
     def port(self) -> int:
-        """The plain TCP port; 0 when there is none."""
+        """The plain TCP port; 0 if there is none."""
         for sock in self.sockets().get("tcp", ()):
             return int(sock.getsockname()[1])
         return 0
 
     def sockets(self) -> dict[str, list[socket.socket]]:
-        """Those that are listened on, by role."""
+        """The listening sockets by role."""
         return {
             role: [sock for server in servers for sock in server.sockets]
             for role, servers in self._servers.items()
         }
 
     async def open(self, inherited: Inherited | None = None) -> None:
-        """Raises CertificateError, or OSError when an address cannot be bound."""
+        """Open all. Raises CertificateError, or OSError if an address cannot be bound."""
         inherited = Inherited() if inherited is None else inherited
         loop = asyncio.get_running_loop()
         listen, tls = self._listen, self._tls
-        # Certificates first: without them the process must not seem to be there.
+        # Certificates first: without them the process must not accept connections.
         context = server_context(tls) if tls.port else None
         if listen.port or not (tls.port or listen.unix_socket):
             self._servers["tcp"] = [
@@ -121,7 +120,7 @@ class Listeners:
             yield TlsListener(sock, context, self._factory, on_failure)
 
     def reload_certificates(self, tls: TlsOptions | None = None) -> None:
-        """New clients get what the files hold now. Raises CertificateError: then all stays."""
+        """Use the current files for new clients. Raises CertificateError and changes nothing."""
         tls = self._tls if tls is None else tls
         context = server_context(tls)
         self._tls = tls  # for when it opens, unless it is open
@@ -129,15 +128,15 @@ class Listeners:
             listener.context = context
 
     def hand_over(self) -> None:
-        """A successor has the sockets: closing them here takes nothing away."""
+        """A successor has the sockets: `close` must not remove the path."""
         self.handed_over = True
 
     def close(self) -> None:
-        """No new clients; those that are connected stay."""
+        """Accept no new clients; connected clients stay."""
         for server in chain.from_iterable(self._servers.values()):
             server.close()
         if self._unix_inode and not self.handed_over:
-            # Unless another process has put its own there by now.
+            # Unless the path belongs to another process by now.
             with contextlib.suppress(OSError):
                 if os.stat(self._listen.unix_socket).st_ino == self._unix_inode:
                     os.unlink(self._listen.unix_socket)
@@ -145,6 +144,6 @@ class Listeners:
         self._unix_inode = 0
 
     async def end_handshakes(self) -> None:
-        """After `close`: nobody becomes a client any more."""
+        """End pending handshakes, after `close`."""
         for listener in self._secure:
             await listener.end()

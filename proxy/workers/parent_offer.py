@@ -1,7 +1,7 @@
-"""The listening sockets of several workers, offered to a successor by their parent.
+"""The parent of several workers offers their listening sockets to a successor.
 
-What `handover.Offering` does, for a process that waits with a selector: `look` is called
-whenever one of its sockets there has something to read.
+It does the job of `handover.Offering` for a process with a selector: `look` is called
+whenever one of its sockets is readable.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ log = logging.getLogger("terrace")
 
 
 class ParentOffer:
-    """`on_taken` is called once, when a successor serves."""
+    """The offer of a parent; calls `on_taken` once, when a successor serves."""
 
     def __init__(
         self, offer: Offer, selector: selectors.BaseSelector, on_taken: Callable[[], None]
@@ -37,7 +37,7 @@ class ParentOffer:
         self._watch(self._offer.open())
 
     def close(self, *, remove: bool = True) -> None:
-        """`remove`: not so in a child, whose selector is closed already."""
+        """`remove`: false in a child, whose selector is already closed."""
         for sock in (self._successor, self._offer.listening):
             if sock is not None and remove:
                 with contextlib.suppress(KeyError):

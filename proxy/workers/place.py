@@ -1,4 +1,4 @@
-"""What the supervisor knows of each worker's number, and of the process that has it."""
+"""The supervisor's record of a worker number and its current process."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ BACKOFF_MIN_S = 0.1  # from the death of a process to the start of the next
 
 @dataclass(slots=True)
 class Place:
-    """One number, and the process that has it now, if any."""
+    """One worker number, and its current process, if any."""
 
     number: int
     pid: int = 0
@@ -20,7 +20,7 @@ class Place:
     reader: FrameReader = field(default_factory=FrameReader)
     unsent: bytearray = field(default_factory=bytearray)
     is_ready: bool = False
-    kept: bytes = b"[]"  # what its processes want to hand down
+    kept: bytes = b"[]"  # metrics that its processes hand down
     started_at: float = 0.0
     backoff_s: float = BACKOFF_MIN_S
-    start_at: float | None = 0.0  # when to start the next process; None: one runs
+    start_at: float | None = 0.0  # when to start the next process; None: it runs

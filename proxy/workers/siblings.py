@@ -1,4 +1,4 @@
-"""The other workers of this host, from the point of view of one: ask them, answer them.
+"""The other workers of this host, as one worker sees them: ask them, answer them.
 
 A process that serves alone has no siblings; then `ask` answers [] without waiting.
 """
@@ -40,7 +40,7 @@ ANSWER_TIMEOUT_S = 1.0  # a worker that is busy for longer is left out
 
 
 def _size(args: dict[str, Any]) -> int:
-    """Characters of the texts among the arguments of a question."""
+    """The number of characters in the arguments of a question."""
     lists = [value if isinstance(value, list) else [value] for value in args.values()]
     return sum(len(each) for values in lists for each in values if isinstance(each, str))
 
@@ -49,13 +49,13 @@ Answer: TypeAlias = Callable[[dict[str, Any]], Awaitable[Any]]
 
 
 class Siblings(asyncio.Protocol):
-    """`answers` is what they may ask. `on_orphaned` is called when the supervisor is gone,
-    `on_taken` when a new process serves on the same sockets."""
+    """The stream to the supervisor; `answers` has the permitted questions. `on_orphaned` is called
+    when the supervisor is gone, `on_taken` when a new process serves on the same sockets."""
 
     def __init__(self, number: int, answers: Mapping[str, Answer]) -> None:
         self._answers = answers
-        self.expected = 0  # how many there are while none is missing
-        self.retired: list[list[Any]] = []  # metrics of the one whose place this one took
+        self.expected = 0  # the number of siblings if none is missing
+        self.retired: list[list[Any]] = []  # metrics of the worker that this one replaced
         self.on_orphaned: Callable[[], None] = lambda: None
         self.on_taken: Callable[[], None] = lambda: None
         self._calls = Calls(number)
@@ -67,7 +67,7 @@ class Siblings(asyncio.Protocol):
         return f"<Siblings {self._calls!r}>"
 
     def __bool__(self) -> bool:
-        """Whether there are any."""
+        """Whether there are siblings."""
         return bool(self._calls.others)
 
     async def open(self, worker: Worker) -> None:
@@ -93,15 +93,15 @@ class Siblings(asyncio.Protocol):
         self._send(Frame(SUPERVISOR, self._calls.number, DRAINING, body=body))
 
     def keep(self, metrics: list[list[Any]]) -> None:
-        """For who takes the place of this worker."""
+        """Leave metrics to the worker that replaces this one."""
         self._send(Frame(SUPERVISOR, self._calls.number, KEEP, body=json.dumps(metrics).encode()))
 
     async def ask(self, op: str, **args: Any) -> list[Any]:
-        """The answers of all that give one in time, in no particular order."""
+        """The answers that arrive in time, in no particular order."""
         if not self._calls.others or self._transport is None:
             return []
         if _size(args) > QUESTION_MAX_BYTES:
-            log.warning("too much to ask other workers at once: %s", op)
+            log.warning("the question to other workers is too long: %s", op)
             return []
         all_in = asyncio.Event()
         call, frame = self._calls.ask(op, args, all_in.set)
@@ -125,7 +125,7 @@ class Siblings(asyncio.Protocol):
         try:
             result = await self._answers[asked["op"]](asked["args"])
         except Exception:
-            log.exception("could not answer another worker's %s", asked.get("op"))
+            log.exception("the answer to %s of another worker failed", asked.get("op"))
         self._send(self._calls.answer(frame, result))
 
     # The stream
@@ -137,7 +137,7 @@ class Siblings(asyncio.Protocol):
         try:
             frames = self._reader.feed(data)
         except BusError:
-            log.exception("the supervisor is not understood")
+            log.exception("the supervisor sent an invalid frame")
             self._lose()
             return
         for frame in frames:

@@ -1,9 +1,8 @@
 """The listening sockets of several workers, on the same addresses.
 
-Where the kernel balances between sockets that are bound alike (SO_REUSEPORT), each worker
-gets its own: when it dies, only its own queue goes with it. Elsewhere, and for unix sockets,
-those of systemd and those that will be handed over to a successor, all accept from the same
-one.
+If the kernel balances between sockets with the same address (SO_REUSEPORT), each worker
+gets its own: when it dies, only its own queue is lost. Otherwise, and for unix sockets,
+those of systemd and those that a successor will get, all accept from the same one.
 """
 
 from __future__ import annotations
@@ -25,12 +24,12 @@ BALANCES = sys.platform == "linux" and hasattr(socket, "SO_REUSEPORT")
 
 
 class WorkerSockets:
-    """`for_worker` may be called any number of times; what it returned is the caller's."""
+    """The sockets of all workers; the caller of `for_worker` owns its result."""
 
     def __init__(self, config: Config, given: Inherited) -> None:
-        """Raises OSError when an address is taken."""
+        """Raises OSError if an address is in use."""
         self._config = config
-        self._bound: dict[str, list[socket.socket]] = {}  # not listening: they hold the ports
+        self._bound: dict[str, list[socket.socket]] = {}  # not listening: they reserve the ports
         self._shared: dict[str, list[socket.socket]] = {}
         self._unix_inode = 0
         self._balances = BALANCES and not config.listen.handover
@@ -56,11 +55,11 @@ class WorkerSockets:
         return f"<WorkerSockets {sorted(self._bound | self._shared)}>"
 
     def shared(self) -> dict[str, list[socket.socket]]:
-        """Those that all accept from, by role."""
+        """The sockets from which all workers accept, by role."""
         return self._shared
 
     def hand_over(self) -> None:
-        """A successor has them: closing them here takes nothing away."""
+        """A successor has the sockets: `close` must not remove the path."""
         self._unix_inode = 0
 
     def for_worker(self) -> Inherited:
@@ -74,7 +73,7 @@ class WorkerSockets:
         return Inherited(found, lent=True)
 
     def close(self, *, remove: bool = True) -> None:
-        """`remove`: the path of the unix socket as well; not so in a worker."""
+        """`remove`: also the path of the unix socket; false in a worker."""
         for sockets in (*self._bound.values(), *self._shared.values()):
             for sock in sockets:
                 sock.close()
@@ -95,7 +94,7 @@ class WorkerSockets:
             if not self._balances:
                 yield sock
                 continue
-            # Alone first: with SO_REUSEPORT nobody would tell that a stranger is there.
+            # Without SO_REUSEPORT first: it would hide that another process has the address.
             address = sock.getsockname()
             sock.close()
             with naming_the_option(option, host, address[1]):

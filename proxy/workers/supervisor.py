@@ -1,13 +1,13 @@
 """The parent of several workers: starts them, replaces those that die, ends them all.
 
-It serves nobody and has no event loop and no threads, so that it can fork at any time. The
-shared L1 is made here, before the first worker; when one has died, what it left there is
-cleared before another takes its number.
+It serves no clients and has no event loop and no threads, so that it can fork at any time.
+It creates the shared L1 before the first worker. When a worker has died, its traces in L1
+are cleared before another process takes its number.
 
   SIGTERM, SIGINT   all workers drain; a second one ends them at once
   SIGHUP            all workers read the configuration again
 
-What workers say to each other passes through here (see `bus`).
+Messages between workers pass through the supervisor (see `bus`).
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("terrace")
 
 BACKOFF_MAX_S = 5.0
-LONG_LIVED_S = 10.0  # a worker that lived as long begins anew with the shortest backoff
-START_ATTEMPTS = 5  # in a row, of all workers, that may end before one serves
+LONG_LIVED_S = 10.0  # a worker that lived this long starts again with the shortest backoff
+START_ATTEMPTS = 5  # in a row, of all workers, that may fail before one serves
 KILL_AFTER_S = 5.0  # beyond the deadline of the drain
 EXIT_FAILED = 1
 CHUNK_BYTES = 256 * 1024
@@ -66,7 +66,7 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 
 
 class Supervisor:
-    """`serve` is what a worker does; its result is the exit code of that process."""
+    """Runs `serve` in every worker; its result is the exit code of that process."""
 
     def __init__(
         self,
@@ -93,7 +93,7 @@ class Supervisor:
         return f"<Supervisor of {len(self._places)} workers, {alive} alive>"
 
     def run(self) -> int:
-        """Until the last worker has ended."""
+        """Run until the last worker has ended."""
         config = self._config
         try:
             self._arena = share_arena(config.l1, len(self._places))
@@ -117,7 +117,7 @@ class Supervisor:
             end.setblocking(False)
         signal.set_wakeup_fd(woken.fileno(), warn_on_full_buffer=False)
         for number in _SIGNALS:
-            signal.signal(number, lambda *_: None)  # the wake-up tells
+            signal.signal(number, lambda *_: None)  # the wake-up descriptor reports it
         self._selector.register(self._waker, selectors.EVENT_READ, self._read_signals)
         log.info("%d workers of process %d share one L1", len(self._places), os.getpid())
         try:
@@ -148,10 +148,10 @@ class Supervisor:
             self._signal_all(signal.SIGKILL)
 
     def _end_hung(self) -> None:
-        """`_reap` replaces them."""
+        """Kill hung workers; `_reap` replaces them."""
         serving = [(p.number, p.pid) for p in self._places if p.pid and p.is_ready]
         for pid, why in self._watchdog.hung(self._clock(), [] if self._stopping else serving):
-            log.warning("process %d is hung and is killed: %s", pid, why)
+            log.warning("process %d is hung; killing it: %s", pid, why)
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
@@ -208,7 +208,7 @@ class Supervisor:
     def _start(self, place: Place) -> None:
         inherited = self._sockets.for_worker()
         ours, theirs = socket.socketpair()
-        # A signal that comes before the child has its own handlers must not get lost in ours.
+        # A signal before the child has its own handlers must not get lost in the parent's.
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         try:
             pid = os.fork()
@@ -231,13 +231,13 @@ class Supervisor:
         self._selector.register(ours, selectors.EVENT_READ, place)
 
     def _be_worker(self, worker: Worker) -> NoReturn:
-        """The child, from here to its end."""
+        """Run the child until its end."""
         code = EXIT_FAILED
         try:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # of the terminal: the parent tells
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # of the terminal: the parent forwards it
             signal.signal(signal.SIGHUP, signal.SIG_IGN)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
             self._selector.close()
@@ -249,7 +249,7 @@ class Supervisor:
                 if place.link is not None:
                     place.link.close()
             gc.collect()
-            random.seed()  # jitter that all shared would be none
+            random.seed()  # or all workers would share one jitter
             log_setup.name_worker(worker.number)
             worker.arena.attach(worker.number)
             code = self._serve(worker)
@@ -280,7 +280,7 @@ class Supervisor:
             return
         if self._clock() - place.started_at >= LONG_LIVED_S:
             place.backoff_s = BACKOFF_MIN_S
-        log.warning("worker %d (process %d) %s, and its clients' connections with it; another "
+        log.warning("worker %d (process %d) %s and its clients lost their connections; the next "
                     "starts in %g s", place.number, pid, how, place.backoff_s)  # fmt: skip
         self._back_off(place)
 
@@ -291,7 +291,7 @@ class Supervisor:
     # Successors
 
     def _offer_sockets(self) -> None:
-        """The first worker serves: whoever did so before may go."""
+        """The first worker serves: let the predecessor drain, and offer the sockets."""
         if not self._config.listen.handover or self._stopping:
             return
         try:
@@ -326,7 +326,7 @@ class Supervisor:
             return
         except (OSError, BusError):
             data, frames = b"", []
-        if not data:  # it is about to end, or should
+        if not data:  # it ends, or must end
             self._drop_link(place)
             return
         for frame in frames:
@@ -361,7 +361,7 @@ class Supervisor:
 
     def _send(self, place: Place, frame: Frame) -> None:
         if place.link is None or len(place.unsent) > BODY_MAX_BYTES:
-            return  # gone, or stuck: it is left out
+            return  # it is gone or stuck
         place.unsent += frame.encode()
         self._flush(place)
 
@@ -387,5 +387,5 @@ class Supervisor:
 
 
 def supervise(config: Config, serve: Callable[[Worker], int]) -> int:
-    """Serve with the workers that the configuration asks for; the exit code."""
+    """Serve with the configured number of workers; return the exit code."""
     return Supervisor(config, serve).run()

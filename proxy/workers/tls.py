@@ -1,4 +1,4 @@
-"""The listener's side of TLS: the [tls] options become an SSLContext."""
+"""Makes the SSLContext of the TLS port from the [tls] options."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FILES = ("tls.cert_file", "tls.key_file", "tls.client_ca_file")
 
 
 def content(options: TlsOptions) -> dict[str, bytes]:
-    """A digest of what each of FILES holds now; empty where it cannot be read."""
+    """A digest of the current content of each of FILES; empty if unreadable."""
     digests = dict.fromkeys(FILES, b"")
     names = (options.cert_file, options.key_file, options.client_ca_file)
     for path, name in zip(FILES, names, strict=True):
@@ -32,7 +32,7 @@ def content(options: TlsOptions) -> dict[str, bytes]:
 
 
 def server_context(options: TlsOptions) -> ssl.SSLContext:
-    """From what the files hold now. Raises CertificateError naming options and files."""
+    """A context from the current files. Raises CertificateError, naming options and files."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = _VERSIONS[options.min_version]
     context.verify_mode = _CLIENT_AUTH[options.client_auth]

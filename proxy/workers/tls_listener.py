@@ -1,7 +1,7 @@
-"""Accepts clients that are to speak TLS, and sees how each handshake ends.
+"""Accepts TLS clients and records how each handshake ends.
 
-A server of asyncio tells nobody of a handshake that fails: no protocol hears of it, and no
-handler of exceptions. So connections are accepted here, and each handshake is awaited.
+An asyncio server does not report a failed handshake, neither to a protocol nor to an
+exception handler. So connections are accepted here, and each handshake is awaited.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from tiers import TaskSet
 
 log = logging.getLogger("terrace")
 
-HANDSHAKE_TIMEOUT_S = 10.0  # until then a connection is not counted as a client
-HANDSHAKES_MAX = 4096  # under way at once; more wait in the backlog of the socket
+HANDSHAKE_TIMEOUT_S = 10.0  # only then does a connection count as a client
+HANDSHAKES_MAX = 4096  # at once; more wait in the backlog of the socket
 ACCEPTS_PER_TURN = 64
-ACCEPT_PAUSE_S = 1.0  # when there is no file or memory for another connection, and the like
+ACCEPT_PAUSE_S = 1.0  # after a lack of files, memory and the like
 
-# By the reason that OpenSSL gives.
+# By the reason of OpenSSL.
 _REASONS = {
     "HTTP_REQUEST": "not_tls",
     "HTTPS_PROXY_REQUEST": "not_tls",
@@ -48,15 +48,15 @@ def failure_reason(failure: OSError) -> str:
     if isinstance(failure, ssl.SSLError):
         reason = getattr(failure, "reason", "") or ""
         return "alert" if "_ALERT_" in reason else _REASONS.get(reason, "other")
-    # asyncio says it of its own deadline; the peer's end is another kind of OSError.
+    # asyncio raises it for its own deadline; a close by the peer is another OSError.
     return "timeout" if isinstance(failure, ConnectionAbortedError) else "closed"
 
 
 class TlsListener:
-    """On one listening socket, which it owns; each client gets a protocol of `factory`.
+    """Owns one listening socket; each client gets a protocol of `factory`.
 
-    `context` may be replaced: later handshakes use it. `on_failure` is told the reason, and
-    who it was.
+    `context` may be replaced: later handshakes use it. `on_failure` gets the reason and the
+    peer.
     """
 
     def __init__(
@@ -81,13 +81,13 @@ class TlsListener:
         return f"<TlsListener {len(self._handshakes)} handshakes>"
 
     def close(self) -> None:
-        """No new clients; handshakes go on."""
+        """Accept no new clients; pending handshakes continue."""
         self._pause()
         self.sockets = ()
         self._sock.close()
 
     async def end(self) -> None:
-        """After `close`: no handshake goes on."""
+        """End pending handshakes, after `close`."""
         await self._handshakes.close()
 
     def _accept_more(self) -> None:
@@ -103,7 +103,7 @@ class TlsListener:
     def _accept(self) -> None:
         for _ in range(ACCEPTS_PER_TURN):
             if len(self._handshakes) >= HANDSHAKES_MAX:
-                self._pause()  # until one ends
+                self._pause()  # until a handshake ends
                 return
             try:
                 sock, peer = self._sock.accept()

@@ -1,8 +1,8 @@
-"""Which workers are hung: their loops make no turn any more. For the supervisor; it decides.
+"""Detects hung workers, whose event loops no longer run, for the supervisor.
 
-A worker counts beats in the memory that all share. Silence is added up from one look of the
-supervisor to the next, and a look counts for no more than two of their distances: when the
-supervisor, or the whole machine, was stopped for an hour, no worker is to blame for it.
+A worker increments a heartbeat in shared memory. The supervisor looks at every beat
+interval and adds up silence; one look counts for at most two intervals. So workers are
+not blamed when the supervisor, or the whole machine, was stopped for an hour.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _TICKS_PER_S = 100  # USER_HZ of every Linux
 
 @dataclass(slots=True)
 class _Pulse:
-    """Of one process, when it was last heard."""
+    """The last heartbeat of one process."""
 
     beats: int
     cpu_s: float
@@ -27,7 +27,7 @@ class _Pulse:
 
 
 class Watchdog:
-    """`beats` counts those of a worker, by its number."""
+    """Detects hung workers; `beats` returns the heartbeat count of a worker number."""
 
     def __init__(self, beats: Callable[[int], int]) -> None:
         self.look_at = 0.0
@@ -35,9 +35,9 @@ class Watchdog:
         self._pulses: dict[int, _Pulse] = {}  # by process
 
     def hung(self, now: float, serving: Iterable[tuple[int, int]]) -> Iterator[tuple[int, str]]:
-        """Of those that serve, number and process: who is hung (process), and what it does.
+        """The hung processes with their state, from (number, process) of those that serve.
 
-        To be asked at `look_at`; before, nobody is.
+        Call it at `look_at`; an earlier call returns nothing.
         """
         if now < self.look_at:
             return
@@ -53,11 +53,11 @@ class Watchdog:
                 pulse.looked_at = now
             self._pulses[pid] = pulse
             if pulse.silent_s >= HUNG_S:
-                yield pid, f"no turn of its loop for {pulse.silent_s:.0f} s, {_doing(pid, pulse)}"
+                yield pid, f"its loop has not run for {pulse.silent_s:.0f} s, {_doing(pid, pulse)}"
 
 
 def _doing(pid: int, pulse: _Pulse) -> str:
-    """As far as one can see from outside."""
+    """The state of the process, as seen from outside."""
     if _state(pid) in ("T", "t"):
         return "stopped by a signal or a debugger"
     if _state(pid) == "D":
@@ -68,7 +68,7 @@ def _doing(pid: int, pulse: _Pulse) -> str:
 
 
 def _stat(pid: int) -> list[str]:
-    """The fields of /proc/PID/stat behind the name; nothing where there is no such file."""
+    """The fields of /proc/PID/stat after the name; none if there is no such file."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:

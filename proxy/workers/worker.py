@@ -1,4 +1,4 @@
-"""One of several worker processes: what it has from its supervisor, and its clients' numbers."""
+"""One of several worker processes: the data from its supervisor, and its client ids."""
 
 from __future__ import annotations
 
@@ -11,36 +11,36 @@ from .inherited import Inherited
 if TYPE_CHECKING:
     from tiers import SharedArena
 
-# Counters of the arena (0 and 1 are its own), per worker: the difference of the first two is how
-# many clients are connected.
+# Counters of the arena (0 and 1 are its own), per worker. The first two minus each other are
+# the connected clients.
 _OPENED, _CLOSED = 2, 3
 _BEATS = 4  # of its loop
 
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """What the supervisor gave to this process."""
+    """The data that the supervisor passed to this process."""
 
     number: int
     arena: SharedArena
     link: socket.socket  # to the supervisor
     inherited: Inherited
-    must_reload: bool  # the configuration was read again since the supervisor read it
-    retired: bytes  # metrics of the worker whose place this one takes, in JSON
+    must_reload: bool  # the configuration was reloaded since the supervisor read it
+    retired: bytes  # metrics of the replaced worker, in JSON
 
 
 def beat(arena: SharedArena) -> None:
-    """The loop of this worker makes turns."""
+    """Record that the event loop of this worker runs."""
     arena.count(_BEATS)
 
 
 def beats(arena: SharedArena, number: int) -> int:
-    """How often that worker's loop said so."""
+    """The number of heartbeats of that worker."""
     return arena.counter(_BEATS, number)
 
 
 class OwnNumbers:
-    """Of a process that serves alone."""
+    """Client ids of a process that serves alone."""
 
     def __init__(self) -> None:
         self._opened = self.connected = 0
@@ -55,8 +55,8 @@ class OwnNumbers:
 
 
 class SharedNumbers:
-    """Of one worker: `connected` counts the clients of all. Ids of different workers differ in
-    their remainder; a worker that takes the place of a dead one counts on where that stopped."""
+    """Client ids of one worker; `connected` counts the clients of all workers. Ids of different
+    workers differ in their remainder; a worker that replaces a dead one continues its count."""
 
     def __init__(self, arena: SharedArena) -> None:
         self._arena = arena
@@ -75,6 +75,6 @@ class SharedNumbers:
 
 
 def forget_clients(arena: SharedArena, number: int) -> None:
-    """That worker is dead, its clients went with it. For the supervisor, which is none."""
+    """Uncount the clients of a dead worker; called by the supervisor."""
     arena.attach(number)
     arena.count(_CLOSED, arena.counter(_OPENED, number) - arena.counter(_CLOSED, number))

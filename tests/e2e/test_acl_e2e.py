@@ -265,8 +265,8 @@ def test_until_redis_has_told_its_users_there_are_none(own_redis: RedisProcess) 
     try:
         wait_until(lambda: _answers(terrace), "an answer", START_S)
         with Wire(terrace.port) as wire:
-            assert b"which has not told them yet" in wire.ask("GET", "k")
-            assert b"which has not told them yet" in wire.ask("AUTH", "default", "x")
+            assert b"are not known yet" in wire.ask("GET", "k")
+            assert b"are not known yet" in wire.ask("AUTH", "default", "x")
             own_redis.start()
             wait_until(lambda: wire.ask("PING") == b"+PONG\r\n", "the users of L2")
         terrace.stop()

@@ -138,7 +138,7 @@ def test_a_client_cannot_lock_terrace_out(own_redis: RedisProcess) -> None:
     """Its next connections would be refused: at the latest after the next failure."""
     with running_terrace(own_redis.url) as terrace, Wire(terrace.port) as wire:
         for line in (("requirepass", "x"), ("maxmemory", 0, "RequirePass", "x")):
-            assert b"would lock terrace out" in wire.ask("CONFIG", "SET", *line)
+            assert b"would be locked out" in wire.ask("CONFIG", "SET", *line)
             replies = wire.ask_all(("MULTI",), ("CONFIG", "SET", *line), ("EXEC",))
             assert replies[2].startswith(b"-EXECABORT")
         assert wire.ask("CONFIG", "SET", "requirepass", "") == OK, "as it is"

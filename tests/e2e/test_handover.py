@@ -157,7 +157,7 @@ def test_a_successor_that_dies_before_it_reads_changes_nothing(
     with socket.socket(socket.AF_UNIX) as successor:
         successor.connect(str(folder / "handover.sock"))
         assert select.select([successor], [], [], 10.0)[0]
-    wait_until(lambda: "this one goes on" in generations.current.log(), "it is noticed")
+    wait_until(lambda: "this one continues" in generations.current.log(), "it is noticed")
     generations.restart()
     with Wire(generations.port) as wire:
         assert wire.ask("PING") == PONG
@@ -173,7 +173,7 @@ def test_a_successor_that_dies_changes_nothing(generations: Generations) -> None
         wait_until(lambda: asked in generations.current.log(), "it asked")
         doomed.process.kill()
         doomed.process.wait()
-        wait_until(lambda: "this one goes on" in generations.current.log(), "it is noticed")
+        wait_until(lambda: "this one continues" in generations.current.log(), "it is noticed")
     with Wire(generations.port) as wire:
         assert wire.ask("PING") == PONG
     generations.restart()
@@ -191,7 +191,7 @@ def test_whatever_connects_there_gets_nothing_by_nonsense(
         stranger.connect(str(path))
         stranger.sendall(b"nonsense\n")
         stranger.shutdown(socket.SHUT_WR)
-        wait_until(lambda: "this one goes on" in generations.current.log(), "it is refused")
+        wait_until(lambda: "this one continues" in generations.current.log(), "it is refused")
     generations.restart()
 
 

@@ -221,7 +221,7 @@ def test_what_would_replicate_is_refused_in_words(cli: Cli, tmp_path: Path) -> N
             stdin=subprocess.DEVNULL,
         )  # fmt: skip
         assert done.returncode != 0
-        assert b"replication streams do not pass the proxy" in done.stdout + done.stderr
+        assert b"the proxy does not forward replication streams" in done.stdout + done.stderr
 
 
 def test_keys_dbsize_and_randomkey(cli: Cli) -> None:

@@ -164,7 +164,7 @@ def test_sighup_tells_the_log(configured: Configured) -> None:
     wait_until(lambda: terrace.log().count(told) == 1, "it is told")
     configured.write("[limits]\npipeline = 0\n")
     terrace.signal(1)
-    told = "configuration not reloaded, all stays as it was: "
+    told = "configuration not reloaded, nothing changed: "
     wait_until(lambda: terrace.log().count(told) == 1, "the refusal is told")
     assert "limits.pipeline = 0" in terrace.log()
     with Wire(terrace.port) as wire:

@@ -203,7 +203,7 @@ def test_a_value_too_large_for_a_shared_connection_is_durable_too(
 
 
 def test_what_cannot_be_durable_is_refused(wire: Wire, terrace: TerraceProcess) -> None:
-    refused = b"cannot be made durable; use it on keys outside of [[l3.store]]"
+    refused = b"cannot be made durable; use it with keys outside [[l3.store]]"
     for line in ("BLPOP s:1 0", "BLMPOP 0 1 s:1 LEFT", "BRPOPLPUSH a s:1 0", "BLPOP a s:1 0"):
         assert refused in wire.ask(*line.split()), line
         assert refused in wire.ask_all(("MULTI",), tuple(line.split()), ("DISCARD",))[1]
@@ -211,7 +211,7 @@ def test_what_cannot_be_durable_is_refused(wire: Wire, terrace: TerraceProcess) 
     assert b"at most 2048" in wire.ask_all(("MULTI",), ("SET", "s:" + "k" * 2047, "v"))[1]
     assert wire.ask("EXEC").startswith(b"-EXECABORT")
     replies = wire.ask_all(("MULTI",), ("SELECT", 1), ("SET", "s:1", "v"), ("EXEC",))
-    assert b"behind SELECT" in replies[2]
+    assert b"after SELECT" in replies[2]
     assert replies[3].startswith(b"-EXECABORT")
     assert wire.ask("SET", "s:figures", "v") == b"+OK\r\n"
     assert int(terrace.figure("store_commits")) > 0
@@ -253,7 +253,7 @@ def test_writes_from_another_database_are_refused(wire: Wire) -> None:
         assert wire.ask("COPY", "s:here", "k:there", "DB", "0") == b":1\r\n"
         assert afar in wire.ask_all(("MULTI",), ("MOVE", "s:here", "0"), ("DISCARD",))[1]
         replies = wire.ask_all(("MULTI",), ("SELECT", 0), ("SET", "s:1", "v"), ("EXEC",))
-        assert b"behind SELECT" in replies[2]
+        assert b"after SELECT" in replies[2]
     finally:
         wire.ask("SELECT", 0)
 

@@ -153,7 +153,7 @@ def test_workers_do_not_outlive_their_supervisor(redis: RedisProcess) -> None:
         terrace.process.kill()
         terrace.process.wait()
         wait_until(lambda: not any(map(is_alive, pids)), "they end")
-        assert terrace.log().count("the supervisor is gone") == WORKERS
+        assert terrace.log().count("the supervisor has ended") == WORKERS
 
 
 def test_an_address_that_is_taken(redis: RedisProcess) -> None:
@@ -196,7 +196,7 @@ def test_workers_that_always_die_are_replaced_ever_more_slowly(redis: RedisProce
         for wait_s, least_s in zip(waits_s, (0.1, 0.2, 0.4, 0.8), strict=True):
             assert wait_s >= least_s
         for wait in (0.1, 0.2, 0.4, 0.8):
-            assert f"another starts in {wait} s" in terrace.log()
+            assert f"the next starts in {wait} s" in terrace.log()
 
 
 def test_the_unix_socket_is_shared_and_removed_at_the_end(

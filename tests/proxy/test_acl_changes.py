@@ -213,7 +213,7 @@ def test_before_redis_has_told_its_users_nobody_may_do_anything() -> None:
         p.cache("k", b"$1\r\nv\r\n")
         for line in (("GET", "k"), ("AUTH", "x"), ("AUTH", "default", "x"), ("PING",)):
             p.client >> command(*line)
-            assert b"which has not told them yet" in p.client.take(), line
+            assert b"are not known yet" in p.client.take(), line
         users, _ = parse_users([b"user default on nopass ~* &* +@all"])
         p.terrace.acl.adopt(users)
         p.client >> command("GET", "k")

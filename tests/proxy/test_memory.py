@@ -85,7 +85,7 @@ def test_each_change_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
     first, second = [record.getMessage() for record in caplog.records]
     assert "110 MiB in use" in first
     assert "limits.memory_bytes" in first
-    assert "welcome again" in second
+    assert "accepted again" in second
 
 
 def test_without_a_bound_it_only_looks() -> None:

@@ -33,7 +33,7 @@ def problems(*flags: str) -> list[str]:
         (
             ["tls.port=1", "tls.cert_file=x", "tls.client_auth=required"],
             "tls.client_auth",
-            "cannot be judged without tls.client_ca_file",
+            "cannot be verified without tls.client_ca_file",
         ),
         (["tls.min_version=1.1"], "tls.min_version", 'one of "1.2", "1.3" is needed'),
         (["l2.tls_ca_file=x"], "l2.tls_ca_file", "l2.url does not begin with rediss://"),
@@ -41,7 +41,7 @@ def problems(*flags: str) -> list[str]:
         (
             ["l2.url=rediss://h:1", "l2.tls_key_file=x"],
             "l2.tls_key_file",
-            "is the key of no certificate",
+            "has no certificate",
         ),
         (["listen.unix_socket=/" + "x" * 107], "listen.unix_socket", "108 bytes"),
         (
@@ -104,5 +104,5 @@ async def test_the_summary_tells_all_listeners(authority: Authority, tmp_path: P
     lines = list(summary(secure, await check(secure)))
     assert lines[:2] == [
         "tls: 127.0.0.1:1 is free, the certificates can be used",
-        f"listen: {path} can be made",
+        f"listen: {path} can be created",
     ]

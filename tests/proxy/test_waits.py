@@ -63,7 +63,7 @@ def test_where_it_cannot_be_moved_nothing_is_promised(play: Play, request_: byte
     private.wire.written = b""
     private >> PONG + NOPERM
     reply = play.client.take()
-    assert reply.startswith(b"-ERR terrace: WAIT cannot speak")
+    assert reply.startswith(b"-ERR terrace: WAIT cannot cover")
     assert b"NOPERM" in reply
     given_back(play, private)
 

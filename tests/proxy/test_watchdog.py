@@ -65,5 +65,5 @@ def test_what_it_did_is_told() -> None:
     workers = Workers()
     while not (found := list(workers.dog.hung(workers.now, [(0, ME)]))):
         workers.now += BEAT_S
-    assert found[0][1].startswith(f"no turn of its loop for {HUNG_S:.0f} s, ")
+    assert found[0][1].startswith(f"its loop has not run for {HUNG_S:.0f} s, ")
     assert "of processor time" in found[0][1]
