@@ -1,19 +1,19 @@
-"""Terrace beside the plain Redis, measured in the same run on the same machine.
+"""Benchmarks: Terrace beside the plain Redis, in the same run on the same machine.
 
-The nouns, and which way they flow:
+The modules, in the order of a run:
 
-    cases, measures, l3    what is compared: rows of data, and what needs code of its own
+    cases, measures, l3    the comparisons: rows of data, and those with their own code
       -> rounds            the contenders of a case in turn, and the median of their ratios
       -> servers           the processes: Redis, Terrace with each core, twemproxy, PostgreSQL
-      -> load              the generator: redis-benchmark, or `bench.generator` where it must be
-      -> cpu               who runs on which core, and the CPU time a server took
-      -> results, derived  what came out, as JSON in bench/results/
-      -> report, charts    the same as tables, Markdown and SVG
+      -> load              the generator: redis-benchmark, or `bench.generator` if necessary
+      -> cpu               the cores of the processes, and the CPU time of a server
+      -> results, derived  the results, as JSON in bench/results/
+      -> report, charts    the results as tables, Markdown and SVG
 
-The server under test has one core, and the load generator another. Where there are only
-these two, the Redis behind Terrace shares that of Terrace: on the generator's it would keep
-the clients from sending. CPU time per operation of the server's processes is the figure to
-judge by: unlike throughput it does not depend on how fast the generator is.
+The server under test has one core, and the load generator another. On a machine with two
+cores, Redis shares the core of Terrace: on the generator's core it would slow the clients
+down. The decisive figure is the CPU time per operation of the server's processes: unlike
+throughput it does not depend on the speed of the generator.
 
-`python -m bench.hit_ratio DIRECTORY` is apart from that: it replays key traces.
+`python -m bench.hit_ratio DIRECTORY` is separate: it replays key traces.
 """

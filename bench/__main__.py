@@ -1,4 +1,4 @@
-"""`python -m bench`: run the cases, print the tables, keep the results."""
+"""`python -m bench`: runs the cases, prints the tables, keeps the results."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from .skipped import Skipped
 EXIT_INTERRUPTED, EXIT_TERMINATED = 130, 143  # as shells report signals
 SECONDS, QUICK_SECONDS = 0.7, 0.25
 LONGEST_ROUND_S = 60.0
-EXTRA_ROUNDS_S = 170.0  # disturbed cases get more rounds only so long: a whole run ends in 6 min
+EXTRA_ROUNDS_S = 170.0  # disturbed cases get more rounds until then: a whole run takes 6 min
 TEXT_WIDTH = 230
 TRACES = "traces"
 NAMES = [*(case.key for case in CASES), *COMPARISONS]
@@ -47,7 +47,7 @@ _CHARTS = "bench/results"  # from the root
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_TERMINATED))  # the servers are stopped
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_TERMINATED))  # stops the servers
     console = Console() if sys.stdout.isatty() else Console(width=TEXT_WIDTH)
     try:
         if args.report or args.readme or args.history:
@@ -77,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run(names: list[str], effort: Effort, *, console: Console, traces: Path | None) -> Results:
-    """Everything in `names`, one after the other."""
+    """Run all cases in `names`, one after the other."""
     cores = Cores.plan()
     pin(os.getpid(), cores.generator)
     generator = choose_generator(cores.generator)
@@ -119,7 +119,7 @@ def run(names: list[str], effort: Effort, *, console: Console, traces: Path | No
 
 
 def available_cores() -> list[str]:
-    """Of Terrace: both, where the compiled one was built, or the one that TERRACE_CORE names."""
+    """The cores of Terrace: both if the compiled one is built, or the one in TERRACE_CORE."""
     forced = os.environ.get("TERRACE_CORE", "")
     if forced:
         return [choose(forced)]
@@ -128,13 +128,13 @@ def available_cores() -> list[str]:
 
 def compiled_core_is_missing() -> str:
     if os.environ.get("TERRACE_CORE") == "py":
-        return "TERRACE_CORE=py leaves it out"
-    return "it was not built here: `make build` does, with a C compiler"
+        return "TERRACE_CORE=py excludes it"
+    return "it is not built: `make build` builds it, with a C compiler"
 
 
 @contextlib.contextmanager
 def _noting(name: str, found: Results) -> Iterator[None]:
-    """A case that cannot be measured does not cost the results of the others."""
+    """Record the failure of a case, so that the results of the others are kept."""
     try:
         yield
     except Skipped as reason:
@@ -155,7 +155,7 @@ def _keep(found: Results, console: Console) -> None:
 
 
 def _show(args: argparse.Namespace, console: Console) -> None:
-    """Kept results; nothing is measured."""
+    """Show kept results without a measurement."""
     if args.history:
         figures = history([(path.stem, kept.load(path)) for path in kept.all_kept()])
         print_table(figures, console)
@@ -186,7 +186,7 @@ def _chosen(only: str) -> list[str]:
 
 @contextlib.contextmanager
 def _directory() -> Iterator[Path]:
-    """For sockets and data: short, and open to the account that PostgreSQL runs as."""
+    """A folder for sockets and data: a short path, open to the account of PostgreSQL."""
     with tempfile.TemporaryDirectory(prefix="terrace-bench-", dir="/tmp") as name:
         directory = Path(name)
         directory.chmod(0o755)
@@ -195,14 +195,14 @@ def _directory() -> Iterator[Path]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="short rounds, for a first look")
+    parser.add_argument("--quick", action="store_true", help="short rounds, for a first impression")
     parser.add_argument(
         "--only", default="", metavar="CASES",
         help=f"comma-separated names, or beginnings of names: {', '.join(NAMES)}",
     )  # fmt: skip
     parser.add_argument("--seconds", type=_positive, help=f"a round (default {SECONDS:g})")
     parser.add_argument(
-        "--merge", action="store_true", help="put what was measured into the latest result"
+        "--merge", action="store_true", help="merge the measurements into the latest result"
     )
     parser.add_argument(
         "--traces", type=Path, metavar="DIRECTORY",
@@ -217,7 +217,7 @@ def _parser() -> argparse.ArgumentParser:
         help="write the latest result into README.md and docs/PERFORMANCE.md, and exit",
     )
     parser.add_argument(
-        "--history", action="store_true", help="print how the kept results compare and exit"
+        "--history", action="store_true", help="print a comparison of the kept results and exit"
     )
     return parser
 

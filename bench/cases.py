@@ -1,4 +1,4 @@
-"""The load cases: what is asked, in front of which Terrace, of which contenders, and the targets.
+"""The load cases: their load, the options of Terrace, the contenders, and the targets.
 
 Targets are ratios to the plain Redis of the same run: CPU time per operation at most
 `cpu_target` times, throughput at least `ops_target` times.
@@ -16,7 +16,7 @@ L1, NO_L1 = "L1", "no L1"  # profiles: default options; everything is forwarded
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """`beside` are contenders besides Redis and the cores of Terrace."""
+    """A load case; `beside` has contenders besides Redis and the cores of Terrace."""
 
     key: str
     title: str

@@ -1,7 +1,7 @@
 """The load cases as bar charts in SVG: throughput, CPU time per operation, latency.
 
-Each case has its own scale, told by the figures: between P=1 and P=128 lies a factor of
-twenty, and what is compared are the contenders of one case.
+Each case has its own scale, which the figures show: P=1 and P=128 differ by a factor of
+twenty, and only the contenders of one case are compared.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _FONT = "font-family='system-ui, sans-serif'"
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """`faint` is drawn behind `solid` and is the longer: p99 behind p50."""
+    """A bar; `faint` is the longer one behind `solid`: p99 behind p50."""
 
     name: str
     solid: float
@@ -70,7 +70,7 @@ CHARTS = (
 
 
 def write(results: Results, directory: Path) -> list[Path]:
-    """One file for each chart; older ones are replaced."""
+    """Write one file per chart, in place of older ones."""
     written = []
     for chart in CHARTS:
         path = directory / f"{chart.stem}.svg"

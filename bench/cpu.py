@@ -1,4 +1,4 @@
-"""Cores and CPU time of processes, read from /proc (so: Linux only)."""
+"""Cores and CPU time of processes, from /proc (Linux only)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _PROC = Path("/proc")
 
 @dataclass(frozen=True, slots=True)
 class Cores:
-    """Which core does what. With less than three of them, some share."""
+    """The core of each role. With fewer than three cores, roles share a core."""
 
     server: int
     generator: int
@@ -52,15 +52,15 @@ def pin(pid: int, *cores: int) -> None:
             try:
                 os.sched_setaffinity(int(task.name), cores)
             except ProcessLookupError:
-                continue  # a thread that ended meanwhile
+                continue  # the thread has ended
 
 
 def cpu_time(pid: int) -> CpuTime:
-    """Spent so far by the process and its children (workers)."""
+    """The CPU time of the process and its children (workers) so far."""
     user = system = 0
     for member in _family(pid):
         stat = (_PROC / str(member) / "stat").read_text()
-        fields = stat[stat.rindex(")") + 2 :].split()  # the name before it may hold blanks
+        fields = stat[stat.rindex(")") + 2 :].split()  # the name before it may have blanks
         user += int(fields[11])
         system += int(fields[12])
     return CpuTime(user * _TICK_US, system * _TICK_US)
@@ -72,7 +72,7 @@ def resident_bytes(pid: int) -> int:
 
 
 def most_resident_bytes(pid: int) -> int:
-    """The most it ever had in RAM."""
+    """The peak memory of the process in RAM."""
     return _status_bytes(pid, "VmHWM")
 
 

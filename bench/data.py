@@ -1,4 +1,4 @@
-"""The data that the load cases read, alike in both Redis servers, and Redis' figures."""
+"""The data of the load cases, the same in all Redis servers, and Redis' INFO."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _SEED_BATCH = 2_000
 
 
 def seed(port: int) -> None:
-    """The data that every load case reads."""
+    """Store the data of the load cases."""
     value = b"v" * VALUE_BYTES
     with redis.Redis(port=port) as client, client.pipeline(transaction=False) as batch:
         for number in range(STRINGS):
@@ -26,7 +26,7 @@ def seed(port: int) -> None:
 
 
 def read_all(port: int) -> None:
-    """Ask once for everything that `seed` stored, in the words of the load cases."""
+    """Read all the data of `seed` once, with the commands of the load cases."""
     with (
         redis.Redis(port=port, protocol=2) as client,  # L1 keeps collections per protocol
         client.pipeline(transaction=False) as batch,
@@ -40,7 +40,7 @@ def read_all(port: int) -> None:
 
 
 def fill(port: int, prefix: str, first: int, count: int) -> None:
-    """`count` strings named `prefix` + number."""
+    """Store `count` strings named `prefix` + number."""
     value = b"v" * VALUE_BYTES
     with redis.Redis(port=port) as client, client.pipeline(transaction=False) as batch:
         for number in range(first, first + count):
@@ -51,7 +51,7 @@ def fill(port: int, prefix: str, first: int, count: int) -> None:
 
 
 def info(port: int, section: str) -> dict[str, str]:
-    """INFO's fields."""
+    """The fields of INFO."""
     with redis.Redis(port=port) as client:
         text = client.execute_command("INFO", section)
     if isinstance(text, dict):

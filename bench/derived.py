@@ -1,4 +1,4 @@
-"""Measures that are other views of the load cases: no further load is needed for them."""
+"""Measures derived from the load cases, without further load."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _FLOORS = (
 
 
 def derive(found: Results) -> None:
-    """Add them to `found`, in place of what was derived from it before."""
+    """Add the derived measures to `found`, in place of earlier ones."""
     fresh: list[Measure] = []
     if (row := found.row("l2-get-p1")) is not None:
         fresh += _redis_behind(row)
@@ -28,14 +28,14 @@ def derive(found: Results) -> None:
 
 
 def _redis_behind(row: Row) -> list[Measure]:
-    """Batching: what the same unpipelined clients cost Redis, directly and behind Terrace."""
+    """Batching: Redis' CPU time for the same unpipelined clients, directly and behind Terrace."""
     behind = {name: row.sides[name] for name in CORES if name in row.sides}
     figures = {name: side.l2_cpu_us for name, side in behind.items() if side.l2_cpu_us is not None}
     ratios = {
         name: side.l2_cpu_ratio for name, side in behind.items() if side.l2_cpu_ratio is not None
     }
     if not figures:
-        return []  # from results that did not keep it
+        return []  # older results do not have it
     return [
         Measure(
             case="redis-behind",

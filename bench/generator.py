@@ -1,11 +1,11 @@
 """A pipelining load generator for machines without redis-benchmark, and for distinct keys.
 
-Run as a process of its own, so that it can have a core of its own:
+It is a separate process, so that it can have its own core:
 `python -m bench.generator --port 6379 --requests 100000 -- GET key:__rand_int__`.
 In the command, `__rand_int__` becomes 12 random digits below --keyspace (as in
-redis-benchmark) and `__seq_int__` the next number from --first on, never repeated.
+redis-benchmark) and `__seq_int__` the next number from --first on, without repetition.
 Instead of a command, `--workload hot` sends one of the mixes in `bench.workloads`.
-Prints one JSON object. Latency is that of a batch of --pipeline commands.
+It prints one JSON object. Latency is that of a batch of --pipeline commands.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ import uvloop
 from . import workloads
 
 RANDOM, NEXT = "__rand_int__", "__seq_int__"
-REPEATED_BATCHES = 2000  # with random keys, so many batches are encoded before the start
+REPEATED_BATCHES = 2000  # the number of batches with random keys, encoded before the start
 
 
 class Run:
-    """What all connections share: the batches to send and what became of them."""
+    """The state that all connections share: the batches to send, and their results."""
 
     def __init__(self, batches: Iterator[bytes], pipeline: int, done: asyncio.Future[None]) -> None:
         self.batches = batches
@@ -116,7 +116,7 @@ async def generate(args: argparse.Namespace) -> dict[str, float]:
 
 
 def batches(args: argparse.Namespace) -> Iterator[bytes]:
-    """Encoded before the start: encoding must not cost time while it is running."""
+    """The batches, encoded before the start: encoding must not cost time during the run."""
     count = max(1, args.requests // args.pipeline)
     if args.workload:
         mix = workloads.BY_NAME[args.workload]
@@ -163,7 +163,7 @@ def main() -> int:
     parser.add_argument("--keyspace", type=int, default=10_000)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--workload", choices=list(workloads.BY_NAME))
-    parser.add_argument("--seed", type=int, default=workloads.SEED, help="of the workload")
+    parser.add_argument("--seed", type=int, default=workloads.SEED, help="seed of the workload")
     parser.add_argument("command", nargs="*")
     args = parser.parse_args()
     if bool(args.command) == bool(args.workload):

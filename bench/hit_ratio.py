@@ -1,9 +1,9 @@
-"""The hit ratio of L1's policy on key traces, beside that of published ones.
+"""The hit ratio of L1's policy on key traces, compared with published policies.
 
-`python -m bench.hit_ratio DIRECTORY` replays every NAME.keys.gz there: one request a
-line in access order, the key first (anything after a blank is ignored). All entries
-count alike and the store starts empty, as published comparisons do it. Traces are not
-part of this repository: most state no licence.
+`python -m bench.hit_ratio DIRECTORY` replays every NAME.keys.gz there: one request per
+line in access order, the key first (the text after a blank is ignored). All entries
+have the same size and the store starts empty, as in published comparisons. Traces are
+not part of this repository: most have no licence.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _FITTINGS = 4
 
 
 def terrace_hits(keys: Sequence[bytes], entries: int) -> int:
-    """The store as it runs in the proxy, its budget set to hold so many entries."""
+    """Hits of the store of the proxy, with a budget for this number of entries."""
     arena = _arena(budget_for(entries))
     get, begin, commit, epoch = arena.get, arena.begin_fill, arena.commit_fill, arena.epoch
     hits = 0
@@ -64,12 +64,12 @@ POLICIES: dict[str, Policy] = {
     "S3-FIFO": s3_fifo_hits,
     "W-TinyLFU": w_tinylfu_hits,
 }
-CHALLENGERS = ("LRU", "SIEVE", "S3-FIFO", "W-TinyLFU")  # the best on average is the yardstick
+CHALLENGERS = ("LRU", "SIEVE", "S3-FIFO", "W-TinyLFU")  # the best one on average is the reference
 
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """One trace with room for so many entries: hits by policy, as shares of the requests."""
+    """One trace with one capacity: hits by policy, as shares of the requests."""
 
     trace: str
     requests: int
@@ -79,7 +79,7 @@ class Replay:
 
 
 def hit_ratio_measures(directory: Path, cores: Collection[int]) -> list[Measure]:
-    """The mean over all traces and sizes, beside that of the best challenger.
+    """The mean over all traces and sizes, with that of the best challenger.
 
     Raises OSError, ValueError.
     """
@@ -105,7 +105,7 @@ def hit_ratio_measures(directory: Path, cores: Collection[int]) -> list[Measure]
 
 
 def replay_all(paths: Sequence[Path], cores: Collection[int]) -> list[Replay]:
-    """Traces side by side, a process for each core. Raises OSError."""
+    """Replay the traces in parallel, one process per core. Raises OSError."""
     with ProcessPoolExecutor(
         len(cores), multiprocessing.get_context("spawn"), _use_cores, (cores,)
     ) as pool:
@@ -113,7 +113,7 @@ def replay_all(paths: Sequence[Path], cores: Collection[int]) -> list[Replay]:
 
 
 def replay_trace(path: Path) -> list[Replay]:
-    """Every policy at every size. Raises OSError."""
+    """Replay one trace with every policy and size. Raises OSError."""
     keys = read_trace(path)
     unique = len(set(keys))
     sizes = sorted({max(FEWEST_ENTRIES, int(unique * share)) for share in SHARES_OF_KEYS})
@@ -130,7 +130,7 @@ def replay_trace(path: Path) -> list[Replay]:
 
 
 def read_trace(path: Path) -> list[bytes]:
-    """Its keys, numbered in the order of first appearance. Raises OSError."""
+    """The keys of a trace, numbered in the order of first appearance. Raises OSError."""
     numbers: dict[bytes, bytes] = {}
     keys: list[bytes] = []
     try:
@@ -150,7 +150,7 @@ def _arena(max_bytes: int) -> Arena:
 
 
 def budget_for(entries: int) -> int:
-    """Bytes in which the store holds so many entries, found by filling it until it evicts."""
+    """The budget in bytes for so many entries, found by filling the store until it evicts."""
     budget = entries * 100
     for _ in range(_FITTINGS):
         arena = _arena(budget)
@@ -165,7 +165,7 @@ def budget_for(entries: int) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.hit_ratio", description=__doc__)
-    parser.add_argument("directory", type=Path, help=f"where the traces are (*{_SUFFIX})")
+    parser.add_argument("directory", type=Path, help=f"folder of the traces (*{_SUFFIX})")
     parser.add_argument("--only", default="", metavar="NAME", help="one trace")
     args = parser.parse_args(argv)
     try:

@@ -1,4 +1,4 @@
-"""What comes from PostgreSQL: misses of distinct keys, and the hit rates of mixed workloads."""
+"""Measures with PostgreSQL: misses of distinct keys, and hit rates of mixed workloads."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from .workloads import KEYS, MISSING, SEED, WORKLOADS
 
 ROWS_PER_ROUND, QUICK_ROWS_PER_ROUND = 96_000, 16_000
 ROUNDS = 3
-WARM_ROWS = 4_000  # before the counting: connections are open and plans made
+WARM_ROWS = 4_000  # before the measurement: opens connections and makes plans
 UNPIPELINED_ROWS = 8_000
 REQUESTS, QUICK_REQUESTS = 100_000, 20_000  # of each workload, cold
-WARM_TIMES = 3  # so many more, warm: most keys were seen by then
+WARM_TIMES = 3  # times as many, warm: most keys are cached by then
 
 _COMMAND = ("GET", "row:__seq_int__")
 _COUNTED = ("l1_hits", "l1_misses", "l2_hits", "l2_misses", "l3_hits", "l3_misses")
@@ -27,7 +27,7 @@ _HOT, _COLD, _MIXED = "hot", "cold", "mixed"
 
 
 def l3(rig: Rig, generator: Generator, effort: Effort) -> list[Measure]:
-    """Rows of a view, each asked for once, with nothing in L1 and L2. Raises Skipped."""
+    """Reads each row of a view once, with empty L1 and L2. Raises Skipped."""
     each = QUICK_ROWS_PER_ROUND if effort.quick else ROWS_PER_ROUND
     rows = 1 + WARM_ROWS + ROUNDS * each + UNPIPELINED_ROWS
     own = OwnGenerator(rig.cores.generator)
@@ -39,7 +39,7 @@ def l3(rig: Rig, generator: Generator, effort: Effort) -> list[Measure]:
         terraces = {
             core: running.enter_context(terrace_with_view(rig, core, server)) for core in seen
         }
-        first = 2  # row:1 was read when they started
+        first = 2  # row:1 was read at the start
         for terrace in terraces.values():
             own.run(terrace.port, LoadSpec(_COMMAND, 16, first=first), WARM_ROWS)
         first += WARM_ROWS
@@ -77,7 +77,7 @@ def l3(rig: Rig, generator: Generator, effort: Effort) -> list[Measure]:
 def workloads(rig: Rig, generator: Generator, effort: Effort) -> list[Measure]:
     """Hit rates and throughput of the four workloads: cold, then warm. Raises Skipped.
 
-    L3's rate is of the cold pass (rows found, of those asked for): warm, it is hardly asked.
+    L3's rate is that of the cold pass (rows found per rows requested): a warm pass hardly uses L3.
     """
     requests = QUICK_REQUESTS if effort.quick else REQUESTS
     own = OwnGenerator(rig.cores.generator)
@@ -124,13 +124,13 @@ def _grown(before: dict[str, int], after: dict[str, int]) -> dict[str, int]:
 
 
 def _share(counts: dict[str, int], tier: str) -> float:
-    """Hits of this tier in percent of what it was asked for."""
+    """Hits of this tier in percent of its reads."""
     asked = counts[f"{tier}_hits"] + counts[f"{tier}_misses"]
     return 100 * counts[f"{tier}_hits"] / asked if asked else 0.0
 
 
 def _combined(counts: dict[str, int]) -> float:
-    """Reads that L1 or L2 answered, in percent of all."""
+    """Reads that L1 or L2 answered, in percent of all reads."""
     reads = counts["l1_hits"] + counts["l1_misses"]
     return 100 * (counts["l1_hits"] + counts["l2_hits"]) / reads if reads else 0.0
 

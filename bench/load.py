@@ -1,4 +1,4 @@
-"""Load on a server, and what one operation cost it: the two generators behind one interface."""
+"""Puts load on a server and measures its cost per operation, with one of two generators."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from .cpu import cpu_time, pin
 from .results import Sample
 from .workloads import Workload
 
-CALIBRATION_S = 0.2  # a shorter run says too little about the rate
+CALIBRATION_S = 0.2  # a shorter run gives no reliable rate
 LONGEST_RUN_S = 300.0
 
 
 class LoadError(Exception):
-    """The generator failed; the text says how, in one line."""
+    """The generator failed; the text is the reason, in one line."""
 
 
 @dataclass(frozen=True, slots=True)
 class LoadSpec:
-    """What many clients ask for; placeholders as in `bench.generator`."""
+    """The command of many clients; placeholders as in `bench.generator`."""
 
     command: tuple[str, ...]
     pipeline: int = 1
@@ -37,7 +37,7 @@ class LoadSpec:
 
 @dataclass(frozen=True, slots=True)
 class LoadResult:
-    """What the clients saw."""
+    """The measurements of the clients."""
 
     requests: int
     ops_per_s: float
@@ -49,7 +49,7 @@ class Generator(Protocol):
     name: str
 
     def run(self, port: int, spec: LoadSpec, requests: int) -> LoadResult:
-        """Send so many requests. Raises LoadError."""
+        """Send this number of requests. Raises LoadError."""
 
 
 class RedisBenchmark:
@@ -58,8 +58,8 @@ class RedisBenchmark:
     def __init__(self, program: str, *cores: int) -> None:
         self._program = program
         self._cores = cores
-        told = subprocess.run([program, "--version"], capture_output=True, text=True).stdout
-        version = re.search(r"\d+\.\d+\.\d+", told)
+        found = subprocess.run([program, "--version"], capture_output=True, text=True).stdout
+        version = re.search(r"\d+\.\d+\.\d+", found)
         self.name = f"redis-benchmark {version[0] if version else ''}".strip()
 
     def run(self, port: int, spec: LoadSpec, requests: int) -> LoadResult:
@@ -80,7 +80,7 @@ class RedisBenchmark:
 
 
 class OwnGenerator:
-    """`bench.generator`: slower at deep pipelines, but always there, and it knows distinct keys."""
+    """`bench.generator`: slower with deep pipelines, but always available, with distinct keys."""
 
     name = "bench.generator (uvloop)"
 
@@ -94,37 +94,37 @@ class OwnGenerator:
             "--requests", str(requests), "--keyspace", str(spec.keyspace),
             "--first", str(spec.first), "--", *spec.command,
         ]  # fmt: skip
-        told = json.loads(_output_of(command, self._core))
-        if told["errors"] or told["nils"]:
+        counts = json.loads(_output_of(command, self._core))
+        if counts["errors"] or counts["nils"]:
             raise LoadError(
-                f"{told['errors']} errors and {told['nils']} nils among {told['replies']} replies "
-                f"to {' '.join(spec.command)}"
+                f"{counts['errors']} errors and {counts['nils']} nils "
+                f"among {counts['replies']} replies to {' '.join(spec.command)}"
             )
-        return _result(told)
+        return _result(counts)
 
     def run_workload(self, port: int, mix: Workload, requests: int, seed: int) -> LoadResult:
-        """Of a workload, nils are part. Raises LoadError."""
+        """Send a workload, whose replies may be nil. Raises LoadError."""
         command = [
             sys.executable, "-m", "bench.generator", "--port", str(port),
             "--clients", str(mix.clients), "--pipeline", str(mix.pipeline),
             "--requests", str(requests), "--workload", mix.name, "--seed", str(seed),
         ]  # fmt: skip
-        told = json.loads(_output_of(command, self._core))
-        if told["errors"]:
+        counts = json.loads(_output_of(command, self._core))
+        if counts["errors"]:
             raise LoadError(
-                f"{told['errors']} errors among {told['replies']} replies to {mix.title}"
+                f"{counts['errors']} errors among {counts['replies']} replies to {mix.title}"
             )
-        return _result(told)
+        return _result(counts)
 
 
 def choose_generator(*cores: int) -> Generator:
-    """On several cores it has as many threads; `bench.generator` uses one in any case."""
+    """Choose redis-benchmark, with one thread per core, or `bench.generator`, with one thread."""
     program = shutil.which("redis-benchmark")
     return RedisBenchmark(program, *cores) if program else OwnGenerator(cores[0])
 
 
 def calibrate(generator: Generator, port: int, spec: LoadSpec, seconds: float) -> int:
-    """How many requests take about so long; also warms up what answers them."""
+    """The number of requests that take `seconds`; also warms the server up."""
     round_of_all = spec.clients * spec.pipeline
     requests = round_of_all * 20
     while True:
@@ -148,8 +148,8 @@ def sample(generator: Generator, port: int, pid: int, spec: LoadSpec, requests: 
     )
 
 
-def _result(told: dict[str, Any]) -> LoadResult:
-    return LoadResult(told["replies"], told["ops_per_s"], told["p50_ms"], told["p99_ms"])
+def _result(counts: dict[str, Any]) -> LoadResult:
+    return LoadResult(counts["replies"], counts["ops_per_s"], counts["p50_ms"], counts["p99_ms"])
 
 
 def _output_of(command: list[str], *cores: int) -> str:
@@ -162,9 +162,9 @@ def _output_of(command: list[str], *cores: int) -> str:
         except BaseException as failure:
             process.kill()
             if isinstance(failure, subprocess.TimeoutExpired):
-                raise LoadError(f"no end of {command[0]} after {LONGEST_RUN_S:g} s") from None
+                raise LoadError(f"{command[0]} has not ended after {LONGEST_RUN_S:g} s") from None
             raise
     if process.returncode:
-        lines = err.strip().splitlines() or ["it said nothing"]
+        lines = err.strip().splitlines() or ["no message"]
         raise LoadError(f"the load generator failed: {lines[-1]}")
     return out

@@ -1,4 +1,4 @@
-"""What the figures were measured on: facts about the machine, without its names and paths."""
+"""Facts about the machine of a run, without its names and paths."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 
 def facts(cores: int, **versions: str) -> dict[str, Any]:
-    """`cores` are those that the run may use; `versions` are those of the servers."""
+    """The facts, with the `cores` that the run may use and the `versions` of the servers."""
     return {
         "cpu": _cpu_model(),
         "cores": cores,
@@ -26,7 +26,7 @@ def facts(cores: int, **versions: str) -> dict[str, Any]:
 
 
 def load_average() -> float:
-    """Of the last minute. The benchmarks themselves bring it to about two."""
+    """The load average of the last minute. The benchmarks themselves cause about two."""
     return round(os.getloadavg()[0], 2)
 
 

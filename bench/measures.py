@@ -1,4 +1,4 @@
-"""What is compared besides load on a core: latency, start, memory, the byte budget, workers."""
+"""Measures without a load case: latency, start, memory, the byte budget, workers."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from .skipped import Skipped
 from .terrace import TerraceServer
 
 ENTRIES, QUICK_ENTRIES = 1_000_000, 50_000
-FIRST_ENTRY = 1_000_000  # so that all keys have 15 bytes: "mem:key:" and seven digits
+FIRST_ENTRY = 1_000_000  # all keys then have 15 bytes: "mem:key:" and seven digits
 KEY_BYTES = 15
 ROOM_BYTES = {"c": 160, "py": 512}  # an entry, key and value included: none may be evicted
-BUDGET_MIB, QUICK_BUDGET_MIB = 32, 3  # holds less than half of what is read
+BUDGET_MIB, QUICK_BUDGET_MIB = 32, 3  # less than half of the data that is read
 STARTS = 5
 SCALING_CORES = 4  # two for workers, two for the generator
 
@@ -40,11 +40,11 @@ _MIB = 1024**2
 
 
 def latency(rig: Rig, generator: Generator, effort: Effort) -> list[Measure]:
-    """One client, one command at a time: what the way through Terrace adds."""
+    """The latency that Terrace adds for one client, one command at a time."""
     direct = "direct"
     ports = {direct: rig.plain.port}
     ports |= {core: rig.terrace(core, "no L1").port for core in rig.cores_of_terrace}
-    seconds = effort.seconds / 2  # round trips are many even so
+    seconds = effort.seconds / 2  # this is enough for many round trips
     requests = {
         name: calibrate(generator, port, _ONE_CLIENT, seconds) for name, port in ports.items()
     }
@@ -81,7 +81,7 @@ def latency(rig: Rig, generator: Generator, effort: Effort) -> list[Measure]:
 
 
 def start(rig: Rig, generator: Generator, effort: Effort) -> list[Measure]:
-    """From exec to the first answer that came through Redis."""
+    """The time from exec to the first answer that needs Redis."""
     took_s: dict[str, list[float]] = {core: [] for core in rig.cores_of_terrace}
     for _ in range(STARTS):
         for core, seconds in took_s.items():
@@ -101,7 +101,7 @@ def start(rig: Rig, generator: Generator, effort: Effort) -> list[Measure]:
 
 
 def memory(rig: Rig, generator: Generator, effort: Effort) -> list[Measure]:
-    """Memory per entry of an L1 that holds all it read, and the most of one that cannot."""
+    """Memory per entry of an L1 without evictions, and the peak of one that evicts."""
     entries = QUICK_ENTRIES if effort.quick else ENTRIES
     budget_mib = QUICK_BUDGET_MIB if effort.quick else BUDGET_MIB
     payload = KEY_BYTES + VALUE_BYTES
@@ -149,7 +149,7 @@ def memory(rig: Rig, generator: Generator, effort: Effort) -> list[Measure]:
 def _bytes_per_entry(rig: Rig, terrace: TerraceServer, entries: int) -> float:
     one_key = LoadSpec(("GET", f"mem:key:{FIRST_ENTRY}"), pipeline=16)
     OwnGenerator(rig.cores.generator).run(terrace.port, one_key, 16 * 50)
-    before = resident_bytes(terrace.pid)  # with the buffers of clients, which are no entries
+    before = resident_bytes(terrace.pid)  # with clients' buffers, which are not entries
     held_before = int(info(terrace.port, "tiers")["l1_entries"])
     _read(rig, terrace, entries)
     grown = resident_bytes(terrace.pid) - before
@@ -160,21 +160,21 @@ def _bytes_per_entry(rig: Rig, terrace: TerraceServer, entries: int) -> float:
 
 
 def _read(rig: Rig, terrace: TerraceServer, entries: int) -> None:
-    """Every entry once."""
+    """Read every entry once."""
     spec = LoadSpec(("GET", "mem:key:__seq_int__"), pipeline=16, first=FIRST_ENTRY)
     OwnGenerator(rig.cores.generator).run(terrace.port, spec, entries)
 
 
 def workers(rig: Rig, generator: Generator, effort: Effort) -> list[Measure]:
-    """Throughput of two workers on two cores, beside one worker on one. Raises Skipped."""
+    """Throughput of two workers on two cores, compared with one on one. Raises Skipped."""
     usable = sorted(rig.cores.everything)
     if len(usable) < SCALING_CORES:
         raise Skipped(
-            f"throughput of two workers takes {SCALING_CORES} cores, two of them for the "
-            f"generator; here are {len(usable)}"
+            f"throughput of two workers needs {SCALING_CORES} cores, two of them for the "
+            f"generator; this machine has {len(usable)}"
         )
     if not isinstance(generator, RedisBenchmark):
-        raise Skipped("throughput of two workers takes redis-benchmark, which has threads")
+        raise Skipped("throughput of two workers needs redis-benchmark, which has threads")
     threaded = choose_generator(usable[0], usable[1])
     spec = LoadSpec(_GET, 16)
     one = rig.terrace("c", "L1")

@@ -1,9 +1,9 @@
-"""Replacement policies as published, to compare L1's with: how many accesses were hits.
+"""Published replacement policies, as a comparison for L1's policy: they count hits.
 
-All entries count alike, and the store starts empty. LRU and FIFO are what they say;
-SIEVE (Zhang et al., NSDI 24), S3-FIFO (Yang et al., SOSP 23) and W-TinyLFU (Einziger et
-al., ACM TOS 17) follow their papers, except that W-TinyLFU counts exactly here instead
-of in a sketch, with a window of 1 % and counts halved every ten times the capacity.
+All entries have the same size, and the store starts empty. SIEVE (Zhang et al., NSDI
+24), S3-FIFO (Yang et al., SOSP 23) and W-TinyLFU (Einziger et al., ACM TOS 17) follow
+their papers, except that W-TinyLFU here counts exactly instead of in a sketch, with a
+window of 1 % and counts halved every ten times the capacity.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 
 Policy = Callable[[Sequence[bytes], int], int]
-"""Keys in access order, room for so many entries -> how many were hits."""
+"""Keys in access order, and the capacity in entries -> the number of hits."""
 
 _SMALL_SHARE = 0.10  # of S3-FIFO's entries
-_MOST_FREQUENCY = 3  # that S3-FIFO counts to
-_WINDOW_SHARE, _PROTECTED_SHARE = 0.01, 0.80  # of W-TinyLFU's entries; of its main ones
-_SAMPLE_FACTOR = 10  # W-TinyLFU halves its counts after so many accesses for each entry
+_MOST_FREQUENCY = 3  # maximum count of S3-FIFO
+_WINDOW_SHARE, _PROTECTED_SHARE = 0.01, 0.80  # of W-TinyLFU's entries; of its main entries
+_SAMPLE_FACTOR = 10  # W-TinyLFU halves its counts after so many accesses per entry
 
 
 def fifo_hits(keys: Sequence[bytes], entries: int) -> int:
@@ -48,7 +48,7 @@ def lru_hits(keys: Sequence[bytes], entries: int) -> int:
 
 
 def sieve_hits(keys: Sequence[bytes], entries: int) -> int:
-    """One queue that keeps its order; a hand goes from the oldest on, sparing the visited."""
+    """One queue in insertion order; a hand moves from the oldest entry and skips visited ones."""
     visited: dict[bytes, bool] = {}
     newer: dict[bytes, bytes | None] = {}  # the queue, linked both ways
     older: dict[bytes, bytes | None] = {}
@@ -89,7 +89,7 @@ def sieve_hits(keys: Sequence[bytes], entries: int) -> int:
 
 
 def s3_fifo_hits(keys: Sequence[bytes], entries: int) -> int:
-    """A small queue for the new, a main one for what was asked for again, ghosts of the rest."""
+    """A small queue for new keys, a main queue for repeated keys, and ghosts of evicted keys."""
     small_room = max(1, int(entries * _SMALL_SHARE))
     main_room = max(1, entries - small_room)
     frequency: dict[bytes, int] = {}
@@ -142,7 +142,7 @@ def s3_fifo_hits(keys: Sequence[bytes], entries: int) -> int:
 
 
 def w_tinylfu_hits(keys: Sequence[bytes], entries: int) -> int:
-    """A small LRU window; what leaves it must be asked for more often than what it replaces."""
+    """A small LRU window; a key enters the main part if it is more frequent than the victim."""
     window_room = max(1, int(entries * _WINDOW_SHARE))
     main_room = max(1, entries - window_room)
     protected_room = int(main_room * _PROTECTED_SHARE)

@@ -1,4 +1,4 @@
-"""Results for people: tables for the terminal and a text file, Markdown for the README."""
+"""Reports results: tables for the terminal and a text file, Markdown for the README."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from . import text
 from .charts import CHARTS
 from .results import CORES, Measure, Results, Row
 
-DISTURBED = 0.20  # rounds that lie further apart than this are marked
-OWN_LOAD = 1.0  # more than the cores by this: generator, Redis and Terrace never all run at once
-LEAKING = 0.05  # hits from L1 are not what was measured if Redis saw more than this of them
+DISTURBED = 0.20  # rounds that differ by more than this are marked
+OWN_LOAD = 1.0  # above the number of cores: generator, Redis and Terrace never all run at once
+LEAKING = 0.05  # with a larger share of the reads in Redis, the case does not measure hits of L1
 FLOOR = "floor"
 _YARDSTICK = "redis"
 
@@ -23,7 +23,7 @@ README_BEGIN, README_END = "<!-- bench:begin -->", "<!-- bench:end -->"
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """A table, before it is known what it is written in."""
+    """A table, independent of its output format."""
 
     title: str
     columns: list[str]
@@ -49,8 +49,8 @@ def print_table(figures: Figures, console: Console) -> None:
 
 
 def markdown(results: Results, charts: str = "", *, brief: bool = False) -> str:
-    """`charts` is the folder that has them; without one they are left out. `brief` is what
-    fits a first page."""
+    """`charts` is the folder of the charts; empty: without charts. `brief`: short, for a first
+    page."""
     parts = [headline(results) + ".", score(results) + "."]
     for figures in [_brief_table(results)] if brief else tables(results):
         parts.append(f"**{figures.title}**")
@@ -120,7 +120,7 @@ def history(kept: list[tuple[str, Results]]) -> Figures:
 
 
 def _brief_table(results: Results) -> Figures:
-    """Redis and the core that is judged, each load case a row."""
+    """Redis and the judged core, one row per load case."""
     name = results.judged
     columns = ["case"]
     for unit in ("CPU µs/op", "ops/s"):

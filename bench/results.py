@@ -1,6 +1,6 @@
-"""What a run of the benchmarks found: records, and their JSON files in bench/results/.
+"""The results of a benchmark run: records, and their JSON files in bench/results/.
 
-The files carry the number of their layout, SCHEMA.
+The files have the number of their layout, SCHEMA.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ class Sample:
 class Side:
     """One contender of a load case.
 
-    `sample` is its median round by CPU time. The ratios are to the plain Redis of the same
-    round, and of those again the median. `spread` is how far the ratios of CPU time lie
-    apart, as a share of the median. `l2_per_op` is how many commands the Redis behind it
-    ran per operation, `l2_cpu_us` what CPU time they cost there, `l2_cpu_ratio` that as a
-    ratio to the plain Redis; None where there is no Redis behind, or none was read.
+    `sample` is its median round by CPU time. A ratio is the median of the ratios to the
+    plain Redis of the same round. `spread` is the distance of the ratios of CPU time, as a
+    share of the median. The Redis behind the contender ran `l2_per_op` commands per
+    operation, with `l2_cpu_us` of CPU time, and `l2_cpu_ratio` is its ratio to the plain
+    Redis; None without such a Redis, or if it was not read.
     """
 
     sample: Sample
@@ -63,7 +63,7 @@ class Row:
     load_average: float
 
     def met(self, contender: str) -> bool | None:
-        """Whether its targets are; None without any, or when it did not run."""
+        """Whether it meets its targets; None without targets, or if it did not run."""
         side = self.sides.get(contender)
         if side is None or (self.cpu_target is None and self.ops_target is None):
             return None
@@ -74,7 +74,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A bound: `sign` is ≤ or ≥; `of_ratio` when it bounds the ratio to the yardstick."""
+    """A bound: `sign` is ≤ or ≥; `of_ratio`: it bounds the ratio to the reference."""
 
     sign: str
     limit: float
@@ -88,8 +88,8 @@ class Target:
 class Measure:
     """One comparison that is not a load case: a figure for each contender.
 
-    `beside` says what the yardstick is and `plain` is its figure. What `ratios` means is
-    said in the title where it isn't figure / plain.
+    `beside` names the reference and `plain` is its figure. `ratios` are figure / plain
+    unless the title defines them.
     """
 
     case: str
@@ -123,7 +123,7 @@ class Results:
 
     @property
     def judged(self) -> str:
-        """The contender that targets are for: the fastest core that ran."""
+        """The contender of the targets: the fastest core that ran."""
         cores: list[str] = self.settings["cores"]
         return next((core for core in CORES if core in cores), CORES[-1])
 
@@ -131,7 +131,7 @@ class Results:
         return next((row for row in self.rows if row.case == case), None)
 
     def merge(self, newer: Results) -> None:
-        """Take what `newer` measured again; the order of the cases stays."""
+        """Take the measurements of `newer`; the order of the cases stays."""
         rows = {row.case: row for row in newer.rows}
         measures = {(m.case, m.title): m for m in newer.measures}
         self.rows = [rows.pop(row.case, row) for row in self.rows] + list(rows.values())
@@ -152,29 +152,29 @@ def save(results: Results, stem: str) -> Path:
 
 
 def load(path: Path) -> Results:
-    """Raises OSError, or ValueError when it is no result of these benchmarks."""
+    """Load a file. Raises OSError, or ValueError if it is not a result of these benchmarks."""
     try:
-        told = json.loads(path.read_text())
-        schema = told.pop("schema", None)
+        found = json.loads(path.read_text())
+        schema = found.pop("schema", None)
         if schema != SCHEMA:
-            raise ValueError(f"{path.name} has schema {schema}; only {SCHEMA} is known here")
-        told["rows"] = [
+            raise ValueError(f"{path.name} has schema {schema}; only {SCHEMA} is supported")
+        found["rows"] = [
             Row(**{**row, "sides": {name: _side(side) for name, side in row["sides"].items()}})
-            for row in told["rows"]
+            for row in found["rows"]
         ]
-        told["measures"] = [
+        found["measures"] = [
             Measure(**{**one, "target": Target(**one["target"]) if one["target"] else None})
-            for one in told["measures"]
+            for one in found["measures"]
         ]
-        return Results(**told)
+        return Results(**found)
     except (AttributeError, KeyError, TypeError) as failure:
-        raise ValueError(f"{path.name} is no result of these benchmarks: {failure}") from None
+        raise ValueError(f"{path.name} is not a result of these benchmarks: {failure}") from None
 
 
 def all_kept() -> list[Path]:
-    """Oldest first; file names begin with the time in UTC."""
+    """All files, oldest first; their names begin with the time in UTC."""
     return sorted(DIRECTORY.glob("*.json"))
 
 
-def _side(told: dict[str, Any]) -> Side:
-    return Side(**{**told, "sample": Sample(**told["sample"])})
+def _side(found: dict[str, Any]) -> Side:
+    return Side(**{**found, "sample": Sample(**found["sample"])})

@@ -1,8 +1,8 @@
-"""One load case: rounds of all contenders in turn, and what the median of them is.
+"""Runs one load case: rounds of all contenders in turn, and their median.
 
-They alternate so that a disturbance of the machine meets all of them, and each is compared
-with the plain Redis of its own round: the median of ratios suffers less from other
-programs than the ratio of medians.
+The contenders alternate so that a disturbance of the machine affects all of them. Each is
+compared with the plain Redis of its own round: other programs affect the median of ratios
+less than the ratio of medians.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from .skipped import Skipped
 REDIS = "redis"
 ROUNDS = 5
 QUICK_ROUNDS = 3
-MORE_ROUNDS = 4  # where the ratios lie further apart than CALM
+MORE_ROUNDS = 4  # if the ratios differ by more than CALM
 CALM = 0.08
 
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """How much of everything: --seconds and --quick; no more rounds after `extra_until`."""
+    """The effort of a run: --seconds and --quick; no extra rounds after `extra_until`."""
 
     seconds: float
     quick: bool
@@ -46,7 +46,7 @@ class Effort:
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """One contender, once. The Redis behind it: commands and CPU time per operation."""
+    """One round of one contender, with commands and CPU time per operation of its Redis."""
 
     sample: Sample
     l2_per_op: float | None = None
@@ -105,7 +105,7 @@ def _round(generator: Generator, one: Contender, case: Case, requests: int) -> R
 
 
 def side(ran: list[Round], on_redis: list[Round]) -> Side:
-    """`ran` in the same rounds as `on_redis`."""
+    """The summary of a contender; `ran` and `on_redis` are of the same rounds."""
     ratios = _cpu_ratios(ran, on_redis)
     plain = [one.sample for one in on_redis]
     l2_per_op = [one.l2_per_op for one in ran if one.l2_per_op is not None]
@@ -131,7 +131,7 @@ def middle(samples: list[Sample]) -> Sample:
 
 
 def spread(ratios: list[float]) -> float:
-    """How far apart the closest three lie, as a share of the median of all."""
+    """The range of the closest three, as a share of the median of all."""
     ascending = sorted(ratios)
     if len(ascending) < QUICK_ROUNDS or not median(ascending):
         return 0.0

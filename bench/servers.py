@@ -1,4 +1,4 @@
-"""The processes that are compared, each on its core, behind one small interface."""
+"""The compared processes, each on its core, with one small interface."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _WORKERS = {"c, 2 workers": ("c", 2)}  # more than one needs the compiled core
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """A server under load: where it answers, whose CPU time counts, the Redis behind it."""
+    """A server under load: its port, the process whose CPU time counts, the Redis behind it."""
 
     port: int
     pid: int
@@ -32,11 +32,11 @@ class Contender:
 
 
 class Rig:
-    """A plain Redis, the proxies, and behind each of those a Redis of its own, filled alike.
+    """A plain Redis, the proxies, and a separate Redis behind each proxy, all with the same data.
 
-    So what one proxy writes and tracks costs the others nothing. `plain` and the proxies
-    share the server core: only one of all is under load at a time. What stands behind and
-    the proxies start when they are first asked for.
+    So the writes and the tracking of one proxy cost the others nothing. `plain` and the
+    proxies share the server core: only one of them is under load at a time. The proxies and
+    the servers behind them start on their first use.
     """
 
     def __init__(self, directory: Path, cores: Cores, cores_of_terrace: Sequence[str]) -> None:
@@ -69,7 +69,7 @@ class Rig:
         return server
 
     def behind(self, name: str) -> RedisServer:
-        """The Redis that the contender of this name passes commands on to."""
+        """The Redis to which the contender of this name forwards commands."""
         if name not in self._behind:
             self._behind[name] = self.redis(f"behind-{len(self._behind)}", self.cores.behind)
             seed(self._behind[name].port)
@@ -84,13 +84,13 @@ class Rig:
         return Contender(server.port, server.pid, self.behind(name), is_terrace=True)
 
     def terrace(self, name: str, profile: str) -> TerraceServer:
-        """Raises Skipped when several workers are asked for and it refuses them."""
+        """A Terrace. Raises Skipped if it refuses to run several workers."""
         if any(running != profile for _, running in self._terraces):
-            self.stop_terraces()  # idle processes have timers, too
+            self.stop_terraces()  # even idle processes have timers
         if (name, profile) not in self._terraces:
             core, workers = _WORKERS.get(name, (name, 1))
             if core not in self.cores_of_terrace:
-                raise Skipped("the compiled core does not take part")
+                raise Skipped("the compiled core is excluded")
             options = dict(_PROFILES[profile])
             if workers > 1:
                 options["TERRACE_WORKERS"] = str(workers)
@@ -110,7 +110,7 @@ class Rig:
     def fresh_terrace(
         self, core: str, redis_url: str, options: Mapping[str, str], *arguments: str
     ) -> Iterator[TerraceServer]:
-        """One for a single measure, already answering."""
+        """A new Terrace for a single measure, ready to answer."""
         server = self._start(core, redis_url, options, *arguments)
         try:
             yield server

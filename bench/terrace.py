@@ -1,4 +1,4 @@
-"""Terrace as a process of its own, with the core and the options that are to be measured."""
+"""Terrace as a separate process, with the measured core and options."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _POLL_S = 0.002
 
 
 class TerraceServer:
-    """One `terrace serve` with default options but for its ports, its Redis and `options`.
+    """One `terrace serve` with default options except its ports, its Redis and `options`.
 
     `core` is "c" (compiled) or "py".
     """
@@ -37,9 +37,9 @@ class TerraceServer:
         *arguments: str,
     ) -> None:
         self.port, self._admin_port = free_port(), free_port()
-        self.answered_after_s = 0.0  # from the exec to the first answer that came through Redis
+        self.answered_after_s = 0.0  # from exec to the first answer that needs Redis
         self._log = directory / f"terrace-{self.port}.log"
-        inherited = {  # defaults are measured
+        inherited = {  # measure the defaults
             name: value for name, value in os.environ.items() if not name.startswith("TERRACE_")
         }
         self._began = time.perf_counter()
@@ -69,7 +69,7 @@ class TerraceServer:
         return self._process.pid
 
     def wait_answering(self) -> None:
-        """Until a GET is answered, by Redis too, and one at the admin port: all is loaded then.
+        """Wait for answers to a GET, also from Redis, and on the admin port: all is loaded then.
 
         Raises EmbeddedError.
         """
@@ -90,7 +90,7 @@ class TerraceServer:
                 self._process.wait(_POLL_S)
 
     def wait_for(self, key: str) -> None:
-        """Until `key` has a value: a mapped one when L3 is connected. Raises EmbeddedError."""
+        """Wait until `key` has a value; a mapped key needs L3. Raises EmbeddedError."""
         deadline = time.monotonic() + _START_TIMEOUT_S
         with redis.Redis(port=self.port) as client:
             while True:
@@ -115,7 +115,7 @@ class TerraceServer:
 
 
 def answers(port: int) -> bool:
-    """Whether a GET gets a reply that is no error; without redis-py's handshake."""
+    """Whether the reply to a GET is not an error; without redis-py's handshake."""
     with (
         contextlib.suppress(OSError),
         socket.create_connection(("127.0.0.1", port), _START_TIMEOUT_S) as connection,

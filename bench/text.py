@@ -1,4 +1,4 @@
-"""How figures, ratios and contenders are written, in tables and in charts."""
+"""Formats figures, ratios and contenders for tables and charts."""
 
 from __future__ import annotations
 

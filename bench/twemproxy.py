@@ -1,4 +1,4 @@
-"""twemproxy in front of a Redis: a C proxy without a cache, to compare forwarding with."""
+"""twemproxy in front of a Redis: a C proxy without a cache, as a comparison for forwarding."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ bench:
 
 
 class Twemproxy:
-    """Runs from here on until `stop`. Raises Skipped when it is not on the PATH."""
+    """A twemproxy that runs until `stop`. Raises Skipped if it is not on the PATH."""
 
     def __init__(self, redis_port: int, directory: Path) -> None:
         program = shutil.which(PROGRAM)
@@ -55,7 +55,7 @@ class Twemproxy:
         deadline = time.monotonic() + _START_TIMEOUT_S
         while not answers(self.port):
             if self._process.poll() is not None or time.monotonic() > deadline:
-                lines = self._log.read_text(errors="replace").splitlines() or ["it said nothing"]
+                lines = self._log.read_text(errors="replace").splitlines() or ["no message"]
                 raise EmbeddedError(f"{PROGRAM} does not answer: {lines[-1]}")
             time.sleep(_POLL_S)
 

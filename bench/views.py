@@ -1,6 +1,6 @@
 """A PostgreSQL with a materialized view, pgbench on it, and Terrace with that view as its L3.
 
-PostgreSQL and pgbench may use every core; Terrace has its one, as in the other cases.
+PostgreSQL and pgbench may use every core; Terrace has one core, as in the other cases.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .servers import Rig
 from .skipped import Skipped
 from .terrace import TerraceServer
 
-PGBENCH_CLIENTS = 8  # more of them only wait for each other on a few cores
+PGBENCH_CLIENTS = 8  # more clients would only wait for each other on a few cores
 
 _SELECT = "\\set id random(1, {rows})\nSELECT id, name, kind FROM bench_row WHERE id = :id;\n"
 _VIEW = """
@@ -63,7 +63,7 @@ def postgres(rig: Rig, rows: int, *, without_every: int = 0) -> Iterator[Postgre
 
 @contextlib.contextmanager
 def terrace_with_view(rig: Rig, core: str, server: PostgresServer) -> Iterator[TerraceServer]:
-    """A fresh one with an empty Redis; the view is connected."""
+    """A new Terrace with an empty Redis and a connected view."""
     config = rig.directory / "l3.toml"
     dsn = '"' + server.dsn.replace("\\", "\\\\").replace('"', '\\"') + '"'
     config.write_text(_CONFIG.format(dsn=dsn))
@@ -77,7 +77,7 @@ def terrace_with_view(rig: Rig, core: str, server: PostgresServer) -> Iterator[T
 
 
 class Pgbench:
-    """Prepared selects of one row each. Raises Skipped when pgbench is not on the PATH."""
+    """Prepared selects of one row each. Raises Skipped if pgbench is not on the PATH."""
 
     def __init__(self, rig: Rig, server: PostgresServer, rows: int) -> None:
         self._program = shutil.which("pgbench")
@@ -99,7 +99,7 @@ class Pgbench:
         ) as process:
             pin(process.pid, *self._cores)
             out, err = process.communicate()
-        told = re.search(r"tps = ([\d.]+)", out)
-        if told is None:
+        found = re.search(r"tps = ([\d.]+)", out)
+        if found is None:
             raise Skipped(f"pgbench failed: {' '.join(err.split()) or 'no output'}")
-        return float(told[1])
+        return float(found[1])

@@ -1,8 +1,8 @@
-"""The four mixes of reads and writes that hit rates are promised for, as streams of commands.
+"""The four mixes of reads and writes with promised hit rates, as streams of commands.
 
 Keys are `row:{id}` of a mapped view. One in five ids has no row (`MISSING`), so a cold
-cache asks PostgreSQL for rows that exist and for some that don't. A write is a SET of the
-key: from then on Redis has it, and L1 has to forget what it held.
+cache asks PostgreSQL for rows that exist and for some that do not. A write is a SET of the
+key: from then on Redis has the key, and L1 must drop its entry.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-KEYS = 10_000  # of each workload, none in common
-MISSING = 5  # of so many ids one has no row
+KEYS = 10_000  # of each workload; workloads share no keys
+MISSING = 5  # one of so many ids has no row
 SEED = 7  # the same stream in every run, for every core
-_HOT_SHARE, _HOT_KEYS = 0.80, 0.20  # "80/20": so much of the load on so much of the keys
+_HOT_SHARE, _HOT_KEYS = 0.80, 0.20  # "80/20": this share of the load on this share of the keys
 _SPREAD = KEYS / 6  # of the normal distribution, around the middle of the keys
 _VALUE = "w" * 64
 
@@ -52,7 +52,7 @@ def commands(workload: Workload, count: int, seed: int) -> Iterator[tuple[str, .
 
 
 def _numbers(distribution: str, count: int, chance: random.Random) -> list[int]:
-    """Key numbers below KEYS; which of them are hot is left to chance."""
+    """Key numbers below KEYS; the hot ones are random."""
     if distribution == "uniform":
         return [chance.randrange(KEYS) for _ in range(count)]
     if distribution == "normal":
@@ -63,7 +63,7 @@ def _numbers(distribution: str, count: int, chance: random.Random) -> list[int]:
 
 
 def zipf_exponent() -> float:
-    """With which the hottest fifth of the keys gets four fifths of the load."""
+    """The exponent with which the hottest fifth of the keys gets four fifths of the load."""
     low, high = 0.0, 3.0
     for _ in range(40):
         exponent = (low + high) / 2
