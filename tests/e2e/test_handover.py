@@ -202,7 +202,7 @@ def test_a_file_in_the_way_is_left_alone(redis: RedisProcess, folder: Path, work
     terrace = TerraceProcess(redis.url, workers=workers, listen__handover=file)
     with contextlib.closing(terrace):
         assert terrace.wait_exit() == 1
-        text = f"listen.handover = {file}: a file that is not a socket is there; choose another"
+        text = f"listen.handover = {file}: there is a file that is not a socket; choose another"
         assert text in terrace.log()
     assert file.read_text() == "precious"
 

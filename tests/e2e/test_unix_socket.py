@@ -76,7 +76,7 @@ def test_one_in_use_is_left_alone(redis: RedisProcess, path: Path) -> None:
 
 def test_a_file_is_left_alone(redis: RedisProcess, path: Path) -> None:
     path.write_text("precious")
-    text = f"listen.unix_socket = {path}: a file that is not a socket is there"
+    text = f"listen.unix_socket = {path}: there is a file that is not a socket"
     text += "; choose another path"
     assert refusal(redis, path) == text
     assert path.read_text() == "precious"

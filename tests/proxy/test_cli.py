@@ -258,4 +258,4 @@ def test_memory_that_cannot_be_had_is_one_line(
 
     monkeypatch.setitem(cli.COMMANDS, "serve", cli.Command("", run))
     assert cli.main(["serve"]) == cli.EXIT_PROBLEM
-    assert capsys.readouterr().err.startswith("terrace: not enough memory can be had; lower l1")
+    assert capsys.readouterr().err.startswith("terrace: not enough memory; lower l1")

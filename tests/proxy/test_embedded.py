@@ -109,7 +109,7 @@ class TestRedis:
 
     def test_a_crash_quotes_the_log(self, folder: Path) -> None:
         server = RedisServer(folder / "redis", options=("--maxmemory", "nonsense"))
-        with pytest.raises(EmbeddedError, match=r"redis is gone \(exit code 1\).*redis\.log"):
+        with pytest.raises(EmbeddedError, match=r"redis has ended \(exit code 1\).*redis\.log"):
             server.start()
 
 
@@ -118,7 +118,7 @@ class TestPostgres:
         data = folder / "postgres" / "data"
         data.mkdir(parents=True)
         (data / "PG_VERSION").write_text("9\n")
-        with pytest.raises(EmbeddedError, match=r"made by PostgreSQL 9, .*remove that folder"):
+        with pytest.raises(EmbeddedError, match=r"from PostgreSQL 9, .*remove that folder"):
             PostgresServer(folder / "postgres", durable=False).start()
 
     def test_an_interrupted_initdb_is_done_anew(self, folder: Path) -> None:
@@ -290,7 +290,7 @@ def test_the_death_of_a_part_ends_the_others(trial: Trial, part: str) -> None:
     code, errors = trial.end(signal.SIGTERM)
     assert code == 1
     assert errors.count("\n") == 1
-    assert {"proxy": "terrace"}.get(part, part) + " is gone (was ended by SIGKILL)" in errors
+    assert {"proxy": "terrace"}.get(part, part) + " has ended (was ended by SIGKILL)" in errors
     assert [name for name, pid in pids.items() if is_running(pid)] == []
 
 
@@ -370,7 +370,7 @@ def test_a_server_that_cannot_start_is_one_line(folder: Path) -> None:
     (folder / "redis" / "appendonly.aof").mkdir()  # as Redis 6 names it
     code, errors = Trial(folder).end(0)
     assert (code, errors.count("\n")) == (1, 1)
-    assert "terrace run: redis is gone" in errors
+    assert "terrace run: redis has ended" in errors
 
 
 def test_a_folder_that_cannot_be_made_is_one_line(folder: Path) -> None:

@@ -83,7 +83,7 @@ async def test_check_names_bad_files(authority: Authority, tmp_path: Path) -> No
     found = (await check(config(*flags))).problems
     assert found[-2:] == [
         f"tls.key_file: {key}: is not the key of tls.cert_file, {cert}",
-        f"listen.unix_socket = {path}: a file that is not a socket is there; choose another path",
+        f"listen.unix_socket = {path}: there is a file that is not a socket; choose another path",
     ]
 
 
@@ -103,6 +103,6 @@ async def test_the_summary_tells_all_listeners(authority: Authority, tmp_path: P
     secure = config(f"tls.cert_file={cert}", f"tls.key_file={key}", f"listen.unix_socket={path}")
     lines = list(summary(secure, await check(secure)))
     assert lines[:2] == [
-        "tls: 127.0.0.1:1 is free, the certificates can be used",
+        "tls: 127.0.0.1:1 is free, the certificates are valid",
         f"listen: {path} can be created",
     ]
