@@ -63,7 +63,10 @@ def test_max_clients(redis: RedisProcess, tmp_path: Path) -> None:
             assert next_one.ask("PING") == b"+PONG\r\n"
         assert count(terrace, "connections_rejected") == 2
         assert terrace.metrics()['terrace_clients_refused_total{reason="max_clients"}'] == 2
-        assert "client refused: the number of clients is at its limit (listen.max_clients)" in terrace.log()
+        assert (
+            "client refused: the number of clients is at its limit (listen.max_clients)"
+            in terrace.log()
+        )
 
 
 def test_idle_clients_are_closed_but_not_those_that_wait(redis: RedisProcess) -> None:

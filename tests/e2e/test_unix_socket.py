@@ -84,5 +84,5 @@ def test_a_file_is_left_alone(redis: RedisProcess, path: Path) -> None:
 
 def test_a_missing_directory_is_told(redis: RedisProcess, path: Path) -> None:
     gone = path.parent / "gone" / "t.sock"
-    text = f"listen.unix_socket = {gone}: its directory does not exist; make it, or "
+    text = f"listen.unix_socket = {gone}: its directory does not exist; create it, or "
     assert refusal(redis, gone) == f"{text}choose another path"

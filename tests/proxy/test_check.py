@@ -124,7 +124,10 @@ async def test_where_a_handover_cannot_be(tmp_path: Path) -> None:
     file.touch()
     for path, what in (
         (file, "there is a file that is not a socket; choose another path"),
-        (tmp_path / "gone" / "h", "its directory does not exist; create it, or choose another path"),
+        (
+            tmp_path / "gone" / "h",
+            "its directory does not exist; create it, or choose another path",
+        ),
     ):
         (problem,) = (await check(config(f"listen.handover={path}"))).problems
         assert problem == f"listen.handover = {path}: {what}"

@@ -299,7 +299,11 @@ class TestRules:
             (["l2.url=redis://h\n"], "l2.url", "white space around it"),
             (["l2.url=redis://h h"], "l2.url", "cannot be read"),
             (["l2.url=redis://127.0.0.1:7379"], "l2.url", "is the address of this Terrace"),
-            (["l2.url=unix:///a", "listen.unix_socket=/a"], "l2.url", "is the address of this Terrace"),
+            (
+                ["l2.url=unix:///a", "listen.unix_socket=/a"],
+                "l2.url",
+                "is the address of this Terrace",
+            ),
             (["listen.handover=/a", "listen.unix_socket=/a"], "listen.handover", "another path"),
             ([f"listen.handover=/{'a' * 99}"], "listen.handover", "this socket is 99"),
             (["l2.backoff_min=1s"], "l2.backoff_min", "swap them"),
