@@ -1,8 +1,8 @@
-"""From a request to its way: classify, check, and run it now, upstream, or later.
+"""Dispatches a request: classifies and checks it, and runs it now, upstream, or later.
 
-Everything here is synchronous; what has to await is started by the handlers through
-`Terrace.run_task`, with the session blocked meanwhile. One function per kind of
-command (`commands.Kind`).
+All code here is synchronous; handlers that await start a task with `Terrace.run_task`,
+which blocks the session meanwhile. There is one function per kind of command
+(`commands.Kind`).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from .private.large import isolate
 if TYPE_CHECKING:
     from .client.session import Session
 
-MGET_LOOK_MAX = 10_000  # keys of one MGET that are looked for in L1, all in one turn of the loop
+MGET_LOOK_MAX = 10_000  # keys of one MGET that are looked up in L1, in one turn of the loop
 
 
 # twin: _pipe._try
@@ -44,7 +44,7 @@ def dispatch(session: Session, request: Request, now: float) -> None:
     session.stats.commands[name] += 1
     session.last_command = name
     if command is UNKNOWN and len(args[0]) <= NAME_MAX_BYTES and args[0].upper() in HTTP_WORDS:
-        # An HTTP request sent at us by a browser: Redis closes such connections, too.
+        # An HTTP request from a browser: Redis also closes such connections.
         session.terrace.log_protocol_error(session, "possible cross protocol scripting")
         session.forget_slots()
         session.close_after_output()
@@ -74,10 +74,10 @@ def dispatch(session: Session, request: Request, now: float) -> None:
 
 # twin: _pipe._is_reserved
 def _is_reserved(command: Command, request: Request) -> bool:
-    """Whether it may write what Terrace keeps in Redis for itself: epochs, leases, marks."""
+    """Whether it may write Terrace's own keys in Redis: epochs, leases, marks."""
     args, buffer, start, end = request
     if buffer.find(OWN_KEYS, start, end) < 0:
-        return False  # found out at once, however many keys it has
+        return False  # without a check of its keys
     return any(key.startswith(OWN_KEYS) for key in command.may_touch(args))
 
 
@@ -179,7 +179,7 @@ def mget(session: Session, command: Command, request: Request, now: float) -> No
     via.read(buffer[start:end], slot, session.db)
 
 
-# Everything that goes to L2 as it is
+# Commands that go to L2 unchanged
 
 
 # twin: _pipe._read
@@ -270,10 +270,10 @@ def _run_guarded(
     rows: list[bytes],
     make_slot: Callable[[Session], Slot],
 ) -> None:
-    """In one step with the presence of these mapped keys; nothing of this client beside it.
+    """Run it with a check of the presence of these mapped keys, alone for this client.
 
-    Not on a private connection, unless it has that for its size alone: the transaction around
-    the command would end a WATCH.
+    Not on a private connection, unless the client only has it for a large command: the
+    transaction around the command would end a WATCH.
     """
     if session.in_flight:
         session.block_idle(request)
@@ -308,14 +308,14 @@ def flush(session: Session, command: Command, request: Request, now: float) -> N
 
 
 def _must_wait(session: Session, request: Request) -> bool:
-    """A write must not overtake an earlier read of this client that is being loaded from L3."""
+    """Whether a write must wait for an earlier read of this client that loads from L3."""
     if session.mapped_in_flight:
         session.block_idle(request)
         return True
     return False
 
 
-# What is handled here
+# Commands that Terrace handles itself
 
 
 def local(session: Session, command: Command, request: Request, now: float) -> None:

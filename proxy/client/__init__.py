@@ -1,1 +1,1 @@
-"""One client: its socket, its session, its pipe of reply slots, and the bounds on what it takes."""
+"""One client: its socket, its session, its pipe of reply slots, and its limits."""

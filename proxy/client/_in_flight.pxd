@@ -1,16 +1,16 @@
-# What is in flight of one client, as C sees it.
+# The requests in flight of one client, in C.
 
 from proxy.client._reply_ring cimport ReplyRing
 from tiers.wire._pipe cimport Pending, UpstreamPipe
 
 cdef enum:
-    # What a record in flight is
-    PTTL = 0  # of the key of the FILL behind it
+    # The kind of a record in flight
+    PTTL = 0  # of the key of the FILL after it
     FILL = 1  # a cached read that may fill L1
     UNFILLED = 2  # a cached read that may not
     FORWARDED = 3  # any other read
     WRITTEN = 4
-    ANSWERED = 5  # was a read, answered before its reply came
+    ANSWERED = 5  # a read that was answered before its reply came
     MAPPED = 6  # a FILL of a key that L3 may have if L2 lacks it
 
     HOT = 0x80000000  # beside the length of a written key: read it into L1 again

@@ -1,8 +1,8 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
-"""What a request that passed without Python is while in flight, and what its reply does.
+"""The record of a request that runs without Python while in flight, and its reply.
 
-The end of a write and the fill of L1 are here, the reply in the protocol of its client, and
-what is said when it will never come: `slots` and `flow.reads` compiled. The functions are the
+This module ends writes, fills L1, converts replies to the protocol of the client, and
+answers lost requests: it is `slots` and `flow.reads` compiled. The functions are the
 methods of the `FastWaiter` that `_pipe.ClientPipe` is.
 
 A record keeps (`Pending`): FILL, MAPPED and UNFILLED the key, then the variant, MAPPED and those
@@ -10,7 +10,7 @@ of hash fields the request; WRITTEN its keys, each behind its length, with HOT b
 clients read that key.
 """
 
-# Twins: what each function decides is decided by its Python function, too (tests/test_twins.py).
+# Twins: each function decides as its Python function does (tests/test_twins.py).
 #   replied        = flow.reads.ReadSlot.on_reply
 #   lost           = flow.reads.ReadSlot.on_lost
 #   late           = flow.reads.ReadSlot.answer_early
@@ -38,7 +38,7 @@ from tiers.wire.resp import to_resp2
 from .host import TakenRead
 
 cdef enum:
-    TTL_ABSENT = -2  # what PTTL says of a key that is not there
+    TTL_ABSENT = -2  # PTTL's reply for an absent key
     TTL_NONE = -1
 
 cdef bytes _EMPTY = b""
@@ -107,7 +107,7 @@ cdef int replied(
 cdef bytes _convert(
     ReplyRing client, Pending* request, UpstreamPipe pipe, const char** frame, Py_ssize_t* size
 ):
-    """Point to the reply as this client's protocol writes it; the object that holds it."""
+    """Point to the reply in this client's protocol; return the object that owns it."""
     cdef bytes converted
     cdef char kind = frame[0][0]
     if request.proto == 3 or pipe.proto == 2:
@@ -131,7 +131,7 @@ cdef int _commit(
     ReplyRing client, Pending* request, const char* keys, const char* stored, Py_ssize_t size,
     double sent_at, long long pttl_ms,
 ) except -1:
-    """Fill L1. A key that a namespace may know does not come here."""
+    """Fill L1. Never called for a key that may belong to a namespace."""
     cdef Lane lane = client.lane
     cdef double age_s = lane.max_age_s
     if pttl_ms >= 0:
@@ -166,8 +166,8 @@ cdef int _hand_over(
     ReplyRing client, Pending* request, const char* keys, bytes reply, long long pttl_ms,
     double sent_at, str reason, bint sent,
 ) except -1:
-    """L2 lacks the key or may (so `reply`), or is lost: from here on it is a `ReadSlot`.
-    False if nothing maps the key after all."""
+    """L2 lacks the key or may lack it (by `reply`), or is lost: continue as a `ReadSlot`.
+    False if the key is not mapped."""
     slot = client.flow.take_over(client, _taken(client, request, keys))
     if slot is None:
         return False
@@ -195,7 +195,7 @@ cdef bytes _variant(Pending* request, const char* keys):
 
 
 cdef object _taken(ReplyRing client, Pending* request, const char* keys):
-    """The read, for the functions in Python that go on with it."""
+    """The read, for the Python functions that continue it."""
     cdef Py_ssize_t at = request.key_size + request.request_at
     return TakenRead(
         client.lane._commands[request.command], _key(request, keys), _variant(request, keys),
@@ -229,7 +229,7 @@ cdef int lost(
 ) except -1:
     cdef bytes reply
     if request.op == PTTL or request.op == ANSWERED:
-        return 0  # the read behind it is lost, too
+        return 0  # the read after it is also lost
     if request.op == WRITTEN:
         _end_write(client, request, keys, False)
         reply = client.lost_write(reason, sent)

@@ -1,4 +1,4 @@
-# What all clients of one worker share, as C sees it.
+# The state that all clients of one worker share, in C.
 
 from libc.stdint cimport uint64_t
 
@@ -6,7 +6,7 @@ from tiers.l1._arena cimport Arena
 from tiers.wire._pipe cimport UpstreamPipe
 
 cdef enum:
-    # The way of a command
+    # The path of a command
     PYTHON = 0
     CACHED = 1
     READ = 2
@@ -20,13 +20,13 @@ cdef struct Row:
     # One command of the table.
     char name[NAME_MAX_BYTES]
     Py_ssize_t name_size
-    int way  # which of the functions below takes it; 0: none
+    int way  # the function that handles it; 0: none
     int arity, max_args
     int first, last, step  # key positions; first 0: no keys
     bint portable
     bint is_get
-    bint reads_fields  # of a hash, which may end before the key does
-    bint null_array  # how a nil of its reply reads under RESP2
+    bint reads_fields  # of a hash, which may expire before the key
+    bint null_array  # its nil is a null array under RESP2
     unsigned long long count
 
 
@@ -34,7 +34,7 @@ cdef struct Level:
     unsigned long long hits, misses
     unsigned long long buckets[BUCKETS_MAX]
     double sum_s
-    # Not yet in a bucket: so many that took this long each. Of a batch all take the same.
+    # Not yet in a bucket: a count of the same duration each. All of a batch take the same time.
     double seconds
     unsigned long long count
 
@@ -52,7 +52,7 @@ cdef class Lane:
     cdef char _spelled[NAME_MAX_BYTES]  # and spelled alike
     cdef Py_ssize_t _spelled_size
     cdef list _names, _rules, _commands
-    cdef list _mapped, _spaces  # what the keys of mappings, and of namespaces, begin with
+    cdef list _mapped, _spaces  # the prefixes of the keys of mappings and of namespaces
     cdef bint _has_mapped, _has_spaces
     cdef double _bounds[BUCKETS_MAX]
     cdef Py_ssize_t _bound_count
@@ -60,12 +60,12 @@ cdef class Lane:
     cdef unsigned long long fills, fills_refused, bytes_in, bytes_out
     cdef Py_ssize_t taken_max_bytes, pipeline_max
     cdef readonly Py_ssize_t output_max_bytes
-    cdef Py_ssize_t flood_bytes  # so many in slots of one client, and it is closed
+    cdef Py_ssize_t flood_bytes  # a client with more in its slots is closed
     cdef bint _stale  # the connections may have been replaced
     cdef Py_ssize_t max_value_bytes
     cdef double max_age_s, max_staleness_s, ping_after_s
     cdef bint refreshes  # keys in L1 are read again after a write
-    cdef double sample_at  # from then on a hit is noted
+    cdef double sample_at  # the next hit after this time is recorded
     # Upstreams, as of the last `refresh`
     cdef object tracked, plain2, plain3
     cdef UpstreamPipe tracked_pipe, plain2_pipe, plain3_pipe

@@ -1,11 +1,11 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
-"""What all clients of one worker share on the compiled way: the twin of `_pipe_py.Lane`.
+"""The state that all clients of one worker share on the compiled path: the twin of `_pipe_py.Lane`.
 
 The command table as records, which keys need Python, the connections as of now, and
 counters that `fold` adds to the statistics.
 """
 
-# Twins: what each function decides is decided by its Python function, too (tests/test_twins.py).
+# Twins: each function decides as its Python function does (tests/test_twins.py).
 #   follow    = client._pipe_py.Lane.follow
 #   adopt     = client._pipe_py.Lane.adopt
 #   fold      = client._pipe_py.Lane.fold
@@ -30,7 +30,7 @@ from ..commands.command import Kind
 
 
 cdef class Lane:
-    """What all clients of one worker share: tiers, statistics, the table, counters of the lane."""
+    """The state that all clients of one worker share: tiers, statistics, the table, counters."""
 
     def __init__(self, stack, stats, clock, table, bounds_s, limits):
         self.stack, self.stats, self.clock = stack, stats, clock
@@ -91,7 +91,7 @@ cdef class Lane:
         self._row_count = len(rows)
 
     def adopt(self, limits):
-        """Other limits from now on, and perhaps other bounds of L1."""
+        """Use other limits from now on, and possibly other bounds of L1."""
         self.limits = limits
         self.taken_max_bytes = limits.query_buffer_bytes
         self.pipeline_max = limits.pipeline
@@ -105,7 +105,7 @@ cdef class Lane:
             self.ping_after_s = self.max_staleness_s / 3
 
     def follow(self, rows):
-        """The table changed: commands whose row is another one are left to `run_one`."""
+        """Follow a changed table: commands with another row are left to `run_one`."""
         cdef Py_ssize_t i
         held = {command.name: command for command in rows}
         for i, command in enumerate(self._commands):
@@ -135,18 +135,18 @@ cdef class Lane:
         return NULL
 
     cdef bint is_mapped(self, const char* key, Py_ssize_t size):
-        """Whether a mapping may know this key, in database 0."""
+        """Whether this key may be mapped, in database 0."""
         return _begins(self._mapped, key, size)
 
     cdef bint has_space(self, const char* key, Py_ssize_t size):
-        """Whether a namespace may know this key."""
+        """Whether this key may belong to a namespace."""
         return _begins(self._spaces, key, size)
 
     cdef sample(
         self, const char* key, Py_ssize_t size, const char* variant, Py_ssize_t variant_size,
         double now,
     ):
-        """Note a hit for what works on hot keys."""
+        """Record a hit as a sample of hot keys."""
         samples = self._l1.samples
         samples.note(
             PyBytes_FromStringAndSize(key, size),
@@ -165,7 +165,7 @@ cdef class Lane:
         )
 
     cdef int refresh(self) except -1:
-        """Look at the connections again: their state, and whether they were replaced."""
+        """Read the state of the connections again; they may have been replaced."""
         l2 = self._l2
         self.stalled = l2.stalled
         self.live = self.arena is not None and self.arena.is_live_c()
@@ -194,7 +194,7 @@ cdef class Lane:
         return upstream.pipe if upstream.ready else None
 
     cdef void settle(self, Level* level) noexcept nogil:
-        """Count in their bucket what was observed and took the same time."""
+        """Count observations of the same duration in their bucket."""
         cdef Py_ssize_t low = 0, high = self._bound_count, middle
         while low < high:
             middle = (low + high) // 2
@@ -207,7 +207,7 @@ cdef class Lane:
         level.count = 0
 
     def fold(self):
-        """Add to the statistics what was counted here since the last time."""
+        """Add the counts since the last call to the statistics."""
         cdef Py_ssize_t i
         stats = self.stats
         for i in range(self._row_count):
@@ -260,7 +260,7 @@ cdef bint _begins(list prefixes, const char* key, Py_ssize_t size):
 
 
 cdef uint64_t _hash_name(const char* name, Py_ssize_t size) noexcept nogil:
-    # FNV-1a; the table is fixed, nobody can flood it.
+    # FNV-1a; the table is fixed, so clients cannot flood it.
     cdef uint64_t h = 14695981039346656037ULL
     cdef Py_ssize_t i
     for i in range(size):

@@ -1,4 +1,4 @@
-# One client's pipe, as C sees it.
+# One client's pipe, in C.
 
 from libc.stdint cimport uint64_t
 
@@ -19,7 +19,7 @@ cdef class ClientPipe(ReplyRing):
     cdef public int db
     cdef public bytes get_variant
     cdef object _user
-    cdef bint _unrestricted  # of the user: by constant rights
+    cdef bint _unrestricted  # the user has all rights
     cdef public bint authenticated
     cdef public bint closing
     cdef public object backlog

@@ -2,14 +2,13 @@
 """One client's pipe compiled: the twin of `_pipe_py`.
 
 It behaves identically; the Python twin, with `dispatch`, `reads` and `slots`, is the
-definition of correct. Three kinds of commands pass without running Python or making an
-object: L1 hits, forwarded reads, and writes with known keys, the coherence steps included.
-Mapped keys pass where L1 or L2 has them, and become a `ReadSlot` where L3 is to be asked.
-Everything else goes to `run_one`, one command at a time, so that a pipeline which mixes
-them is slow only where it has to be.
+definition of correct. Three kinds of commands run without Python code or objects: L1 hits,
+forwarded reads, and writes with known keys, the coherence steps included. So do mapped keys
+if L1 or L2 has them; for L3 they become a `ReadSlot`. All other commands go to `run_one`,
+one at a time, so that only they are slow in a mixed pipeline.
 """
 
-# Twins: what each function decides is decided by its Python function, too (tests/test_twins.py).
+# Twins: each function decides as its Python function does (tests/test_twins.py).
 #   receive         = client._pipe_py.ClientPipe.receive
 #   feed            = client._pipe_py.ClientPipe.feed
 #   _run            = client._pipe_py.ClientPipe._run
@@ -61,7 +60,7 @@ from ._pipe_py import (
 from .backlog import ARGUMENT_BYTES, Backlog
 
 cdef enum:
-    EXPRESS_MAX_BYTES = 32 * 1024  # more, and the bounds on unread output are looked at
+    EXPRESS_MAX_BYTES = 32 * 1024  # above it, the limits on unread output are checked
     VARIANT_MAX_BYTES = 4096  # reads with longer arguments go through Python
 
 cdef Py_ssize_t _SPILL = SPILL_BYTES
@@ -106,7 +105,7 @@ cdef class ClientPipe(ReplyRing):
 
     @property
     def reply_max_bytes(self):
-        """Of replies to what passed without Python, as `slots.Slot`."""
+        """Limit of a reply to a command without Python, as in `slots.Slot`."""
         return self.lane.output_max_bytes
 
     def run_one(self, request, now):
@@ -116,11 +115,11 @@ cdef class ClientPipe(ReplyRing):
         raise NotImplementedError
 
     def known_read(self, key, variant, proto):
-        """What L1 may answer a read with while L2 does not; None if nothing."""
+        """L1's reply to a read while L2 does not answer; None if there is none."""
         raise NotImplementedError
 
     def lost_read(self, key, variant, proto, reason):
-        """The reply to a read that L2 will not answer; `key` where L1 may hold it."""
+        """The reply to a read that L2 will not answer; `key` if L1 may have it."""
         raise NotImplementedError
 
     def lost_write(self, reason, sent):
@@ -148,14 +147,14 @@ cdef class ClientPipe(ReplyRing):
             if self._express():
                 return 0
         except Exception:
-            pass  # this client's own trouble, found again where it can be dealt with
+            pass  # an error of this client only, handled later
         self.wake()
         return 0
 
     # Input
 
     def receive(self, bytes data):
-        """What the client sent: `feed`, and send; `flush` where that is not all."""
+        """Handle input: `feed`, then send; `flush` if that is not enough."""
         cdef Py_ssize_t size = PyBytes_GET_SIZE(data)
         try:
             self.lane.bytes_in += size
@@ -168,7 +167,7 @@ cdef class ClientPipe(ReplyRing):
             self.on_bug()
 
     cdef bint _express(self) except -1:
-        """Send what is released; False when something else is to be looked after."""
+        """Send released replies; False if `flush` is needed."""
         if (
             not self.express or self.closing or self.private is not None or self.blocked
             or self.backlog or self.full or self.unfinished or self.rests
@@ -189,9 +188,9 @@ cdef class ClientPipe(ReplyRing):
         )
 
     def feed(self, bytes data):
-        """Run the commands completed by `data`, or queue them behind what blocks.
+        """Run the commands completed by `data`, or queue them while the client is blocked.
 
-        Those beyond this client's share of the turn stay in the scanner (`unfinished`).
+        Commands beyond this client's share of the turn stay in the scanner (`unfinished`).
         """
         self._feed(data)
 
@@ -226,7 +225,7 @@ cdef class ClientPipe(ReplyRing):
         self._hits = 0
         while True:
             if (self._count or self._released_bytes() > _SPILL) and not self._may_go_on():
-                break  # what follows stays in the scanner
+                break  # later commands stay in the scanner
             kind = scanner.next()
             if kind == NEED_MORE:
                 break
@@ -258,7 +257,7 @@ cdef class ClientPipe(ReplyRing):
         return 0
 
     cdef bint _may_go_on(self) except -1:
-        """Whether one more command may run, after what was released is sent."""
+        """Whether one more command may run, after a send of the released replies."""
         if self._released_bytes() > _SPILL:
             self.flush()
         return not (self.closing or self._is_full())
@@ -274,8 +273,8 @@ cdef class ClientPipe(ReplyRing):
         return self.full
 
     def is_full(self):
-        """Whether so much is owed, or will be when what is in flight is answered, that no
-        more commands may run; `full` keeps it."""
+        """Whether too many bytes are outstanding, replies in flight included, to run more
+        commands; stored in `full`."""
         return self._is_full()
 
     cdef _count_hits(self, double began):
@@ -283,7 +282,7 @@ cdef class ClientPipe(ReplyRing):
         self._hits = 0
         self._keep_watermark(began)
         self.lane.l1.hits += hits
-        # Per batch, not per hit: reading the clock costs as much as the hit.
+        # Per batch, not per hit: a read of the clock costs as much as the hit.
         self.lane.observe(&self.lane.l1, (<double>self.clock() - began) / hits, hits)
 
     cdef _keep_watermark(self, double now):
@@ -416,8 +415,8 @@ cdef class ClientPipe(ReplyRing):
         return True
 
     cdef Py_ssize_t _name_variant(self) except -1:
-        """The variant of a read that is not GET: protocol, database, and its very bytes. Returns
-        where these begin."""
+        """The variant of a read that is not GET: protocol, database, and its bytes. Returns the
+        start of these."""
         cdef RequestScanner scanner = self.scanner
         cdef bytes head
         clear(&self._variant, KEEP_BYTES)
@@ -467,7 +466,7 @@ cdef class ClientPipe(ReplyRing):
         return True
 
     cdef bint _needs_python(self, Row* row) except -1:
-        """Whether a mapping or a namespace may know one of the keys."""
+        """Whether one of the keys may be mapped or belong to a namespace."""
         cdef RequestScanner scanner = self.scanner
         cdef Lane lane = self.lane
         cdef Py_ssize_t i, end = row.last if row.last >= 0 else scanner.argc + row.last
@@ -561,7 +560,7 @@ cdef class ClientPipe(ReplyRing):
         return pipe if row.way == CACHED or pipe.fits_c(self.db) else None
 
     cdef Pending* _send(self, UpstreamPipe pipe, Row* row, int op) except NULL:
-        """Queue the command as it came; its slot is the next among the replies."""
+        """Queue the command unchanged; its slot is the next among the replies."""
         cdef RequestScanner scanner = self.scanner
         cdef Pending* request = pipe.add(FAST, self.db)
         cdef Py_ssize_t index = row - self.lane._rows

@@ -1,8 +1,8 @@
 """One client's pipe in readable Python: commands in, reply slots, replies out in order.
 
-This is the definition of correct; a compiled twin must behave identically. It knows
-the order of replies and the same-tick L1 path of GET; what any other command means is
-the business of `run_one`. No IO, no asyncio.
+This is the definition of correct; a compiled twin must behave identically. It has the
+order of replies and the same-tick L1 path of GET; `run_one` runs all other commands. No
+IO, no asyncio.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ if TYPE_CHECKING:
     from ..stats import Stats
     from .private_connection import Private
 
-MANY_ARGUMENTS = 128  # of a request that may be kept until it is answered (MGET)
-SPILL_BYTES = 1024 * 1024  # replies of one batch are sent in portions, so that limits can act
-FIRST_REPLY_BYTES = 1024 * 1024  # what a reply is taken for before the first one came
-REPLY_SHIFT = 4  # a smaller one brings that guess nearer to itself by a sixteenth, a larger at once
-# Of replies that one client may have coming: those of all others on the same connection to Redis
-# wait behind them, and Redis makes all of them before it sends the first.
+MANY_ARGUMENTS = 128  # of a request that may be kept until its reply (MGET)
+SPILL_BYTES = 1024 * 1024  # replies of one batch are sent in portions, so that limits can apply
+FIRST_REPLY_BYTES = 1024 * 1024  # the estimated size of a reply before the first one
+REPLY_SHIFT = 4  # a smaller reply moves the estimate by a sixteenth, a larger one at once
+# Bound on the outstanding replies of one client: the replies of all others on the same connection
+# to Redis come after them, and Redis builds all of them before it sends the first.
 IN_FLIGHT_MAX_BYTES = 32 * 1024**2
-FLOOD_FACTOR = 4  # times limits.output_buffer_bytes: who is owed more is closed at once
-# One client's share of a turn of the loop; what it asked for beyond goes on in the next turn.
+FLOOD_FACTOR = 4  # times limits.output_buffer_bytes: a client with more is closed at once
+# One client's share of a turn of the loop; its further commands run in the next turn.
 SHARE_S = 0.005
-LOOK_EVERY = 64  # hits, and what else needs no Python, between two looks at the clock
-FULL_READ_BYTES = 128 * 1024  # a read of so much: the loop would go on with this socket
+LOOK_EVERY = 64  # hits, and other commands without Python, between two reads of the clock
+FULL_READ_BYTES = 128 * 1024  # after a read of this size, the loop would read this socket again
 _GET = frozenset((b"GET", b"get", b"Get"))
 
 
 def raise_again() -> None:
-    """In an `except`: what to do about it is up to the caller."""
+    """Raise the current exception in an `except`; the caller decides."""
     raise
 
 
@@ -51,7 +51,7 @@ class ReplySlot(Protocol):
 
 
 class Done:
-    """A reply that was known at once but has to wait its turn."""
+    """A reply that is ready but must wait for its turn."""
 
     __slots__ = ("reply",)
 
@@ -60,13 +60,13 @@ class Done:
 
 
 class Pushed(Done):
-    """An out-of-band message in its place among the replies."""
+    """An out-of-band message between the replies."""
 
     __slots__ = ()
 
 
 class Muted:
-    """Around a slot whose reply the client does not want (CLIENT REPLY OFF | SKIP)."""
+    """Wraps a slot whose reply the client does not want (CLIENT REPLY OFF | SKIP)."""
 
     __slots__ = ("slot",)
 
@@ -83,10 +83,10 @@ class Muted:
 
 
 class Lane:
-    """What all clients of one worker share on the way that every command passes through.
+    """The state that all clients of one worker share on the path of every command.
 
-    The compiled twin takes plain commands here that this one leaves to `run_one`; while
-    `open` is False it leaves them, too. What it counts reaches `stats` by `fold`.
+    The compiled twin handles plain commands that this one leaves to `run_one`; while `open` is
+    False it also leaves them. `fold` adds its counts to `stats`.
     """
 
     def __init__(
@@ -106,31 +106,31 @@ class Lane:
 
     # twin: _lane.follow
     def follow(self, rows: Sequence[Command]) -> None:
-        """The table changed: commands whose row is another one are left to `run_one`."""
+        """Follow a changed table: commands with another row are left to `run_one`."""
 
     # twin: _lane.adopt
     def adopt(self, limits: LimitOptions) -> None:
-        """Other limits from now on, and perhaps other bounds of L1."""
+        """Use other limits from now on, and possibly other bounds of L1."""
         self.limits = limits
         self.output_max_bytes = limits.output_buffer_bytes
 
     # twin: _lane.fold
     def fold(self) -> None:
-        """Add to the statistics what was counted here since the last time."""
+        """Add the counts since the last call to the statistics."""
 
 
 class ClientPipe:
     """The part of a session that every command passes through.
 
-    The subclass runs what is not a hit (`run_one`) and answers protocol errors
-    (`on_protocol_error`). The connection gives it `wake`, called when replies became
-    available outside `receive`; `flush`, which sends what is released and looks after
-    flow control and ending; `on_flood`, called when far too much is owed; and `on_bug`, for
-    whatever went wrong with this client alone.
+    The subclass runs commands that are not hits (`run_one`) and answers protocol errors
+    (`on_protocol_error`). The connection sets `wake`, called when replies become available
+    outside `receive`; `flush`, which sends released replies and handles flow control and
+    closing; `on_flood`, called when far too many bytes are outstanding; and `on_bug`, for an
+    error that concerns only this client.
 
-    What the client is owed is counted in bytes, wherever it waits: in slots behind one that
-    has no reply yet, released, or unread in the socket's buffer (`owed_bytes`). At the bound
-    the client is `full`: no more of its commands are run until half of that was read.
+    Unread replies count in bytes, in any place: in slots after one without a reply, released,
+    or unread in the socket's buffer (`owed_bytes`). At the bound the client is `full`: none of
+    its commands run until it has read half of that.
     """
 
     def __init__(self, lane: Lane, scanner: RequestScanner, user: User) -> None:
@@ -138,7 +138,7 @@ class ClientPipe:
         self.stack, self.stats, self.clock = lane.stack, lane.stats, lane.clock
         self.scanner = scanner
         self.active_at = lane.clock()
-        self.wrote_at = 0.0  # a write of this client was sent, as of when; 0: never
+        self.wrote_at = 0.0  # when the last write of this client was sent; 0: never
         self.last_command = ""
         # protocol state
         self.proto = 2
@@ -147,26 +147,26 @@ class ClientPipe:
         self.user = user
         self.authenticated = False
         self.reply_mode = "on"  # CLIENT REPLY: on, off, skip (the next), skipping (this one)
-        self.closing = False  # close once the output is out
+        self.closing = False  # close after the output is sent
         # requests
         self.backlog = Backlog()
         self.blocked = ""
-        self.unfinished = False  # its share of this turn is used up, and commands are left
-        self.rests = False  # nothing is read from it before the next turn
+        self.unfinished = False  # it has used its share of this turn, and has more commands
+        self.rests = False  # its socket is not read before the next turn
         self.in_flight = 0
         self.opaque_in_flight = 0
         self.mapped_in_flight = 0
         self.via: Via | None = None
         self.private: Private | None = None
         # output
-        # While `express` the compiled twin sends without `flush`: through the descriptor of a
-        # plain socket (`fd`) or with `send`, behind the `unsent_bytes` of the connection.
+        # While `express`, the compiled twin sends without `flush`: through the descriptor of a
+        # plain socket (`fd`) or with `send`, after the `unsent_bytes` of the connection.
         self.express = False
         self.fd = -1
         self.send: Callable[[bytes], Any] = lambda data: None
         self.unsent_bytes: Callable[[], int] = lambda: 0
-        self.taken_bytes = 0  # received since nothing was owed to the client
-        self.unread_bytes = 0  # sent and not taken by its socket, when last looked at
+        self.taken_bytes = 0  # received since the client had no outstanding replies
+        self.unread_bytes = 0  # sent but not accepted by its socket, at the last check
         self.full = False
         self.wake: Callable[[], Any] = lambda: None
         self.flush: Callable[[], Any] = lambda: None
@@ -174,21 +174,21 @@ class ClientPipe:
         self.on_bug: Callable[[], Any] = raise_again
         self._slots: deque[ReplySlot] = deque()
         self._out: list[bytes] = []
-        self._slot_bytes = self._out_bytes = 0  # of replies that are ready, and released
-        self._reply_bytes = FIRST_REPLY_BYTES  # what the next one is taken for
+        self._slot_bytes = self._out_bytes = 0  # of ready, and of released replies
+        self._reply_bytes = FIRST_REPLY_BYTES  # the estimated size of the next reply
 
-    # What the subclass does
+    # Methods of the subclass
 
     def run_one(self, request: Request, now: float) -> None:
         """Run one command, or block on it."""
         raise NotImplementedError
 
     def on_protocol_error(self) -> None:
-        """The scanner has an `error`; it takes nothing more."""
+        """The scanner has an `error` and accepts no more input."""
         raise NotImplementedError
 
     def lost_read(self, key: bytes | None, variant: bytes, proto: int, reason: str) -> bytes:
-        """The reply to a read that L2 will not answer; `key` where L1 may hold it."""
+        """The reply to a read that L2 will not answer; `key` if L1 may have it."""
         raise NotImplementedError
 
     def lost_write(self, reason: str, sent: bool) -> bytes:
@@ -199,9 +199,9 @@ class ClientPipe:
 
     # twin: _pipe.receive
     def receive(self, data: bytes) -> None:
-        """What the client sent: `feed` and `flush`. The loop calls it with every read.
+        """Handle input: `feed` and `flush`. The loop calls it with every read.
 
-        The compiled twin spares the `flush` where there is no more to do than to `send`.
+        The compiled twin skips `flush` if `send` is enough.
         """
         try:
             self.stats.bytes_in += len(data)
@@ -214,9 +214,9 @@ class ClientPipe:
 
     # twin: _pipe.feed
     def feed(self, data: bytes) -> None:
-        """Run the commands completed by `data`, or queue them behind what blocks.
+        """Run the commands completed by `data`, or queue them while the client is blocked.
 
-        Those beyond this client's share of the turn wait (`unfinished`): the compiled twin
+        Commands beyond this client's share of the turn wait (`unfinished`): the compiled twin
         leaves them in the scanner, this one in the backlog.
         """
         requests = self.scanner.feed(data)
@@ -279,20 +279,20 @@ class ClientPipe:
             self._count_hits(hits, first, now)
 
     def _leave(self, requests: list[Request]) -> None:
-        """For the next turn."""
+        """Keep requests for the next turn."""
         self.backlog.extend(requests)
         self.unfinished = True
 
     # twin: _pipe._may_go_on
     def _may_go_on(self) -> bool:
-        """Whether one more command may run, after what was released is sent."""
+        """Whether one more command may run, after a send of the released replies."""
         if self._out_bytes > SPILL_BYTES:
             self.flush()
         return not (self.closing or self.is_full())
 
     # twin: _pipe._count_hits
     def _count_hits(self, hits: int, first: tuple[bytes, bytes], began: float) -> None:
-        """For a batch of plain GETs: what `L1Memory.read` does for one."""
+        """Count a batch of plain GETs, as `L1Memory.read` does for one."""
         self.stack.l2.keep_watermark(began)
         assert self.stack.l1 is not None
         samples = self.stack.l1.samples
@@ -301,7 +301,7 @@ class ClientPipe:
         level = self.stats.l1
         level.hits += hits
         self.stats.commands["GET"] += hits
-        # Per batch, not per hit: reading the clock costs as much as the hit.
+        # Per batch, not per hit: a read of the clock costs as much as the hit.
         level.seconds.observe((self.clock() - began) / hits, hits)
 
     # twin: _pipe.can_hit
@@ -325,7 +325,7 @@ class ClientPipe:
 
     # twin: _reply_ring.reply
     def reply(self, reply: bytes) -> None:
-        """Answer the current command at once (in its turn)."""
+        """Answer the current command now (in order)."""
         if not self.is_muted:
             self._put(reply)
 
@@ -339,7 +339,7 @@ class ClientPipe:
 
     # twin: _reply_ring.push
     def push(self, frame: bytes) -> None:
-        """An out-of-band message: after everything already released, before what is not."""
+        """Add an out-of-band message after all released replies, before the others."""
         self.release()
         self._out.append(frame)
         self._out_bytes += len(frame)
@@ -347,10 +347,11 @@ class ClientPipe:
 
     # twin: _reply_ring.push_before
     def push_before(self, waiter: object, frame: bytes) -> None:
-        """An out-of-band message that came before the reply to `waiter`, and after all replies that
-        are owed before that one; some of these may be there and not released yet.
+        """Add an out-of-band message that came before the reply to `waiter`, after all earlier
+        replies; some of these may be ready but not released.
 
-        `waiter` is None where the connection owes no reply, and may be nobody's slot.
+        `waiter` is None if the connection has no outstanding reply. It may be no slot of this
+        client.
         """
         self.release()
         place = len(self._slots)
@@ -381,7 +382,7 @@ class ClientPipe:
         """A slot got its reply."""
         self.in_flight -= 1
         self._note(reply_bytes)
-        if self._slots:  # else they were forgotten
+        if self._slots:  # else they were dropped
             self._slot_bytes += reply_bytes
             if self._slot_bytes > FLOOD_FACTOR * self.lane.output_max_bytes:
                 self.on_flood()
@@ -396,13 +397,13 @@ class ClientPipe:
     # twin: _reply_ring.owed_bytes
     @property
     def owed_bytes(self) -> int:
-        """Of replies that are there and that the client has not read."""
+        """Bytes of replies that are ready and that the client has not read."""
         return self._slot_bytes + self._out_bytes + self.unread_bytes
 
     # twin: _pipe.is_full
     def is_full(self) -> bool:
-        """Whether so much is owed, or will be when what is in flight is answered, that no
-        more commands may run; `full` keeps it."""
+        """Whether too many bytes are outstanding, replies in flight included, to run more
+        commands; stored in `full`."""
         coming_bytes = self.in_flight * self._reply_bytes
         halved = int(self.full)
         self.full = (
@@ -414,17 +415,17 @@ class ClientPipe:
     # twin: _reply_ring.is_muted
     @property
     def is_muted(self) -> bool:
-        """Whether the reply of the current command is not wanted."""
+        """Whether the client does not want the reply of the current command."""
         return self.reply_mode == "off" or self.reply_mode == "skipping"
 
     @property
     def slot_count(self) -> int:
-        """Replies that are owed and not released yet."""
+        """The number of replies that are not released yet."""
         return len(self._slots)
 
     # twin: _reply_ring.forget_slots
     def forget_slots(self) -> None:
-        """Nothing that is in flight will be answered any more."""
+        """Drop all slots: requests in flight get no replies."""
         self._slots.clear()
         self._slot_bytes = 0
 
@@ -446,7 +447,7 @@ class ClientPipe:
 
     @property
     def has_output(self) -> bool:
-        """Whether released replies wait to be taken."""
+        """Whether there are released replies."""
         return bool(self._out)
 
     # twin: _reply_ring.take_output

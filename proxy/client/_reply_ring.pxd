@@ -1,4 +1,4 @@
-# Reply slots of one client, as C sees them.
+# The reply slots of one client, in C.
 
 from libc.stdint cimport uint64_t
 
@@ -12,12 +12,12 @@ cdef enum:
 
 
 cdef struct Slot:
-    # One reply to come, or ready and not yet at the head.
+    # One future reply, or a ready one that is not yet at the head.
     void* waiter  # a Python object with `reply`, or NULL
     bint muted
-    bint pushed  # no reply, but a message in its place among them
+    bint pushed  # a message between the replies, not a reply
     char* data
-    Py_ssize_t size  # -1: to come
+    Py_ssize_t size  # -1: no reply yet
 
 
 cdef class ReplyRing(FastWaiter):
@@ -34,11 +34,11 @@ cdef class ReplyRing(FastWaiter):
     cdef Py_ssize_t _capacity, _head, _count
     cdef uint64_t _head_seq
     cdef Buffer _out
-    cdef list _chunks  # what was released before `_out`
+    cdef list _chunks  # replies released before `_out`
     cdef Py_ssize_t _chunk_bytes
-    cdef bint _may_queue  # the transport may still hold what it was given
-    cdef Py_ssize_t _slot_bytes  # of replies that are ready
-    cdef Py_ssize_t _reply_bytes  # what the next one is taken for
+    cdef bint _may_queue  # the transport may still have data
+    cdef Py_ssize_t _slot_bytes  # of ready replies
+    cdef Py_ssize_t _reply_bytes  # the estimated size of the next reply
 
     cdef bint _fill_place(self, uint64_t seq, object waiter) except -1
     cdef int _finish(self, uint64_t seq, const char* reply, Py_ssize_t size) except -1

@@ -2,12 +2,12 @@
 """Reply slots and released output of one client, compiled: the part of the client pipe
 (its twin: `_pipe_py`) that keeps replies in the order of their requests.
 
-A slot is a Python object that will have a `reply`, bytes that are ready, or the place of a
-reply to come for a record in flight. What is released is copied into one buffer; a big
-reply is passed on as an object of its own.
+A slot is a Python object with a future `reply`, bytes that are ready, or the place of a
+future reply for a record in flight. Released replies are copied into one buffer; a large
+reply stays a separate object.
 """
 
-# Twins: what each function decides is decided by its Python function, too (tests/test_twins.py).
+# Twins: each function decides as its Python function does (tests/test_twins.py).
 #   reply        = client._pipe_py.ClientPipe.reply
 #   push         = client._pipe_py.ClientPipe.push
 #   push_before  = client._pipe_py.ClientPipe.push_before
@@ -35,7 +35,7 @@ assert REPLY_SHIFT == _PY_REPLY_SHIFT
 
 cdef enum:
     TO_COME = -1
-    BIG_BYTES = 16 * 1024  # from here on a reply is passed on as an object of its own
+    BIG_BYTES = 16 * 1024  # a larger reply stays a separate object
     KEEP_SLOTS = 512
 
 cdef bytes _EMPTY = b""
@@ -61,12 +61,12 @@ cdef class ReplyRing(FastWaiter):
     # Slots
 
     cdef int _finish(self, uint64_t seq, const char* reply, Py_ssize_t size) except -1:
-        """A reply for the slot of this number, if it is still wanted."""
+        """Set the reply of the slot with this number, if the slot still exists."""
         cdef uint64_t place = seq - self._head_seq
         self.in_flight -= 1
         self._note(size)
         if place >= <uint64_t>self._count:
-            return 0  # forgotten
+            return 0  # dropped
         if place == 0:
             self._pop()
             self._emit(reply, size)
@@ -87,7 +87,7 @@ cdef class ReplyRing(FastWaiter):
         return 0
 
     cdef bint _fill_place(self, uint64_t seq, object waiter) except -1:
-        """A waiter for the slot of this number; False if that is not wanted any more."""
+        """Set the waiter of the slot with this number; False if the slot no longer exists."""
         cdef uint64_t place = seq - self._head_seq
         if place >= <uint64_t>self._count:
             return False
@@ -96,7 +96,7 @@ cdef class ReplyRing(FastWaiter):
         return True
 
     def reply(self, bytes reply):
-        """Answer the current command at once (in its turn)."""
+        """Answer the current command now (in order)."""
         if self.is_muted:
             return
         if not self._count:
@@ -105,13 +105,13 @@ cdef class ReplyRing(FastWaiter):
         self._fill(self._push(), PyBytes_AS_STRING(reply), PyBytes_GET_SIZE(reply))
 
     def push(self, bytes frame):
-        """An out-of-band message: after everything already released, before what is not."""
+        """Add an out-of-band message after all released replies, before the others."""
         self._release()
         self._emit_object(frame)
         self.wake()
 
     def push_before(self, waiter, bytes frame):
-        """An out-of-band message that came before the reply to `waiter`."""
+        """Add an out-of-band message that came before the reply to `waiter`."""
         cdef Py_ssize_t place, i
         cdef Slot* slot
         cdef Slot made
@@ -126,7 +126,7 @@ cdef class ReplyRing(FastWaiter):
         for i in range(place, self._count):
             slot = &self._ring[(self._head + i) & (self._capacity - 1)]
             if slot.waiter == NULL and slot.size == TO_COME:
-                place = 0  # the place of a record in flight, which knows it by its number
+                place = 0  # the place of a record in flight, which has its number
         while place:
             slot = &self._ring[(self._head + place - 1) & (self._capacity - 1)]
             if slot.waiter != NULL or slot.pushed:
@@ -158,7 +158,7 @@ cdef class ReplyRing(FastWaiter):
         """A slot got its reply."""
         self.in_flight -= 1
         self._note(reply_bytes)
-        if self._count:  # else they were forgotten
+        if self._count:  # else they were dropped
             self._slot_bytes += reply_bytes
             if self._slot_bytes > self.lane.flood_bytes:
                 self.on_flood()
@@ -166,7 +166,7 @@ cdef class ReplyRing(FastWaiter):
 
     @property
     def owed_bytes(self):
-        """Of replies that are there and that the client has not read."""
+        """Bytes of replies that are ready and that the client has not read."""
         return self._slot_bytes + self._released_bytes() + self.unread_bytes
 
     @property
@@ -178,7 +178,7 @@ cdef class ReplyRing(FastWaiter):
         return self._count
 
     def forget_slots(self):
-        """Nothing that is in flight will be answered any more."""
+        """Drop all slots: requests in flight get no replies."""
         while self._count:
             self._pop()
         self._slot_bytes = 0
@@ -191,9 +191,9 @@ cdef class ReplyRing(FastWaiter):
         return self._out.size > 0 or bool(self._chunks)
 
     cdef int _send_out(self) except -1:
-        """Send `_out`: straight into the socket while the transport holds nothing, which spares
-        it an object and a turn of its queue. What the socket does not take, for whatever reason,
-        goes to the transport, which finds out why."""
+        """Send `_out`: directly into the socket while the transport has no data, which saves an
+        object and a turn of its queue. If the socket does not accept all, the transport gets the
+        rest and handles the error."""
         cdef Py_ssize_t size = self._out.size, sent = 0
         if self.fd >= 0 and not (self._may_queue and self.unsent_bytes()):
             self._may_queue = False
@@ -275,7 +275,7 @@ cdef class ReplyRing(FastWaiter):
         return 0
 
     cdef int _release(self) except -1:
-        """Give out what is at the head and ready."""
+        """Release the ready replies at the head."""
         cdef Slot* slot
         while self._count:
             slot = &self._ring[self._head]

@@ -1,6 +1,6 @@
-"""CLIENT subcommands that Terrace answers at once, from what it knows of its clients.
+"""CLIENT subcommands that Terrace answers at once, from its own state.
 
-They are also answered as part of a transaction (see `private.queueing`).
+It also answers them within a transaction (see `private.queueing`).
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 Answer: TypeAlias = "Callable[[Session, Request], bytes]"
 
-NAME_MAX_BYTES = 1024  # CLIENT LIST shows those of all clients
+NAME_MAX_BYTES = 1024  # CLIENT LIST shows the names of all clients
 _PRINTED = bytes(range(0x21, 0x7F))
 NAME_TOO_LONG = error(f"ERR terrace: a name has at most {NAME_MAX_BYTES} bytes")
 INVALID_NAME = error("ERR Client names cannot contain spaces, newlines or special characters.")
 
 
 def name_refusal(name: bytes, invalid: bytes = INVALID_NAME) -> bytes | None:
-    """Why a client cannot have this name, as its error; None when it can."""
+    """The error for an invalid name of a client; None if it is valid."""
     if len(name) > NAME_MAX_BYTES:
         return NAME_TOO_LONG
     return invalid if name.translate(None, _PRINTED) else None

@@ -1,6 +1,6 @@
-"""Requests of one client behind what blocks it, and what they take.
+"""The waiting requests of a blocked client, and their memory.
 
-A request that has to be kept is kept as objects: a byte that arrived can take sixteen.
+A waiting request is kept as objects: a received byte can take sixteen bytes.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ ARGUMENT_BYTES = 48  # for a short argument as an object, and its place in a lis
 
 
 def kept_bytes(request: Request) -> int:
-    """What a request takes that is kept."""
+    """The memory of a waiting request."""
     args, _, start, end = request
     return end - start + ARGUMENT_BYTES * len(args)
 
 
 class Backlog(deque[Request]):
-    """Oldest first."""
+    """The waiting requests, oldest first."""
 
     __slots__ = ("held_bytes",)
 

@@ -1,11 +1,11 @@
 """The asyncio adapter of one client: bytes to the session, replies to the socket.
 
-No policy about commands; but the bounds on what a client may make us hold are kept
-here. Reading pauses while too much of what it sent waits. A client that is owed too many
-bytes runs no more commands until it has read (`Session.full`), and is read from meanwhile:
-it may write all it has to ask before it reads. Dropped is who reads nothing for too long
-beyond the bound, who is owed far more (a stream cannot be paused, nor what is in flight),
-and who holds most when all clients together are owed too much.
+It has no policy about commands, but it enforces the memory limits of a client. Reading
+pauses while too many of its requests wait. A client with too many unread bytes runs no more
+commands until it has read (`Session.full`); its socket is still read meanwhile, as it may
+write all its requests before it reads. These clients are dropped: one that reads nothing
+for too long above the limit, one with far more unread bytes (a stream cannot be paused, nor
+requests in flight), and the one with the most when all clients together have too many.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("terrace")
 
-# Above it, and only when the kernel takes no more, asyncio calls pause_writing.
+# Above it, and only if the kernel accepts no more, asyncio calls pause_writing.
 WRITE_HIGH_WATER_BYTES = 64 * 1024
-# While draining: a client that has asked nothing yet is waited for that long (it connected
-# just before we stopped accepting), and one that asks and asks again until it rests.
+# While draining: the wait for a client without a command so far (it connected just before we
+# stopped accepting), and for a busy client to become idle.
 FRESH_S = 1.0
 RESTS_S = 0.1
 
@@ -55,16 +55,16 @@ class Connection(asyncio.Protocol):
         self._writable = True
         self._input_ended = False
         self._goes_on = False  # in the next turn
-        self._counted_bytes = 0  # what this client is owed, as far as all clients' sum knows
-        self._unread_bytes, self._read_at = 0, 0.0  # and when that was less than before
+        self._counted_bytes = 0  # this client's unread bytes in the sum of all clients
+        self._unread_bytes, self._read_at = 0, 0.0  # and when they last decreased
         self.limits = terrace.config.limits
         self.session: Session | None = None
         self.data_received = _ignore
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # uvloop's transports are no subclass of asyncio.Transport, but behave as one
+        # uvloop's transports behave as an asyncio.Transport, without being a subclass
         transport = cast(asyncio.Transport, transport)
-        if self._terrace.closed:  # it took too long over its TLS handshake
+        if self._terrace.closed:  # its TLS handshake took too long
             transport.abort()
             return
         self._transport = transport
@@ -73,7 +73,7 @@ class Connection(asyncio.Protocol):
         if sock is not None and sock.family != socket.AF_UNIX:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if keepalive_s := self._terrace.config.listen.tcp_keepalive_s:
-                # No bound on unacknowledged data: a subscriber may be slow for a while.
+                # No bound on unacknowledged data: a subscriber may be slow for some time.
                 set_keepalive(sock, keepalive_s, user_timeout_ms=0)
         peer = address_text(transport.get_extra_info("peername"))
         reason = self._terrace.refusal_for(peer)
@@ -95,14 +95,14 @@ class Connection(asyncio.Protocol):
         session.on_close_request = self.abort
         self.session = session
         self._set_express()
-        # From the loop straight into the (compiled) session: a frame of Python in between is
-        # 2 % of an unpipelined hit. Transports look the method up once, so they are told.
+        # The loop calls the (compiled) session directly: a frame of Python in between costs
+        # 2 % of an unpipelined hit. Transports look the method up once, so set the protocol.
         self.data_received = session.receive
         transport.set_protocol(self)
         self._terrace.attach(self)
 
     def _set_express(self) -> None:
-        """Whether the session may send by itself: nothing of the flow is to be looked after."""
+        """Set whether the session may send by itself: no flow control is active."""
         if self.session is not None:
             self.session.express = (
                 self._reading
@@ -115,7 +115,7 @@ class Connection(asyncio.Protocol):
         self._terrace.mark_dirty(self)
 
     def proceed(self) -> None:
-        """Replies came in: go on with what waited for them, then send."""
+        """After replies: continue with requests that waited for them, then send."""
         session = self.session
         if session is None:
             return
@@ -126,7 +126,7 @@ class Connection(asyncio.Protocol):
             self._on_bug()
 
     def _on_bug(self) -> None:
-        """One client's trouble stays its own: it is closed, the others go on."""
+        """An error in one client's command closes only that client."""
         command = self.session.last_command if self.session is not None else ""
         log.exception("a command failed unexpectedly: %s", command)
         self.abort("internal error")
@@ -157,7 +157,7 @@ class Connection(asyncio.Protocol):
         self._bound_input(session, transport)
 
     def _go_on(self) -> None:
-        """The next turn: with the commands that are left, or with reading."""
+        """Continue in the next turn, with the remaining commands or with reading."""
         session = self.session
         self._goes_on = False
         if session is None:
@@ -179,17 +179,17 @@ class Connection(asyncio.Protocol):
         too_many_bytes = max(session.taken_bytes, kept_bytes) > limits.query_buffer_bytes
         if session.private is not None and session.private.kept_bytes > limits.query_buffer_bytes:
             self._stats.input_limit_closed += 1
-            self.abort("its transaction or subscriptions passed limits.query_buffer_bytes")
+            self.abort("its transaction or subscriptions exceeded limits.query_buffer_bytes")
             return
-        # One that is full is read from all the same: it may not read before it has written all.
+        # A full client's socket is still read: it may write all requests before it reads.
         too_many = waiting > limits.pipeline and not session.full
         too_much = too_many_bytes or too_many
-        # A blocking command may wait forever, and with reading paused we would not see the
-        # client go: an element popped for it would be lost.
+        # A blocking command may wait forever, and with reading paused we would not notice that
+        # the client left: an element popped for it would be lost.
         must_read = session.private is not None and session.private.blocking_id is not None
         if must_read and too_much:
             self._stats.input_limit_closed += 1
-            self.abort("it sent too much behind a blocking command")
+            self.abort("it sent too much after a blocking command")
         elif self._reading and (too_much or session.rests):
             self._reading = False
             self._set_express()
@@ -205,7 +205,7 @@ class Connection(asyncio.Protocol):
 
     @property
     def unread_bytes(self) -> int:
-        """Replies that are there and that the client has not read."""
+        """Bytes of replies that are ready and that the client has not read."""
         session, transport = self.session, self._transport
         if session is None or transport is None:
             return 0
@@ -213,7 +213,7 @@ class Connection(asyncio.Protocol):
 
     @property
     def held_bytes(self) -> int:
-        """What this client makes us hold: commands not whole or not answered, unread replies."""
+        """The memory of this client: incomplete or waiting commands, and unread replies."""
         session = self.session
         if session is None:
             return 0
@@ -222,14 +222,14 @@ class Connection(asyncio.Protocol):
         return max(session.scanner.buffered_bytes, sent_bytes) + state_bytes + self.unread_bytes
 
     def _bound_owed(self, session: Session) -> None:
-        """This client is behind: is that still bearable?"""
+        """Apply the limits to a client that has unread replies."""
         stats, limits, private = self._stats, self.limits, session.private
         owed_bytes = session.owed_bytes
         streams = session.invalidations is not None or (private is not None and private.streams)
         subscribed = private is not None and private.subscribed
         if subscribed and session.unread_bytes > limits.subscriber_buffer_bytes:
             stats.slow_subscribers_closed += 1
-            self.abort("its unread messages passed limits.subscriber_buffer_bytes")
+            self.abort("its unread messages exceeded limits.subscriber_buffer_bytes")
             return
         if not session.authenticated and not self._writable:
             self._too_slow("its unread replies passed the socket's")
@@ -289,8 +289,8 @@ class Connection(asyncio.Protocol):
     # Ending
 
     def eof_received(self) -> bool:
-        """The client sends no more. What it asked for is still answered (`printf … | nc`),
-        unless it waits for what others may do: then it counts as gone."""
+        """The client sends no more. Its requests still get replies (`printf … | nc`), unless it
+        waits for other clients: then it counts as gone."""
         session = self.session
         if session is None or session.is_done:
             return False
@@ -310,9 +310,9 @@ class Connection(asyncio.Protocol):
             transport.abort()
 
     def close_if_idle(self, since: float) -> None:
-        """Close if nothing happened after `since`, unless the client waits for something.
+        """Close a client without activity after `since`, unless it waits for a reply.
 
-        A private connection is no excuse: a forgotten MULTI holds one.
+        A private connection makes no difference: a forgotten MULTI has one.
         """
         session = self.session
         if session is None or session.active_at >= since or not self._writable:
@@ -335,20 +335,20 @@ class Connection(asyncio.Protocol):
 
     @property
     def waits_for_others(self) -> int:
-        """Redis' id of the connection on which this client is blocked there; 0: it is not."""
+        """The Redis id of the connection on which this client is blocked; 0: it is not blocked."""
         private = self.session.private if self.session is not None else None
         return (private.blocking_id or 0) if private is not None and private.waits_for_others else 0
 
     def close_when_answered(self) -> None:
-        """Shutting down: what waits for others is answered, and nothing behind it is run."""
+        """Shutdown: a blocked command gets its reply, and later commands do not run."""
         if self.session is not None:
             self.session.closing = True
 
     def close_when_drained(self, *, patient: bool) -> bool:
-        """Shutting down: close if nothing is owed to the client; whether it was closed.
+        """Shutdown: close if the client has no outstanding replies; whether it was closed.
 
-        `patient`: not in between two commands of a busy client, whose next one would then
-        be lost on its way; and what CLIENT PAUSE holds may still come to run.
+        `patient`: not between two commands of a busy client, whose next command would be
+        lost; and commands that CLIENT PAUSE holds may still run.
         """
         session, transport = self.session, self._transport
         if session is None or transport is None:
@@ -368,4 +368,4 @@ class Connection(asyncio.Protocol):
 
 
 def _ignore(data: bytes) -> None:
-    """There is no session: the client was refused, or is gone."""
+    """Ignore input without a session: the client was refused, or left."""

@@ -1,7 +1,7 @@
-"""What the parts of the proxy need of the server that runs them, as a Protocol.
+"""The interface of the server for the rooms of the proxy.
 
-`server.Terrace` is it. The rooms below know this page instead of the server, so that no
-import goes upward, and a test can give them something smaller.
+`server.Terrace` implements it. The rooms below import this module instead of the server, so
+that no import goes upward, and a test can use a smaller implementation.
 """
 
 from __future__ import annotations
@@ -33,25 +33,25 @@ if TYPE_CHECKING:
 class Siblings(Protocol):
     """The other workers of this host (`workers.siblings`)."""
 
-    expected: int  # how many there are while none is missing
-    retired: list[list[Any]]  # metrics of the worker whose place this one took
+    expected: int  # the number of siblings if none is missing
+    retired: list[list[Any]]  # metrics of the worker that this one replaced
 
     def __bool__(self) -> bool: ...
 
     async def ask(self, op: str, **args: Any) -> list[Any]:
-        """The answers of all that give one in time, in no particular order."""
+        """The answers that arrive in time, in no particular order."""
 
     def tell_reloaded(self) -> None: ...
 
     def keep(self, metrics: list[list[Any]]) -> None:
-        """Leave them to the worker that takes the place of this one."""
+        """Leave metrics to the worker that replaces this one."""
 
 
 class Reloader(Protocol):
-    """The configuration, read again (`reload`)."""
+    """Reloads the configuration (`reload`)."""
 
     async def reload(self) -> Reloaded:
-        """Raises NotReloaded; then nothing was changed."""
+        """Reload. Raises NotReloaded and changes nothing."""
 
 
 class TakenRead(NamedTuple):
@@ -63,20 +63,20 @@ class TakenRead(NamedTuple):
     request: bytes  # as the client sent it
     proto: int
     db: int
-    started: float  # when it came
+    started: float  # when it arrived
     token: int  # of its fill
     epoch: int
 
 
 class Flow(NamedTuple):
-    """What goes on in Python with a read of the compiled lane (`flow`)."""
+    """The Python functions that continue a read of the compiled lane (`flow`)."""
 
     take_over: Callable[[Session, TakenRead], ReplySlot | None]
     fill_fields: Callable[[Session, TakenRead, bytes, bytes, float, int], None]
 
 
 class Host(Protocol):
-    """One worker: everything its clients share."""
+    """One worker: the state that its clients share."""
 
     config: Config
     stack: TieredCache
@@ -94,8 +94,8 @@ class Host(Protocol):
     version: str
     started_at: float
     draining: bool
-    closed: bool  # nobody is served any more
-    rescued_bytes: int  # L1 gave them for reads that Redis does not answer, in this turn
+    closed: bool  # no client is served any more
+    rescued_bytes: int  # replies that L1 gave while Redis is down, in this turn
 
     @property
     def siblings(self) -> Siblings: ...
@@ -105,11 +105,11 @@ class Host(Protocol):
 
     @property
     def stats(self) -> Stats:
-        """What was counted until now."""
+        """The counters up to now."""
 
     @property
     def ready(self) -> bool:
-        """Whether commands can be answered in full."""
+        """Whether all commands can be answered."""
 
     # Clients
 

@@ -1,6 +1,6 @@
-"""CLIENT LIST, INFO and KILL: Terrace's clients, described and closed.
+"""CLIENT LIST, INFO and KILL: describes and closes Terrace's clients.
 
-LIST and KILL take the filters of Valkey 9, of which those of every Redis are a part.
+LIST and KILL accept the filters of Valkey 9, which include those of every Redis.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Filter: TypeAlias = "Callable[[Session], bool]"
 
 _TYPES = (b"normal", b"master", b"primary", b"replica", b"slave", b"pubsub")
-_FLAGS = frozenset("bcdeirtuxABEIMNOPRSTU")  # that a client may have, with Valkey 9
+_FLAGS = frozenset("bcdeirtuxABEIMNOPRSTU")  # possible flags of a client in Valkey 9
 _CAPABILITIES = frozenset("r")
 _NEVER_NEGATED = (b"MAXAGE", b"IDLE")
 _BAD_ID = error("ERR Invalid client ID")
@@ -53,7 +53,7 @@ def describe(session: Session) -> str:
 
 
 def flags_of(session: Session) -> str:
-    """As in CLIENT LIST."""
+    """The flags of a client in CLIENT LIST."""
     private = session.private
     if private is None:
         return "N"
@@ -91,7 +91,7 @@ def kill(session: Session, request: Request) -> bytes:
 
 
 def chosen(terrace: Host, args: list[bytes], me: Session | None) -> list[Session] | bytes:
-    """Whom the arguments behind CLIENT LIST of the client `me` mean, or the error they deserve."""
+    """The clients for the arguments of CLIENT LIST by the client `me`, or the error."""
     found = _selected(terrace, args, me, kills=False)
     if isinstance(found, bytes) or not (idents := listed_ids(args)):
         return found
@@ -99,7 +99,7 @@ def chosen(terrace: Host, args: list[bytes], me: Session | None) -> list[Session
 
 
 def listed_ids(args: list[bytes]) -> list[int]:
-    """Of CLIENT LIST ID ... alone: in this order the lines are asked for."""
+    """The ids of a plain CLIENT LIST ID ..., in the order of the reply."""
     if not args or args[0].upper() != b"ID":
         return []
     idents = [parse_integer(arg) for arg in args[1:]]
@@ -107,7 +107,7 @@ def listed_ids(args: list[bytes]) -> list[int]:
 
 
 def victims(terrace: Host, args: list[bytes], me: Session | None) -> list[Session] | bytes:
-    """Whom the arguments behind CLIENT KILL of the client `me` mean, or the error they deserve."""
+    """The clients for the arguments of CLIENT KILL by the client `me`, or the error."""
     if len(args) == 1:
         address = errors.shown(args[0])
         return [s for s in terrace.sessions.values() if s.address == address]
@@ -117,7 +117,7 @@ def victims(terrace: Host, args: list[bytes], me: Session | None) -> list[Sessio
 def _selected(
     terrace: Host, args: list[bytes], me: Session | None, *, kills: bool
 ) -> list[Session] | bytes:
-    """The clients that pass every filter; of one kind the last counts, and all IDs."""
+    """The clients that pass every filter; the last of each kind counts, and all IDs."""
     skip_me = kills
     filters: dict[bytes, Filter] = {}
     idents: dict[bytes, set[int]] = {}
@@ -152,7 +152,7 @@ def _selected(
 
 
 def _numbers(words: deque[bytes]) -> list[int]:
-    """Takes the integers off the beginning."""
+    """Remove the leading integers and return them."""
     found = []
     while words and (number := parse_integer(words[0])) is not None:
         found.append(number)
@@ -161,7 +161,7 @@ def _numbers(words: deque[bytes]) -> list[int]:
 
 
 def _filter(terrace: Host, name: bytes, value: bytes) -> Filter | bytes:
-    """Which clients one option of CLIENT LIST and KILL means, or the error it deserves."""
+    """The filter of one option of CLIENT LIST and KILL, or the error."""
     kind = name.removeprefix(b"NOT-")
     found = _plain_filter(terrace, kind, value)
     if kind == name or isinstance(found, bytes):
@@ -199,7 +199,7 @@ def _plain_filter(terrace: Host, kind: bytes, value: bytes) -> Filter | bytes:
         case b"CAPA":
             if set(text) - _CAPABILITIES:
                 return error(f"ERR Unknown capa found in the provided filter: {text}")
-            return lambda s: not text  # nobody's is remembered
+            return lambda s: not text  # Terrace stores no capabilities
         case b"DB":
             db = parse_integer(value)
             return _no_integer("DB") if db is None else lambda s: s.db == db
@@ -233,7 +233,7 @@ def _type(session: Session) -> bytes:
 
 
 def close(found: list[Session], me: Session | None = None) -> None:
-    """Close these clients; `me`, who asked for it, once the reply is sent."""
+    """Close these clients; `me`, the caller, after the reply is sent."""
     for victim in found:
         if victim is me:
             victim.close_after_output()

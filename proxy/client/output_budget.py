@@ -1,9 +1,8 @@
-"""The bound on what all clients together leave unread (`limits.output_total_bytes`).
+"""Limits the unread replies of all clients together (`limits.output_total_bytes`).
 
-Only clients are counted whose socket takes no more, or for whom many bytes wait behind a
-reply that has not come: what is written to the others is with the kernel at once. Between
-exact counts, which ask every such client, an upper bound is kept, so that a write costs an
-addition.
+Only slow clients count: those whose socket accepts no more, or with many bytes after a
+missing reply. The kernel takes the replies of all others at once. Between exact counts, which
+ask every slow client, an upper bound is kept, so that a write costs an addition.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from typing import Generic, Protocol, TypeVar
 
 
 class Unread(Protocol):
-    """A client that does not read as fast as it asks."""
+    """A client that reads more slowly than it sends requests."""
 
     @property
     def unread_bytes(self) -> int: ...
@@ -22,7 +21,7 @@ Client = TypeVar("Client", bound=Unread)
 
 
 class OutputBudget(Generic[Client]):
-    """Who is behind, and by how much at most."""
+    """The slow clients, and an upper bound of their unread bytes."""
 
     def __init__(self, total_bytes: int) -> None:
         self.total_bytes = total_bytes
@@ -33,18 +32,18 @@ class OutputBudget(Generic[Client]):
         return f"<OutputBudget {len(self._behind)} clients behind, {self._upper_bytes} bytes>"
 
     def begin(self, client: Client) -> None:
-        """This client falls behind."""
+        """This client becomes slow."""
         self._behind.add(client)
         self._upper_bytes += client.unread_bytes
 
     def end(self, client: Client) -> None:
-        """It reads again, or is gone."""
+        """This client reads again, or left."""
         self._behind.discard(client)
         if not self._behind:
             self._upper_bytes = 0
 
     def largest_over(self, added_bytes: int) -> Client | None:
-        """After one more write to a client that is behind: who has to go, if anybody."""
+        """The client to close, if any, after one more write to a slow client."""
         self._upper_bytes += added_bytes
         if self._upper_bytes <= self.total_bytes or self.count_bytes() <= self.total_bytes:
             return None
@@ -54,6 +53,6 @@ class OutputBudget(Generic[Client]):
         return list(self._behind)
 
     def count_bytes(self) -> int:
-        """Exactly, now."""
+        """The exact number of bytes now."""
         self._upper_bytes = sum(client.unread_bytes for client in self._behind)
         return self._upper_bytes

@@ -1,13 +1,13 @@
-"""CLIENT PAUSE: Terrace's clients are held, its connections to Redis are not.
+"""CLIENT PAUSE: holds Terrace's clients, but not its connections to Redis.
 
   mode      holds
-  ""        nobody
+  ""        no client
   "write"   commands that write, or that Redis would replicate
   "all"     every command of every client, hits of L1 included
 
 A held session is `blocked` with "pause", its next command waits at the head of its
 backlog. Redis itself is not paused: it would stop reading from the connections that all
-clients share, so reads, invalidations and probes would be stuck behind the first write.
+clients share, so reads, invalidations and probes would wait for the first write.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _NO_WRITES = re.compile(rb"#![^\n]*?[ \t]flags=(?:[^\s,]+,)*no-writes(?:[\s,]|\Z
 
 
 class Pause:
-    """One per worker. Whoever begins a pause sees to it that `end` is called at `until`."""
+    """The pause of one worker. The caller of `begin` must call `end` at `until`."""
 
     def __init__(self, sessions: Mapping[int, Session], lane: Lane) -> None:
         self._sessions = sessions
@@ -41,14 +41,14 @@ class Pause:
 
     @property
     def blocks(self) -> str:
-        """What a session with nothing else to wait for is blocked by."""
+        """The value of `blocked` for a session with no other reason to wait."""
         return "pause" if self.mode == "all" else ""
 
     def begin(self, until: float, mode: str) -> None:
-        """Of two pauses the longer time and the stricter mode hold, as in Redis."""
+        """Start a pause. Of two pauses the longer time and the stricter mode apply, as in Redis."""
         self.until = max(self.until, until)
         self.mode = max(self.mode, mode, key=MODES.index)
-        self._lane.open = False  # every command is looked at
+        self._lane.open = False  # check every command
         for session in self._sessions.values():
             session.blocked = session.blocked or self.blocks
 
@@ -60,7 +60,7 @@ class Pause:
                 session.unblock()
 
     def holds(self, session: Session, command: Command, args: Sequence[bytes]) -> bool:
-        """Whether a command has to wait for the end of the pause."""
+        """Whether a command must wait for the end of the pause."""
         if self.mode == "all":
             return True
         if command.name == "EXEC":
@@ -70,9 +70,9 @@ class Pause:
 
 
 def may_write(command: Command, args: Sequence[bytes]) -> bool:
-    """Whether a command writes or may be replicated, as far as can be seen of it here.
+    """Whether a command writes or may be replicated, as far as its arguments show.
 
-    A script that says in its first line that it does not write is believed, as Redis does.
+    A script may declare in its first line that it does not write, as in Redis.
     """
     if command.name == "EVAL" and len(args) > 1 and _NO_WRITES.match(args[1]):
         return False

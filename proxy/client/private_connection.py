@@ -1,7 +1,7 @@
-"""What sessions and the way of a command need of a client's private connection, as a Protocol.
+"""The interface of a client's private connection for sessions and the path of a command.
 
-`private.connection.PrivateConnection` is it; what its states mean is the table in
-`private.states`. The rooms below `private` know this page instead.
+`private.connection.PrivateConnection` implements it; the table in `private.states` defines
+its states. The rooms below `private` import this module instead.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Private(Protocol):
-    """A connection to Redis that one client has for itself for a while."""
+    """A connection to Redis that one client uses alone for some time."""
 
     upstream: Upstream
     redirect_to: int  # the client that gets the invalidations (CLIENT TRACKING REDIRECT), or 0
@@ -34,23 +34,23 @@ class Private(Protocol):
 
     @property
     def streams(self) -> bool:
-        """Frames may come that answer no request."""
+        """Whether frames may come that are not replies."""
 
     @property
     def is_for_size(self) -> bool:
-        """No state needs it: only a command is too large for a shared one."""
+        """Whether no state needs it, only a command that is too large for a shared one."""
 
     @property
     def waits_for_others(self) -> bool:
-        """Blocked in Redis: the reply may never come."""
+        """Whether the client is blocked in Redis: the reply may never come."""
 
     @property
     def blocking_id(self) -> int | None:
-        """For CLIENT UNBLOCK: the id in Redis of what waits there for this client, if it does."""
+        """For CLIENT UNBLOCK: the id of this connection in Redis, if it is blocked there."""
 
     @property
     def is_held_by_pause(self) -> bool:
-        """CLIENT PAUSE WRITE holds its EXEC."""
+        """Whether CLIENT PAUSE WRITE holds its EXEC."""
 
     @property
     def subscriptions(self) -> Mapping[str, Collection[bytes]]:
@@ -58,31 +58,31 @@ class Private(Protocol):
 
     @property
     def queued(self) -> int:
-        """Commands of the transaction; -1 outside of one."""
+        """The number of queued commands; -1 outside a transaction."""
 
     @property
     def kept_bytes(self) -> int:
-        """What Terrace keeps of these states, as long as they last."""
+        """The bytes that Terrace keeps for these states."""
 
-    # What happens to it
+    # Events
 
     def refuse(self, reply: bytes) -> None:
         """Answer a command inside MULTI that does not run."""
 
     def abort_transaction(self) -> None:
-        """EXEC must run nothing of what is queued."""
+        """Discard the queued commands; EXEC then fails."""
 
     def track(self, on: bool, redirect_to: int) -> None:
         """Redis confirmed CLIENT TRACKING."""
 
     def switch(self, proto: int) -> None:
-        """HELLO: the client speaks this protocol from now on."""
+        """HELLO: switch the client to this protocol."""
 
     def maybe_release(self) -> None:
-        """Give the connection back if no state needs it; called when nothing is in flight."""
+        """Give the connection back if no state needs it; called when no request is in flight."""
 
     def abandon(self) -> None:
-        """The client is gone, or reset: a clean connection is kept, any other is closed."""
+        """The client left or sent RESET: keep a clean connection, close any other."""
 
     def takes_over(self, command: Command) -> bool:
-        """Whether a command follows other rules than outside these states."""
+        """Whether special rules apply to a command in these states."""

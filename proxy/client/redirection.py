@@ -1,8 +1,8 @@
 """Invalidations that other clients redirect to one client (CLIENT TRACKING … REDIRECT).
 
-Redis redirects to one of its own connections, while the client that is named may share
-its connection with others. So the target of a redirection gets one more, which does
-nothing but receive; it lives as long as its client, whatever that client does meanwhile.
+Redis redirects to one of its own connections, but the target client may share its
+connection with others. So the target gets an additional connection that only receives; it
+lives as long as its client.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def invalidation(keys: list[bytes]) -> bytes:
 
 
 def with_own_id(session: Session, reply: bytes) -> bytes:
-    """A reply of TRACKINGINFO or GETREDIR with the id that clients know the target by."""
+    """A reply of TRACKINGINFO or GETREDIR with Terrace's id of the target."""
     private = session.private
     if private is None or not private.redirect_to:
         return reply
@@ -39,7 +39,7 @@ def with_own_id(session: Session, reply: bytes) -> bytes:
 
 
 class InvalidationFeed:
-    """The connection on which Redis sends what is redirected to `session`."""
+    """The connection on which Redis sends redirected invalidations for `session`."""
 
     def __init__(self, session: Session, upstream: Upstream) -> None:
         self._session = session
@@ -55,7 +55,7 @@ class InvalidationFeed:
         return self._upstream.client_id
 
     def deliver(self, frame: bytes) -> None:
-        """As Redis does: a push in RESP3, a message to a RESP2 client that is subscribed."""
+        """Deliver as Redis does: a push in RESP3, a message to a subscribed RESP2 client."""
         session = self._session
         if session.proto == 3:
             session.push(frame)
@@ -72,18 +72,18 @@ class InvalidationFeed:
         return frame.startswith(b">")
 
     def _on_lost(self, reason: str) -> None:
-        """Invalidations may have been missed: as when Redis itself goes, the client is told."""
+        """Invalidations may be lost: close the client, as when Redis goes down."""
         self._session.on_close_request(f"its connection for invalidations was lost: {reason}")
 
 
 def attach_nowait(target: Session) -> bool:
-    """Make invalidations reach this client if an idle connection can be had for it."""
+    """Attach a feed to this client if there is an idle connection for it."""
     upstream = target.stack.l2.private.lease_nowait(3, ANY_DB)
     return upstream is not None and _attach(target, upstream)
 
 
 async def attach(target: Session) -> bool:
-    """With a new connection. False if the client has left. Raises TierUnavailable."""
+    """Attach a feed on a new connection. False if the client left. Raises TierUnavailable."""
     return _attach(target, await target.stack.l2.private.connect(3, ANY_DB))
 
 

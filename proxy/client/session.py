@@ -1,23 +1,23 @@
 """One client's state machine: bytes in, replies out, in order. No IO, no asyncio.
 
 Rules of this file
-  1. One reply slot per request, in arrival order; `release` gives out only what is
-     at the head. A local answer queues behind slots in flight.
+  1. One reply slot per request, in arrival order; `release` releases only ready replies
+     at the head. A local answer waits for earlier slots in flight.
   2. The order of *effects*: while this client has requests in flight, its next ones
-     go down the same upstream connection (`via`), or wait until it is idle. A
-     pipelined SET k, GET k sees the SET.
+     use the same upstream connection (`via`), or wait until it is idle. A pipelined
+     SET k, GET k sees the SET.
   3. The same-tick L1 path is open only in the plain state: nothing opaque in flight,
      no private connection, authenticated, replies on.
   4. A command that cannot run now stops the machine (`blocked`) and stays at the
-     head of `backlog`; nothing behind it runs before it.
+     head of `backlog`; no later command runs before it.
 
   blocked   means                                         ends when
   ""        commands run as they arrive                    -
   "idle"    the head must not run beside those in flight   in_flight is 0
-  "task"    a handler is awaiting something                its task finished
+  "task"    a handler awaits                               its task finished
   "pause"   CLIENT PAUSE holds this client                 the pause is over
 
-Beside it the session is `full` while too many bytes of replies wait for the client.
+Independently, the session is `full` while the client has too many unread bytes.
 """
 
 from __future__ import annotations
@@ -38,16 +38,16 @@ if TYPE_CHECKING:
     from .redirection import InvalidationFeed
 
 
-# What one turn may copy out of L1 for reads that Redis does not answer: thousands of them may be
-# in flight when it falls silent, and all are looked at in the same turn.
+# Bytes that one turn may copy from L1 while Redis is down: thousands of reads may be in flight
+# when Redis stops answering, and one turn handles all of them.
 RESCUED_MAX_BYTES = 64 * 1024**2
 
 
 class Session(ClientPipe):
     """State of one client connection.
 
-    Whoever drives it calls `proceed` after a `wake`, `go_on` in the next turn while it is
-    `unfinished`, and sends what `take_output` returns.
+    Its driver calls `proceed` after a `wake`, `go_on` in the next turn while it is
+    `unfinished`, and sends the result of `take_output`.
     """
 
     def __init__(self, terrace: Host, ident: int, address: str, local_address: str) -> None:
@@ -74,13 +74,13 @@ class Session(ClientPipe):
         # state between commands
         self.set_authenticated(terrace.acl.is_open)
         self.blocked = terrace.pause.blocks
-        self.watch_failed = False  # the next MULTI must not succeed
-        self.queued = False  # for a private connection
-        self.loaded_request: Request | None = None  # its mapped keys are in L2 by now
+        self.watch_failed = False  # the next transaction must fail
+        self.queued = False  # it waits for a private connection
+        self.loaded_request: Request | None = None  # its mapped keys are in L2
         self.snapshot = BLIND  # of the store's lineage, before they were seen in Redis
-        self.seen: list[bytes] = []  # those that were there then, or brought
-        self.invalidations: InvalidationFeed | None = None  # what others redirect to this client
-        self.redirect_found = (0, 0)  # client of another worker, where Redis sends what is its
+        self.seen: list[bytes] = []  # the keys that were there, or loaded
+        self.invalidations: InvalidationFeed | None = None  # redirected from other clients
+        self.redirect_found = (0, 0)  # a client of another worker, and the Redis id of its feed
         self.on_close_request: Callable[[str], None] = lambda reason: None
 
     def __repr__(self) -> str:
@@ -111,7 +111,7 @@ class Session(ClientPipe):
         if text == "invalid bulk length" and self.stack.l2.limits.binds(
             self.config.limits.bulk_bytes
         ):
-            self.terrace.learn_limits()  # it may have been raised
+            self.terrace.learn_limits()  # Redis may have a higher limit now
         if text:
             self.backlog.append(([b"", text.encode("latin-1")], b"", 0, 0))
             if not self.blocked:
@@ -122,13 +122,13 @@ class Session(ClientPipe):
     # Blocking
 
     def block_idle(self, request: Request | None = None) -> None:
-        """Run nothing before all replies in flight are in; `request` then comes first."""
+        """Block until all replies in flight have arrived; `request` then runs first."""
         self.blocked = "idle"
         if request is not None:
             self.put_back(request)
 
     def put_back(self, request: Request) -> None:
-        """Run this command (again) before all others; it was not answered yet."""
+        """Run this command again before all others; it has no reply yet."""
         self.backlog.appendleft(request)
         if self.reply_mode == "skipping":
             self.reply_mode = "skip"
@@ -137,20 +137,20 @@ class Session(ClientPipe):
         self.blocked = "task"
 
     def block_pause(self, request: Request) -> None:
-        """Run nothing before the pause of CLIENT PAUSE is over; `request` then comes first."""
+        """Block until CLIENT PAUSE is over; `request` then runs first."""
         self.blocked = "pause"
         self.put_back(request)
 
     def unblock(self) -> None:
-        """What blocked is done."""
+        """The reason for the block is over."""
         self.blocked = self.terrace.pause.blocks
         self._end_skip()
         self.wake()
 
     def proceed(self) -> None:
-        """Release what can be released; run the backlog as far as it may, in this turn.
+        """Release ready replies, and run the backlog as far as possible in this turn.
 
-        After some output it stops, to be called again when that was sent.
+        After some output it stops; call it again after the output is sent.
         """
         self.release()
         self._settle()
@@ -174,11 +174,11 @@ class Session(ClientPipe):
             self.run_one(request, now)
             put_off = self.blocked or (self.backlog and self.backlog[0] is request)
             if self.loaded_request is request and not put_off:
-                self.loaded_request = None  # it has run: nothing is kept of it
+                self.loaded_request = None  # it has run
             self._settle()
 
     def go_on(self) -> None:
-        """The next turn: run what this client's share of the last one did not suffice for."""
+        """Continue in the next turn with commands beyond this client's share of the last one."""
         self.unfinished = False
         if self.backlog:
             self.proceed()
@@ -186,8 +186,8 @@ class Session(ClientPipe):
             self.feed(b"")
 
     def _settle(self) -> None:
-        """When nothing is in flight, an "idle" block ends, and a private connection goes back
-        if no state needs it."""
+        """With no request in flight, end an "idle" block, and give a private connection back if no
+        state needs it."""
         if self.in_flight:
             return
         if self.blocked == "idle":
@@ -198,7 +198,7 @@ class Session(ClientPipe):
     # Ending
 
     def stop(self) -> None:
-        """Nobody is to be answered any more: run nothing, keep no reply."""
+        """The client gets no more replies: run nothing, keep no reply."""
         self.closing = True
         self.backlog.clear()
         self.forget_slots()
@@ -210,7 +210,7 @@ class Session(ClientPipe):
 
     @property
     def is_drained(self) -> bool:
-        """Nothing owed to the client any more; a task under way still owes its reply."""
+        """Whether there are no outstanding replies, of running tasks included."""
         return not (
             self.slot_count or self.backlog or self.unfinished or self.full
             or self.has_output or self.blocked == "task"
@@ -218,7 +218,7 @@ class Session(ClientPipe):
 
     @property
     def is_done(self) -> bool:
-        """For a client that sends no more: nothing is owed, or it waits for what may never come."""
+        """For a client that sends no more: no outstanding replies, or one that may never come."""
         return (
             self.is_drained
             or self.blocked == "pause"
@@ -242,7 +242,7 @@ class Session(ClientPipe):
 
     @property
     def in_multi(self) -> bool:
-        """Whether a transaction is being queued."""
+        """Whether the client is queueing a transaction."""
         return self.private is not None and self.private.in_multi
 
     @property
@@ -251,7 +251,7 @@ class Session(ClientPipe):
         return self.private.subscriptions if self.private is not None else {}
 
     def abort_transaction(self) -> None:
-        """EXEC must run nothing of what is queued."""
+        """Discard the queued commands; EXEC then fails."""
         if self.private is not None:
             self.private.abort_transaction()
 
@@ -269,11 +269,11 @@ class Session(ClientPipe):
         self.set_authenticated(self.terrace.acl.is_open)
 
     def get_suspect(self, key: bytes, variant: bytes) -> bytes | None:
-        """An L1 entry to serve although Redis cannot be asked; None outside the window, or where
-        a client that is owed much, or all clients in one turn, would get too much at once."""
+        """An L1 entry to serve while Redis is down; None outside the window, or if a client with
+        many unread bytes, or all clients in one turn, would get too much at once."""
         l1 = self.stack.l1
         if l1 is None or self.opaque_in_flight:
-            return None  # its own script may just be changing the key
+            return None  # its own script may be changing the key
         if self.closing or self.owed_bytes > self.lane.output_max_bytes:
             return None
         if self.terrace.rescued_bytes > RESCUED_MAX_BYTES:
@@ -303,13 +303,13 @@ class Session(ClientPipe):
         return self.l2_failed(errors.read_failed(reason))
 
     def l2_failed(self, reply: bytes) -> bytes:
-        """The reply where L2 has none; nobody gets it when the client is to be disconnected."""
+        """The error if L2 has no reply; with "disconnect" the client is closed instead."""
         if self.config.l2.on_error == "disconnect":
             self.on_close_request(f'{L2_REDIS} did not answer it, and l2.on_error is "disconnect"')
         return reply
 
     def close(self) -> None:
-        """The client is gone: nothing may be left waiting for it."""
+        """The client left: end all waits for it."""
         self.stop()
         self.wake = lambda: None
         self.terrace.cancel_task_of(self)

@@ -1,9 +1,8 @@
 """Reply slots: one per request, filled in any order, released in arrival order.
 
-A slot is also the waiter (`tiers.wire.pipe.Waiter`) of the request it sent upstream, so
-that a reply finds its client with one call. Each kind of slot carries the
-coherence steps of its kind of command; they run when the reply is parsed, before
-the reply can be released.
+A slot is also the waiter (`tiers.wire.pipe.Waiter`) of its request upstream, so that a
+reply reaches its client with one call. Each kind of slot has the coherence steps of its
+kind of command; they run when the reply is parsed, before the reply can be released.
 """
 
 from __future__ import annotations
@@ -19,18 +18,18 @@ if TYPE_CHECKING:
 
 
 class Slot:
-    """A reply to come: forwarded as it arrives, rewritten when `rule` says how."""
+    """A future reply: forwarded unchanged, or rewritten by `rule`."""
 
     __slots__ = ("reply", "rule", "session")
 
     def __init__(self, session: Session, rule: str = "") -> None:
         self.session = session
         self.reply: bytes | None = None
-        self.rule = rule  # "": as it is; else how to_resp2 rewrites it
+        self.rule = rule  # "": unchanged; else the rule for to_resp2
 
     @property
     def reply_max_bytes(self) -> int:
-        """A larger one is not kept: the client is told so instead (`tiers.wire.pipe`)."""
+        """A larger reply is replaced by an error (`tiers.wire.pipe`)."""
         return self.session.lane.output_max_bytes
 
     # twin: _in_flight._convert
@@ -48,8 +47,8 @@ class Slot:
 class WriteSlot(Slot):
     """A write with known keys: no hit and no fill for them until its reply is parsed.
 
-    Where strict keys are written (`strict_s`, the largest bound among them), the reply is
-    held until no Terrace can serve what they were. `hot` keys are read into L1 again.
+    If it writes strict keys (`strict_s`, their largest bound), the reply is held until no
+    Terrace can serve their old values. `hot` keys are read into L1 again.
     """
 
     __slots__ = ("coherence", "db", "hot", "keys", "strict_s")
@@ -88,11 +87,11 @@ class WriteSlot(Slot):
 
 
 class BarrierSlot(WriteSlot):
-    """A command that may write any key (`keys`: those that are known).
+    """A command that may write any key (`keys`: the known ones).
 
-    Its reply is held until a PING sent after it on the tracked connection is
-    answered: by then every invalidation it caused has been parsed, because Redis
-    queues them on that connection when it executes the command.
+    Its reply is held until the reply to a later PING on the tracked connection: by then all
+    invalidations of the command are parsed, because Redis queues them on that connection when
+    it executes the command.
     """
 
     __slots__ = ("_held", "flushes", "tracked")
@@ -109,7 +108,7 @@ class BarrierSlot(WriteSlot):
     ) -> None:
         super().__init__(session, rule, keys, coherence)
         self.tracked = tracked
-        # Without tracking nothing tells which keys were written: all that L1 holds may be wrong.
+        # Without tracking the written keys are unknown: any entry of L1 may be wrong.
         unheard = tracked is not None and coherence is not None and not coherence.tracks
         self.flushes = flushes or unheard
         flushes = self.flushes
@@ -130,20 +129,20 @@ class BarrierSlot(WriteSlot):
                 self.coherence.end_opaque_write(self.session.clock())
                 self.session.stack.swapdb.suspect()
         self._held = to_resp2(reply, self.rule) if self.rule else reply
-        if self.tracked is None:  # no other keys than those that are known
+        if self.tracked is None:  # only known keys
             self._release(self._held)
         elif self.tracked.ready:
             self.tracked.ping(self)
         else:
-            # Not tracking: nothing can be hit before a new epoch, but suspects could be served.
+            # Not tracking: no hits before a new epoch, but suspect entries could be served.
             if self.coherence is not None:
                 self.coherence.flush()
             self._release(self._held)
 
     def on_lost(self, reason: str, sent: bool) -> None:
         if self._held is not None:
-            # The tracked connection died: the epoch ended with it. Or it takes no more
-            # requests: then nothing may be hit that was filled before this write.
+            # The tracked connection died: the epoch ended with it. Or it accepts no more
+            # requests: then entries from before this write must not be hit.
             if self.coherence is not None:
                 self.coherence.flush()
             self._release(self._held)

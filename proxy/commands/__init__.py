@@ -1,1 +1,1 @@
-"""Commands as data: the table, what each one touches, and what the server says of it."""
+"""Commands as data: the table, the keys of a command line, and the server's own commands."""

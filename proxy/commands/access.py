@@ -1,7 +1,7 @@
-"""Where the keys of a command line are, and whether they are read or written.
+"""Finds the keys of a command line, and whether it reads or writes them.
 
-Keys are found as Redis finds them for its own access control (db.c). Few commands need more
-than a key specification can say; those have a function here, which their rows name.
+The rules are those of Redis' own access control (db.c). For a few commands a key
+specification is not enough; their rows name a function here.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
 READ, WRITE = 1, 2
-_COUNT = re.compile(rb"\s*[+-]?\d{1,18}")  # what atoi takes, as Redis does here
+_COUNT = re.compile(rb"\s*[+-]?\d{1,18}")  # the numbers that atoi accepts, as in Redis
 _XREAD_OPTIONS = {b"COUNT": 1, b"BLOCK": 1, b"GROUP": 2, b"NOACK": 0}
 
 
 class KeyUse(NamedTuple):
-    """The argument at `position` is a key, of which `access` (READ, WRITE bits) is needed."""
+    """The argument at `position` is a key that needs `access` (READ, WRITE bits)."""
 
     position: int
     access: int
@@ -25,7 +25,7 @@ class KeyUse(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class KeySpec:
-    """Keys from the argument at `index` to `last`, or as many as the argument at `index` says."""
+    """Keys from the argument at `index` to `last`, or a count of keys at `index`."""
 
     access: int
     index: int
@@ -35,13 +35,13 @@ class KeySpec:
 
     @property
     def fixed_range(self) -> tuple[int, int, int] | None:
-        """First, last and step as COMMAND shows them, where their places are fixed."""
+        """First, last and step as in COMMAND, if the positions are fixed."""
         if self.counted:
             return None
         return self.index, self.last + (self.index if self.last >= 0 else 0), self.step
 
     def find(self, args: Sequence[bytes]) -> list[KeyUse] | None:
-        """None when the arguments don't have the form that the specification expects."""
+        """The keys; None if the arguments do not match the specification."""
         count, first = len(args), self.index
         if self.counted:
             number = _COUNT.match(args[first]) if first < count else None
@@ -78,7 +78,7 @@ def bitfield_keys(args: Sequence[bytes]) -> list[KeyUse]:
 
 
 def sort_keys(args: Sequence[bytes]) -> list[KeyUse]:
-    """The last STORE counts. What BY and GET read is judged by `acl`: no argument names it."""
+    """The last STORE counts. `acl` checks BY and GET, whose keys are not arguments."""
     target: list[KeyUse] = []
     at = 2
     while at < len(args):
@@ -94,7 +94,7 @@ def sort_ro_keys(args: Sequence[bytes]) -> list[KeyUse]:
 
 
 def geo_store_keys(args: Sequence[bytes]) -> list[KeyUse]:
-    """GEORADIUS: every STORE and STOREDIST, though only the last one is carried out."""
+    """GEORADIUS: every STORE and STOREDIST, though Redis executes only the last one."""
     found = [KeyUse(1, READ)]
     at = 5
     while at < len(args) - 1:
@@ -106,14 +106,14 @@ def geo_store_keys(args: Sequence[bytes]) -> list[KeyUse]:
 
 
 def xread_keys(args: Sequence[bytes]) -> list[KeyUse]:
-    """As the commands themselves read their options: a consumer may be named STREAMS."""
+    """Parses options as the commands do: a consumer may be named STREAMS."""
     at, streams = 1, []
     while at < len(args):
         word = args[at].upper()
         if word == b"STREAMS":
             streams = [at]
             break
-        if word not in _XREAD_OPTIONS:  # Redis will refuse it; be sure to judge any key in it
+        if word not in _XREAD_OPTIONS:  # Redis will refuse it; check every possible key
             streams = [i for i, arg in enumerate(args) if arg.upper() == b"STREAMS"]
             break
         at += 1 + _XREAD_OPTIONS[word]
@@ -125,7 +125,7 @@ def xread_keys(args: Sequence[bytes]) -> list[KeyUse]:
 
 
 def migrate_keys(args: Sequence[bytes]) -> list[KeyUse]:
-    """MIGRATE host port key ..., or with an empty key the ones behind KEYS."""
+    """MIGRATE host port key ..., or with an empty key those after KEYS."""
     at = 6
     while at < len(args) and not args[3]:
         word = args[at].upper()
@@ -137,5 +137,5 @@ def migrate_keys(args: Sequence[bytes]) -> list[KeyUse]:
 
 def invalidate_keys(args: Sequence[bytes]) -> list[KeyUse]:
     if args[1].upper() != b"KEYS":
-        return []  # a pattern, which like that of KEYS names no key
+        return []  # a pattern; as in KEYS, it names no key
     return [KeyUse(at, WRITE) for at in range(2, len(args))]

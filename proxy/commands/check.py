@@ -1,29 +1,29 @@
-"""The command table compared with what a server says about its commands (COMMAND).
+"""Compares the command table with the COMMAND reply of a server.
 
-The table is of Redis 7.0. Other servers have more commands, or other facts about
-those; both are taken over where that is safe:
+The table is that of Redis 7.0. Other servers have more commands, or other facts about
+them; Terrace adopts both if that is safe:
 
-  the server says of a command                             it travels as
-  unknown here, keys at known places, readonly             plain read
-  unknown here, keys at known places, write                write
-  unknown here, anything else                              as all unknown ones: alone
+  the server's facts about a command                       Terrace handles it as
+  unknown to the table, keys at fixed positions, readonly  plain read
+  unknown to the table, keys at fixed positions, write     write
+  unknown to the table, all others                         alone
 
-  of one that the table reads, caches or writes:
+  known to the table as a read, cached read or write:
   blocking                                                 alone
   write, though the table reads                            write; opaque if its keys vary
   not readonly, variable keys, or a random reply,
     though the table caches                                plain read
-  other places of the keys, though the table caches        plain read of those
-  other places of the keys, though the table writes        opaque write
-  keys that vary, though the table writes fixed ones       opaque write
-  looks at old values, though the table overwrites blindly  as one that looks
+    other positions of keys, though the table caches         plain read of those keys
+    other positions of keys, though the table writes         opaque write
+    keys that vary, though the table writes fixed ones       opaque write
+    reads old values, though the table overwrites blindly    one that reads old values
 
-Nothing else changes a row of the table, so a row only ever becomes stricter. A new
-command shares a connection only if its flags and categories leave no doubt that it
-neither blocks nor changes the state of the connection; a module's never does, since
-a module may block without saying so. Of what runs alone, the places of its keys are taken
-over all the same; where they are not said completely, any argument may be one. Arities of known
-commands are Redis' business: what a row does not expect is forwarded uncached.
+  Nothing else changes a row of the table, so a row can only become stricter. A new command
+  shares a connection only if its flags and categories prove that it neither blocks nor
+  changes the state of the connection. A command of a module never does, as a module may
+  block without a flag. For a command that runs alone, Terrace still adopts the positions of
+  its keys; if they are incomplete, any argument may be a key. Redis checks the arity of known
+  commands: a request with an unexpected arity is forwarded uncached.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from typing import Any
 from .access import READ, WRITE, KeySpec
 from .command import HTTP_WORDS, Command, Kind
 
-COMMANDS_MAX = 5000  # rows of a server that are looked at
+COMMANDS_MAX = 5000  # rows of a server that are read
 NAME_MAX_BYTES = 64
 NAMES_TOLD = 12  # in the log line and in INFO
 _POSITION_MAX = 64
@@ -59,12 +59,12 @@ class Described:
     arity: int
     keys: tuple[int, int, int]
     words: frozenset[str]  # flags, @categories and tips
-    specs: tuple[KeySpec, ...] | None = None  # where its keys are; None: not said, or in part
-    looks: bool = False  # at old values, as its key specifications say
+    specs: tuple[KeySpec, ...] | None = None  # positions of its keys; None: unknown or incomplete
+    looks: bool = False  # its key specifications say that it reads old values
 
     @property
     def fixed_keys(self) -> tuple[int, int, int] | None:
-        """First, last and step of the keys, if they are where every request has them."""
+        """First, last and step of the keys, if they are the same in every request."""
         first, last, step = self.keys
         sane = 0 < first <= _POSITION_MAX and 0 < step <= _POSITION_MAX
         reachable = first <= last <= _POSITION_MAX or -_POSITION_MAX <= last < 0
@@ -72,7 +72,7 @@ class Described:
 
     @property
     def places(self) -> dict[str, Any]:
-        """The columns of a row that say where its keys are."""
+        """The columns of a row with the positions of its keys."""
         fixed, specs = self.fixed_keys, self.specs
         if specs is None:
             return {"keys": fixed, "any_key": fixed is None or "module" in self.words}
@@ -83,13 +83,13 @@ class Described:
 
 @dataclass(frozen=True)
 class CommandCheck:
-    """The outcome: the rows to work with, and what differs from the table."""
+    """The result: the rows to use, and the differences from the table."""
 
     rows: tuple[Command, ...]
     adopted: tuple[Command, ...] = ()  # new to the table
     alone: tuple[str, ...] = ()  # new to the table: they run alone
-    stricter: tuple[tuple[Command, Command], ...] = ()  # row of the table, row that holds
-    odd: int = 0  # elements of the reply that describe no command
+    stricter: tuple[tuple[Command, Command], ...] = ()  # row of the table, row in use
+    odd: int = 0  # invalid elements of the reply
 
     @property
     def differs(self) -> bool:
@@ -110,7 +110,7 @@ class CommandCheck:
         if self.stricter:
             parts.append(f"stricter than the table: {self.stricter_text()}")
         if self.odd:
-            parts.append(f"{self.odd} descriptions not understood")
+            parts.append(f"{self.odd} invalid descriptions")
         return "; ".join(parts)
 
 
@@ -128,7 +128,7 @@ class _Findings:
 
 
 def check(table: Sequence[Command], reply: object) -> CommandCheck:
-    """Compare; `reply` is COMMAND's, decoded. Never raises, whatever it is."""
+    """Compare the table with `reply`, the decoded reply of COMMAND. Never raises."""
     if not isinstance(reply, list):
         return CommandCheck(tuple(table), odd=1)
     known = {row.name: row for row in table}
@@ -142,7 +142,7 @@ def check(table: Sequence[Command], reply: object) -> CommandCheck:
             held = stricter(row, described)
             if held is not row:
                 found.stricter[row.name] = row, held
-        elif described.name.encode() not in HTTP_WORDS:  # Redis lists them, too
+        elif described.name.encode() not in HTTP_WORDS:  # Redis also lists them
             new = adopt(described)
             if described.name in found.alone:
                 found.alone[described.name] = alone(described, doubted=True)
@@ -163,7 +163,7 @@ def check(table: Sequence[Command], reply: object) -> CommandCheck:
 
 
 def describe(element: object) -> Described | None:
-    """One element of COMMAND, of Redis 6.2 (seven columns) or later; None if it is none."""
+    """One element of COMMAND of Redis 6.2 (seven columns) or later; None if it is invalid."""
     if not isinstance(element, list) or len(element) < 6:
         return None
     name, arity, _, *keys = element[:6]
@@ -184,17 +184,17 @@ def describe(element: object) -> Described | None:
 
 
 def read_specs(column: Any) -> tuple[tuple[KeySpec, ...] | None, bool]:
-    """Key specifications, None unless they are complete and simple; whether they say that the
-    command looks at old values."""
+    """Key specifications, None unless they are complete and simple; and whether the command
+    reads old values."""
     found: list[KeySpec] | None = []
     looks = False
     for item in column if isinstance(column, list | tuple) else [None]:
-        told = _pairs(item)
-        flags = _words(told.get(b"flags"))
+        given = _pairs(item)
+        flags = _words(given.get(b"flags"))
         if "not_key" in flags:
             continue
         looks = looks or ("rw" in flags and "variable_flags" not in flags)
-        spec = None if "incomplete" in flags else _spec(told)
+        spec = None if "incomplete" in flags else _spec(given)
         if spec is None or found is None:
             found = None
         else:
@@ -202,8 +202,8 @@ def read_specs(column: Any) -> tuple[tuple[KeySpec, ...] | None, bool]:
     return (None if found is None else tuple(found)), looks
 
 
-def _spec(told: dict[Any, Any]) -> KeySpec | None:
-    begin, find = _pairs(told.get(b"begin_search")), _pairs(told.get(b"find_keys"))
+def _spec(given: dict[Any, Any]) -> KeySpec | None:
+    begin, find = _pairs(given.get(b"begin_search")), _pairs(given.get(b"find_keys"))
     at, how = _pairs(begin.get(b"spec")), _pairs(find.get(b"spec"))
     index: Any = at.get(b"index")
     step: Any = how.get(b"keystep")
@@ -224,7 +224,7 @@ def _is_position(number: Any) -> bool:
 
 
 def _pairs(item: Any) -> dict[Any, Any]:
-    """A map, as RESP3 has it, or as a list of names and values; empty for anything else."""
+    """A map, in RESP3 or as a list of names and values; empty for other types."""
     if isinstance(item, list) and len(item) % 2 == 0:
         names = item[::2]
         if all(isinstance(name, bytes) for name in names):
@@ -233,7 +233,7 @@ def _pairs(item: Any) -> dict[Any, Any]:
 
 
 def subcommands(reply: object, container: bytes) -> frozenset[bytes]:
-    """Those that a server has of one command, in upper case; Redis 6.2 tells none."""
+    """The server's subcommands of a command, in upper case; Redis 6.2 reports none."""
     found: set[bytes] = set()
     for element in reply[:COMMANDS_MAX] if isinstance(reply, list) else ():
         if isinstance(element, list) and len(element) > _SUBCOMMANDS and element[0] == container:
@@ -251,7 +251,7 @@ def _words(column: Any) -> set[str]:
 
 
 def adopt(described: Described) -> Command | None:
-    """The row for a command that the table does not have; None: believe nothing about it."""
+    """The row for a command that the table does not have; None: its facts are not reliable."""
     words, places = described.words, described.places
     has_categories = any(word.startswith("@") for word in words)
     nowhere = described.fixed_keys is None and not described.specs
@@ -267,7 +267,7 @@ def adopt(described: Described) -> Command | None:
 
 
 def alone(described: Described, *, doubted: bool) -> Command:
-    """The row for any other: only what it may touch is of interest. `doubted`: not even that."""
+    """The row for a command that runs alone: only its keys matter. `doubted`: unknown keys."""
     reads_only = "readonly" in described.words and "write" not in described.words
     return Command(
         described.name, described.arity, Kind.PRIVATE, reads_only=reads_only and not doubted,
@@ -276,7 +276,7 @@ def alone(described: Described, *, doubted: bool) -> Command:
 
 
 def stricter(row: Command, described: Described) -> Command:
-    """The row as it has to be for this server: itself, unless the server's facts are stricter."""
+    """The row for this server: unchanged, unless the server's facts are stricter."""
     words = described.words
     if row.kind not in _SHARED:
         return row

@@ -1,4 +1,4 @@
-"""Commands as data: what a row says, and how a request finds its row.
+"""Commands as data: the columns of a row, and how a request finds its row.
 
 The rows are in `rows`. Dispatch, access control, transactions, CLIENT PAUSE, COMMAND's
 additions and docs/COMMANDS.md all read them. A command without a row is unknown: it runs
@@ -17,17 +17,17 @@ from tiers import Fields
 from .access import KeyFinder, KeySpec
 from .facts import NAME_MAX_BYTES, CommandFacts, InMulti, read_facts, word
 
-HTTP_WORDS = frozenset((b"POST", b"HOST:"))  # no commands: an HTTP request begins like this
+HTTP_WORDS = frozenset((b"POST", b"HOST:"))  # not commands: an HTTP request begins like this
 
 
 class Kind(enum.Enum):
-    """How a command travels. The text is what docs/COMMANDS.md says."""
+    """How Terrace handles a command. The text is for docs/COMMANDS.md."""
 
     CACHED = "deterministic keyed read: L1, else L2 and a fill (for mapped keys also L3)"
     READ = "read-only but time-relative, random, multi-key or without keys: L2, never cached"
     WRITE = "write with known keys: L2, with the coherence steps around it"
     OPAQUE = "may write keys that cannot be known: L2, then a barrier on the tracked connection"
-    FLUSH = "changes whole databases: L2, L1 is flushed at sending and at the reply"
+    FLUSH = "changes whole databases: L2; L1 is flushed when it is sent and when its reply comes"
     PRIVATE = "may block or change connection state: alone on a private connection"
     STATE = "starts or ends a state that needs a private connection for longer"
     LOCAL = "about the connection or about Terrace: handled by Terrace"
@@ -44,38 +44,38 @@ _ANSWERED_HERE = (Kind.LOCAL, Kind.OWN, Kind.REFUSED)
 class Command:
     """One row.
 
-    arity       as in Redis: positive exact, negative at least; counts the name.
+    arity       as in Redis: positive exact, negative minimum; includes the name.
     facts       categories, keys and channels for access control, and subcommands; None for
                 a command that only the server has described.
     keys        (first, last, step) positions of the keys; last < 0 counts from the end.
-    numkeys_at  position of a count that the keys follow (EVAL, SINTERCARD); added to `keys`.
-    max_args    cacheable only up to so many arguments (0: any number).
+    numkeys_at  position of a key count, followed by the keys (EVAL, SINTERCARD); added to `keys`.
+    max_args    maximum number of arguments for caching (0: any number).
     resp2       how its RESP3 reply becomes the RESP2 one (see `to_resp2`).
     portable    its RESP3 reply can be rewritten for a RESP2 client; always so for CACHED.
-    specs       further places of keys, as the server describes them.
-    acl_keys    its keys are found as for access control, and only so (SORT ... STORE).
-    any_key     any argument may be a key: nobody says where they are. See `may_touch`.
-    reads_only  of PRIVATE: it writes nothing.
-    keyless     of PRIVATE: it concerns no key, so nothing waits for its writes.
-    overwrites  does not look at the old value: a mapped key need not be loaded before it;
-                where it has `options`, only if all are of those, each with its one value.
-    deletes     removes its keys, whatever they hold.
+    specs       further positions of keys, from the server's description.
+    acl_keys    only access control's rules find its keys (SORT ... STORE).
+    any_key     any argument may be a key: the positions are unknown. See `may_touch`.
+    reads_only  for PRIVATE: it writes nothing.
+    keyless     for PRIVATE: it concerns no key, so nothing waits for its writes.
+    overwrites  does not read the old value: a mapped key need not be loaded before it;
+                if it has `options`, only if all options are of those, each with one value.
+    deletes     removes its keys, whatever their values are.
     reads_hidden  its BY and GET read keys that no argument names.
-    may_block   blocks when given a BLOCK argument.
-    scripts     runs a script, which may take long, or says what scripts there are.
-    fields      where a read names the hash fields that it looks at (see `tiers.l1.hash_fields`):
-                they may expire before the key does.
+    may_block   blocks if it has a BLOCK argument.
+    scripts     runs a script, which may take long, or reports scripts.
+    fields      where a read names its hash fields (see `tiers.l1.hash_fields`): they may
+                expire before the key.
     from_row    how a row of L3 answers it (see `flow.rows`); "": Redis answers from the row.
-    in_multi    what becomes of it between MULTI and EXEC; `facts` may have it by subcommand.
-    leaves      ends whatever state the connection is in.
-    subscription  which subscriptions of the client it changes.
+    in_multi    its treatment between MULTI and EXEC; `facts` may have it by subcommand.
+    leaves      ends any state of the connection.
+    subscription  the subscriptions of the client that it changes.
     held_in_pause  CLIENT PAUSE WRITE holds it, though it is not in the category of writes:
                 Redis may replicate it, or it changes L2 and L3.
     handler     the function in `handlers` that answers it.
-    summary     for own commands: what COMMAND DOCS and the manual say.
+    summary     for own commands: the text for COMMAND DOCS and the manual.
 
-    What follows from these: `no_auth` (open before a login), `is_script` (runs a script),
-    `blocks` (may wait for what other clients do), `reads`, `may_write`, `answered_here`.
+    Derived: `no_auth` (allowed before a login), `is_script` (runs a script), `blocks` (may wait
+    for other clients), `reads`, `may_write`, `answered_here`.
     """
 
     name: str
@@ -127,7 +127,7 @@ class Command:
             object.__setattr__(self, name, value)
 
     def facts_of(self, args: Sequence[bytes]) -> tuple[CommandFacts | None, bool]:
-        """The facts of a command line, and whether its subcommand (if any) is known, too."""
+        """The facts of a command line, and whether its subcommand (if any) is known."""
         facts = self.facts
         if facts is None or not facts.subcommands or len(args) < 2:
             return facts, True
@@ -135,12 +135,12 @@ class Command:
         return (facts, False) if sub is None else (sub, True)
 
     def in_multi_of(self, args: Sequence[bytes]) -> InMulti:
-        """What becomes of a command line between MULTI and EXEC, if its subcommands say."""
+        """The treatment of a command line between MULTI and EXEC, also by its subcommand."""
         facts, _ = self.facts_of(args)
         return InMulti.QUEUED if facts is None else facts.in_multi
 
     def is_handled(self, args: Sequence[bytes]) -> bool:
-        """Whether the handler of a command line takes so many arguments."""
+        """Whether the handler accepts this number of arguments."""
         facts, _ = self.facts_of(args)
         return facts is not None and facts.is_handled(len(args))
 
@@ -169,14 +169,14 @@ class Command:
         return found
 
     def may_touch(self, args: Sequence[bytes]) -> Sequence[bytes]:
-        """All that may be keys among `args`: for who owns some keys and must miss no command."""
+        """All arguments that may be keys, for a caller that must not miss any use of its keys."""
         return args[1:] if self.any_key else self.keys_of(args)
 
     def overwrites_blindly(self, args: Sequence[bytes]) -> bool:
-        """Whether the old values of the keys cannot matter for this request."""
+        """Whether this request ignores the old values of its keys."""
         if not self.overwrites or not self.options:
             return self.overwrites
-        # An option that is not known (SET ... IFEQ) may look at them.
+        # An unknown option (SET ... IFEQ) may read them.
         return all(arg.upper() in self.options for arg in args[3::2])
 
     def is_blocking(self, args: Sequence[bytes]) -> bool:
@@ -191,7 +191,7 @@ def row(
     finder: KeyFinder | None = None,
     **columns: Any,
 ) -> Command:
-    """A row of the table. `text` is what Redis says of the command (see `facts`)."""
+    """A row of the table. `text` has Redis' facts about the command (see `facts`)."""
     facts = read_facts(name.lower(), text, subcommands, finder)
     # The keys of a container are those of its subcommands that have a key.
     of_keys = next((each.specs for each in facts.family if each.specs), ())
@@ -206,14 +206,14 @@ UNKNOWN = Command("(unknown)", -1, Kind.PRIVATE, any_key=True)
 
 
 class CommandTable:
-    """Name -> row, case-insensitive; the common spellings cost one dict look-up."""
+    """Name -> row, case-insensitive; common spellings cost one dict look-up."""
 
     def __init__(self, rows: Sequence[Command]) -> None:
         self.followers: list[Callable[[Sequence[Command]], object]] = []
         self.replace(rows)
 
     def replace(self, rows: Sequence[Command]) -> None:
-        """Other rows from the next look-up on. Raises ValueError for two of one command."""
+        """Use other rows from the next look-up on. Raises ValueError for a duplicate."""
         self.rows = {row.name.encode(): row for row in rows}
         if len(self.rows) != len(rows):
             raise ValueError("a command has two rows")
@@ -225,5 +225,5 @@ class CommandTable:
     # twin: _lane.find
     def find(self, name: bytes) -> Command:
         if len(name) > NAME_MAX_BYTES:
-            return UNKNOWN  # not even looked at: it may have megabytes
+            return UNKNOWN  # without a look-up: it may have megabytes
         return self._spellings.get(name) or self.rows.get(name.upper(), UNKNOWN)

@@ -1,15 +1,15 @@
-"""What Redis says of a command, read from the text of its row: arity, categories, keys, channels.
+"""Parses Redis' facts about a command from its row: arity, categories, keys, channels.
 
-The text is what Redis 7.0.15 says in its COMMAND reply (the rows are compared with a server,
-tests/proxy/command_rows.py): arity, categories, then where keys and channels are and what is
-done to them.
+The text has the facts of the COMMAND reply of Redis 7.0.15 (tests/proxy/command_rows.py
+compares the rows with a server): arity, categories, then the positions of keys and channels
+and their use.
 
-  R:1            the key at argument 1 is read (R), written (W), both, or neither (-)
+  R:1            a key at argument 1, which is read (R), written (W), both, or neither (-)
   W:1..-1/2      keys from argument 1 to the last one (-1), every second one
   R:2#           argument 2 is the number of keys that follow it
   ?              depends on the other arguments: the row names a function that finds them
   &1  &*1..-1    a channel; channel patterns
-  no_auth        open to everybody
+  no_auth        allowed before a login
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from dataclasses import dataclass, field, replace
 
 from .access import READ, WRITE, KeyFinder, KeySpec, KeyUse
 
-NAME_MAX_BYTES = 256  # of a name that could be known
+NAME_MAX_BYTES = 256  # a longer name is unknown
 CATEGORIES = (
     "keyspace", "read", "write", "set", "sortedset", "list", "hash", "string", "bitmap",
     "hyperloglog", "geo", "stream", "pubsub", "admin", "fast", "slow", "blocking", "dangerous",
@@ -36,7 +36,7 @@ _CHANNELS = re.compile(r"&(?P<pattern>\*?)1(?P<many>\.\.-1)?\Z")
 
 
 class InMulti(enum.Enum):
-    """What becomes of a command between MULTI and EXEC."""
+    """The treatment of a command between MULTI and EXEC."""
 
     QUEUED = "Redis queues it, or refuses it"
     ENDS = "it ends the transaction"
@@ -47,13 +47,13 @@ class InMulti(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class CommandFacts:
-    """Of a command or a subcommand. `name` is "get", or "config|get".
+    """The facts about a command or a subcommand. `name` is "get", or "config|get".
 
     text      as in the row.
-    finder    finds the keys, where `specs` cannot say where they are.
-    in_multi  what becomes of a subcommand between MULTI and EXEC.
-    max_args  so many arguments the handler of a subcommand takes (0: any number).
-    later     a subcommand that Redis 7.0 has not, and Terrace answers.
+    finder    finds the keys, if `specs` cannot.
+    in_multi  the treatment of a subcommand between MULTI and EXEC.
+    max_args  maximum number of arguments for the handler of a subcommand (0: any number).
+    later     a subcommand that Terrace answers although Redis 7.0 lacks it.
     """
 
     name: str
@@ -81,7 +81,7 @@ class CommandFacts:
         return count == self.arity if self.arity >= 0 else count >= -self.arity
 
     def is_handled(self, count: int) -> bool:
-        """Whether the handler takes so many arguments."""
+        """Whether the handler accepts this number of arguments."""
         return self.accepts(count) and (not self.max_args or count <= self.max_args)
 
     def keys(self, args: Sequence[bytes]) -> Sequence[KeyUse]:
@@ -91,12 +91,12 @@ class CommandFacts:
         for spec in self.specs:
             keys = spec.find(args)
             if keys is None:
-                return ()  # Redis will refuse the command: no key is touched
+                return ()  # Redis will refuse the command: it uses no key
             found += keys
         return found
 
     def channels(self, args: Sequence[bytes]) -> range:
-        """Positions of the channels that are subscribed to or published on."""
+        """Positions of the channels."""
         if not self.channel_at:
             return range(0)
         return range(self.channel_at, len(args) if self.many_channels else self.channel_at + 1)
@@ -120,7 +120,7 @@ def read_facts(
     subcommands: Sequence[CommandFacts] = (),
     finder: KeyFinder | None = None,
 ) -> CommandFacts:
-    """The facts that a text says; subcommands get their full names and an order by name."""
+    """Parse a text; subcommands get their full names and are sorted by name."""
     arity, *words = text.split()
     channels = next((m for each in words if (m := _CHANNELS.match(each))), None)
     within = sorted(subcommands, key=lambda facts: facts.name)
@@ -153,5 +153,5 @@ def sub(
 
 
 def word(arg: bytes) -> str:
-    """An argument as the name of something; no name is as long as an argument may be."""
+    """An argument as a name, shortened: an argument may be longer than any name."""
     return arg[:NAME_MAX_BYTES].lower().decode("latin-1")

@@ -1,4 +1,4 @@
-"""Asks L2 for its commands whenever it was connected, and has the table follow them."""
+"""Reads the commands of L2 after every connect, and adapts the command table."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ log = logging.getLogger("terrace.commands")
 
 
 class ServerCommands:
-    """The commands of L2, and `table`, which is kept in agreement with them.
+    """The commands of L2, and `table`, which follows them.
 
-    Before the first answer, and where COMMAND is refused, the rows of the table hold.
+    Before the first answer, and if L2 refuses COMMAND, the rows of the table apply.
     """
 
     def __init__(self, l2: L2Redis) -> None:
@@ -33,7 +33,7 @@ class ServerCommands:
         return f"<ServerCommands {self.state}>"
 
     async def keep(self) -> None:
-        """Compare now, and again after every reconnect: the server may be another one."""
+        """Compare now, and after every reconnect: it may be another server."""
         self._l2.on_connect.append(self._connected.set)
         while True:
             self._connected.clear()
@@ -41,11 +41,11 @@ class ServerCommands:
             await self._connected.wait()
 
     async def refresh(self) -> None:
-        """Never raises for an L2 that is down or refuses: `state` then says so."""
+        """Compare. Sets `state`, without an exception, if L2 is down or refuses."""
         try:
             reply = await self._l2.call(b"COMMAND")
         except TierUnavailable:
-            return  # told by the connection; it will be asked when it is back
+            return  # the connection reports it; the next one asks again
         except ServerError as refusal:
             self._note(f"not compared: COMMAND: {refusal}", warning=True)
             return

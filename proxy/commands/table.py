@@ -1,8 +1,8 @@
 """The command table: one row per command of Redis 7.0 and per command of Terrace.
 
-The rows are in `rows`, one file per family of commands; what a row says is explained in
-`command.Command`. Names, arities, categories and the places of keys are Redis' own (COMMAND);
-tests compare them with the server they run against.
+The rows are in `rows`, one file per family of commands; `command.Command` explains the columns.
+Names, arities, categories and the positions of keys are Redis' own (COMMAND); tests compare
+them with a server.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _FAMILIES = (
 
 ROWS: tuple[Command, ...] = tuple(chain.from_iterable(family.ROWS for family in _FAMILIES))
 TABLE = CommandTable(ROWS)
-WAITS = frozenset((b"WAIT", b"WAITAOF"))  # WAITAOF is of Redis 7.2: it has no row
+WAITS = frozenset((b"WAIT", b"WAITAOF"))  # WAITAOF has no row: it is new in Redis 7.2
 SUBSCRIPTIONS: Mapping[str, str] = {row.name: row.subscription for row in ROWS if row.subscription}
 
 # For access control, by name in lower case.

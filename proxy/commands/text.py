@@ -1,4 +1,4 @@
-"""docs/COMMANDS.md, written from the command table."""
+"""Writes docs/COMMANDS.md from the command table."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ def _lines() -> Iterator[str]:
     yield "Written from `proxy/commands/rows/` by `make docs`; do not edit."
     yield ""
     yield (
-        "Every command of Redis works. This page says which way each one goes, and so what it "
-        "costs and what it may answer from. A command that is not listed (a module's, or one of a "
-        "newer Redis) runs alone on a private connection and is answered by Redis itself, unless "
-        "COMMAND says enough of it to share one. On stored keys it is refused if it may write."
+        "Every command of Redis works. This page shows how Terrace handles each command, and "
+        "so its cost and the tier that answers it. An unlisted command (of a module, or of a "
+        "newer Redis) runs alone on a private connection and Redis answers it, unless the reply "
+        "to COMMAND proves that it can share one. On stored keys it is refused if it may write."
     )
     for kind in Kind:
         rows = sorted((row for row in ROWS if row.kind is kind), key=lambda row: row.name)
@@ -40,23 +40,23 @@ def _lines() -> Iterator[str]:
 
 def _notes() -> Iterator[str]:
     yield ""
-    yield "## Which arguments keep a cached read from being cached"
+    yield "## Arguments that make a cached read uncached"
     yield ""
     for row in sorted(ROWS, key=lambda row: row.name):
         if row.max_args:
             yield f"- `{row.name}` with more than {_shown(row)}: goes to L2."
-    yield "- `MGET` is answered from L1 only when all of its keys are there."
+    yield "- L1 answers `MGET` only if it has all of its keys."
     yield ""
-    yield "## What a transaction cannot hold, or holds in another form"
+    yield "## Commands with a special treatment in a transaction"
     yield ""
     yield (
         "Redis queues every command between MULTI and EXEC. These would act on the connection "
-        "between Terrace and Redis, so they are refused there, and EXEC then runs nothing:"
+        "between Terrace and Redis, so Terrace refuses them, and EXEC then runs nothing:"
     )
     yield ""
     yield _in_multi(InMulti.REFUSED)
     yield ""
-    yield "In place of these Redis queues a PING, and Terrace answers them when EXEC has run:"
+    yield "For these Redis queues a PING instead, and Terrace answers them after EXEC:"
     yield ""
     yield _in_multi(InMulti.ANSWERED)
 

@@ -1,1 +1,1 @@
-"""What is counted and measured: one table of figures, as Prometheus metrics, as text, as a page."""
+"""Counters and measurements: one table of figures for Prometheus, INFO and the docs."""

@@ -1,4 +1,4 @@
-"""The rows of L1, and of what works beside it: the audit, strict keys, SWAPDB, hot keys."""
+"""The rows of L1 and its helpers: the audit, strict keys, SWAPDB, hot keys."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ ROWS: tuple[Row, ...] = (
         info="l1_fills", part=L1, metric_part=ALL,
     ),
     counter(
-        "terrace_l1_fills_refused", "Replies not stored: outdated or too big",
+        "terrace_l1_fills_refused", "Replies not stored: outdated or too large",
         lambda r: r.stats.fills_refused, info="l1_fills_refused", part=L1, metric_part=ALL,
         worry="It grows nearly as fast as the fills: keys are written as often as read, or large.",
     ),
@@ -63,10 +63,10 @@ ROWS: tuple[Row, ...] = (
         "terrace_l1_invalidations", "Entries invalidated in L1",
         lambda r: r.l1.arena.invalidations, across=Across.SHARED, info="l1_invalidations", part=L1,
     ),
-    gauge("", "Times L1 forgot everything", lambda r: r.l1.arena.epoch, across=Across.SHARED,
+    gauge("", "Times L1 was emptied", lambda r: r.l1.arena.epoch, across=Across.SHARED,
           info="l1_epoch", part=L1, worry="It grows: the tracked connection is lost often."),
     gauge(
-        "terrace_l1_watermark_age_seconds", "Bound on the staleness of a hit now", _age_s,
+        "terrace_l1_watermark_age_seconds", "Current bound on the staleness of a hit", _age_s,
         unit="seconds", info="l1_watermark_age_ms", show=_age_text, part=L1,
         worry="It is above `l1.max_staleness` while L1 is read, or infinite: L1 does not serve.",
     ),
@@ -84,28 +84,28 @@ ROWS: tuple[Row, ...] = (
         info="audit_samples", part=L1,
     ),
     counter(
-        "terrace_audit_overtaken", "Audited hits that were changed meanwhile and followed",
+        "terrace_audit_overtaken", "Audited hits that changed during the audit, correctly",
         lambda r: r.audit.overtaken, info="audit_overtaken", part=L1,
     ),
     counter(
         "terrace_audit_mismatches", "Audited hits that were wrong and not invalidated",
         lambda r: r.audit.mismatches, info="audit_mismatches", part=L1,
-        worry="It is not 0: a promise was broken. The log has the key and what was heard of it.",
+        worry="It is not 0: a promise was broken. The log has the key and its invalidations.",
     ),
     counter(
         "", "Keys that TOUCH kept warm in L2", lambda r: r.toucher.touched,
         info="l1_touched", part=L1,
     ),
     counter(
-        "", "Times L1 was emptied because of a SWAPDB past Terrace",
+        "", "Times L1 was emptied because of a SWAPDB by another client of Redis",
         lambda r: r.stack.swapdb.flushes, info="l1_swapdb_flushes", part=L1,
     ),
     counter(
-        "terrace_strict_writes_held", "Replies held for strict keys",
+        "terrace_strict_writes_held", "Replies to writes of strict keys that were held back",
         lambda r: r.stack.strict.held, info="strict_writes_held", part=STRICT, metric_part=L1,
     ),
     gauge(
-        "", "Replies for strict keys that wait now", lambda r: r.stack.strict.holding,
+        "", "Replies for strict keys that are held back now", lambda r: r.stack.strict.holding,
         across=Across.SUM, info="strict_writes_waiting", part=STRICT,
         worry="It grows: writes of strict keys come faster than their wait ends.",
     ),
@@ -116,7 +116,7 @@ ROWS: tuple[Row, ...] = (
 )  # fmt: skip
 HOT_KEY_ROWS: tuple[Row, ...] = (
     counter(
-        "", "Keys read into L1 at the start, by l1.hot_keys", lambda r: r.hot_keys.read,
+        "", "Keys read into L1 at the start (l1.hot_keys)", lambda r: r.hot_keys.read,
         info="l1_warm_keys", part=Part.HOT_KEYS,
     ),
 )  # fmt: skip

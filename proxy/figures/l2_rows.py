@@ -1,4 +1,4 @@
-"""The rows of L2: Redis, the connections to it, and reads and writes that it could not answer."""
+"""The rows of L2: Redis, the connections to it, and failed reads and writes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .row import Across, Row, counter, gauge, row, text
 
 
 def size_rows(level: str) -> tuple[Row, ...]:
-    """Of a level that must be asked for its size; it has no series when it did not answer."""
+    """The rows of a level that reports its size; without an answer there is no series."""
 
     def size(reading: Reading) -> Size | None:
         return reading.sizes.get(level)
@@ -29,10 +29,10 @@ ROWS: tuple[Row, ...] = (
     text("l2_endpoint", "The address of Redis", lambda r: r.l2.endpoint),
     text(
         "l2_commands", "The commands of Redis, compared with the table of Terrace",
-        lambda r: r.host.commands.state, worry="Commands of its own are unknown to Terrace.",
+        lambda r: r.host.commands.state, worry="Its own commands are unknown to Terrace.",
     ),
     gauge(
-        "terrace_l2_stalled", "Whether L2 owes replies for too long", lambda r: r.l2.stalled,
+        "terrace_l2_stalled", "Whether replies of L2 are overdue", lambda r: r.l2.stalled,
         across=Across.MAX, info="l2_stalled",
         worry="It is 1: reads are answered as if L2 were down.",
     ),
@@ -41,7 +41,7 @@ ROWS: tuple[Row, ...] = (
         worry="It is not master: writes fail.",
     ),
     counter(
-        "terrace_l2_moves", "Times the address of L2 was found to lead to another Redis",
+        "terrace_l2_moves", "Times the address of L2 led to another Redis",
         lambda r: r.l2.node.moves, info="l2_moves",
         worry="It grows without a failover: two servers answer at one address.",
     ),
@@ -51,7 +51,7 @@ ROWS: tuple[Row, ...] = (
     ),
     *breaker_rows("l2", Part.ALL, lambda r: r.l2_breaker),
     counter(
-        "", "Attempts to connect that had to wait for their turn", lambda r: r.l2.gate.delayed,
+        "", "Attempts to connect that were delayed", lambda r: r.l2.gate.delayed,
         info="l2_connects_delayed",
     ),
     row(HITS, lambda r: r.stats.l2.hits, "l2", info="l2_hits"),
@@ -63,7 +63,7 @@ ROWS: tuple[Row, ...] = (
         worry="It comes near `l2.max_pinned` of all workers.",
     ),
     gauge(
-        "", "Private connections kept for the next client that needs one",
+        "", "Idle private connections, kept for reuse",
         lambda r: r.l2.private.idle, across=Across.SUM, info="l2_private_connections_idle",
     ),
     counter(

@@ -29,7 +29,7 @@ ROWS: tuple[Row, ...] = (
     ),
     *breaker_rows("l3", L3, lambda r: r.l3_breaker),
     counter(
-        "", "Times a view's share of L3 was cut because it was slow", _limit_decreases,
+        "", "Times the share of a slow view in L3 was reduced", _limit_decreases,
         info="l3_limit_decreases", part=L3, worry="It grows: PostgreSQL is overloaded.",
     ),
     text(
@@ -37,37 +37,37 @@ ROWS: tuple[Row, ...] = (
         worry="It is not empty.",
     ),
     gauge(
-        "terrace_l3_queued", "Keys waiting to be loaded", lambda r: r.queues.queued,
+        "terrace_l3_queued", "Keys that wait for a load", lambda r: r.queues.queued,
         across=Across.SUM, info="l3_queued", part=L3,
-        worry="It stays high: PostgreSQL is slower than the misses come.",
+        worry="It stays high: PostgreSQL is slower than the misses.",
     ),
     counter(
-        "terrace_l3_rejected", "Loads refused at once for overload", lambda r: r.queues.rejected,
+        "terrace_l3_rejected", "Loads refused because of overload", lambda r: r.queues.rejected,
         info="l3_rejected", part=L3, worry="It grows.",
     ),
     counter(
         "terrace_l3_expired", "Loads that waited too long", lambda r: r.queues.expired,
         info="l3_expired", part=L3, worry="It grows.",
     ),
-    gauge("", "Views that are mapped", lambda r: len(r.l3.mappings), info="l3_views", part=L3),
+    gauge("", "Mapped views", lambda r: len(r.l3.mappings), info="l3_views", part=L3),
     row(HITS, lambda r: r.stats.l3.hits, "l3", info="l3_hits", part=L3, metric_part=ALL),
     row(MISSES, lambda r: r.stats.l3.misses, "l3", info="l3_misses", part=L3, metric_part=ALL),
     row(SECONDS, lambda r: r.stats.l3.seconds, "l3"),
     counter(
         "terrace_l3_rows_brought",
-        "Rows read again: Redis lacked a mapped key when its command ran",
+        "Rows loaded again: Redis lacked a mapped key when its command ran",
         lambda r: r.stats.rows_brought, info="l3_rows_brought", part=L3, metric_part=ALL,
-        worry="It grows as fast as the commands: Redis evicts mapped keys at once.",
+        worry="It grows as fast as the commands: Redis evicts mapped keys immediately.",
     ),
     counter("terrace_l3_queries", "Queries for rows", lambda r: r.l3_counts.queries,
             info="l3_queries", part=L3),
     counter("terrace_l3_rows", "Rows loaded", lambda r: r.l3_counts.rows, info="l3_rows", part=L3),
     counter(
         "terrace_l3_errors", "Queries that failed", lambda r: r.l3_counts.errors,
-        info="l3_errors", part=L3, worry="It grows; the log says why.",
+        info="l3_errors", part=L3, worry="It grows; the log has the reason.",
     ),
     gauge(
-        "", "Keys that are known to have no row", lambda r: r.l3_counts.negative_entries,
+        "", "Keys known to have no row", lambda r: r.l3_counts.negative_entries,
         across=Across.SUM, info="l3_negative_entries", part=L3,
     ),
     counter(
@@ -77,18 +77,18 @@ ROWS: tuple[Row, ...] = (
     counter(
         "terrace_l3_refresh_failures", "Refreshes that failed",
         lambda r: r.l3_counts.refresh_failures, info="l3_refresh_failures", part=L3,
-        worry="It grows; the log says why.",
+        worry="It grows; the log has the reason.",
     ),
     counter(
-        "terrace_l3_foreign_refreshes", "Refreshes by other programs, noticed",
+        "terrace_l3_foreign_refreshes", "Detected refreshes by other programs",
         lambda r: r.l3_counts.foreign_refreshes, info="l3_foreign_refreshes", part=L3,
     ),
     counter(
-        "terrace_l3_replaced_views", "Views that another relation took the name of, noticed",
+        "terrace_l3_replaced_views", "Detected views whose name belongs to another relation now",
         lambda r: r.l3_counts.replaced, info="l3_replaced_views", part=L3,
     ),
     gauge(
-        "", "Whether this proxy refreshes and tells Redis of changes",
+        "", "Whether this proxy refreshes views and invalidates changed keys in Redis",
         lambda r: r.l3_counts.is_leader, across=Across.SUM, info="l3_is_refresher", part=L3,
         worry="It is 0 on all proxies of a fleet.",
     ),
@@ -101,16 +101,16 @@ ROWS: tuple[Row, ...] = (
         lambda r: r.store.failures, info="store_failures", part=STORE, worry="It grows.",
     ),
     gauge(
-        "", "Keys on their way to PostgreSQL", lambda r: r.store.queued, across=Across.SUM,
+        "", "Keys with pending writes to PostgreSQL", lambda r: r.store.queued, across=Across.SUM,
         info="store_queued", part=STORE,
     ),
     gauge(
-        "", "Keys still to be taken out of Redis, because their writes failed",
+        "", "Keys to remove from Redis because their writes failed",
         lambda r: r.store.unsettled, across=Across.SUM, info="store_unsettled", part=STORE,
         worry="It stays above 0: Redis does not answer.",
     ),
     gauge(
-        "terrace_l3_warming", "Warm-ups under way", lambda r: r.warm.running,
+        "terrace_l3_warming", "Running warm-ups", lambda r: r.warm.running,
         info="l3_warming", part=L3,
     ),
     counter(

@@ -1,4 +1,4 @@
-"""Figures that have a series for each level (l1, l2, l3); the rows of the levels name them."""
+"""Figures with a series for each level (l1, l2, l3)."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ BREAKER_STATES = (BreakerState.CLOSED, BreakerState.HALF_OPEN, BreakerState.OPEN
 
 HITS = Figure(
     "cache_hits", Kind.COUNTER, "Reads answered by a level", Across.SUM, labels=LEVEL,
-    worry="The share of l1 falls without a change of the load: see the misses and `l1_mode`.",
+    worry="The share of l1 falls under the same load: see the misses and `l1_mode`.",
 )  # fmt: skip
-MISSES = Figure("cache_misses", Kind.COUNTER, "Reads a level lacked", Across.SUM, labels=LEVEL)
+MISSES = Figure("cache_misses", Kind.COUNTER, "Reads that a level missed", Across.SUM, labels=LEVEL)
 SECONDS = Figure(
     "cache_access_seconds", Kind.HISTOGRAM, "Time to answer a read, by answering level",
     Across.SUM, "seconds", LEVEL,
-    worry="The 99th percentile of l2 or l3 leaves what your clients wait for.",
+    worry="The 99th percentile of l2 or l3 exceeds the timeout of your clients.",
 )  # fmt: skip
 SIZE = Figure(
     "cache_size_bytes", Kind.GAUGE, "Bytes held by a level", Across.SHARED, "bytes", LEVEL,
     worry="A level has no series: it did not answer in time.",
 )  # fmt: skip
-# The name ends in _total although it is a gauge: dashboards expect it so.
+# The name ends in _total although it is a gauge: dashboards expect this name.
 ENTRIES = Figure(
     "cache_entries_total", Kind.GAUGE, "Keys held by a level", Across.SHARED, labels=LEVEL
 )
@@ -38,11 +38,11 @@ TIER_UP = Figure(
 )  # fmt: skip
 BREAKER_STATE = Figure(
     "terrace_breaker_state", Kind.GAUGE, "0 closed, 1 half-open, 2 open", Across.FIRST,
-    labels=LEVEL, worry="It stays above 0: that level is asked for nothing but probes.",
+    labels=LEVEL, worry="It stays above 0: that level gets only probes.",
 )  # fmt: skip
 BREAKER_OPENED = Figure(
     "terrace_breaker_opened", Kind.COUNTER, "Times a breaker left closed", Across.SUM,
-    labels=LEVEL, worry="It grows again and again: the server or the way to it is unsteady.",
+    labels=LEVEL, worry="It grows again and again: the server or the network is unstable.",
 )  # fmt: skip
 
 
@@ -62,7 +62,7 @@ def breaker_rows(level: str, part: Part, of: BreakerOf) -> tuple[Row, ...]:
             info=f"{level}_breaker_opened", part=part,
         ),
         counter(
-            "", f"Attempts to find out whether {level} answers again", lambda r: of(r).probes,
+            "", f"Probes of {level} while its breaker is open", lambda r: of(r).probes,
             info=f"{level}_breaker_probes", part=part,
         ),
     )  # fmt: skip

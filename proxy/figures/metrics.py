@@ -1,4 +1,4 @@
-"""The table of figures as Prometheus metrics, read when the admin port is asked.
+"""Exports the table of figures as Prometheus metrics, at each scrape of the admin port.
 
 Labels come from fixed sets (levels, commands of the table), never from keys or clients.
 """
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from ..client.host import Host
 
 
-MEASURE_TIMEOUT_S = 0.5  # a scrape does not wait longer for a tier that is down
+MEASURE_TIMEOUT_S = 0.5  # the longest wait of a scrape for a tier
 
 _FAMILIES: dict[Kind, Any] = {
     Kind.COUNTER: CounterMetricFamily,
@@ -52,8 +52,8 @@ class TerraceCollector(Collector):
         self._others: list[Packed] = []
 
     async def measure(self) -> None:
-        """Ask the tiers below for their sizes; a tier that does not answer has none. And the
-        other workers for their share."""
+        """Ask the tiers for their sizes (none without an answer), and the other workers for their
+        share."""
         self._others = await self._host.siblings.ask("metrics")
         self._measured = {}
         stack = self._host.stack
@@ -75,11 +75,11 @@ class TerraceCollector(Collector):
         return combined(own, self._others)
 
     def share(self) -> Packed:
-        """What this worker adds to the metrics of all."""
+        """This worker's share of the metrics of all workers."""
         return packed(self._counted_on())
 
     def _counted_on(self) -> list[Metric]:
-        """The own metrics, from where the worker before stopped, kept for the one after."""
+        """The own metrics plus those of the replaced worker, and kept for the next one."""
         siblings = self._host.siblings
         own = list(combined(self._own(), [siblings.retired]))
         if siblings.expected:

@@ -1,4 +1,4 @@
-"""The rows of the proxy itself: its clients, its memory, what it refuses."""
+"""The rows of the proxy itself: its clients, its memory, its refusals."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BUILD = Figure(
     labels=("version", "core"),
 )
 WORRIES = {
-    "auth_failures": "It grows: a client has an old password, or passwords are guessed.",
+    "auth_failures": "It grows: a client has an old password, or guesses passwords.",
     "acl_denied": "It grows after a change of the users: a client lacks a right.",
     "clients_refused": "It grows at all; the reason names the limit.",
     "tls_handshake_failures": "It grows after a change of certificates.",
@@ -37,7 +37,7 @@ def _commands(reading: Reading) -> Mapping[LabelValues, float]:
 def _tasks(reading: Reading) -> int | None:
     try:
         return len(asyncio.all_tasks())
-    except RuntimeError:  # asked outside of the loop
+    except RuntimeError:  # called outside of an event loop
         return None
 
 
@@ -52,7 +52,7 @@ def _refusals(kind: Refusal) -> Row:
 ROWS: tuple[Row, ...] = (
     row(BUILD, lambda r: {(r.host.version, CORE): 1}),
     text("terrace_version", "The version of Terrace", lambda r: r.host.version),
-    text("terrace_core", '"c", or "python" where the compiled core is missing', lambda r: CORE),
+    text("terrace_core", '"c", or "python" without the compiled core', lambda r: CORE),
     gauge(
         "", "Time since the start", lambda r: int(r.now - r.host.started_at), unit="seconds",
         info="terrace_uptime_in_seconds",
@@ -66,12 +66,12 @@ ROWS: tuple[Row, ...] = (
         info="terrace_workers",
     ),
     gauge(
-        "terrace_memory_bytes", "Resident memory beside L1", lambda r: r.host.memory.used_bytes,
+        "terrace_memory_bytes", "Resident memory without L1", lambda r: r.host.memory.used_bytes,
         across=Across.SUM, unit="bytes", info="terrace_memory_bytes",
         worry="It comes near `terrace_memory_max_bytes`.",
     ),
     gauge(
-        "terrace_memory_max_bytes", "What limits.memory_bytes leaves beside L1; 0: no bound",
+        "terrace_memory_max_bytes", "Limit of memory without L1 (limits.memory_bytes); 0: none",
         lambda r: r.host.memory.max_bytes, across=Across.SUM, unit="bytes",
         info="terrace_memory_max_bytes",
     ),
@@ -99,7 +99,7 @@ ROWS: tuple[Row, ...] = (
         worry="It grows as fast as the commands: clients do not keep their connections.",
     ),
     counter(
-        "terrace_connections_rejected", "Clients turned away, for any reason",
+        "terrace_connections_rejected", "Clients refused, for any reason",
         lambda r: r.host.refusals.counts[CLIENTS].total(),
         worry="It grows; `terrace_clients_refused_total` has the reasons.",
     ),

@@ -1,4 +1,4 @@
-"""What all rows are read from: one look at a worker, which takes each statistics once."""
+"""The source of all rows: one snapshot of a worker, which takes each statistics once."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class Part(Enum):
-    """What must be in use for a figure to exist."""
+    """A feature that a figure needs; without it the figure does not exist."""
 
     ALL = ""
     L1 = "l1.enabled"
@@ -41,9 +41,9 @@ class Part(Enum):
 
 
 class Reading:
-    """One look at `host`. `sizes` and `views` are what the tiers below answered beforehand.
+    """One snapshot of `host`. `sizes` and `views` are earlier answers of the tiers.
 
-    A property of a part that is not in `parts` must not be asked for.
+    A property of a part that is not in `parts` must not be read.
     """
 
     def __init__(

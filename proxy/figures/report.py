@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 async def tier_figures(host: Host) -> dict[str, str]:
-    """Ordered name -> text, of all workers of this host together."""
+    """Ordered name -> text, for all workers of this host."""
     found = figures(host)
     for other in await host.siblings.ask("figures"):
         for name in found.keys() & other.keys():
@@ -26,7 +26,7 @@ async def tier_figures(host: Host) -> dict[str, str]:
 
 
 def figures(host: Host) -> dict[str, Any]:
-    """Ordered name -> number or text, of this process."""
+    """Ordered name -> number or text, for this process."""
     reading = Reading(host)
     found: dict[str, Any] = {}
     for name, row in FIELDS.items():

@@ -1,9 +1,9 @@
-"""What a row of the table of figures says: name, kind, unit, help, labels, source, workers, worry.
+"""A row of the table of figures: name, kind, unit, help, labels, source, workers, worry.
 
-A `Figure` is one family of /metrics, or one field of INFO and TIER.STATS, or both. Its `Row`s are
-where it is read: one for each label (the levels) or for each field that shows a part of it, and
-for most figures a single one. This module and the rows know nothing of the metrics library: a
-proxy without admin port does not load it.
+A `Figure` is one family of /metrics, or one field of INFO and TIER.STATS, or both. Its `Row`s
+read its values: most figures have one row; others have one per label (the levels) or per field.
+This module and the rows do not use the metrics library: a proxy without an admin port does not
+load it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Kind(Enum):
 
 
 class Across(Enum):
-    """What the figure of all workers together is, from those of each."""
+    """How the figures of single workers become the figure of all workers."""
 
     SUM = "sum"
     MAX = "highest"
@@ -49,7 +49,7 @@ Show: TypeAlias = Callable[[Reading], object]
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Figure:
-    """`name` is the metric's, without the `_total` of a counter; "": it is no metric."""
+    """A figure; `name` is the metric's without the `_total` of a counter; "": not a metric."""
 
     name: str
     kind: Kind
@@ -57,27 +57,27 @@ class Figure:
     across: Across
     unit: str = ""
     labels: tuple[str, ...] = ()
-    worry: str = ""  # when an operator should
+    worry: str = ""  # a state that an operator should look at
 
     @property
     def metric(self) -> str:
-        """The name as /metrics shows it."""
+        """The name in /metrics."""
         return f"{self.name}_total" if self.name and self.kind is Kind.COUNTER else self.name
 
     @property
     def is_total(self) -> bool:
-        """Whether it only grows, in each worker by itself."""
+        """Whether it only grows, in each worker separately."""
         return self.kind in (Kind.COUNTER, Kind.HISTOGRAM) and self.across is Across.SUM
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Row:
-    """Where a figure, or one series of it, is read.
+    """The source of a figure, or of one series of it.
 
-    `read` gives the value of the series with the labels `at`, or those of all series by their
-    labels; None: it is not known now. `info` is the name in INFO and TIER.STATS ("": it is not
-    there) and `show` what is said there, where that is not the value. `part` must be in use for
-    INFO to have the field, and `metric_part` for /metrics to have the series.
+    `read` returns the value of the series with the labels `at`, or the values of all series by
+    their labels; None: unknown now. `info` is the name in INFO and TIER.STATS ("": none), and
+    `show` its text there if it is not the value. INFO has the field if `part` is in use, and
+    /metrics has the series if `metric_part` is in use.
     """
 
     figure: Figure
@@ -129,7 +129,7 @@ def gauge(
 
 
 def text(info: str, help: str, show: Show, part: Part = Part.ALL, *, worry: str = "") -> Row:
-    """A field of INFO that is no number."""
+    """A field of INFO that is not a number."""
     return row(
         Figure("", Kind.TEXT, help, Across.FIRST, worry=worry), info=info, show=show, part=part
     )

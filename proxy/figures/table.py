@@ -1,7 +1,7 @@
 """The table of figures: every counter, gauge and histogram of Terrace, in the order of INFO.
 
 INFO's section `# Tiers`, TIER.STATS, /metrics, the sums over workers and docs/METRICS.md read
-these rows and nothing else.
+only these rows.
 """
 
 from __future__ import annotations

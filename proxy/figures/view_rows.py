@@ -1,4 +1,4 @@
-"""The rows of single mapped views, on /metrics only; the labels are views of the configuration."""
+"""The rows of single mapped views, only on /metrics; the labels are configured views."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def _of_each(name: str, text: str, attribute: str, *, unit: str = "", worry: str = "") -> Row:
-    """Of each view that PostgreSQL tells about, and that has it."""
+    """A figure of each view for which PostgreSQL reports it."""
 
     def read(reading: Reading) -> Mapping[LabelValues, float]:
         found = ((status.view, getattr(status, attribute)) for status in reading.views)
@@ -26,7 +26,7 @@ def _of_each(name: str, text: str, attribute: str, *, unit: str = "", worry: str
 def _of_lane(
     name: str, kind: Kind, text: str, value: Callable[[LaneStatistics], float], worry: str = ""
 ) -> Row:
-    """How each view's loads fare, in this process."""
+    """A figure of each view's loads, in this process."""
 
     def read(reading: Reading) -> Mapping[LabelValues, float]:
         return {(view,): value(lane) for view, lane in reading.lanes.items()}
@@ -44,7 +44,7 @@ def _row(
 
 
 def _served(reading: Reading) -> Mapping[LabelValues, float]:
-    """Known at all times, the rest only while PostgreSQL answers."""
+    """Always known; the other figures only while PostgreSQL answers."""
     return {(view,): float(is_served) for view, is_served in reading.l3.served().items()}
 
 
@@ -54,7 +54,7 @@ ROWS: tuple[Row, ...] = (
         "It is 0: see `TIER.VIEWS` for the reason.",
     ),
     _of_lane(
-        "limit", Kind.GAUGE, "Batches of the view that L3 may be asked at once",
+        "limit", Kind.GAUGE, "Maximum number of concurrent batches of the view in L3",
         lambda lane: lane.admission.limit, "It stays at 1: the view is slow.",
     ),
     _of_lane(
@@ -69,7 +69,7 @@ ROWS: tuple[Row, ...] = (
     _of_each("size_bytes", "Bytes on disk, indexes included", "size_bytes", unit="bytes"),
     _of_each("epoch", "Changes logged", "epoch"),
     _of_each(
-        "refresh_age_seconds", "Since the last refresh", "refreshed_s", unit="seconds",
+        "refresh_age_seconds", "Time since the last refresh", "refreshed_s", unit="seconds",
         worry="It is far above the interval of the view.",
     ),
     _of_each(
@@ -78,12 +78,12 @@ ROWS: tuple[Row, ...] = (
     ),
     _of_each("changed_keys", "Keys that the last refresh found changed", "changed"),
     _of_each(
-        "lag_seconds", "How long a refresh has not been told to Redis", "lag_s", unit="seconds",
-        worry="It grows: Redis, and what it holds of the view, is behind.",
+        "lag_seconds", "Time for which a refresh has not reached Redis", "lag_s", unit="seconds",
+        worry="It grows: keys of the view in Redis are outdated.",
     ),
     _of_each(
-        "refresh_due_seconds", "Until the next refresh; negative: late", "due_s", unit="seconds",
-        worry="It is negative for long.",
+        "refresh_due_seconds", "Time to the next refresh; negative: late", "due_s", unit="seconds",
+        worry="It stays negative.",
     ),
-    _of_each("replaced", "Times that another relation took the name", "replaced"),
+    _of_each("replaced", "Times that another relation got the name", "replaced"),
 )  # fmt: skip

@@ -1,8 +1,8 @@
-"""The metrics of several workers as those of one process, combined as the table of figures says.
+"""Combines the metrics of several workers, by the rules in the table of figures.
 
-A sum that falls would be a restart to Prometheus, and its whole value an increase. So a worker
-that takes the place of a dead one counts on from what that one reported last, and while a worker
-is missing no counter is added up.
+Prometheus takes a falling sum for a restart, and its whole value for an increase. So a worker
+that replaces a dead one continues from its last report, and while a worker is missing no
+counter is summed.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from .row import Across
 from .table import METRICS
 
 Packed = list[list[Any]]
-"""[name, [[sample, labels, value], ...]] of each metric that workers have for themselves."""
+"""[name, [[sample, labels, value], ...]] of each metric with a value per worker."""
 
 
 def packed(metrics: Iterable[Metric]) -> Packed:
-    """What of a worker's metrics others need, ready for JSON."""
+    """The metrics that other workers need, in a form for JSON."""
     return [
         [metric.name, [[s.name, dict(s.labels), s.value] for s in metric.samples]]
         for metric in metrics
@@ -29,12 +29,12 @@ def packed(metrics: Iterable[Metric]) -> Packed:
 
 
 def is_total(metric: Metric) -> bool:
-    """Whether it only grows, in each worker by itself."""
+    """Whether it only grows, in each worker separately."""
     return METRICS[metric.name].is_total
 
 
 def combined(own: Iterable[Metric], others: Iterable[Packed]) -> Iterator[Metric]:
-    """The own metrics, with those of the others in them."""
+    """The own metrics combined with those of the others."""
     samples_of: dict[str, list[list[Any]]] = {}
     for each in others:
         for name, samples in each:

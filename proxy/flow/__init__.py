@@ -1,1 +1,1 @@
-"""How a command travels: reads, writes, rows of mapped keys, and the connection it takes."""
+"""The path of a command: reads, writes, rows of mapped keys, and the choice of a connection."""

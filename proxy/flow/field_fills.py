@@ -1,4 +1,4 @@
-"""Fills of reads that look at hash fields, which may expire on their own (`hash_fields`)."""
+"""Fills of L1 from reads of hash fields, which may expire before their key (`hash_fields`)."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 def commit(
     session: Session, command: Command, args: Sequence[bytes], reply: bytes, fill: Fill
 ) -> None:
-    """Fill L1, at once or when the fields' times to live are known; `reply` is the one under
-    RESP3."""
+    """Fill L1, at once or when the fields' times to live are known; `reply` is the RESP3
+    reply."""
     if fill.ttl_unknown:
         return
     if command.fields is Fields.NONE or fill.is_absent or not session.stack.l2.fields_expire:
@@ -44,14 +44,14 @@ def commit(
 def fill_fields(
     session: Session, taken: TakenRead, reply: bytes, stored: bytes, sent_at: float, pttl_ms: int
 ) -> None:
-    """Fill L1 with a read of the compiled lane that looked at hash fields."""
+    """Fill L1 with a read of hash fields by the compiled lane."""
     fill = Fill.begun(session.stack.l1, taken.key, taken.variant, taken.token, taken.epoch)
     fill.pttl_ms, fill.reply, fill.sent_at = pttl_ms, stored, sent_at
     commit(session, taken.command, decode(taken.request), reply, fill)
 
 
 def _commit_now(session: Session, fill: Fill) -> None:
-    """Fill L1, and count whether it took the reply."""
+    """Fill L1, and count whether it accepted the reply."""
     if fill.commit() is None:
         session.stats.fills += 1
     else:
@@ -67,11 +67,11 @@ def _ask_fields(
         session.stats.fills_refused += 1
 
     if len(reply) > session.config.l1.max_value_bytes:
-        refused()  # as it would be in the end
+        refused()  # L1 would refuse it later
         return
 
     def on_names(names: bytes) -> None:
-        # A reply that is not as long as `names`: a field has ended between the two.
+        # The reply and `names` differ in length: a field expired between the two.
         same = names[:1] not in (b"-", b"!") and _head(names) == _head(reply)
         fields = fields_of(command.fields, args, names) if same else None
         if not fields or tracked is None or not tracked.ready:

@@ -1,9 +1,9 @@
-"""Commands that count on rows of mapped keys, as one atomic step with their presence.
+"""Runs a command that needs rows of mapped keys atomically with a check of their presence.
 
-At first the command is sent so that it runs only if Redis has all of its mapped keys: one
-round trip where it does. Where it does not, their rows are read, and the command is sent
-again behind them, in one transaction (`tiers.load.held_rows`). Reads of keys of the store go the
-same way, but their entries are brought back into Redis, and the command is sent again as before.
+The first attempt runs the command only if Redis has all of its mapped keys: one round trip.
+If Redis lacks a key, the rows are loaded, and the command is sent again after them, in one
+transaction (`tiers.load.held_rows`). For keys of the store, the entries are restored in Redis
+first, and the command is sent again as in the first attempt.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from ..commands.command import Command
 if TYPE_CHECKING:
     from ..client.session import Session
 
-SENDINGS = 8  # entries of the store are brought back beside the step, and may leave once more
+SENDINGS = 8  # entries of the store are restored outside of the transaction, and may vanish again
 
 
 def viewed(session: Session, command: Command, args: Sequence[bytes]) -> list[bytes]:
-    """The keys of a command that are rows of views and whose old values matter to it."""
+    """The keys of a command that are rows of views and whose old values it reads."""
     stack = session.stack
     if stack.l3 is None or session.db or command.overwrites_blindly(args):
         return []
@@ -31,7 +31,7 @@ def viewed(session: Session, command: Command, args: Sequence[bytes]) -> list[by
 
 
 def looked_at(session: Session, command: Command, args: Sequence[bytes]) -> list[bytes]:
-    """The keys of a read that L3 may have, in a view or in the store."""
+    """The keys of a read that may be in L3, in a view or in the store."""
     mapping_of = session.stack.mapping_of
     if session.stack.l3 is None or session.db:
         return []
@@ -39,9 +39,9 @@ def looked_at(session: Session, command: Command, args: Sequence[bytes]) -> list
 
 
 class Guarded:
-    """Sends commands of which `waiter` gets each reply, as if they had been sent to it directly.
+    """Sends commands; `waiter` gets each reply as if they had been sent without a check.
 
-    `keys` are mapped; those that are known to have no row may be absent.
+    `keys` are mapped; those known to have no row may be absent.
     """
 
     __slots__ = ("_commands", "_frames", "_is_script", "_keys", "_lost", "_removes", "_rows",
@@ -61,7 +61,7 @@ class Guarded:
         self._session, self._via, self._waiter = session, via, waiter
         self._commands = commands
         self._keys = session.stack.expected(keys)
-        self._removes = removes  # a key may be removed on purpose: it gets its tombstone
+        self._removes = removes  # a removed key gets its tombstone
         self._is_script = is_script
         self._rows: list[HeldRow] = []
         self._frames: list[bytes] = []
@@ -71,7 +71,7 @@ class Guarded:
 
     @property
     def reply_max_bytes(self) -> int:
-        return self._session.lane.output_max_bytes  # as that of a `Slot`
+        return self._session.lane.output_max_bytes  # as in a `Slot`
 
     def _send(self) -> None:
         if not self._via.ready:
@@ -108,7 +108,7 @@ class Guarded:
             self._waiter.on_reply(each, sent_at)
 
     def on_lost(self, reason: str, sent: bool) -> None:
-        if not self._lost:  # told once for each reply that is missing
+        if not self._lost:  # called once per missing reply
             self._lost = True
             self._waiter.on_lost(reason, sent or bool(self._frames))
 
@@ -133,7 +133,7 @@ class Guarded:
             self._refuse(errors.load_failed(failure.reason))
 
     def _refuse(self, reply: bytes) -> None:
-        """An error in the place of each reply: it concerns what was to run as one."""
+        """Send an error for each reply: the commands belong together."""
         now = self._session.clock()
         for _ in self._commands:
             self._waiter.on_reply(reply, now)

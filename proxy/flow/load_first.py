@@ -1,4 +1,4 @@
-"""Commands that need rows of mapped keys in L2 before they run there."""
+"""Loads the rows of mapped keys into L2 before a command that needs them."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 def load_first(
     session: Session, command: Command, request: Request, *, views: bool = False
 ) -> bool:
-    """Whether the command had to be put off until its mapped keys are in L2.
+    """Whether the command was postponed until its mapped keys are in L2.
 
-    Keys of the store; those of views only with `views`, or beside keys of the store: where
-    they are all there is, the command runs in one step with their presence (`guarded`).
+    This loads keys of the store; keys of views only with `views`, or together with keys of the
+    store. A command with only keys of views runs with a check of their presence (`guarded`).
     """
     stack = session.stack
     if stack.l3 is None or session.db or session.loaded_request is request:
@@ -34,8 +34,8 @@ def load_first(
         in_multi = session.private is not None and session.private.in_multi
         if not command.deletes and not in_multi:
             return False
-        # Whether there is something to delete is in the store; and what a transaction
-        # finds absent must be absent, whichever of its commands fail.
+        # Only the store knows whether there is a key to delete; and a key that a
+        # transaction finds absent must be absent, even if some of its commands fail.
         keys = durable
     elif not durable and not views:
         return False
@@ -51,7 +51,7 @@ def load_first(
 async def _load_then_run(session: Session, keys: list[bytes], request: Request) -> None:
     stack, may_be_nil = session.stack, session.config.l3.on_error == "nil"
     if stack.store is not None and (durable := stack.durable(keys, session.db)):
-        may_be_nil = False  # what a command makes of an absence would be stored
+        may_be_nil = False  # the command would store a result of the absence
         failure = await store_writes.look(session, durable)
     else:
         failure = None
@@ -62,13 +62,13 @@ async def _load_then_run(session: Session, keys: list[bytes], request: Request) 
         session.loaded_request = request
         session.put_back(request)
         return
-    # What was to be watched is not: EXEC must not succeed as if it were.
+    # The keys are not watched: EXEC must not succeed as if they were.
     session.watch_failed = session.watch_failed or session.last_command == "WATCH"
     refuse_unloaded(session, failure)
 
 
 def refuse_unloaded(session: Session, failure: Outcome) -> None:
-    """The error of a command whose rows could not be had."""
+    """Reply with the error for a command whose rows could not be loaded."""
     if failure.tier == L2:
         refuse(session, session.lost_write(failure.reason, False))
     else:
@@ -76,7 +76,7 @@ def refuse_unloaded(session: Session, failure: Outcome) -> None:
 
 
 def refuse(session: Session, reply: bytes) -> None:
-    """The error of a command that does not run, wherever a transaction is."""
+    """Reply with the error for a command that does not run, also within a transaction."""
     private = session.private
     if private is None or not private.in_multi:
         session.reply(reply)

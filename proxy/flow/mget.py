@@ -1,4 +1,4 @@
-"""MGET: forward, fill L1 key by key, load what L2 lacks, degrade. Single keys are in `reads`."""
+"""MGET: forwards, fills L1 key by key, loads missing keys, degrades. `reads` has single keys."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from .guarded import Guarded
 if TYPE_CHECKING:
     from ..client.session import Session
 
-MGET_FILL_MAX = 128  # keys of one MGET that are asked for their TTL to fill L1
+MGET_FILL_MAX = 128  # keys of one MGET whose TTL is read to fill L1
 
 
 class MgetSlot(Slot):
-    """MGET as a whole: [PTTL k] for the keys worth filling or mapped, then the MGET itself."""
+    """A whole MGET: [PTTL k] for the keys to fill and for mapped keys, then the MGET itself."""
 
     __slots__ = (
         "asked", "db", "elements", "failure", "heard", "keys", "loading", "lost", "proto",
@@ -33,10 +33,10 @@ class MgetSlot(Slot):
         self.proto = session.proto
         self.db = session.db
         self.variant = session.get_variant
-        self.asked: list[tuple[int, Fill]] = []  # positions whose PTTL is asked, in order
-        self.heard = 0  # of how many of them PTTL's reply is there
+        self.asked: list[tuple[int, Fill]] = []  # positions with a PTTL, in order
+        self.heard = 0  # the number of their replies so far
         self.elements: list[bytes] = []
-        self.unsure: list[int] = []  # positions of keys that L2 lacked, and has by now
+        self.unsure: list[int] = []  # positions of keys that L2 lacked before, and has now
         self.loading = 0
         self.failure: Outcome | None = None
         self.lost = False
@@ -61,10 +61,10 @@ class MgetSlot(Slot):
             self.complete(self.elements)
             return
         if len(elements) != len(self.keys):
-            raise ValueError("not as many elements as keys")
+            raise ValueError("the number of elements and keys differ")
         session = self.session
         stack = session.stack
-        self.loading += 1  # callbacks may come at once: not complete before all were asked
+        self.loading += 1  # a callback may run at once: complete only after the last request
         for position, fill in self.asked:
             element = elements[position]
             is_nil = element in (NULL2, NULL3)
@@ -73,7 +73,7 @@ class MgetSlot(Slot):
                 session.stats.rows_brought += not fill.is_absent
                 self.load(mapping, position, elements)
             elif fill.is_absent or not is_nil:
-                # A nil for a key that exists is a wrong type, not a GET's reply.
+                # A nil for an existing key means a wrong type, unlike GET's reply.
                 fill.feed(element, sent_at)
                 fill.commit()
         self.loading -= 1
@@ -106,7 +106,7 @@ class MgetSlot(Slot):
             self.rerun(elements)
             return
         if self.failure is not None:
-            # A failed element is never a nil: the application would believe it.
+            # A failed element is never a nil: the application would trust it.
             self.session.stats.read_errors += 1
             self.finish(errors.load_failed(self.failure.reason))
             return
@@ -115,15 +115,15 @@ class MgetSlot(Slot):
         self.finish(array(elements))
 
     def rerun(self, elements: list[bytes]) -> None:
-        """Another proxy stored them first, or they hold no string: in one step with L2's having
-        them, to know it."""
+        """Another proxy stored them first, or they are not strings: read them with a check of
+        their presence in L2."""
         self.elements = elements
         keys = [self.keys[position] for position in self.unsure]
         plain = self.session.stack.l2.plain[self.proto]
         Guarded(self.session, plain, [pack([b"MGET", *keys])], keys, self)
 
     def answer_early(self) -> bool:
-        """As that of a ReadSlot, where L1 knows all keys."""
+        """As in a ReadSlot, if L1 knows all keys."""
         session = self.session
         if self.reply is not None or self.lost or self.loading:
             return False
@@ -183,7 +183,7 @@ def split_array(reply: bytes) -> list[bytes]:
         if reply[pos] == 0x24 and reply[pos + 1] != 0x2D:  # '$' with a length
             eol += int(reply[pos + 1 : eol - 2]) + 2
         elif reply[pos:eol] not in (NULL2, NULL3):
-            raise ValueError("an element that is no bulk string")
+            raise ValueError("an element is not a bulk string")
         elements.append(reply[pos:eol])
         pos = eol
     return elements

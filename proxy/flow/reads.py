@@ -1,10 +1,10 @@
-"""Cached reads that were not hits: forward, fill L1, fault in mapped keys, degrade.
+"""Cached reads that miss L1: forwards, fills L1, faults in mapped keys, degrades.
 
-The slots here wait for [PTTL key][command] sent together: PTTL gives the deadline
-of the L1 entry and, being tracked itself, lets no change slip between the two
-replies; for mapped keys its -2 says that L2 lacks the key. A mapped key may leave L2
-between the two as well: a reply that an absent key would have, too, is asked for once
-more, in one step with the presence of the key (`guarded`).
+The slots here wait for [PTTL key][command], sent together. PTTL gives the deadline of
+the L1 entry; as it is tracked itself, no change between the two replies is missed. For a
+mapped key its -2 means that L2 lacks the key. A mapped key may also vanish from L2
+between the two. So a reply that an absent key would also give is read once more, with a
+check of the presence of the key (`guarded`).
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ if TYPE_CHECKING:
     from ..client.host import TakenRead
     from ..client.session import Session
 
-# Found once: a member of an enum is found by some steps, and these are asked for each row.
+# Looked up once: the look-up of an enum member takes several steps, and every row needs them.
 _HIT, _MISS, _NEGATIVE, _UNAVAILABLE = (
     OutcomeKind.HIT, OutcomeKind.MISS, OutcomeKind.NEGATIVE, OutcomeKind.UNAVAILABLE
 )  # fmt: skip
-RERUNS = 2  # a key that appears and disappears under our eyes is asked for this often
+RERUNS = 2  # attempts for a key that appears and disappears meanwhile
 
 
 class ReadSlot(Slot):
     """One cached read of one key, with a possible fault-in.
 
-    `fill`, where PTTL is asked: for the deadline in L1, or for whether L2 has the key.
+    `fill` is set with a PTTL: for the deadline in L1, or for the presence of the key in L2.
     """
 
     __slots__ = (
@@ -64,14 +64,14 @@ class ReadSlot(Slot):
         self.db = session.db
         self.started = now
         self.fill: Fill | None = None
-        self.lost = False  # one of the pair was refused, and the client has its answer
+        self.lost = False  # one of the pair failed, and the client has its answer
         self.reruns = RERUNS
-        self.certain = False  # L2 had the key when it replied, or no tier has it
+        self.certain = False  # L2 had the key at its reply, or no tier has it
         if mapping is not None:
             session.mapped_in_flight += 1
 
     def on_unsure(self, pttl_ms: int, reply: bytes, sent_at: float) -> None:
-        """L2 lacks the key, or may: what `on_reply` would find out."""
+        """Continue as `on_reply` if L2 lacks the key or may lack it."""
         assert self.fill is not None
         self.fill.pttl_ms, self.fill.sent_at = pttl_ms, sent_at
         if self.fill.is_absent:
@@ -89,10 +89,10 @@ class ReadSlot(Slot):
         absent = fill is not None and fill.is_absent
         if self.certain:
             if absent:
-                self.fill = None  # how long an absence may be kept is not known here
+                self.fill = None  # the lifetime of an absence is unknown here
         elif absent:
             self.session.stats.l2.misses += 1
-            if self.mapping is not None and reply[0] != 0x2D:  # '-': a data error stays one
+            if self.mapping is not None and reply[0] != 0x2D:  # '-': a data error stays an error
                 self.reply_if_absent(reply)
                 return
         else:
@@ -124,8 +124,8 @@ class ReadSlot(Slot):
             if outcome.kind is _NEGATIVE:
                 self.session.stats.l3.misses += 1
                 converted = to_resp2(reply, self.rule) if self.rule else reply
-                # A change that came while the row was looked for took the absence away, and
-                # L1 will not hear of it again.
+                # A change during the load removed the absence, and L1 will get no further
+                # invalidation for it.
                 known_s = self.session.stack.absence_s(self.key)
                 if known_s and self.fill is not None:
                     self.fill.max_age_s = min(known_s, mapping.negative_ttl_s)
@@ -156,7 +156,7 @@ class ReadSlot(Slot):
         self.rerun()
 
     def rerun(self) -> None:
-        """L2 has the key now, or had it a moment ago: let it answer in one step with that."""
+        """L2 has the key now, or had it a moment ago: read it with a check of its presence."""
         if not self.reruns:
             self.finish(self.session.read_failed("the key is contended"))
             return
@@ -185,7 +185,7 @@ class ReadSlot(Slot):
 
     # twin: _in_flight.late
     def answer_early(self) -> bool:
-        """L2 owes the reply for long: whether L1 had one. What L2 says then is not heard."""
+        """L2 is late: answer from L1 if possible, and then ignore L2's reply. Returns whether."""
         return self.reply is None and not self.lost and self.serve_suspect()
 
     # twin: _in_flight.lost
@@ -195,7 +195,7 @@ class ReadSlot(Slot):
             self.degrade(reason)
 
     def degrade(self, reason: str) -> None:
-        """L2 cannot be asked: a suspect L1 entry within the window, else L3, else an error."""
+        """L2 is down: answer from a suspect L1 entry within the window, else L3, else an error."""
         if self.serve_suspect():
             return
         session = self.session
@@ -219,8 +219,8 @@ class ReadSlot(Slot):
 
 
 def take_over(session: Session, taken: TakenRead) -> ReadSlot | None:
-    """Go on with a read of the compiled lane whose key L2 lacks or may lack. None where nothing
-    maps the key."""
+    """Continue a read of the compiled lane whose key L2 lacks or may lack. None for an unmapped
+    key."""
     mapping = session.stack.mapping_of(taken.key, taken.db)
     if mapping is None:
         return None

@@ -1,4 +1,4 @@
-"""The connection that a command takes, and what goes with it: barriers, tombstones, waits."""
+"""Chooses the connection of a command, and adds barriers, tombstones and waits."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 def route(
     session: Session, command: Command, request: Request, *, tracked: bool = False
 ) -> Via | None:
-    """The connection for this command; None when the session was blocked until it is idle.
+    """The connection for this command; None if the session was blocked until it is idle.
 
-    `tracked` prefers the tracked connection (where L1 is live): its reply may have to
-    be rewritten for RESP2 clients, which only `portable` commands allow.
+    `tracked` prefers the tracked connection (if L1 is live): its reply may have to be
+    rewritten for RESP2 clients, which only `portable` commands allow.
     """
     if session.private is not None:
         return session.private.upstream
     portable = command.portable or command.kind is Kind.CACHED
     l2, via = session.stack.l2, session.via
-    # Its database is switched between reads only: what writes must not depend on a SELECT.
+    # Its database changes only between reads: a write must not depend on a SELECT.
     roams = tracked and command.kind is Kind.CACHED
     if via is None or not session.in_flight:
         via = fresh(session, command)
@@ -49,7 +49,7 @@ def route(
 
 
 def fresh(session: Session, command: Command) -> Via:
-    """Where a command goes that need not follow others: nobody else's waits behind a script."""
+    """The connection for a command without predecessors; none that waits for a script."""
     l2 = session.stack.l2
     return (l2.scripts if command.scripts else l2).at(session.db, session.proto)
 
@@ -87,7 +87,7 @@ def barrier(
 
 
 def strict_s(session: Session, command: Command, args: Sequence[bytes]) -> float:
-    """The largest bound of strict keys that this may write; 0 for none."""
+    """The largest bound of the strict keys that this command may write; 0: no strict keys."""
     namespaces = session.stack.namespaces
     if not namespaces.largest_strict_s or command.keyless:
         return 0.0
@@ -96,7 +96,7 @@ def strict_s(session: Session, command: Command, args: Sequence[bytes]) -> float
 
 
 def send_tombstones(session: Session, command: Command, via: Via, keys: list[bytes]) -> None:
-    """Before a DEL, on the same connection: keys that must not be loaded again."""
+    """Send tombstones before a DEL, on the same connection: no process loads these keys again."""
     if not command.deletes or session.stack.l3 is None:
         return
     for key in keys:

@@ -1,8 +1,7 @@
-"""Answer the common reads directly from a row that was just loaded from L3.
+"""Answers the common reads directly from a row that was just loaded from L3.
 
-Saves a second round trip to L2 after a fault-in, and is how mapped keys are
-answered while L2 is down. Anything not handled here is answered by Redis itself
-once the row is stored there.
+This saves a second round trip to L2 after a fault-in, and answers mapped keys while L2 is
+down. Redis itself answers all other commands after the row is stored there.
 """
 
 from __future__ import annotations
@@ -22,9 +21,9 @@ Hash = dict[bytes, bytes]
 def reply_from_row(
     command: Command, args: list[bytes], value: Value | None, proto: int
 ) -> bytes | None:
-    """Redis' reply to this command if its key held `value` (None: no such key).
+    """Redis' reply to this command if the value of its key is `value` (None: no such key).
 
-    Returns None for commands that are not answered here.
+    None for commands that this module does not answer.
     """
     how = command.from_row
     if how == "text" and isinstance(value, bytes):
@@ -50,9 +49,9 @@ _NILS = (b"$-1\r\n", b"_\r\n", b":0\r\n", b"*-1\r\n")
 
 # twin: _in_flight._looks_absent
 def looks_absent(reply: bytes) -> bool:
-    """Whether a cached read may answer this where there is no such key; twin: `_in_flight`.
+    """Whether a cached read may give this reply for an absent key; twin: `_in_flight`.
 
-    Nil, none, 0, -1 (BITPOS), what is empty, and arrays of nothing else than nil and 0.
+    Nil, none, 0, -1 (BITPOS), an empty value, and arrays of only nil and 0.
     """
     if reply in _NILS or reply == b":-1\r\n" or reply == b"+none\r\n":
         return True

@@ -1,7 +1,7 @@
-"""Writes of keys that are kept in the store: acknowledged when the table has them.
+"""Writes of keys of the store: the client gets the reply when the table has them.
 
-The command travels inside a transaction of its own that captures what its keys then hold
-(`tiers.store.store`). Its reply waits here until that is committed.
+The command runs in its own transaction, which captures the new values of its keys
+(`tiers.store.store`). Its reply waits here until the table has committed them.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ WRAPPED_REPLIES = 4  # MULTI, the command, the capture, EXEC; one more if it loo
 class StoreSlot(WriteSlot):
     """Waits for the replies of a wrapped command, then for the commit.
 
-    Of a command that may write other keys, too, for a PING on the tracked connection as
-    well (see `BarrierSlot`).
+    If the command may also write other keys, it also waits for a PING on the tracked
+    connection (see `BarrierSlot`).
     """
 
     __slots__ = ("_answer", "_frames", "_left", "_lost", "_relied_on", "_replies", "_tracked",
                  "durable")  # fmt: skip
 
-    reply_max_bytes = 0  # it holds what the table is to be told
+    reply_max_bytes = 0  # it has the values for the table
 
     def __init__(
         self,
@@ -98,9 +98,9 @@ class StoreSlot(WriteSlot):
         self._release()
 
     def on_lost(self, reason: str, sent: bool) -> None:
-        if len(self._frames) == self._replies:  # the tracked connection: its epoch ended
+        if len(self._frames) == self._replies:  # the tracked connection was lost: its epoch ended
             self._release()
-        elif not self._lost:  # told once for each reply that is missing
+        elif not self._lost:  # called once per missing reply
             self._lost = True
             self._end_opaque()
             super().on_lost(reason, sent or bool(self._frames))
@@ -117,7 +117,7 @@ class StoreSlot(WriteSlot):
 
 
 async def look(session: Session, durable: list[bytes]) -> Outcome | None:
-    """Note what Redis is now, before its keys are; the failure that prevented it, if any."""
+    """Record the identity of Redis before its keys are read; returns the failure, if any."""
     store = session.stack.store
     assert store is not None
     try:
@@ -140,7 +140,7 @@ def write(
         session.reply(errors.store_failed(reason))
         return
     if session.private is not None and not session.private.is_for_size:
-        # Not on the private connection: the transaction around the command would end a WATCH.
+        # Not on the private connection: the transaction would end a WATCH.
         if session.in_flight:
             session.block_idle(request)
             return
@@ -177,7 +177,7 @@ def write(
 
 
 def reaches_in(session: Session, command: Command, args: Sequence[bytes]) -> bool:
-    """Whether it writes stored keys from another database: MOVE key 0, COPY a b DB 0."""
+    """Whether it writes keys of the store from another database: MOVE key 0, COPY a b DB 0."""
     durable = session.stack.durable
     if command.name == "MOVE":
         return parse_integer(args[-1]) == 0 and bool(durable(args[1:2]))

@@ -1,11 +1,11 @@
-"""Reads of mapped keys by clients that cache for themselves (CLIENT TRACKING).
+"""Reads of mapped keys by clients with their own cache (CLIENT TRACKING).
 
-Redis pushes an invalidation when a key changes that the client has read, and only Redis
-knows who has read what. So a row is brought into L2 first, and then read there on the
-client's own connection. What L2 does not hold afterwards (no row; not stored) Redis could
-not invalidate either: such a reply is followed by an invalidation at once, and the client
-will not keep it. An EXISTS behind the command tells which of the two it was; behind,
-because CLIENT CACHING concerns the very next command.
+Redis pushes an invalidation when a key changes that the client has read; only Redis knows
+which client has read a key. So Terrace first loads the row into L2, then reads it on the
+client's private connection. Redis cannot invalidate a key that L2 still lacks (no row, or
+not stored): after such a reply Terrace sends an invalidation at once, so that the client
+does not keep it. An EXISTS after the command shows the presence of the keys; it comes after
+the command because CLIENT CACHING applies to the next command.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 def mapped_keys(session: Session, command: Command, request: Request) -> list[bytes]:
-    """The mapped keys among those of this read, if its client tracks what it reads."""
+    """The mapped keys of this read, if its client tracks its reads."""
     private, stack = session.private, session.stack
     if private is None or not private.tracking or stack.l3 is None:
         return []
@@ -45,7 +45,7 @@ def send(
     keys: list[bytes],
     via: Via,
 ) -> None:
-    """Run a read whose mapped keys were just loaded, where Redis tracks its client."""
+    """Run a read after a load of its mapped keys, on the connection that Redis tracks."""
     slot: _Tracked
     if command.name == "MGET":
         slot = _TrackedMget(session, rule, request)
@@ -62,11 +62,11 @@ def send(
 
 
 class _Tracked(Slot):
-    """[command][EXISTS keys]: the reply stands if L2 holds all the keys."""
+    """[command][EXISTS keys]: the reply is final if L2 has all the keys."""
 
-    mapped: list[bytes]  # those keys that are mapped
+    mapped: list[bytes]  # the mapped keys
     held: bytes | None = None  # the reply of the command
-    absent = False  # L2 does not hold all of them
+    absent = False  # L2 does not have all of them
 
     def on_reply(self, reply: bytes, sent_at: float) -> None:
         if self.absent:
@@ -95,14 +95,14 @@ class _Tracked(Slot):
 
 
 class _TrackedRead(_Tracked, ReadSlot):
-    """One key: without it in L2, the way of any other client's read."""
+    """A read of one key; if L2 lacks it, it continues as the read of any other client."""
 
     def answer_absent(self, held: bytes) -> None:
         self.rerun()
 
 
 class _TrackedMget(_Tracked, MgetSlot):
-    """MGET likewise."""
+    """MGET; if L2 lacks a key, it continues as the MGET of any other client."""
 
     def answer_absent(self, held: bytes) -> None:
         session = self.session
@@ -116,7 +116,7 @@ class _TrackedMget(_Tracked, MgetSlot):
 
 
 class _TrackedOther(_Tracked):
-    """Commands that look at several keys."""
+    """Other commands with several keys."""
 
     def __init__(self, session: Session, rule: str, request: Request, scripted: bool) -> None:
         super().__init__(session, rule)

@@ -2,17 +2,17 @@
 
 connection  PING ECHO SELECT HELLO AUTH QUIT RESET
 client      CLIENT and its subcommands (client_across, client_tracking)
-config      CONFIG, with Terrace's options beside those of Redis
+config      CONFIG: the options of Terrace and of Redis
 introspection  INFO COMMAND
 scripting   SCRIPT FUNCTION
 scan        SCAN over L2 and the mapped views
 tier        TIER.*
 acl         ACL and its subcommands
 
-Each is called as handler(session, command, request) once arity is checked; it replies
-at once, sends upstream, or starts a task with `session.terrace.run_task`. What returns True
-was not answered: dispatch sends it on as an opaque write. The row of a command names its
-handler.
+Dispatch calls handler(session, command, request) after it has checked the arity. The handler
+replies at once, sends upstream, or starts a task with `session.terrace.run_task`. If it
+returns True, it did not reply: dispatch forwards the command as an opaque write. The row of
+a command names its handler.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""ACL: about Terrace's users, wherever they come from; changing them where that is possible."""
+"""ACL: shows Terrace's users, from any source, and changes them if the source is Redis."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ _BAD_BITS = error(
 )
 
 _OWN_USER = (
-    "is the user of l2.url: changing it here could lock terrace out of Redis, or end what it "
-    "does for all; change it in Redis itself, or give terrace a user of its own there"
+    "is the user of l2.url: a change here could lock terrace out of Redis, or break its service "
+    "for all clients; change it in Redis itself, or give terrace its own user in Redis"
 )
 
 
@@ -128,7 +128,7 @@ def _dryrun(session: Session, request: Request) -> None:
 
 
 def _dryrun_of_newer(session: Session, user: User, row: Command, line: list[bytes]) -> None:
-    """Of a command that Redis 7.0 has not, and the server has."""
+    """DRYRUN of a command that the server has, but Redis 7.0 has not."""
     name = row.name.lower()
     if not row.accepts(len(line)):
         session.reply(errors.wrong_arity(name))
@@ -202,7 +202,7 @@ def _help(session: Session, request: Request) -> None:
 
 
 def _change(session: Session, request: Request) -> None:
-    """SETUSER, DELUSER, SAVE: done by L2 where users are its own."""
+    """SETUSER, DELUSER, SAVE: L2 executes them if the users are those of L2."""
     acl, args = session.terrace.acl, request[0]
     own = session.stack.l2.endpoint.user
     if acl.redis is not None and own in (args[2:3] if args[1].upper() == b"SETUSER" else args[2:]):
@@ -212,8 +212,8 @@ def _change(session: Session, request: Request) -> None:
     elif acl.options.source == "file":
         session.reply(
             error(
-                f"ERR terrace: users are defined by acl.file ({acl.options.file}); "
-                "edit it and send ACL LOAD"
+                f"ERR terrace: acl.file ({acl.options.file}) defines the users; "
+                "edit it, then send ACL LOAD"
             )
         )
     else:
@@ -226,7 +226,7 @@ def _change(session: Session, request: Request) -> None:
 
 
 async def ask(session: Session, args: list[bytes]) -> None:
-    """The server's own answer, to what changes nothing."""
+    """Reply with the server's answer to a command that changes nothing."""
     session.reply(await session.stack.l2.ask(args, proto=session.proto))
 
 
@@ -251,7 +251,7 @@ async def _load_file(session: Session) -> None:
     try:
         users = await acl.read_file()
     except UsersFileError as failure:
-        session.reply(error(f"ERR terrace: {failure}; the users stay as they were"))
+        session.reply(error(f"ERR terrace: {failure}; the users are unchanged"))
         return
     await session.terrace.siblings.ask("load users")
     session.reply(OK)

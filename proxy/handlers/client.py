@@ -1,7 +1,7 @@
-"""CLIENT: about Terrace's own clients, never about its connections to Redis.
+"""CLIENT: Terrace's own clients, never its connections to Redis.
 
-What `client.answers` can say at once is answered so; the other subcommands are here. The
-rows of the table say how many arguments each takes.
+`client.answers` has the subcommands with an immediate answer; the others are here. The rows
+of the table have the number of arguments.
 """
 
 from __future__ import annotations
@@ -61,10 +61,10 @@ def _reply(session: Session, request: Request) -> None:
 
 
 async def _ask(session: Session, args: list[bytes]) -> None:
-    """A subcommand that only the server knows: errors are its own.
+    """A subcommand that only the server knows, which returns its own errors.
 
-    What it would do concerns a connection of the client, which it has not. CAPA alone
-    only says what a client understands, and changes nothing that Terrace sends.
+    It would act on a connection of the client, which has none. Only CAPA is harmless: it
+    declares the client's abilities and changes nothing that Terrace sends.
     """
     name = args[1].upper()
     reply = await session.stack.l2.ask_alone(args, proto=session.proto)
@@ -80,7 +80,7 @@ def _help(session: Session, request: Request) -> None:
 
 
 def _unblock(session: Session, request: Request) -> None:
-    """A blocked client gets a nil, or with ERROR an error, as if its wait had ended."""
+    """Unblock a client: it gets a nil, or with ERROR an error, as after its timeout."""
     args = request[0]
     mode = args[3].upper() if len(args) == 4 else b"TIMEOUT"
     if mode not in (b"TIMEOUT", b"ERROR"):

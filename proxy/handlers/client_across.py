@@ -1,7 +1,7 @@
-"""CLIENT LIST, KILL, PAUSE, UNPAUSE and UNBLOCK where several workers have clients.
+"""CLIENT LIST, KILL, PAUSE, UNPAUSE and UNBLOCK across several workers.
 
-Each is done for the own clients as always, and asked of the other workers. As part of a
-transaction they are about the own ones only: EXEC's reply does not wait for anybody.
+A worker executes each for its own clients, and asks the other workers to do the same. In a
+transaction it covers only its own clients: EXEC's reply does not wait for other workers.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Across: TypeAlias = "Callable[[Session, list[bytes]], Coroutine[Any, Any, None]]
 
 
 def run(session: Session, name: bytes, request: Request) -> bool:
-    """Whether other workers have to be asked, in which case it is done."""
+    """Ask the other workers if the command needs them; return whether it does."""
     across = _ACROSS.get(name)
     if across is None or not session.terrace.siblings:
         return False
@@ -60,7 +60,7 @@ async def _kill(session: Session, args: list[bytes]) -> None:
 
 
 async def pause(session: Session, until: float, mode: str) -> None:
-    """The own clients are held already."""
+    """Ask the other workers; this worker's clients are already held."""
     await session.terrace.siblings.ask("pause", until=until, mode=mode)
     session.reply(OK)
 

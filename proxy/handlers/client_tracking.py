@@ -1,9 +1,8 @@
 """CLIENT TRACKING, CACHING, TRACKINGINFO, GETREDIR: client-side caching for clients.
 
-They run on a private connection to Redis, which then pushes the invalidations for
-everything this client reads there. Clients know each other by Terrace's ids: those in
-requests are replaced by Redis', those in replies by Terrace's. What a redirection needs
-besides is in `redirection`.
+They run on a private connection to Redis, which then pushes the invalidations for all
+keys that this client reads there. Clients use Terrace's ids: Terrace replaces them by
+Redis' ids in requests, and back in replies. `redirection` has the rest of a redirection.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ _NO_TARGET = error("ERR The client ID you want redirect to does not exist")
 
 
 class _TrackingSlot(Slot):
-    """CLIENT TRACKING: the connection is kept for as long as it is on."""
+    """CLIENT TRACKING: the client keeps the connection while it is on."""
 
     __slots__ = ("on", "redirect_to")
 
@@ -71,7 +70,7 @@ def tracking(session: Session, request: Request) -> None:
 
 
 async def _find(session: Session, ident: int, request: Request) -> None:
-    """Another worker's client."""
+    """Find a client of another worker."""
     found = await session.terrace.siblings.ask("redirect", ident=ident)
     session.redirect_found = (ident, max(found, default=0))
     session.put_back(request)
@@ -85,7 +84,7 @@ async def _attach(session: Session, target: Session, request: Request) -> None:
 
 
 class _OwnIdSlot(Slot):
-    """TRACKINGINFO or GETREDIR: the id in the reply becomes the one that clients know."""
+    """TRACKINGINFO or GETREDIR: replaces the id in the reply by Terrace's id."""
 
     __slots__ = ()
 
@@ -94,7 +93,7 @@ class _OwnIdSlot(Slot):
 
 
 def ask(session: Session, request: Request) -> None:
-    """On the client's private connection (leased for it when it has none)."""
+    """Send it on the client's private connection, which is leased if necessary."""
     private = acquire(session, request)
     if private is not None:
         private.forward(request, _OwnIdSlot(session))

@@ -1,7 +1,7 @@
 """CONFIG: Redis' parameters, and Terrace's own options as parameters `terrace.…`.
 
-Terrace's are answered from its own memory, so they can be read while Redis is down. They
-come from the configuration; everything else CONFIG can do is done by Redis.
+Terrace answers its own options from memory, so a client can read them while Redis is down.
+They come from the configuration; Redis executes all other forms of CONFIG.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ async def _tell_own(session: Session, patterns: list[bytes]) -> None:
 
 
 async def _ask(session: Session, args: list[bytes]) -> None:
-    """Redis answers; GET gets Terrace's options added where a pattern covers both."""
+    """Ask Redis; add Terrace's options to GET if a pattern covers both."""
     proto = session.proto
     if args[1].upper() != b"GET" or len(args) == 2:
         reply = await session.stack.l2.ask(args, proto=proto)
@@ -68,12 +68,12 @@ async def _ask(session: Session, args: list[bytes]) -> None:
 
 
 def is_own(pattern: bytes) -> bool:
-    """Whether it can match nothing but options of Terrace."""
+    """Whether it can match only options of Terrace."""
     return pattern[: len(PREFIX)].lower() == PREFIX
 
 
 async def _matching(config: Config, patterns: list[bytes]) -> dict[bytes, bytes]:
-    """Name -> encoded value of every option that a pattern matches; case does not matter."""
+    """Name -> encoded value of every option that a pattern matches, case-insensitive."""
     parameters = _parameters(config)
     found: set[bytes] = set()
     async for pattern in in_turns(patterns, check_every=1):
@@ -98,7 +98,7 @@ def _rows() -> dict[str, Row]:
 
 
 def _parameters(config: Config) -> dict[bytes, str]:
-    """Every option as a parameter: named in lower case, without secrets."""
+    """Every option as a parameter, with its name in lower case, without secrets."""
     values = config.model_dump(by_alias=True)
     parameters = {}
     for path, row in _rows().items():

@@ -54,13 +54,13 @@ def ping(session: Session, command: Command, request: Request) -> None:
 
 
 def _hears_of_others(session: Session) -> bool:
-    """Its PONG says that all has come which Redis sent before: messages and invalidations."""
+    """Whether PONG must follow all earlier messages and invalidations of Redis."""
     private = session.private
     return private is not None and private.streams and not private.monitoring
 
 
 class _PingSlot(Slot):
-    """Redis answers where it may say more than PONG; while it is down Terrace does."""
+    """A PING that Redis answers, with messages before PONG; Terrace answers while it is down."""
 
     __slots__ = ("own",)
 
@@ -85,10 +85,10 @@ def echo(session: Session, command: Command, request: Request) -> None:
 
 
 class _SelectSlot(Slot):
-    """Redis decides whether the database exists, and may be used.
+    """SELECT: Redis decides whether the client may use the database.
 
-    Where it cannot be asked, one that it had accepted is accepted: every connection is asked
-    again before a command runs there.
+    While Redis is down, an earlier accepted database is accepted: every connection sends its
+    own SELECT before a command runs there.
     """
 
     __slots__ = ("db",)
@@ -155,7 +155,7 @@ def auth(session: Session, command: Command, request: Request) -> None:
 
 
 def hello(session: Session, command: Command, request: Request) -> None:
-    """HELLO [protover [AUTH user password] [SETNAME name]]; all of it or nothing."""
+    """HELLO [protover [AUTH user password] [SETNAME name]]: all parts or none."""
     args = request[0]
     proto = session.proto
     name: bytes | None = None
@@ -201,7 +201,7 @@ def hello(session: Session, command: Command, request: Request) -> None:
 
 
 def _told(session: Session) -> dict[bytes, bytes]:
-    """What HELLO answers: the server's own words, but for what concerns the client's connection."""
+    """The fields of HELLO: the server's own, except those of the client's connection."""
     said = session.stack.l2.server
     own = {
         b"server": bulk("redis"),
@@ -217,7 +217,7 @@ def _told(session: Session) -> dict[bytes, bytes]:
 
 
 def _module(module: Mapping[bytes, Any], proto: int) -> bytes:
-    """One element of `modules`, as Redis told it."""
+    """One element of `modules`, as in Redis' reply."""
     return mapping({name: _encoded(value) for name, value in module.items()}, proto)
 
 

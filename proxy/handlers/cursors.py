@@ -1,16 +1,16 @@
-"""Cursors of SCAN: those of the views have their own range, and no server's is mistaken for one.
+"""Cursors of SCAN: separates the cursors of views from those of the server by their range.
 
-A server may hand out any 64-bit number (Redis itself does not use them all; others set high
-bits). Those of the views are in 2**52 .. 2**53-1, so that a client may hold them in a double.
-Nothing is remembered, so what a client gets tells alone what it stands for:
+A server may return any 64-bit number (Redis does not use them all; other servers set high
+bits). Cursors of views are in 2**52 .. 2**53-1, so that a client can store them in a double.
+Terrace remembers no cursors, so the number alone shows its origin:
 
-  the server's cursor            what the client gets
+  the server's cursor            the client's cursor
   2**52 .. 2**53-1               2**64-2**52 .. 2**64-1   (moved up)
   2**64-2**52 .. 2**64-1         2**64 .. 2**64+2**52-1   (moved up)
   any other                      the same
 
-The last range has no 64 bits any more. Some has to be outside, as the views have taken a part;
-it is that of the cursors with twelve ones in front.
+The last range exceeds 64 bits. One range must, as the views occupy a part of the 64 bits; it
+is the range of the cursors that begin with twelve one bits.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ _CANONICAL = re.compile(rb"(?:0|[1-9][0-9]{0,19})\Z")
 
 
 def view_cursor(given: bytes) -> int | None:
-    """The number, if it is a cursor of a view; None for all others, and for what is no cursor."""
+    """The number of a view's cursor; None for all other cursors and for invalid ones."""
     number = _number(given)
     return number if number is not None and VIEW_FIRST <= number < VIEW_END else None
 
 
 def to_client(cursor: bytes) -> bytes:
-    """What a client gets for a cursor of the server."""
+    """The client's cursor for a cursor of the server."""
     number = _number(cursor)
     if number is None:
         return cursor
@@ -42,7 +42,7 @@ def to_client(cursor: bytes) -> bytes:
 
 
 def to_server(given: bytes) -> bytes:
-    """The cursor of the server that a client got this for."""
+    """The server's cursor for a cursor of a client."""
     number = _number(given)
     if number is None:
         return given

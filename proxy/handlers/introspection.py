@@ -1,4 +1,4 @@
-"""INFO and COMMAND: Redis' own answer, with Terrace's part added."""
+"""INFO and COMMAND: Redis' own answer plus Terrace's part."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from ..figures.report import info_section
 if TYPE_CHECKING:
     from ..client.session import Session
 
-# Arguments of COMMAND among which Terrace's own commands are looked for; with more of them it is
-# Redis' alone.
+# Terrace searches this many arguments of COMMAND for its own commands; with more, only Redis
+# answers.
 NAMES_LOOK_MAX = 1000
 _SECTIONS_WITH_TIERS = frozenset((b"tiers", b"default", b"all", b"everything"))
 
@@ -34,7 +34,7 @@ async def _info(session: Session, args: list[bytes]) -> None:
         try:
             text = _text(await session.stack.l2.call(b"INFO", *rest))
         except TierUnavailable:
-            text = ""  # what Terrace knows is still worth an answer
+            text = ""  # Terrace's own part is still useful
         except ServerError as failure:
             session.reply(b"-%b\r\n" % str(failure).encode())
             return
@@ -118,7 +118,7 @@ def _own_rows(session: Session) -> dict[bytes, Command]:
 
 
 def extended(reply: bytes, items: list[bytes], width: int = 1) -> bytes:
-    """An aggregate reply with more items at its end; an error reply stays what it is."""
+    """An aggregate reply with more items at its end; an error reply is unchanged."""
     if reply[:1] not in b"*%":
         return reply
     eol = reply.index(b"\r\n")
@@ -127,7 +127,7 @@ def extended(reply: bytes, items: list[bytes], width: int = 1) -> bytes:
 
 
 def _row(session: Session, row: Command) -> bytes:
-    """As COMMAND INFO describes a command; Redis 6 has seven columns, Redis 7 ten."""
+    """The description of a command in COMMAND INFO; Redis 6 has seven columns, Redis 7 ten."""
     proto = session.proto
     first, last, step = row.keys or (0, 0, 0)
     categories = sorted(row.facts.categories if row.facts is not None else ())

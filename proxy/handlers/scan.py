@@ -1,17 +1,17 @@
 """SCAN over L2 and then over the keys of the mapped views, with stateless cursors.
 
-Redis' own cursors pass (`cursors` says how any is told from these). One of a view says where
-in which view to go on:
+Redis' own cursors pass through (`cursors` separates them from these). A cursor of a view has
+the position in the scan:
 
   bit 52          1
   bits 42..51     index of the mapping (`VIEWS_MAX`)
-  bits 30..41     refresh epoch of the view when its scan began, low 12 bits
-  bits 0..29      heap block to read next: of 8 TiB
+  bits 30..41     refresh epoch of the view at the start of its scan, low 12 bits
+  bits 0..29      next heap block to read: up to 8 TiB
 
-so any worker or proxy can continue any cursor, and it stays below 2**53 for clients
-that hold it in a double. A key that is in a view throughout the scan is returned at
-least once, whatever is refreshed meanwhile (see `L3Postgres.scan_page`); like in
-Redis a key may be returned more than once, for instance from L2 and from its view.
+So any worker or proxy can continue any cursor, and it stays below 2**53 for clients that
+store it in a double. A key that is in a view during the whole scan is returned at least
+once, even if the view is refreshed meanwhile (see `L3Postgres.scan_page`). As in Redis, a
+key may be returned more than once, for example from L2 and from its view.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _INDEX_SHIFT, _EPOCH_SHIFT = 42, 30
 _INDEX_MASK, _EPOCH_MASK, _BLOCK_MASK = VIEWS_MAX - 1, 0xFFF, 0x3FFFFFFF
 _TOO_LARGE = error("ERR terrace: a view of more than 8 TiB cannot be scanned; set its scan = false")
 COUNT_DEFAULT = 10
-COUNT_MAX = 10_000  # rows of one view page, whatever COUNT asks for
+COUNT_MAX = 10_000  # rows of one page of a view, also for a larger COUNT
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class _Options:
     prefix: bytes  # of every key that matches
 
     def concerns(self, mapping: ViewMapping) -> bool:
-        """Whether a key of the mapping can be an answer; views that cannot are not read."""
+        """Whether a key of the mapping can match; other views are not read."""
         one, other = self.prefix, mapping.prefix
         is_wanted = not self.type or self.type == mapping.kind.encode()
         return is_wanted and (one.startswith(other) or other.startswith(one))
@@ -102,7 +102,7 @@ async def _scan(session: Session, args: list[bytes]) -> None:
 
 
 def parse_options(args: list[bytes]) -> _Options | None:
-    """MATCH, COUNT and TYPE; None when Redis would refuse them."""
+    """MATCH, COUNT and TYPE; None if Redis would refuse them."""
     matches: Callable[[bytes], bool] = lambda key: True  # noqa: E731
     count, kind, prefix = COUNT_DEFAULT, b"", b""
     if len(args) % 2:
@@ -126,7 +126,7 @@ def _scannable(session: Session) -> list[tuple[int, ViewMapping]]:
 
 
 def _first_cursor(session: Session, least_index: int, options: _Options | None) -> int:
-    """Cursor at the start of the next view that can have an answer; 0 when there is none."""
+    """The cursor at the start of the next view that can match; 0 if there is none."""
     assert session.stack.l3 is not None
     for index, mapping in _scannable(session):
         if index >= least_index and (options is None or options.concerns(mapping)):
@@ -146,7 +146,7 @@ async def _scan_view(session: Session, cursor: int, options: _Options) -> None:
     mapping = mappings.get(index)
     if mapping is None or not options.concerns(mapping):
         following = 0 if mapping is None else _first_cursor(session, index + 1, options)
-        session.reply(array([bulk(b"%d" % following), array([])]))  # Redis takes any cursor, too
+        session.reply(array([bulk(b"%d" % following), array([])]))  # Redis also accepts any cursor
         return
     current = l3.current_epoch(mapping.name)
     began = current - ((current - (cursor >> _EPOCH_SHIFT)) & _EPOCH_MASK)

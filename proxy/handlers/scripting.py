@@ -1,4 +1,4 @@
-"""SCRIPT and FUNCTION: passed on, but for what would hold or need a connection of its own."""
+"""SCRIPT and FUNCTION: forwards all but those that block, or need a separate connection."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ if TYPE_CHECKING:
     from ..client.session import Session
 
 _DEBUG_REFUSED = error(
-    "ERR terrace: the script debugger needs a connection of its own; connect to Redis directly"
+    "ERR terrace: the script debugger needs its own connection; connect to Redis directly"
 )
 
 
 def script(session: Session, command: Command, request: Request) -> bool:
-    """Whether it goes on to Redis, as an opaque write."""
+    """Whether to forward it to Redis, as an opaque write."""
     subcommand = request[0][1].upper()
     if command.name == "SCRIPT" and subcommand == b"DEBUG" and len(request[0]) == 3:
         session.reply(_DEBUG_REFUSED)
     elif subcommand == b"KILL":
-        # Behind the script on a shared connection it would wait for what it should end. And a
-        # server that is busy may refuse to select a database.
+        # After the script on a shared connection it would wait for the script that it should
+        # end. And a busy server may refuse to select a database.
         run_alone(session, command, request, session.clock(), ANY_DB)
     else:
         return True

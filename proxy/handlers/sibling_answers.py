@@ -1,6 +1,6 @@
-"""What a worker does for another one: the other half of commands that concern all clients.
+"""Answers to other workers: the remote half of commands that concern all clients.
 
-Arguments and answers are JSON; bytes travel as Latin-1 text.
+Arguments and answers are JSON; bytes are Latin-1 text.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ async def _unblock(terrace: Host, asked: dict[str, Any]) -> Any:
 
 
 async def _redirect(terrace: Host, asked: dict[str, Any]) -> Any:
-    """The id in Redis of the connection on which a client here gets invalidations; 0: no such."""
+    """The Redis id of the connection on which a client gets invalidations; 0: no such client."""
     target = terrace.sessions.get(asked["ident"])
     if target is None:
         return 0

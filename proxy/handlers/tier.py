@@ -1,4 +1,4 @@
-"""TIER.*: what no Redis has: look into the tiers, invalidate, warm, refresh."""
+"""TIER.*: Terrace's own commands: inspect, invalidate, warm and refresh the tiers."""
 
 from __future__ import annotations
 
@@ -20,10 +20,8 @@ if TYPE_CHECKING:
     from ..client.session import Session
 
 AUDIT_DEFAULT, AUDIT_MAX = 100, 1000  # keys
-EXPLAINED_MAX_BYTES = (
-    64 * 1024
-)  # of a key: each tier is asked for it, on connections that all share
-KEYS_AT_ONCE = 1000  # of TIER.INVALIDATE, in one turn of the loop
+EXPLAINED_MAX_BYTES = 64 * 1024  # of a key: a request to each tier, on shared connections
+KEYS_AT_ONCE = 1000  # of TIER.INVALIDATE in one turn of the loop
 _LONG_PATTERN = error(f"ERR terrace: a pattern has at most {PATTERN_MAX_BYTES} bytes")
 _LONG_KEY = error(f"ERR terrace: TIER.EXPLAIN takes keys of at most {EXPLAINED_MAX_BYTES} bytes")
 
@@ -64,14 +62,14 @@ def invalidate(session: Session, command: Command, request: Request) -> None:
 
 async def _invalidate_keys(session: Session, keys: list[bytes]) -> None:
     for some in _portions(keys):
-        if session.stack.l3 is not None:  # first: their absences would go back into L1
+        if session.stack.l3 is not None:  # first, or their absence would return to L1
             await session.terrace.siblings.ask("forget", keys=as_text(some))
         await session.stack.invalidate(some)
     session.reply(integer(len(keys)))
 
 
 def _portions(keys: list[bytes]) -> Iterator[list[bytes]]:
-    """As many as can be done in one turn, and told to another worker."""
+    """Parts that fit into one turn, and into one message to another worker."""
     portion: list[bytes] = []
     size = 0
     for key in keys:
@@ -112,7 +110,7 @@ def warm(session: Session, command: Command, request: Request) -> None:
     chosen = [m for m in l3.mappings if m.prefix.startswith(prefix) or prefix.startswith(m.prefix)]
     if not chosen:
         session.reply(
-            error(f"ERR terrace: '{errors.shown(text)}' is no view and matches no mapped keys")
+            error(f"ERR terrace: '{errors.shown(text)}' is not a view and matches no mapped keys")
         )
         return
     session.terrace.run_task(session, _warm(session, chosen, text))
@@ -159,11 +157,11 @@ async def _reload(session: Session) -> None:
     try:
         result = await session.terrace.reloader.reload()
     except NotReloaded as problem:
-        session.reply(error(f"ERR terrace: not reloaded, all stays as it was: {problem}"))
+        session.reply(error(f"ERR terrace: not reloaded, nothing changed: {problem}"))
         return
     problems = [problem for problem in await session.terrace.siblings.ask("reload") if problem]
     if problems:
-        session.reply(error(f"ERR terrace: not reloaded by every worker: {problems[0]}"))
+        session.reply(error(f"ERR terrace: not every worker has reloaded: {problems[0]}"))
         return
     session.terrace.siblings.tell_reloaded()
     facts = {

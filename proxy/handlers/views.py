@@ -1,4 +1,4 @@
-"""TIER.VIEWS: one map per mapped view, how its refreshes stand."""
+"""TIER.VIEWS: one map per mapped view with the state of its refreshes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ async def _views(session: Session) -> None:
 
 
 def _facts(status: ViewStatus) -> dict[str, str]:
-    """Ordered name -> text; "unknown" and "never" are said, not left out."""
+    """Ordered name -> text, also for values that are "unknown" or "never"."""
     changed = "all" if status.changed is None else str(status.changed)
     refreshed = status.duration_s is not None
     return {

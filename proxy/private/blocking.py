@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 def run_alone(
     session: Session, command: Command, request: Request, now: float, db: int | None = None
 ) -> None:
-    """The session waits for the reply. The command runs in the client's database, or in `db`
-    (ANY_DB: whichever)."""
+    """Run it; the session waits for the reply. The command runs in the client's database, or in
+    `db` (ANY_DB: in any)."""
     is_wait = waits.is_wait(request)
     if is_wait and (refusal := waits.refusal(session)):
         session.reply(refusal)
@@ -29,7 +29,7 @@ def run_alone(
     if private is None:
         return
     private.upstream.patient = True
-    # Whether an unknown command waits for what other clients do cannot be known.
+    # An unknown command may wait for other clients.
     private.move(Event.BLOCKS if command.blocks or is_wait else Event.RUNS_ALONE)
     if is_wait:
         waits.forward(private, request)

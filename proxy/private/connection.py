@@ -1,6 +1,6 @@
-"""One client's private connection: what is sent on it, what comes, and its end.
+"""One client's private connection: its requests, its replies and pushes, and its end.
 
-Why the client has it, and what that means, is the table in `states`.
+The table in `states` has the reasons for which a client has it, and their consequences.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ class PrivateConnection:
         upstream.pipe.tap = self._tap
         upstream.on_owner_lost = self._on_lost
         self.states = 0
-        self.opened_for: Request | None = None  # PENDING: the command that has not begun
+        self.opened_for: Request | None = None  # PENDING: the command that has not started
         self.transaction = Transaction()
-        self.refusal = b""  # why there was no connection for a transaction; else it was lost later
+        self.refusal = b""  # why a transaction got no connection; b"" if it was lost later
         self.subscribed_to = Subscriptions()
         self.redirect_to = 0  # Terrace's id of the client that gets the invalidations
 
@@ -75,34 +75,34 @@ class PrivateConnection:
 
     @property
     def streams(self) -> bool:
-        """Frames may come that answer no request."""
+        """Whether frames may come that are not replies."""
         return bool(self.states & states.STREAMS)
 
     @property
     def is_for_size(self) -> bool:
-        """No state needs it: only a command is too large for a shared one."""
+        """Whether no state needs it, only a command that is too large for a shared one."""
         return bool(self.states & State.LARGE) and not self.states & states.NEEDED
 
     @property
     def waits_for_others(self) -> bool:
-        """Blocked in Redis: the reply may never come."""
+        """Whether the client is blocked in Redis: the reply may never come."""
         return bool(self.states & states.WAITS) and self.blocking_id is not None
 
     @property
     def blocking_id(self) -> int | None:
-        """For CLIENT UNBLOCK: the id in Redis of what waits there for this client, if it does."""
+        """For CLIENT UNBLOCK: the id of this connection in Redis, if it is blocked there."""
         return self.upstream.client_id if self.states & State.ALONE and self._owes else None
 
     @property
     def _owes(self) -> int:
-        """Replies that Redis has yet to send."""
+        """The number of outstanding replies."""
         return len(self.upstream.pipe)
 
     def takes_over(self, command: Command) -> bool:
-        """Whether a command follows other rules than outside these states."""
+        """Whether special rules apply to a command in these states."""
         return bool(self.states & states.TAKES_OVER[self.upstream.proto]) and not command.leaves
 
-    # What other parts of the proxy ask
+    # Queries of other parts of the proxy
 
     @property
     def subscriptions(self) -> Mapping[str, set[bytes]]:
@@ -111,21 +111,21 @@ class PrivateConnection:
 
     @property
     def queued(self) -> int:
-        """Commands of the transaction; -1 outside of one."""
+        """The number of queued commands; -1 outside a transaction."""
         return self.transaction.queued if self.in_multi else -1
 
     @property
     def is_held_by_pause(self) -> bool:
-        """CLIENT PAUSE WRITE holds its EXEC."""
+        """Whether CLIENT PAUSE WRITE holds its EXEC."""
         return self.in_multi and self.transaction.is_held_by_pause
 
     @property
     def kept_bytes(self) -> int:
-        """What Terrace keeps of these states, as long as they last."""
+        """The bytes that Terrace keeps for these states."""
         return self.subscribed_to.names_bytes + self.transaction.kept_bytes
 
     def abort_transaction(self) -> None:
-        """EXEC must run nothing of what is queued."""
+        """Discard the queued commands; EXEC then fails."""
         self.transaction.aborted = True
 
     def refuse(self, reply: bytes) -> None:
@@ -142,7 +142,7 @@ class PrivateConnection:
         self.redirect_to = redirect_to if on else 0
 
     def switch(self, proto: int) -> None:
-        """HELLO: the client speaks this protocol from now on."""
+        """HELLO: switch the client to this protocol."""
         if self.upstream.proto != proto:
             self.upstream.send(pack([b"HELLO", b"%d" % proto]), DISCARD, ANY_DB)
             self.upstream.proto = proto
@@ -163,7 +163,7 @@ class PrivateConnection:
     # Ending
 
     def maybe_release(self) -> None:
-        """Give the connection back if no state needs it; called when nothing is in flight."""
+        """Give the connection back if no state needs it; called when no request is in flight."""
         session = self.session
         if self.states & State.ALONE:
             self.move(Event.ANSWERED)
@@ -179,7 +179,7 @@ class PrivateConnection:
         return bool(self.session.backlog) and self.session.backlog[0] is request
 
     def abandon(self) -> None:
-        """The client is gone, or reset: a clean connection is kept, any other is closed."""
+        """The client left or sent RESET: keep a clean connection, close any other."""
         pool = self.session.stack.l2.private
         self.session.private = self.session.via = None
         if self.states & states.SPOILS or self._owes:
@@ -190,11 +190,11 @@ class PrivateConnection:
     def _on_lost(self, reason: str) -> None:
         self.move(Event.LOST)
         if self.streams or self.session.config.l2.on_error == "disconnect":
-            # Messages were missed, or a state is gone: the client learns it as when Redis goes.
+            # Messages or a state are lost: close the client, as when Redis goes down.
             self.session.on_close_request(f"its private connection to L2 was lost: {reason}")
         self.session.wake()
 
-    # Frames that answer nothing
+    # Frames that are not replies
 
     @property
     def _hears_all(self) -> bool:
@@ -204,7 +204,7 @@ class PrivateConnection:
         self.upstream.pipe.tap_all = self._hears_all or bool(self.states & State.LARGE)
 
     def _tap(self, frame: bytes) -> bool:
-        """Whether a frame answers nothing; if so, it is passed on here."""
+        """Whether a frame is not a reply; if so, it is forwarded here."""
         if self.states & State.LARGE and frame.startswith(_PROTOCOL_ERROR):
             self._on_protocol_error(frame)
             return True
@@ -224,26 +224,26 @@ class PrivateConnection:
         if self.monitoring and not out_of_band:
             out_of_band = is_line(frame)
         if out_of_band:
-            # Behind the reply that came before it, which may be held (a barrier).
+            # After the earlier reply, which may be held back (a barrier).
             self.session.push_before(
                 self.upstream.pipe.next_waiter, self._with_own_ids(kind, frame)
             )
         return out_of_band
 
     def note_confirmation(self, frame: bytes) -> None:
-        """Redis says what is subscribed; only that is believed."""
+        """Record a confirmation; only those of Redis count as subscriptions."""
         self.subscribed_to.note(frame)
         if bool(self.subscribed_to) != self.subscribed:
             self.move(Event.JOINED if self.subscribed_to else Event.LEFT)
 
     def _with_own_ids(self, kind: bytes, frame: bytes) -> bytes:
-        """Clients know each other by Terrace's ids."""
+        """Replace Redis' ids by Terrace's, which clients use."""
         if kind == b"tracking-redir-broken" and self.redirect_to:
             return push([bulk(kind), integer(self.redirect_to)], 3)
         return frame
 
     def _on_protocol_error(self, frame: bytes) -> None:
-        """Redis closes the connection; so does Terrace that of the client, as Redis would."""
+        """Redis closes the connection; Terrace closes the client's, as Redis would."""
         session = self.session
         text = frame[len(_PROTOCOL_ERROR) : -2].decode("latin-1")
         session.terrace.log_protocol_error(session, text)

@@ -1,4 +1,4 @@
-"""Which way a command goes that begins or ends a state of the private connection, or runs in one.
+"""Dispatches commands that start or end a state of the private connection, or run in one.
 
 MULTI EXEC DISCARD WATCH UNWATCH, (P|S)(UN)SUBSCRIBE and MONITOR are `state_command`s. In the
 states that take commands over (`states`) the others go through `taken_over`.
@@ -81,7 +81,7 @@ def _begin(session: Session, command: Command, request: Request) -> None:
 
 
 def taken_over(session: Session, command: Command, request: Request, now: float) -> None:
-    """A command for which `takes_over` was true."""
+    """Run a command for which `takes_over` was true."""
     private = held(session)
     assert private is not None
     if private.lost:
@@ -95,7 +95,7 @@ def taken_over(session: Session, command: Command, request: Request, now: float)
 
 
 def _on_lost(private: PrivateConnection, command: Command) -> None:
-    """The state is gone; the client has to hear of it at the command that ends it."""
+    """The state is lost; the command that ends it returns the error."""
     session = private.session
     ends_watch = command.name == "UNWATCH" and not private.in_multi
     if command.in_multi is InMulti.ENDS or ends_watch:
@@ -104,7 +104,7 @@ def _on_lost(private: PrivateConnection, command: Command) -> None:
         aborted = errors.exec_refused(private.refusal) if private.refusal else errors.EXEC_LOST
         session.reply(aborted if command.name == "EXEC" else OK)
     elif command.name == "MULTI" and not private.in_multi:
-        private.move(Event.MULTI)  # as in `doom`: what is pipelined behind it must not run
+        private.move(Event.MULTI)  # as in `doom`: commands that are pipelined after it must not run
         session.reply(OK)
     else:
         session.reply(private.refusal or errors.PRIVATE_LOST)

@@ -1,4 +1,4 @@
-"""Commands of a size for which the server may close the connection: not on a shared one."""
+"""Runs commands whose size may make the server close the connection on a private one."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 
 def isolate(session: Session, request: Request) -> bool:
-    """Whether a command has to wait for a private connection because of its size.
+    """Whether a command must wait for a private connection because of its size.
 
-    Where none is to be had it may pass as it is if the server is known to take it.
+    Without a free one, it may take a shared one if the server is known to accept it.
     """
     size = request[3] - request[2]
     if size <= LARGE_COMMAND_BYTES:

@@ -1,4 +1,4 @@
-"""How a session comes by its private connection, and what it gets where there is none."""
+"""Leases private connections to sessions, and answers those that get none."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def held(session: Session) -> PrivateConnection | None:
-    """The session's, as this room knows it."""
+    """The session's private connection, with its type in this room."""
     private = session.private
     assert private is None or isinstance(private, PrivateConnection)
     return private
@@ -25,7 +25,7 @@ def held(session: Session) -> PrivateConnection | None:
 def acquire(session: Session, request: Request, db: int | None = None) -> PrivateConnection | None:
     """The session's private connection, in its database or `db`.
 
-    None when the session was blocked until it has one.
+    None if the session was blocked until it has one.
     """
     if session.private is not None:
         return held(session)
@@ -48,7 +48,7 @@ def _lease(session: Session, upstream: Upstream) -> PrivateConnection:
 async def _connect(session: Session, request: Request, db: int) -> None:
     pool = session.stack.l2.private
     session.queued = True
-    session.wake()  # it may have ended its input before
+    session.wake()  # its input may have ended meanwhile
     try:
         upstream = await pool.turn(session.proto, db)
         session.queued = False
@@ -75,15 +75,14 @@ async def _connect(session: Session, request: Request, db: int) -> None:
 
 
 def doom(session: Session, refusal: bytes = b"") -> None:
-    """A transaction that cannot be: +OK as always, then errors, then EXECABORT.
+    """Start a transaction that must fail: +OK as usual, then errors, then EXECABORT.
 
-    The errors are `refusal`, as Redis' own would be, or say that a connection was lost.
-
-    An error for MULTI itself would let the commands pipelined behind it run one by one.
+    The errors are `refusal`, as from Redis, or report that a connection was lost. After an
+    error for MULTI itself, the commands that are pipelined after it would run one by one.
     """
     if session.private is not None:
         if session.private.streams:
-            session.on_close_request("its transaction cannot be kept apart from its stream")
+            session.on_close_request("its transaction cannot be separated from its stream")
             return
         session.private.abandon()
     private = _lease(session, Upstream(session.clock))

@@ -1,9 +1,9 @@
-"""Rows of mapped keys in a client's transaction: queued in front of what counts on them.
+"""Rows of mapped keys in a client's transaction: queued before the commands that need them.
 
-A row is read when the first command is queued that looks at its key, and stored by the
-transaction itself where Redis lacks the key then. The first load would be of no use: nothing
-keeps the key there until EXEC. An entry of the store is brought back before its command is
-queued; at the end Terrace asks whether it was taken out again, and answers that instead of a nil.
+A row is read when the first command with its key is queued, and the transaction itself
+stores it if Redis lacks the key at EXEC. A load into Redis before that is useless: the key
+may vanish until EXEC. An entry of the store is restored in Redis before its command is
+queued; the end of the transaction checks whether it vanished, which is an error, not a nil.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 
 class _HiddenSlot:
-    """Waits for a command of Terrace's own in the transaction."""
+    """Waits for one of Terrace's own commands in the transaction."""
 
     def __init__(self, transaction: Transaction, *, is_fill: bool) -> None:
         self._transaction, self._is_fill = transaction, is_fill
 
     def on_reply(self, reply: bytes, sent_at: float) -> None:
-        if reply == QUEUED:  # else Redis ends the transaction at EXEC
+        if reply == QUEUED:  # else EXEC fails in Redis
             transaction = self._transaction
             transaction.hidden[transaction.queued] = self._is_fill
             transaction.queued += 1
@@ -39,7 +39,7 @@ class _HiddenSlot:
 
 
 def lend(private: PrivateConnection, command: Command, request: Request) -> bool:
-    """Queue the rows that a command needs; True if it was put off until they are at hand."""
+    """Queue the rows that a command needs; True if it was postponed until they are loaded."""
     session, transaction, args = private.session, private.transaction, request[0]
     stack, rows = session.stack, transaction.rows
     if stack.l3 is None or session.db or transaction.selects:
@@ -78,9 +78,9 @@ async def _hold_then_queue(private: PrivateConnection, keys: list[bytes], reques
 
 
 def note_gone(private: PrivateConnection, durable: list[bytes]) -> None:
-    """In front of a command that writes these keys: which of them are gone.
+    """Before a command that writes these keys: check which of them are absent.
 
-    Only of the first command on a key. Later ones may find that the transaction deleted it.
+    Only for the first command on a key. Before later ones the transaction may have deleted it.
     """
     session, transaction = private.session, private.transaction
     keys = [key for key in durable if key not in transaction.durable]
@@ -90,10 +90,10 @@ def note_gone(private: PrivateConnection, durable: list[bytes]) -> None:
 
 
 def look_again(private: PrivateConnection, request: Request) -> bool:
-    """Before EXEC: True if it was put off until Redis has the rows that are newer by now.
+    """Before EXEC: True if it was postponed until outdated rows are loaded again.
 
-    What was read when it was queued may be older than a refresh that the client knows of, and
-    what is written on such a row does not stay.
+    A row that was read when it was queued may be older than a refresh that the client knows,
+    and a write on such a row would not last.
     """
     session, rows = private.session, private.transaction.rows
     if not rows.lent or rows.renewed:
@@ -108,19 +108,19 @@ def look_again(private: PrivateConnection, request: Request) -> bool:
 async def _renew(private: PrivateConnection, request: Request) -> None:
     session, rows = private.session, private.transaction.rows
     held = [row for row in rows.held.values() if row is not None]
-    await session.stack.renew(held)  # if it cannot, what is at hand does
+    await session.stack.renew(held)  # if it fails, the old rows are used
     rows.renewed = True
     session.put_back(request)
 
 
 def settle(private: PrivateConnection) -> None:
-    """Queue what has to follow the commands on mapped keys, before EXEC or a SELECT."""
+    """Queue the checks and tombstones for mapped keys, before EXEC or a SELECT."""
     transaction = private.transaction
     rows, transaction.rows = transaction.rows, LentRows()
     if rows.needs_settling:
         raw = settle_command(list(rows.removed.items()), rows.name)
         private.upstream.send(raw, _HiddenSlot(transaction, is_fill=False), private.session.db)
-    # Of those that were written, too, the capture finds out.
+    # The capture checks those that were also written.
     read = {k: v for k, v in rows.stored.items() if k not in transaction.durable}
     if read and (store := private.session.stack.store) is not None:
         slot = _HiddenSlot(transaction, is_fill=True)

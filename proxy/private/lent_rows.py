@@ -1,4 +1,4 @@
-"""What a transaction knows of its mapped keys (see `lending`), and what EXEC says of them."""
+"""The rows of mapped keys in a transaction (see `lending`), and their results in EXEC."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ if TYPE_CHECKING:
 
 
 class LentRows:
-    """Rows read for a transaction, and those queued in it; no SELECT lies between them."""
+    """Rows read for a transaction, and those queued in it, with no SELECT in between."""
 
     def __init__(self) -> None:
         self.name = unused_name()
-        self.held: dict[bytes, HeldRow | None] = {}  # None: there is no row
+        self.held: dict[bytes, HeldRow | None] = {}  # None: no row
         self.lent: set[bytes] = set()  # keys whose fill is queued
-        self.removed: dict[bytes, float] = {}  # keys to get a tombstone if they are gone
-        self.stored: dict[bytes, LineageSnapshot] = {}  # read keys of the store
-        self.renewed = False  # they were compared with the epochs of their views before EXEC
+        self.removed: dict[bytes, float] = {}  # keys that get a tombstone if they are absent
+        self.stored: dict[bytes, LineageSnapshot] = {}  # keys of the store that were read
+        self.renewed = False  # the rows were compared with the epochs of their views before EXEC
 
     def rows(self, keys: list[bytes]) -> list[HeldRow]:
-        """Those that are still to be queued."""
+        """The rows of these keys that are not queued yet."""
         held = (self.held.get(key) for key in keys if key not in self.lent)
         return [row for row in held if row is not None]
 
@@ -33,8 +33,8 @@ class LentRows:
 
 
 def take_out(transaction: Transaction, results: list[bytes]) -> tuple[int, str]:
-    """Remove the results of Terrace's own commands: how many rows Redis lacked, and why what
-    is left cannot be believed ("" when it can)."""
+    """Remove the results of Terrace's own commands. Returns the number of rows that Redis lacked,
+    and the reason why the other results are unreliable ("" if they are reliable)."""
     brought, problem = 0, ""
     for position in sorted(transaction.hidden, reverse=True):
         filled = read_fill(results.pop(position))

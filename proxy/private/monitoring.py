@@ -1,4 +1,4 @@
-"""MONITOR: after its +OK Redis sends a line for every command of every client."""
+"""MONITOR: after +OK, Redis sends a line for every command of every client."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Publish and subscribe: what is subscribed on a private connection, and (P|S)(UN)SUBSCRIBE.
+"""Publish and subscribe: the subscriptions of a private connection, and (P|S)(UN)SUBSCRIBE.
 
-Only what Redis confirms is believed. Each name of a command is confirmed on its own, and
-messages may come between.
+A subscription counts only after Redis confirms it. Redis confirms each name of a command
+separately, and messages may come in between.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from .connection import PrivateConnection
 
 CONFIRMATIONS = frozenset(name.lower().encode() for name in SUBSCRIPTIONS)
-NAME_BYTES = 100  # of a name in a set, beside its letters
-LEFT_AT_ONCE = 1000  # channels that a client leaves in one turn without being subscribed
+NAME_BYTES = 100  # overhead of a name in a set
+LEFT_AT_ONCE = 1000  # unsubscribed channels that a client leaves in one turn
 
 
 class Subscriptions:
@@ -33,7 +33,7 @@ class Subscriptions:
     def __init__(self) -> None:
         self.names: dict[str, set[bytes]] = {"channels": set(), "patterns": set(), "shards": set()}
         self.names_bytes = 0
-        self.commands = 0  # that are not answered yet
+        self.commands = 0  # without a reply so far
 
     def __bool__(self) -> bool:
         return any(self.names.values())
@@ -90,17 +90,17 @@ def subscribe(private: PrivateConnection, command: Command, request: Request) ->
         return
     leaves = is_leaving(command)
     if leaves and len(args) == 1 and session.in_flight:
-        session.block_idle(request)  # how many will be confirmed is not known before
+        session.block_idle(request)  # the number of confirmations is unknown before
         return
     is_subscriber = private.subscribed or private.subscribed_to.commands
     if private.upstream.proto == 2 and session.in_flight and not is_subscriber:
-        session.block_idle(request)  # replies still due must not be taken for messages
+        session.block_idle(request)  # outstanding replies must not be taken for messages
         return
     names = private.subscriptions[command.subscription]
     expected = len(args) - 1 or max(1, len(names))
     private.forward(request, SubscriptionSlot(private, expected), expected)
     if leaves:
-        session.block_idle()  # what follows may run outside the subscribed state
+        session.block_idle()  # the next command may run outside the subscribed state
 
 
 def is_leaving(command: Command) -> bool:
@@ -122,7 +122,7 @@ async def _leave_many(session: Session, name: str, channels: list[bytes]) -> Non
 
 
 def _left(session: Session, name: str, channel: bytes) -> bytes:
-    """The confirmation for a client that was subscribed to nothing."""
+    """The confirmation for a client without subscriptions."""
     proto = session.proto
     named = bulk(channel) if channel else null(proto)
     return push([bulk(name.lower()), named, integer(0)], proto)

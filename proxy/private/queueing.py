@@ -1,8 +1,8 @@
-"""What a client may queue between MULTI and EXEC, and as what Redis gets to see it.
+"""Queues commands between MULTI and EXEC: as they are, changed, or refused.
 
 A command about the client itself is queued as a PING, so that it has its place in EXEC's
-reply, and answered by Terrace when EXEC has run: Redis would speak about the connection
-between the two.
+reply, and Terrace answers it after EXEC: Redis' answer would be about the connection between
+Terrace and Redis.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from .transactions import Edit, QueuedSlot, abort
 if TYPE_CHECKING:
     from .connection import PrivateConnection
 
-EDIT_BYTES = 300  # for what is to be done to a result
+EDIT_BYTES = 300  # for the edit of a result
 _STAND_IN = pack([b"PING"])
 
 
 def queue(private: PrivateConnection, command: Command, request: Request) -> None:
-    """A command inside MULTI: Redis queues or refuses it; we note what it may write."""
+    """A command inside MULTI: Redis queues or refuses it; Terrace records its possible writes."""
     session, args = private.session, request[0]
     sub = args[1].upper() if len(args) > 1 else b""
     is_client = command.name == "CLIENT"
@@ -43,7 +43,7 @@ def queue(private: PrivateConnection, command: Command, request: Request) -> Non
     if becomes is InMulti.BY_SUBCOMMAND:
         becomes = command.in_multi_of(args)
     if is_client and not command.is_handled(args):
-        becomes = InMulti.QUEUED  # Redis has the error for it
+        becomes = InMulti.QUEUED  # Redis returns the error
     if becomes is InMulti.REFUSED:
         name = f"CLIENT {sub.decode()}" if is_client else command.name
         abort(private, errors.not_in_multi(name))
@@ -53,7 +53,7 @@ def queue(private: PrivateConnection, command: Command, request: Request) -> Non
         return
     transaction = private.transaction
     edit: Edit | None = None
-    raw = b""  # what goes to Redis instead
+    raw = b""  # sent to Redis instead
     if becomes is InMulti.ANSWERED:
         answer = ANSWERS[sub]
         edit, raw = lambda _: answer(session, request), _STAND_IN
@@ -74,7 +74,7 @@ def queue(private: PrivateConnection, command: Command, request: Request) -> Non
         load_first(session, command, request) or lending.lend(private, command, request)
     ):
         return
-    db = 0 if transaction.selects else session.db  # behind SELECT it may be any
+    db = 0 if transaction.selects else session.db  # after SELECT it may be any
     durable = session.stack.durable(command.may_touch(args), db)
     if session.db and store_writes.reaches_in(session, command, args):
         abort(private, errors.STORE_FROM_AFAR)
@@ -100,7 +100,7 @@ def queue(private: PrivateConnection, command: Command, request: Request) -> Non
 def _note_effects(
     private: PrivateConnection, command: Command, request: Request, *, is_edited: bool
 ) -> None:
-    """What EXEC has to do around this command; one whose result is edited changes no key."""
+    """Record the steps of EXEC for this command; a command with an edited result writes no key."""
     transaction, args = private.transaction, request[0]
     if is_edited:
         transaction.kept_bytes += EDIT_BYTES

@@ -1,14 +1,14 @@
-"""The states of a client's private connection: one table, and one function that moves.
+"""The states of a client's private connection: one table, and one transition function.
 
 Rules of this file
   1. States combine: a client may watch keys, be subscribed and track at once. A connection
-     is in a set of states, kept as the bits of a number (each command in MULTI looks several
-     times, and a look at an `enum.Flag` takes twenty times as long). No bit means: leased, and
-     needed for nothing but what is in flight.
-  2. The table says what a state means. Code asks for one state, or for a mask that is made of
-     the table; it lists no states.
-  3. `after` is the only function that moves, by the rows of `TRANSITIONS`.
-  4. Nothing here knows a session, a connection or bytes.
+     has a set of states, as the bits of a number (each command in MULTI checks them several
+     times, and a check of an `enum.Flag` takes twenty times as long). No bit means: leased, and
+     only needed for the requests in flight.
+  2. The table defines the meaning of a state. Code checks one state, or a mask that is made
+     from the table; it lists no states.
+  3. `after` is the only function that changes states, by the rows of `TRANSITIONS`.
+  4. This module knows no session, no connection and no bytes.
 
   state        begins with                          ends with
   PENDING      opened for a command that waited     that command has begun
@@ -24,7 +24,7 @@ Rules of this file
   LARGE        a command too large for others       the end of the connection
   LOST         Redis or the network closed it       the end of the connection
 
-RESET, QUIT and a client that leaves end all of them. At the end the connection goes back to
+RESET, QUIT and a client that leaves end all states. Then the connection goes back to
 the pool, which has the states before and after (`tiers/l2/private.py`: idle, cleaned, closed).
 """
 
@@ -55,21 +55,21 @@ class State:
 
 class When(Enum):
     NEVER = 0
-    RESP2 = 1  # where a message looks like a reply
+    RESP2 = 1  # in which a message looks like a reply
     ALWAYS = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What a state means for its connection."""
+    """The meaning of a state for its connection."""
 
-    keeps: bool = False  # it is not given back, though nothing is in flight
-    keeps_lost: bool = False  # also when it is lost: the client has yet to hear of it
-    streams: bool = False  # frames may come that answer no request
-    spoils: bool = False  # at its end it is closed: RESET would not make it as new
+    keeps: bool = False  # it is not given back, even with no request in flight
+    keeps_lost: bool = False  # also after it is lost: the client must still get the error
+    streams: bool = False  # frames may come that are not replies
+    spoils: bool = False  # at its end it is closed: RESET does not clean it
     takes_over: When = When.NEVER  # all commands but QUIT and RESET follow other rules
-    hears_all: When = When.NEVER  # any frame may be one that answers no request
-    waits: bool = False  # the reply may never come: what waits for this client need not wait for it
+    hears_all: When = When.NEVER  # any frame may be one that is not a reply
+    waits: bool = False  # the reply may never come: nothing may wait for it
 
 
 TABLE: Final[dict[int, Row]] = {
@@ -82,8 +82,8 @@ TABLE: Final[dict[int, Row]] = {
     ),
     State.MONITORING: Row(keeps=True, streams=True, spoils=True, hears_all=When.ALWAYS),
     State.TRACKING: Row(keeps=True, streams=True, spoils=True),
-    # Redis keeps what a connection has read until it is closed, RESET or not: the next client
-    # would hear of the keys of this one.
+    # Redis remembers the reads of a connection until it is closed, even after RESET: the next
+    # client would get invalidations for the keys of this one.
     State.TRACKED: Row(spoils=True),
     State.ALONE: Row(),
     State.BLOCKED: Row(waits=True),
@@ -93,10 +93,10 @@ TABLE: Final[dict[int, Row]] = {
 
 
 class Event(Enum):
-    """What happened to a connection or to its client."""
+    """An event of a connection or of its client."""
 
     PUT_OFF = "opened for a command that waits in the backlog"
-    CAME_ON = "that command has begun"
+    CAME_ON = "that command has started"
     MULTI = "MULTI"
     MULTI_ENDS = "EXEC was answered; or DISCARD; or either on a lost connection"
     WATCH = "WATCH"
@@ -104,13 +104,13 @@ class Event(Enum):
     SUBSCRIBE = "(P|S)(UN)SUBSCRIBE was sent"
     CONFIRMED = "all of these are answered"
     JOINED = "the first name is subscribed"
-    LEFT = "the last name is not subscribed any more"
+    LEFT = "the last name is unsubscribed"
     MONITOR = "Redis confirmed MONITOR"
     TRACKING_ON = "Redis confirmed CLIENT TRACKING ON"
     TRACKING_OFF = "Redis confirmed CLIENT TRACKING OFF"
     RUNS_ALONE = "an unknown command was sent alone"
     BLOCKS = "a command that waits for other clients was sent alone"
-    ANSWERED = "nothing is in flight"
+    ANSWERED = "no request is in flight"
     GREW = "a command was too large for a shared connection"
     LOST = "the connection is lost"
 
@@ -144,13 +144,13 @@ TRANSITIONS: Final[dict[Event, Transition]] = {
 
 NEEDS: Final = {State.BLOCKED: State.ALONE, State.TRACKING: State.TRACKED}
 NEVER_TOGETHER: Final = (
-    State.MULTI | State.ALONE,  # what is queued does not block
+    State.MULTI | State.ALONE,  # a queued command does not block
     State.LOST | State.JOINING,  # the loss answers the subscriptions first
 )
 
 
 def after(states: int, event: Event) -> int:
-    """The states once this has happened."""
+    """The states after this event."""
     transition = TRANSITIONS[event]
     return (states | transition.begins) & ~transition.ends
 
@@ -161,7 +161,7 @@ def _all(is_so: Callable[[Row], bool]) -> int:
 
 KEEPS: Final = _all(lambda row: row.keeps)
 KEEPS_LOST: Final = _all(lambda row: row.keeps_lost)
-NEEDED: Final = KEEPS & ~State.PENDING  # the client is in a state that lives on the connection
+NEEDED: Final = KEEPS & ~State.PENDING  # the client has a state in this connection
 STREAMS: Final = _all(lambda row: row.streams)
 SPOILS: Final = _all(lambda row: row.spoils)
 WAITS: Final = _all(lambda row: row.waits)
@@ -176,11 +176,11 @@ HEARS_ALL: Final = {
 
 
 def names_of(states: int) -> list[str]:
-    """For people."""
+    """The names of the states, for people."""
     return [name.lower() for name, bit in vars(State).items() if name.isupper() and states & bit]
 
 
 def is_legal(states: int) -> bool:
-    """Whether a connection can be in these states at once."""
+    """Whether a connection can have all of these states at once."""
     needed = all(states & other for state, other in NEEDS.items() if states & state)
     return needed and not any(states & pair == pair for pair in NEVER_TOGETHER)

@@ -1,4 +1,4 @@
-"""Keys of the store in a client's transaction: what it writes is captured before EXEC."""
+"""Keys of the store in a client's transaction: captures written values before EXEC."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Transactions on a private connection: what Terrace notes of one, and how it ends.
+"""Transactions on a private connection: Terrace's record of one, and its end.
 
-Redis queues the commands and runs them. Terrace notes what they may write, for the coherence
-steps of EXEC, and which of the results are edited on their way to the client. `queueing`
-decides what gets into a transaction.
+Redis queues and runs the commands. Terrace records their possible writes, for the coherence
+steps of EXEC, and the results that it edits for the client. `queueing` decides which commands
+enter a transaction.
 """
 
 from __future__ import annotations
@@ -35,29 +35,29 @@ _DISCARD: Request = ([b"DISCARD"], pack([b"DISCARD"]), 0, len(pack([b"DISCARD"])
 
 @dataclass
 class Transaction:
-    """What is queued in MULTI, as far as it matters beyond Redis."""
+    """Terrace's record of the commands that are queued after MULTI."""
 
-    keys: list[bytes] = field(default_factory=list)  # that may be written
-    durable: list[bytes] = field(default_factory=list)  # those that are kept in the store
+    keys: list[bytes] = field(default_factory=list)  # keys that may be written
+    durable: list[bytes] = field(default_factory=list)  # those of the store
     snapshot: LineageSnapshot = BLIND  # of the first of them
-    selects: bool = False  # another database may be selected
-    opaque: bool = False  # keys that are not known may be written
+    selects: bool = False  # it may select another database
+    opaque: bool = False  # it may write unknown keys
     flushes: bool = False
     queued: int = 0
-    strict_s: float = 0.0  # the largest bound of strict keys that may be written
-    kept_bytes: int = 0  # of the keys, about
+    strict_s: float = 0.0  # the largest bound of the strict keys that it may write
+    kept_bytes: int = 0  # of the keys, approximately
     edits: dict[int, Edit] = field(default_factory=dict)  # by position in EXEC's reply
     is_held_by_pause: bool = False  # CLIENT PAUSE WRITE would have held one of them
-    hidden: dict[int, bool] = field(default_factory=dict)  # positions of our own; whether a fill
+    hidden: dict[int, bool] = field(default_factory=dict)  # positions of own commands; is it a fill
     rows: LentRows = field(default_factory=LentRows)
-    aborted: bool = False  # Terrace refused a command: EXEC must not run the others
+    aborted: bool = False  # Terrace refused a command: EXEC must run nothing
 
     @property
     def writes(self) -> bool:
         return bool(self.keys) or self.opaque or self.flushes
 
     def edited(self, reply: bytes, stats: Stats) -> bytes:
-        """EXEC's reply for the client; errors and nil are no results."""
+        """EXEC's reply for the client; errors and nil are unchanged."""
         if not (self.edits or self.hidden) or not _has_results(reply):
             return reply
         results = ReplyScanner().feed(reply[reply.index(b"\n") + 1 :])
@@ -74,7 +74,7 @@ class Transaction:
 
 
 def load_watched(session: Session, command: Command, request: Request) -> bool:
-    """Before WATCH: whether it was put off until its mapped keys are in L2.
+    """Before WATCH: whether it was postponed until its mapped keys are in L2.
 
     A later load would itself look like a change.
     """
@@ -106,7 +106,7 @@ def end(private: PrivateConnection, command: Command, request: Request) -> None:
 
 
 def pass_mistake(private: PrivateConnection, command: Command, request: Request) -> None:
-    """A wrong number of arguments: Redis has to see it, too, since that ends its transaction."""
+    """Forward a wrong number of arguments, which also aborts the transaction in Redis."""
     is_exec = command.name == "EXEC"
     private.forward(request, ExecSlot(private) if is_exec else Slot(private.session))
     private.session.block_idle()
@@ -129,9 +129,9 @@ def end_aborted(private: PrivateConnection, reply: bytes) -> None:
 
 
 class QueuedSlot(Slot):
-    """A command inside MULTI: only what Redis has queued gets a place in the reply of EXEC.
+    """A command inside MULTI: only a command that Redis queued gets a place in EXEC's reply.
 
-    A nested MULTI, for one, is refused without ending the transaction.
+    Redis refuses a nested MULTI, for example, without ending the transaction.
     """
 
     __slots__ = ("edit", "transaction")
@@ -151,13 +151,13 @@ class QueuedSlot(Slot):
 
 
 class ExecSlot(BarrierSlot):
-    """EXEC: a write of every key the transaction may have written."""
+    """EXEC: a write of every key that the transaction may have written."""
 
     __slots__ = ("_captured", "private")
 
     def __init__(self, private: PrivateConnection) -> None:
         session, transaction = private.session, private.transaction
-        self._captured = b""  # what keys of the store hold, the last of the results
+        self._captured = b""  # the values of keys of the store, the last result
         l1 = session.stack.l1
         unknown = transaction.opaque or transaction.flushes
         super().__init__(
@@ -173,7 +173,7 @@ class ExecSlot(BarrierSlot):
 
     @property
     def reply_max_bytes(self) -> int:
-        # What keys of the store hold is not dropped: it has to reach the table.
+        # The values of keys of the store are never dropped: the table needs them.
         return 0 if self.private.transaction.durable else super().reply_max_bytes
 
     def on_reply(self, reply: bytes, sent_at: float) -> None:
@@ -198,12 +198,12 @@ class ExecSlot(BarrierSlot):
 
 
 def _has_results(reply: bytes) -> bool:
-    """Neither an error nor the nil of a failed WATCH."""
+    """Whether it is neither an error nor the nil of a failed WATCH."""
     return reply.startswith(b"*") and not reply.startswith(b"*-")
 
 
 class _AbortSlot(Slot):
-    """EXEC of a transaction that Terrace had to refuse: Redis gets a DISCARD."""
+    """EXEC of a transaction that Terrace aborted: Redis gets a DISCARD."""
 
     __slots__ = ("instead",)
 
@@ -215,4 +215,4 @@ class _AbortSlot(Slot):
         self.finish(self.instead)
 
     def on_lost(self, reason: str, sent: bool) -> None:
-        self.finish(self.instead)  # whatever became of the DISCARD, nothing ran
+        self.finish(self.instead)  # even without a reply to DISCARD, nothing ran

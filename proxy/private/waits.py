@@ -1,10 +1,10 @@
-"""WAIT and WAITAOF: is what this client wrote on the replicas, or in the append-only file?
+"""WAIT and WAITAOF: are this client's writes on the replicas, or in the append-only file?
 
-The server answers for the replication offset of the last write of the connection that
-asks. A client's writes travel on connections that it shares, so the private one that
-carries its WAIT moves its own offset first, past all that the client was acknowledged:
-by a message to a shard channel, which replicas get, and before WAITAOF by a write, which
-the file gets. (Up to Redis 7.0 a PING moves it.) A client that wrote nothing asks as it is.
+The server answers for the replication offset of the last write on the same connection. A
+client's writes use shared connections, so the private connection of its WAIT first moves
+its own offset past all acknowledged writes of the client: by a message to a shard channel,
+which replicas get, and before WAITAOF by a write, which the file gets. (Up to Redis 7.0 a
+PING moves it.) For a client without writes the command is sent alone.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _WRITE = pack(
         _PLACE,
     ]
 )
-_UNKNOWN_COMMAND = b"-ERR unknown command"  # the server is older: the PING was enough
+_UNKNOWN_COMMAND = b"-ERR unknown command"  # an older server: the PING was enough
 
 
 def is_wait(request: Request) -> bool:
@@ -44,13 +44,13 @@ def is_wait(request: Request) -> bool:
 
 
 def refusal(session: Session) -> bytes:
-    """The error where it is unknown what became of the client's last write; b"" otherwise."""
+    """The error if the fate of the client's last write is unknown; b"" otherwise."""
     lost = session.wrote_at and session.wrote_at <= session.stack.l2.lost_at
     return errors.WAIT_LOST if lost else b""
 
 
 def forward(private: PrivateConnection, request: Request) -> None:
-    """Send it on the private connection, for the offset of this client's last write."""
+    """Send it on the private connection, after a move to the offset of the client's last write."""
     session = private.session
     if not session.wrote_at:
         private.forward(request, Slot(session))
@@ -79,16 +79,16 @@ class _WaitSlot(Slot):
         elif reply.startswith(b"-NOPERM"):
             self.finish(errors.wait_refused(reply))
         elif reply.startswith(b"-") and not reply.startswith(_UNKNOWN_COMMAND):
-            self.finish(reply)  # BUSY, READONLY, OOM: it would have been that of WAIT, too
+            self.finish(reply)  # BUSY, READONLY, OOM: WAIT would give the same error
         else:
             _, buffer, start, end = request
             self.private.upstream.send(buffer[start:end], self, self.session.db)
 
 
 def in_multi(has_written: bool, result: bytes) -> bytes:
-    """What EXEC answers for one: never more than is known of this client's writes before MULTI.
+    """The result in EXEC: never more than is known of this client's writes before MULTI.
 
-    It does not wait there, and nothing in a transaction moves the offset before its end.
+    WAIT does not wait in a transaction, and nothing moves the offset before its end.
     """
     if not has_written:
         return result

@@ -147,7 +147,7 @@ def test_a_bad_configuration_changes_nothing(
     with Wire(configured.terrace.port) as wire:
         configured.write(text)
         reply = wire.ask("TIER.RELOAD")
-        assert reply.startswith(b"-ERR terrace: not reloaded, all stays as it was: ")
+        assert reply.startswith(b"-ERR terrace: not reloaded, nothing changed: ")
         assert complaint.encode() in reply
         assert option(wire, "limits.pipeline") == "10000"
         configured.file.unlink()

@@ -367,7 +367,7 @@ async def test_it_is_told_once_in_one_line(caplog: pytest.LogCaptureFixture) -> 
         (record,) = caplog.records
         assert record.getMessage() == (
             "commands of L2: redis 7.4.1: new: httl (plain read), waitaof (alone); "
-            "stricter than the table: get (write); 1 descriptions not understood"
+            "stricter than the table: get (write); 1 invalid descriptions"
         )
         assert source.state in record.getMessage()
         l2.answer = TierUnavailable("L2 (redis)", "gone")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..command import Kind, row
 from ..facts import InMulti, sub
 
-WORDS_MAX = 10_000  # each is looked at in one turn of the loop
+WORDS_MAX = 10_000  # one turn of the loop reads them all
 
 ROWS = (
     row(

@@ -1,4 +1,4 @@
-"""Places on the globe, kept in sorted sets."""
+"""Geographic positions, stored in sorted sets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Strings, and what reads their bits: bitmaps and HyperLogLogs."""
+"""Strings, and types that are stored in them: bitmaps and HyperLogLogs."""
 
 from __future__ import annotations
 

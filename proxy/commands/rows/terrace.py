@@ -18,7 +18,7 @@ ROWS = (
         Kind.OWN,
         "2 @read @admin @slow @dangerous R:1",
         handler="tier.explain",
-        summary="Where each tier stands with a key: present, age, ttl, size, mapping, why missed",
+        summary="State of a key in each tier: present, age, ttl, size, mapping, reason of a miss",
     ),
     row(
         "TIER.INVALIDATE",
@@ -33,7 +33,7 @@ ROWS = (
         Kind.OWN,
         "-1 @write @admin @slow @dangerous",
         handler="tier.warm",
-        summary="Load rows into L2: of a view, of all mapped keys matching a pattern, or of all",
+        summary="Load rows into L2: of one view, of the mapped keys of a pattern, or of all views",
     ),
     row(
         "TIER.REFRESH",
@@ -41,14 +41,14 @@ ROWS = (
         "2 @admin @slow @dangerous",
         held_in_pause=True,
         handler="tier.refresh",
-        summary="Refresh a materialized view now and invalidate exactly what changed",
+        summary="Refresh a materialized view now and invalidate exactly the changed keys",
     ),
     row(
         "TIER.RELOAD",
         Kind.OWN,
         "1 @admin @slow @dangerous",
         handler="tier.reload",
-        summary="Read the configuration again: what changed, and what needs a restart",
+        summary="Reload the configuration; lists changed options and those that need a restart",
     ),
     row(
         "TIER.STATS",
