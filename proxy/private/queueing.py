@@ -24,7 +24,7 @@ from ..commands.facts import InMulti
 from ..flow import store_writes
 from ..flow.load_first import load_first
 from ..flow.routing import strict_s
-from . import lending, stored, waits
+from . import stored, transaction_fills, waits
 from .transactions import Edit, QueuedSlot, abort
 
 if TYPE_CHECKING:
@@ -68,10 +68,11 @@ def queue(private: PrivateConnection, command: Command, request: Request) -> Non
         edit = partial(waits.in_multi, session.wrote_at > 0)
     elif command.name == "SELECT" and len(args) == 2:
         edit = _select(private, args[1])
-        lending.settle(private)
+        transaction_fills.settle(private)
         transaction.selects = True
     elif command.name != "WATCH" and (
-        load_first(session, command, request) or lending.lend(private, command, request)
+        load_first(session, command, request)
+        or transaction_fills.queue_rows(private, command, request)
     ):
         return
     db = 0 if transaction.selects else session.db  # after SELECT it may be any
@@ -83,7 +84,7 @@ def queue(private: PrivateConnection, command: Command, request: Request) -> Non
         if refusal := stored.refusal(private, command, args, durable):
             abort(private, refusal)
             return
-        lending.note_gone(private, durable)
+        transaction_fills.queue_absence_check(private, durable)
         transaction.durable += durable
         if transaction.snapshot == BLIND:
             transaction.snapshot = session.snapshot

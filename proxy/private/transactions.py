@@ -18,9 +18,9 @@ from .. import errors
 from ..client.slots import BarrierSlot, Slot
 from ..commands.command import Command
 from ..flow.load_first import load_first
-from . import lending, stored
-from .lent_rows import LentRows, take_out
+from . import stored, transaction_fills
 from .states import Event
+from .transaction_rows import TransactionRows, remove_own_results
 
 if TYPE_CHECKING:
     from ..client.session import Session
@@ -49,7 +49,7 @@ class Transaction:
     edits: dict[int, Edit] = field(default_factory=dict)  # by position in EXEC's reply
     is_held_by_pause: bool = False  # CLIENT PAUSE WRITE would have held one of them
     hidden: dict[int, bool] = field(default_factory=dict)  # positions of own commands; is it a fill
-    rows: LentRows = field(default_factory=LentRows)
+    rows: TransactionRows = field(default_factory=TransactionRows)
     aborted: bool = False  # Terrace refused a command: EXEC must run nothing
 
     @property
@@ -65,7 +65,7 @@ class Transaction:
             return reply
         for position, edit in self.edits.items():
             results[position] = edit(results[position])
-        brought, problem = take_out(self, results)
+        brought, problem = remove_own_results(self, results)
         stats.rows_brought += brought
         if problem:
             stats.write_errors += 1
@@ -96,10 +96,10 @@ def end(private: PrivateConnection, command: Command, request: Request) -> None:
         private.forward(request, Slot(session))
     elif private.transaction.aborted:
         end_aborted(private, errors.EXEC_ABORTED)
-    elif lending.look_again(private, request):
+    elif transaction_fills.renew_rows(private, request):
         return
     else:
-        lending.settle(private)
+        transaction_fills.settle(private)
         stored.send_capture(private)
         private.forward(request, ExecSlot(private))
     session.block_idle()

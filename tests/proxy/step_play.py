@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Sequence
 
-import proxy.private.lent_rows
+import proxy.private.transaction_rows
 import tiers.load.held_rows
 from tiers import Step
 from tiers.wire.resp import OK, QUEUED, array, integer
@@ -14,7 +14,7 @@ NAME = b"__terrace:rows:of a test"
 
 def name_steps_alike() -> None:
     """Instead of a name that nobody else uses. Nothing in a test depends on the difference."""
-    tiers.load.held_rows.unused_name = proxy.private.lent_rows.unused_name = lambda: NAME
+    tiers.load.held_rows.unused_name = proxy.private.transaction_rows.unused_name = lambda: NAME
 
 
 def stood(args: Sequence[bytes], held: Container[bytes]) -> bool:

@@ -15,7 +15,7 @@ from tiers.wire.resp import QUEUED, Request
 
 from ..commands.command import Command
 from ..flow.load_first import refuse_unloaded
-from .lent_rows import LentRows
+from .transaction_rows import TransactionRows
 
 if TYPE_CHECKING:
     from .connection import PrivateConnection
@@ -38,7 +38,7 @@ class _HiddenSlot:
         pass
 
 
-def lend(private: PrivateConnection, command: Command, request: Request) -> bool:
+def queue_rows(private: PrivateConnection, command: Command, request: Request) -> bool:
     """Queue the rows that a command needs; True if it was postponed until they are loaded."""
     session, transaction, args = private.session, private.transaction, request[0]
     stack, rows = session.stack, transaction.rows
@@ -57,7 +57,7 @@ def lend(private: PrivateConnection, command: Command, request: Request) -> bool
     if looks:
         for raw in fill_commands(rows.rows(keys), rows.name):
             private.upstream.send(raw, _HiddenSlot(transaction, is_fill=True), session.db)
-        rows.lent.update(keys)
+        rows.queued.update(keys)
     if not command.reads:
         was_there = keys if command.deletes else [k for k in keys if rows.held.get(k)]
         rows.removed.update(stack.tombstones(was_there))
@@ -77,7 +77,7 @@ async def _hold_then_queue(private: PrivateConnection, keys: list[bytes], reques
     session.put_back(request)
 
 
-def note_gone(private: PrivateConnection, durable: list[bytes]) -> None:
+def queue_absence_check(private: PrivateConnection, durable: list[bytes]) -> None:
     """Before a command that writes these keys: check which of them are absent.
 
     Only for the first command on a key. Before later ones the transaction may have deleted it.
@@ -89,14 +89,14 @@ def note_gone(private: PrivateConnection, durable: list[bytes]) -> None:
         private.upstream.send(raw, _HiddenSlot(transaction, is_fill=False), session.db)
 
 
-def look_again(private: PrivateConnection, request: Request) -> bool:
+def renew_rows(private: PrivateConnection, request: Request) -> bool:
     """Before EXEC: True if it was postponed until outdated rows are loaded again.
 
     A row that was read when it was queued may be older than a refresh that the client knows,
     and a write on such a row would not last.
     """
     session, rows = private.session, private.transaction.rows
-    if not rows.lent or rows.renewed:
+    if not rows.queued or rows.renewed:
         return False
     if session.in_flight:
         session.block_idle(request)
@@ -116,7 +116,7 @@ async def _renew(private: PrivateConnection, request: Request) -> None:
 def settle(private: PrivateConnection) -> None:
     """Queue the checks and tombstones for mapped keys, before EXEC or a SELECT."""
     transaction = private.transaction
-    rows, transaction.rows = transaction.rows, LentRows()
+    rows, transaction.rows = transaction.rows, TransactionRows()
     if rows.needs_settling:
         raw = settle_command(list(rows.removed.items()), rows.name)
         private.upstream.send(raw, _HiddenSlot(transaction, is_fill=False), private.session.db)

@@ -1,4 +1,4 @@
-"""The rows of mapped keys in a transaction (see `lending`), and their results in EXEC."""
+"""The rows of mapped keys in a transaction (see `transaction_fills`), and their results in EXEC."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ if TYPE_CHECKING:
     from .transactions import Transaction
 
 
-class LentRows:
+class TransactionRows:
     """Rows read for a transaction, and those queued in it, with no SELECT in between."""
 
     def __init__(self) -> None:
         self.name = unused_name()
         self.held: dict[bytes, HeldRow | None] = {}  # None: no row
-        self.lent: set[bytes] = set()  # keys whose fill is queued
+        self.queued: set[bytes] = set()  # keys whose fill is queued
         self.removed: dict[bytes, float] = {}  # keys that get a tombstone if they are absent
         self.stored: dict[bytes, LineageSnapshot] = {}  # keys of the store that were read
         self.renewed = False  # the rows were compared with the epochs of their views before EXEC
 
     def rows(self, keys: list[bytes]) -> list[HeldRow]:
         """The rows of these keys that are not queued yet."""
-        held = (self.held.get(key) for key in keys if key not in self.lent)
+        held = (self.held.get(key) for key in keys if key not in self.queued)
         return [row for row in held if row is not None]
 
     @property
@@ -32,7 +32,7 @@ class LentRows:
         return bool(self.removed) or any_missing
 
 
-def take_out(transaction: Transaction, results: list[bytes]) -> tuple[int, str]:
+def remove_own_results(transaction: Transaction, results: list[bytes]) -> tuple[int, str]:
     """Remove the results of Terrace's own commands. Returns the number of rows that Redis lacked,
     and the reason why the other results are unreliable ("" if they are reliable)."""
     brought, problem = 0, ""
