@@ -151,10 +151,10 @@ def _reader_of(command: str, argv: Sequence[str]) -> Callable[[], Config]:
 
 def _config_of(command: str, argv: Sequence[str]) -> Config | None:
     """The configuration of `argv`; None after its problems were printed."""
-    return _read_or_tell(_reader_of(command, argv))
+    return _read_or_report(_reader_of(command, argv))
 
 
-def _read_or_tell(read: Callable[[], Config]) -> Config | None:
+def _read_or_report(read: Callable[[], Config]) -> Config | None:
     from .config.load import ConfigError
 
     try:
@@ -167,7 +167,7 @@ def _read_or_tell(read: Callable[[], Config]) -> Config | None:
 
 def _serve(argv: Sequence[str]) -> int:
     read = _reader_of("serve", argv)
-    config = _read_or_tell(read)
+    config = _read_or_report(read)
     if config is None:
         return EXIT_PROBLEM
     from . import log

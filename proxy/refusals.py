@@ -113,7 +113,7 @@ class Refusals:
         }
         self._clock = clock
         self._quiet_until: dict[tuple[Kind, str], float] = {}
-        self._untold: Counter[tuple[Kind, str]] = Counter()
+        self._unlogged: Counter[tuple[Kind, str]] = Counter()
 
     def __repr__(self) -> str:
         return f"<Refusals {sum(map(Counter.total, self.counts.values()))}>"
@@ -121,49 +121,49 @@ class Refusals:
     def login(self, reason: str, address: str, user: bytes | None) -> None:
         """`user`: the name, if the user exists."""
         self._count(LOGINS, reason)
-        self._tell(LOGINS, reason, address, *_named("user", user))
+        self._log(LOGINS, reason, address, *_named("user", user))
 
     def command(
         self, reason: str, context: str, address: str, user: bytes | None, name: str
     ) -> None:
         """`name` comes from the table."""
         self._count(DENIED, reason, context)
-        self._tell(DENIED, reason, address, *_named("user", user), f"command {name}")
+        self._log(DENIED, reason, address, *_named("user", user), f"command {name}")
 
     def client(self, reason: str, address: str) -> bytes:
         """The error for this client."""
         self._count(CLIENTS, reason)
-        self._tell(CLIENTS, reason, address)
+        self._log(CLIENTS, reason, address)
         return _TO_CLIENTS[reason]
 
     def handshake(self, reason: str, address: str) -> None:
         self._count(HANDSHAKES, reason)
-        self._tell(HANDSHAKES, reason, address)
+        self._log(HANDSHAKES, reason, address)
 
     def protocol_error(self, address: str, text: str) -> None:
-        self._tell(PROTOCOL, "protocol", address, ascii(text)[:SHOWN_MAX_CHARS])
+        self._log(PROTOCOL, "protocol", address, ascii(text)[:SHOWN_MAX_CHARS])
 
     def sweep(self, *, all_of_it: bool = False) -> None:
         now = self._clock()
-        for key in list(self._untold):
+        for key in list(self._unlogged):
             if all_of_it or now >= self._quiet_until[key]:
                 kind, reason = key
                 log.warning(
                     "%s: %s: %d more of them", kind.title, kind.reasons[reason],
-                    self._untold.pop(key),
+                    self._unlogged.pop(key),
                 )  # fmt: skip
                 self._quiet_until[key] = now + LOG_INTERVAL_S
 
     def _count(self, kind: Kind, *labels: str) -> None:
         self.counts[kind][labels] += 1
 
-    def _tell(self, kind: Kind, reason: str, address: str, *about: str) -> None:
+    def _log(self, kind: Kind, reason: str, address: str, *about: str) -> None:
         key, now = (kind, reason), self._clock()
         if now < self._quiet_until.get(key, now):
-            self._untold[key] += 1
+            self._unlogged[key] += 1
             return
         self._quiet_until[key] = now + LOG_INTERVAL_S
-        more = self._untold.pop(key, 0)
+        more = self._unlogged.pop(key, 0)
         log.warning(
             "%s: %s: %s%s", kind.title, kind.reasons[reason],
             ", ".join((f"client {address}", *about)), f" ({more} more before it)" if more else "",

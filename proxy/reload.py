@@ -59,11 +59,11 @@ class Reloader:
             if config.tls.port:
                 terrace.reload_certificates(config.tls)
         except ConfigError as error:
-            raise NotReloaded(_told([str(problem) for problem in error.problems])) from None
+            raise NotReloaded(_shortened([str(problem) for problem in error.problems])) from None
         except UsersFileError as error:
-            raise NotReloaded(_told(error.problems)) from None
+            raise NotReloaded(_shortened(error.problems)) from None
         except CertificateError as error:
-            raise NotReloaded(_told(str(error).splitlines())) from None
+            raise NotReloaded(_shortened(str(error).splitlines())) from None
         except OSError as error:
             raise NotReloaded(error.strerror or str(error)) from None
         terrace.adopt(config)
@@ -89,7 +89,7 @@ class Reloader:
             return self._terrace.stack.l1_can_hold(wanted.l1.max_bytes)
         return path in LIVE
 
-    async def reload_and_tell(self) -> None:
+    async def reload_and_log(self) -> None:
         """Reload for SIGHUP; the result is in the log."""
         try:
             result = await self.reload()
@@ -105,7 +105,7 @@ class Reloader:
         )
 
 
-def _told(problems: list[str]) -> str:
+def _shortened(problems: list[str]) -> str:
     more = len(problems) - SHOWN_PROBLEMS
     text = "; ".join(problems[:SHOWN_PROBLEMS])
     return f"{text}; and {more} more" if more > 0 else text

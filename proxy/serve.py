@@ -89,7 +89,7 @@ class _Service:
             "terrace %s serves %s (L2 %s; %s)",
             terrace.version, terrace.addresses, terrace.stack.l2.endpoint, CORE_TEXT,
         )  # fmt: skip
-        terrace.siblings.tell_ready()
+        terrace.siblings.report_ready()
         await self._stop.wait()
         await self._drain()
         _ignore_signals()
@@ -165,7 +165,7 @@ class _Service:
         """Drain within `shutdown.deadline`, or until a second signal."""
         terrace, admin = self._terrace, self._admin
         deadline_s = terrace.config.shutdown.deadline_s
-        terrace.siblings.tell_draining(deadline_s)
+        terrace.siblings.report_draining(deadline_s)
         log.info("draining for at most %g s", deadline_s)
         await self._offering.close()
         if terrace.listeners.handed_over and admin is not None:

@@ -192,7 +192,7 @@ class Terrace:
             await self.stack.l2.wait_ready(self.config.l2.connect_timeout_s)
         if self._worker is not None and self._worker.must_reload:
             # Before the first client: the newest rules apply to it.
-            await self.reloader.reload_and_tell()
+            await self.reloader.reload_and_log()
         await self.listeners.open(inherited)
         janitor = Janitor(self._tasks)
         janitor.register("idle sweep", IDLE_SWEEP_S, self._sweep_idle)
@@ -220,7 +220,7 @@ class Terrace:
 
     def reload(self) -> None:
         """Read the configuration again; the result is in the log."""
-        self._tasks.start("reload", self.reloader.reload_and_tell())
+        self._tasks.start("reload", self.reloader.reload_and_log())
 
     async def drain(self, deadline_s: float) -> None:
         """Stop accepting, let commands in flight finish, then close everything.
@@ -233,11 +233,11 @@ class Terrace:
         self.listeners.close()
         began = self.clock()
         unblocked: set[int] = set()
-        while (gone_s := self.clock() - began) < deadline_s:
+        while (elapsed_s := self.clock() - began) < deadline_s:
             # First: an accepted client becomes a connection only in a later turn of the loop.
             await asyncio.sleep(DRAIN_POLL_S)
-            patient = gone_s < deadline_s / 2
-            if gone_s >= deadline_s * BLOCKED_SHARE:
+            patient = elapsed_s < deadline_s / 2
+            if elapsed_s >= deadline_s * BLOCKED_SHARE:
                 self._unblock(unblocked)
             closed = [c.close_when_drained(patient=patient) for c in list(self.connections)]
             if all(closed):

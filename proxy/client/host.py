@@ -41,7 +41,7 @@ class Siblings(Protocol):
     async def ask(self, op: str, **args: Any) -> list[Any]:
         """The answers that arrive in time, in no particular order."""
 
-    def tell_reloaded(self) -> None: ...
+    def report_reloaded(self) -> None: ...
 
     def keep(self, metrics: list[list[Any]]) -> None:
         """Leave metrics to the worker that replaces this one."""

@@ -109,8 +109,8 @@ class BarrierSlot(WriteSlot):
         super().__init__(session, rule, keys, coherence)
         self.tracked = tracked
         # Without tracking the written keys are unknown: any entry of L1 may be wrong.
-        unheard = tracked is not None and coherence is not None and not coherence.tracks
-        self.flushes = flushes or unheard
+        untracked = tracked is not None and coherence is not None and not coherence.tracks
+        self.flushes = flushes or untracked
         flushes = self.flushes
         self._held: bytes | None = None
         session.opaque_in_flight += 1

@@ -23,7 +23,7 @@ class ServerCommands:
     def __init__(self, l2: L2Redis) -> None:
         self._l2 = l2
         self._connected = asyncio.Event()
-        self._told = ""
+        self._logged = ""
         self.table = CommandTable(ROWS)
         self.state = "not compared yet"
         self.result = CommandCheck(ROWS)
@@ -57,6 +57,6 @@ class ServerCommands:
 
     def _note(self, state: str, *, warning: bool = False) -> None:
         self.state = state
-        if state != self._told and (warning or self.result.differs):
+        if state != self._logged and (warning or self.result.differs):
             log.log(logging.WARNING if warning else logging.INFO, "commands of L2: %s", state)
-        self._told = state
+        self._logged = state

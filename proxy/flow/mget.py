@@ -22,7 +22,7 @@ class MgetSlot(Slot):
     """A whole MGET: [PTTL k] for the keys to fill and for mapped keys, then the MGET itself."""
 
     __slots__ = (
-        "asked", "db", "elements", "failure", "heard", "keys", "loading", "lost", "proto",
+        "asked", "db", "elements", "failure", "keys", "loading", "lost", "proto", "pttl_replies",
         "request", "room_bytes", "unsure", "variant",
     )  # fmt: skip
 
@@ -34,7 +34,7 @@ class MgetSlot(Slot):
         self.db = session.db
         self.variant = session.get_variant
         self.asked: list[tuple[int, Fill]] = []  # positions with a PTTL, in order
-        self.heard = 0  # the number of their replies so far
+        self.pttl_replies = 0  # the number of their replies so far
         self.elements: list[bytes] = []
         self.unsure: list[int] = []  # positions of keys that L2 lacked before, and has now
         self.loading = 0
@@ -46,9 +46,9 @@ class MgetSlot(Slot):
     def on_reply(self, reply: bytes, sent_at: float) -> None:
         if self.lost:
             return
-        if self.heard < len(self.asked):
-            self.asked[self.heard][1].feed(reply, sent_at)
-            self.heard += 1
+        if self.pttl_replies < len(self.asked):
+            self.asked[self.pttl_replies][1].feed(reply, sent_at)
+            self.pttl_replies += 1
             return
         if reply[0] != 0x2A:  # '*'
             self.finish(reply)

@@ -155,8 +155,8 @@ def _log(session: Session, request: Request) -> None:
 
 
 async def _log_of_all(session: Session, count: int, resets: bool) -> None:
-    told = await session.terrace.siblings.ask("acl log", resets=resets)
-    others = chain.from_iterable(map(unpacked, told))
+    answers = await session.terrace.siblings.ask("acl log", resets=resets)
+    others = chain.from_iterable(map(unpacked, answers))
     found = session.terrace.acl.log.newest(count, others)
     session.reply(OK if resets else _log_text(session, found))
 

@@ -37,7 +37,7 @@ def config(session: Session, command: Command, request: Request) -> None:
         session.reply(LOCKS_OUT)
         return
     if sub == b"GET" and len(args) > 2 and all(map(is_own, args[2:])):
-        session.terrace.run_task(session, _tell_own(session, args[2:]))
+        session.terrace.run_task(session, _reply_own(session, args[2:]))
         return
     if session.in_flight:
         session.block_idle(request)
@@ -45,7 +45,7 @@ def config(session: Session, command: Command, request: Request) -> None:
     session.terrace.run_task(session, _ask(session, args))
 
 
-async def _tell_own(session: Session, patterns: list[bytes]) -> None:
+async def _reply_own(session: Session, patterns: list[bytes]) -> None:
     session.reply(mapping(await _matching(session.config, patterns), session.proto))
 
 

@@ -197,10 +197,10 @@ def hello(session: Session, command: Command, request: Request) -> None:
     if name is not None:
         session.name = name
     _switch(session, proto)
-    session.reply(mapping(_told(session), proto))
+    session.reply(mapping(_hello_fields(session), proto))
 
 
-def _told(session: Session) -> dict[bytes, bytes]:
+def _hello_fields(session: Session) -> dict[bytes, bytes]:
     """The fields of HELLO: the server's own, except those of the client's connection."""
     said = session.stack.l2.server
     own = {

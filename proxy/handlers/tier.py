@@ -163,7 +163,7 @@ async def _reload(session: Session) -> None:
     if problems:
         session.reply(error(f"ERR terrace: not every worker has reloaded: {problems[0]}"))
         return
-    session.terrace.siblings.tell_reloaded()
+    session.terrace.siblings.report_reloaded()
     facts = {
         b"changed": array(map(bulk, result.changed)),
         b"needs_restart": array(map(bulk, result.needs_restart)),

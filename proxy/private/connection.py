@@ -51,7 +51,7 @@ class PrivateConnection:
     def move(self, event: Event) -> None:
         self.states = states.after(self.states, event)
         if self.session.private is self:
-            self._tap_what_is_heard()
+            self._install_tap()
 
     @property
     def in_multi(self) -> bool:
@@ -146,7 +146,7 @@ class PrivateConnection:
         if self.upstream.proto != proto:
             self.upstream.send(pack([b"HELLO", b"%d" % proto]), DISCARD, ANY_DB)
             self.upstream.proto = proto
-            self._tap_what_is_heard()
+            self._install_tap()
 
     def begin_transaction(self) -> None:
         self.move(Event.MULTI)
@@ -200,7 +200,7 @@ class PrivateConnection:
     def _hears_all(self) -> bool:
         return bool(self.states & states.HEARS_ALL[self.upstream.proto])
 
-    def _tap_what_is_heard(self) -> None:
+    def _install_tap(self) -> None:
         self.upstream.pipe.tap_all = self._hears_all or bool(self.states & State.LARGE)
 
     def _tap(self, frame: bytes) -> bool:

@@ -25,13 +25,13 @@ class ActivationError(OSError):
 
 
 class Inherited:
-    """Sockets by role; `take` gives them away. `lent` ones stay when this process ends."""
+    """Sockets by role; `take` gives them away. `shared` ones stay when this process ends."""
 
     def __init__(
-        self, sockets: Iterable[tuple[str, socket.socket]] = (), *, lent: bool = False
+        self, sockets: Iterable[tuple[str, socket.socket]] = (), *, shared: bool = False
     ) -> None:
         self._sockets = list(sockets)
-        self.lent = lent
+        self.shared = shared
 
     def __repr__(self) -> str:
         return f"<Inherited {[role for role, _ in self._sockets]}>"
@@ -104,4 +104,4 @@ def from_systemd(config: Config, env: MutableMapping[str, str], pid: int) -> Inh
                 f"systemd passed a socket on port {name[1]}; set listen.port, tls.port or "
                 "admin.port to it"
             )
-    return Inherited(found, lent=True)
+    return Inherited(found, shared=True)

@@ -106,7 +106,7 @@ class Listeners:
             sock = given[0] if given else bind_unix("listen.unix_socket", path, backlog=backlog)
             server = await loop.create_unix_server(self._factory, sock=sock, backlog=backlog)
             self._servers["unix"] = [server]
-            if not (given and inherited.lent):
+            if not (given and inherited.shared):
                 self._unix_inode = os.stat(listen.unix_socket).st_ino
 
     def _speak_tls(

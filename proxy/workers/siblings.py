@@ -82,13 +82,13 @@ class Siblings(asyncio.Protocol):
             transport.close()
         await self._tasks.close()
 
-    def tell_ready(self) -> None:
+    def report_ready(self) -> None:
         self._send(Frame(SUPERVISOR, self._calls.number, READY))
 
-    def tell_reloaded(self) -> None:
+    def report_reloaded(self) -> None:
         self._send(Frame(SUPERVISOR, self._calls.number, RELOADED))
 
-    def tell_draining(self, deadline_s: float) -> None:
+    def report_draining(self, deadline_s: float) -> None:
         body = json.dumps(deadline_s).encode()
         self._send(Frame(SUPERVISOR, self._calls.number, DRAINING, body=body))
 

@@ -37,7 +37,7 @@ class WorkerSockets:
             for role, _ in roles(config):
                 if sockets := given.take(role):
                     self._shared[role] = sockets
-                    if role == "unix" and not given.lent:
+                    if role == "unix" and not given.shared:
                         self._unix_inode = os.stat(config.listen.unix_socket).st_ino
                 elif role == "unix":
                     self._shared[role] = [self._listen_unix()]
@@ -70,7 +70,7 @@ class WorkerSockets:
             for sock in sockets
         ]
         found += [(role, sock.dup()) for role, sockets in self._shared.items() for sock in sockets]
-        return Inherited(found, lent=True)
+        return Inherited(found, shared=True)
 
     def close(self, *, remove: bool = True) -> None:
         """`remove`: also the path of the unix socket; false in a worker."""

@@ -267,7 +267,7 @@ class Supervisor:
         code = os.waitstatus_to_exitcode(status)
         was_ready, place.pid, place.is_ready = place.is_ready, 0, False
         self._drop_link(place)
-        self._tell_roster()
+        self._send_roster()
         if self._stopping:
             return
         how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
@@ -336,7 +336,7 @@ class Supervisor:
         if frame.kind == READY:
             place.is_ready = True
             self._failed_starts = 0
-            self._tell_roster()
+            self._send_roster()
             if not self._was_ready:
                 self._was_ready = True
                 self._offer_sockets()
@@ -352,7 +352,7 @@ class Supervisor:
                 if other is not place and other.is_ready and wanted:
                     self._send(other, frame)
 
-    def _tell_roster(self) -> None:
+    def _send_roster(self) -> None:
         ready: Sequence[int] = [place.number for place in self._places if place.is_ready]
         body = repr(list(ready)).encode()
         for place in self._places:
