@@ -154,8 +154,10 @@ def test_a_successor_that_dies_before_it_reads_changes_nothing(
     generations: Generations, folder: Path
 ) -> None:
     """The kernel tells the old one by a reset, not by the end of the stream."""
+    path = folder / "handover.sock"
+    wait_until(path.exists, "it can be taken over")
     with socket.socket(socket.AF_UNIX) as successor:
-        successor.connect(str(folder / "handover.sock"))
+        successor.connect(str(path))
         assert select.select([successor], [], [], 10.0)[0]
     wait_until(lambda: "this one continues" in generations.current.log(), "it is noticed")
     generations.restart()
