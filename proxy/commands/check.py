@@ -37,7 +37,7 @@ from .command import HTTP_WORDS, Command, Kind
 
 COMMANDS_MAX = 5000  # rows of a server that are read
 NAME_MAX_BYTES = 64
-NAMES_TOLD = 12  # in the log line and in INFO
+NAMES_SHOWN = 12  # in the log line and in INFO
 _POSITION_MAX = 64
 _SUBCOMMANDS = 9  # their column
 _SPECS_AT, _SUBCOMMANDS_AT = 8, 9  # columns of COMMAND
@@ -115,8 +115,8 @@ class CommandCheck:
 
 
 def _listing(items: Sequence[str]) -> str:
-    more = len(items) - NAMES_TOLD
-    return ", ".join(items[:NAMES_TOLD]) + (f" and {more} more" if more > 0 else "")
+    more = len(items) - NAMES_SHOWN
+    return ", ".join(items[:NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 @dataclass
