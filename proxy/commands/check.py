@@ -13,17 +13,17 @@ them; Terrace adopts both if that is safe:
   write, though the table reads                            write; opaque if its keys vary
   not readonly, variable keys, or a random reply,
     though the table caches                                plain read
-    other positions of keys, though the table caches         plain read of those keys
-    other positions of keys, though the table writes         opaque write
-    keys that vary, though the table writes fixed ones       opaque write
-    reads old values, though the table overwrites blindly    one that reads old values
+  other positions of keys, though the table caches         plain read of those keys
+  other positions of keys, though the table writes         opaque write
+  keys that vary, though the table writes fixed ones       opaque write
+  reads old values, though the table overwrites blindly    one that reads old values
 
-  Nothing else changes a row of the table, so a row can only become stricter. A new command
-  shares a connection only if its flags and categories prove that it neither blocks nor
-  changes the state of the connection. A command of a module never does, as a module may
-  block without a flag. For a command that runs alone, Terrace still adopts the positions of
-  its keys; if they are incomplete, any argument may be a key. Redis checks the arity of known
-  commands: a request with an unexpected arity is forwarded uncached.
+Nothing else changes a row of the table, so a row can only become stricter. A new command
+shares a connection only if its flags and categories prove that it neither blocks nor
+changes the state of the connection. A command of a module never does, as a module may
+block without a flag. For a command that runs alone, Terrace still adopts the positions of
+its keys; if they are incomplete, any argument may be a key. Redis checks the arity of known
+commands: a request with an unexpected arity is forwarded uncached.
 """
 
 from __future__ import annotations

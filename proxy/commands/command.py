@@ -27,7 +27,7 @@ class Kind(enum.Enum):
     READ = "read-only but time-relative, random, multi-key or without keys: L2, never cached"
     WRITE = "write with known keys: L2, with the coherence steps around it"
     OPAQUE = "may write keys that cannot be known: L2, then a barrier on the tracked connection"
-    FLUSH = "changes whole databases: L2; L1 is flushed when it is sent and when its reply comes"
+    FLUSH = "changes whole databases: L2; L1 is flushed at its sending and at its reply"
     PRIVATE = "may block or change connection state: alone on a private connection"
     STATE = "starts or ends a state that needs a private connection for longer"
     LOCAL = "about the connection or about Terrace: handled by Terrace"

@@ -71,7 +71,7 @@ class TlsOptions(Options):
     port: Port = 0
     """TCP port, on listen.host; 0: no TLS."""
     cert_file: str = ""
-    """PEM file of the server certificate, with its chain up to the root."""
+    """PEM file of the server certificate, with its chain below the root."""
     key_file: str = ""
     """PEM file of the private key, without a passphrase. Empty: the key is in cert_file."""
     client_ca_file: str = ""

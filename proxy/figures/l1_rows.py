@@ -84,7 +84,7 @@ ROWS: tuple[Row, ...] = (
         info="audit_samples", part=L1,
     ),
     counter(
-        "terrace_audit_overtaken", "Audited hits that changed during the audit, correctly",
+        "terrace_audit_overtaken", "Audited hits that changed meanwhile and were invalidated",
         lambda r: r.audit.overtaken, info="audit_overtaken", part=L1,
     ),
     counter(

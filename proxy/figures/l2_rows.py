@@ -51,7 +51,7 @@ ROWS: tuple[Row, ...] = (
     ),
     *breaker_rows("l2", Part.ALL, lambda r: r.l2_breaker),
     counter(
-        "", "Attempts to connect that were delayed", lambda r: r.l2.gate.delayed,
+        "", "Attempts to connect that had to wait", lambda r: r.l2.gate.delayed,
         info="l2_connects_delayed",
     ),
     row(HITS, lambda r: r.stats.l2.hits, "l2", info="l2_hits"),

@@ -7,18 +7,18 @@ workers. A frame is a header and a body in JSON:
   to       number of a worker, or EVERYBODY (else), or SUPERVISOR
   sender   number of a worker, or SUPERVISOR
   kind     ASK       {"op": …, "args": {…}}: the answer repeats `call`
-                     ANSWER    {"result": …}, or {} for a failure
-                     READY     to the supervisor: this worker serves
-                     RELOADED  to the supervisor: later workers must read the configuration again
-                     DRAINING  to the supervisor: seconds it may take
-                     KEEP      to the supervisor: for the worker that replaces this one
-                     ROSTER    from the supervisor: [numbers of the live workers]
-                     TAKEN     from the supervisor: a new process has the listening sockets
+           ANSWER    {"result": …}, or {} for a failure
+           READY     to the supervisor: this worker serves
+           RELOADED  to the supervisor: later workers must read the configuration again
+           DRAINING  to the supervisor: seconds it may take
+           KEEP      to the supervisor: for the worker that replaces this one
+           ROSTER    from the supervisor: [numbers of the live workers]
+           TAKEN     from the supervisor: a new process has the listening sockets
   call     chosen by the worker that asks
 
-  A question gets the answers of the live workers that answer in time; a worker that dies
-  meanwhile is left out. A frame that is too long is never sent: its reader would take it for
-  garbage and close the stream. So a question has a bound, and a longer answer counts as none.
+A question gets the answers of the live workers that answer in time; a worker that dies
+meanwhile is left out. A frame that is too long is never sent: its reader would take it for
+garbage and close the stream. So a question has a bound, and a longer answer counts as none.
 """
 
 from __future__ import annotations

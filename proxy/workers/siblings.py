@@ -1,4 +1,4 @@
-"""The other workers of this host, as one worker sees them: ask them, answer them.
+"""The other workers of this host, as one worker sees them: questions and answers.
 
 A process that serves alone has no siblings; then `ask` answers [] without waiting.
 """
