@@ -232,7 +232,7 @@ class Connection(asyncio.Protocol):
             self.abort("its unread messages exceeded limits.subscriber_buffer_bytes")
             return
         if not session.authenticated and not self._writable:
-            self._too_slow("its unread replies passed the socket's")
+            self._too_slow("its unread replies exceeded the socket's buffer")
             return
         max_bytes = limits.output_buffer_bytes
         if owed_bytes > (max_bytes if streams else FLOOD_FACTOR * max_bytes):
@@ -245,7 +245,7 @@ class Connection(asyncio.Protocol):
         victim = self._terrace.output.largest_over(added_bytes)
         if victim is not None:
             stats.output_total_closed += 1
-            victim.abort("the unread replies of all clients passed limits.output_total_bytes")
+            victim.abort("the unread replies of all clients exceeded limits.output_total_bytes")
 
     def _too_slow(self, reason: str) -> None:
         if self._transport is None:
@@ -254,14 +254,14 @@ class Connection(asyncio.Protocol):
         self.abort(reason)
 
     def _on_flood(self) -> None:
-        self._too_slow("its unread replies passed limits.output_buffer_bytes")
+        self._too_slow("its unread replies exceeded limits.output_buffer_bytes")
 
     def _forget_owed(self) -> None:
         self._counted_bytes = 0
         self._terrace.output.end(self)
 
     def close_if_stuck(self, now: float) -> None:
-        """Close if it read nothing for long although more of its commands wait for that."""
+        """Close if it has read nothing for too long while its commands wait for that."""
         session, unread_bytes = self.session, self.unread_bytes
         if session is None or self._writable or not session.full:
             self._read_at = 0.0
@@ -269,7 +269,7 @@ class Connection(asyncio.Protocol):
             self._read_at = now
         elif now - self._read_at > self.limits.unread_timeout_s > 0:
             self._too_slow(
-                "its unread replies passed limits.output_buffer_bytes, and it read nothing "
+                "its unread replies exceeded limits.output_buffer_bytes, and it read nothing "
                 "for limits.unread_timeout"
             )
         self._unread_bytes = unread_bytes

@@ -292,7 +292,7 @@ def test_all_clients_together_leave_too_much_unread(redis: RedisProcess) -> None
             assert is_closed(worst)
             assert count(terrace, "output_total_closed") == 1
             assert count(terrace, "output_limit_closed") == 0
-            assert terrace.log().count("passed limits.output_total_bytes") == 1
+            assert terrace.log().count("exceeded limits.output_total_bytes") == 1
             second.send("ECHO", "still here")
             while second.read() != [b"$10\r\nstill here\r\n"]:
                 pass
