@@ -15,7 +15,7 @@ from ..client.slots import Slot
 from ..commands.command import Command
 from ..commands.facts import InMulti
 from . import monitoring, pubsub, transactions
-from .leasing import acquire, doom, held
+from .leasing import acquire, held, start_failed_transaction
 from .queueing import queue
 from .states import Event
 
@@ -65,7 +65,7 @@ def _begin(session: Session, command: Command, request: Request) -> None:
     if command.name == "WATCH" and transactions.load_watched(session, command, request):
         return
     if command.name == "MULTI" and session.watch_failed:
-        doom(session)
+        start_failed_transaction(session)
         return
     private = acquire(session, request)
     if private is None:
@@ -104,7 +104,8 @@ def _on_lost(private: PrivateConnection, command: Command) -> None:
         aborted = errors.exec_refused(private.refusal) if private.refusal else errors.EXEC_LOST
         session.reply(aborted if command.name == "EXEC" else OK)
     elif command.name == "MULTI" and not private.in_multi:
-        private.move(Event.MULTI)  # as in `doom`: commands that are pipelined after it must not run
+        # As in `start_failed_transaction`: commands that are pipelined after it must not run.
+        private.move(Event.MULTI)
         session.reply(OK)
     else:
         session.reply(private.refusal or errors.PRIVATE_LOST)

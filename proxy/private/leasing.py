@@ -63,7 +63,7 @@ async def _connect(session: Session, request: Request, db: int) -> None:
                 session.l2_failed(reply)
         name = request[0][0].upper()
         if name == b"MULTI":
-            doom(session, reply)
+            start_failed_transaction(session, reply)
             return
         session.watch_failed = session.watch_failed or name == b"WATCH"
         session.reply(reply)
@@ -74,7 +74,7 @@ async def _connect(session: Session, request: Request, db: int) -> None:
     session.put_back(request)
 
 
-def doom(session: Session, refusal: bytes = b"") -> None:
+def start_failed_transaction(session: Session, refusal: bytes = b"") -> None:
     """Start a transaction that must fail: +OK as usual, then errors, then EXECABORT.
 
     The errors are `refusal`, as from Redis, or report that a connection was lost. After an
