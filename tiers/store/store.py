@@ -61,6 +61,7 @@ COMMIT_ATTEMPTS = 6  # each is a round trip to the table and one to Redis
 EVICT_CHUNK = 1000  # keys removed by one script: keeps Redis' pauses short
 UNSETTLED_MAX = 100_000
 UNSETTLED_PAUSE_S = 0.2
+REMOVAL_WAIT_S = 0.5  # the error of a write waits so long for the removal of its value
 
 UNDONE = error(
     f"ERR terrace: a stored key left {L2_REDIS} while the command was under way; its changes to "
@@ -335,12 +336,17 @@ class Store:
             failure = TierUnavailable("the store", type(error).__name__, outcome_unknown=True)
         finally:
             self._in_flight -= 1
-        if batch:
-            self._failures += len(batch)
-            self._leave_unsettled([waiting.capture for waiting in batch.values()])
+        self._flush()
+        if not batch:
+            return
+        self._failures += len(batch)
+        removal = self._leave_unsettled([waiting.capture for waiting in batch.values()])
+        try:
+            # A client that has the error does not read the value any more, if Redis answers.
+            await asyncio.wait({removal}, timeout=REMOVAL_WAIT_S)
+        finally:
             for waiting in batch.values():
                 _finish(waiting, failure)
-        self._flush()
 
     async def _commit_batch(self, batch: dict[bytes, _Waiting]) -> TierUnavailable:
         """Remove what is settled from the batch; return the failure of the rest."""
@@ -394,13 +400,14 @@ class Store:
         verdicts = await self._l2.run_script(self._settle_script, [STATE, *keys], args)
         return dict(zip(keys, verdicts, strict=True))
 
-    def _leave_unsettled(self, captures: Sequence[Capture]) -> None:
+    def _leave_unsettled(self, captures: Sequence[Capture]) -> asyncio.Task[Any]:
         """Redis may hold what the table lacks: remove it, now or when Redis is back."""
         for capture in captures:
             if len(self._unsettled) < UNSETTLED_MAX:
                 self._unsettled[capture.entry.key] = capture
         if self._unsettled_task is None or self._unsettled_task.done():
             self._unsettled_task = self._tasks.start("unsettled", self._settle_all())
+        return self._unsettled_task
 
     async def _settle_all(self) -> None:
         while self._unsettled:
