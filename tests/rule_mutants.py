@@ -312,11 +312,11 @@ MUTANTS = (
         within("proxy.handlers.config:_text", "row.secret", "False"),
     ], "test_no_secret_is_told"),
     mutant(24, "what is right of a wrong configuration is taken over", [
-        within("proxy.reload:Reloader.reload", "_told(error.problems)",
-               "setattr(terrace, 'config', config) or _told(error.problems)",
+        within("proxy.reload:Reloader.reload", "_shortened(error.problems)",
+               "setattr(terrace, 'config', config) or _shortened(error.problems)",
                handler="UsersFileError"),
-        within("proxy.reload:Reloader.reload", "_told(str(error).splitlines())",
-               "terrace.acl.adopt(users) or _told(str(error).splitlines())",
+        within("proxy.reload:Reloader.reload", "_shortened(str(error).splitlines())",
+               "terrace.acl.adopt(users) or _shortened(str(error).splitlines())",
                handler="CertificateError"),
     ], "test_users_and_certificates_come_or_go_together"),
     mutant(24, "a reload swaps what needs a restart", [
@@ -337,8 +337,8 @@ MUTANTS = (
                "session.in_flight or left or session.blocked == 'task'", "False"),
     ], "test_sigterm_answers_what_is_in_flight"),
     mutant(26, "draining takes as long as it takes", [
-        within("proxy.server:Terrace.drain", "(gone_s := self.clock() - began) < deadline_s",
-               "(gone_s := self.clock() - began) < 1000 * deadline_s"),
+        within("proxy.server:Terrace.drain", "(elapsed_s := self.clock() - began) < deadline_s",
+               "(elapsed_s := self.clock() - began) < 1000 * deadline_s"),
     ], "test_the_deadline_of_draining"),
     mutant(26, "the second signal is like the first", [
         within("proxy.serve:_Service._on_signal", "self._hurry.set()"),
