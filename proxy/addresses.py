@@ -7,7 +7,6 @@ import errno
 import ipaddress
 import os
 import socket
-import stat
 from collections.abc import Iterator
 
 Address = tuple[str | int, ...]
@@ -64,56 +63,6 @@ def naming_the_option(option: str, host: str, port: int) -> Iterator[None]:
         if number == errno.EADDRINUSE:
             remedy = f"free it, or {remedy}"
         raise OSError(number, f"{option} = {port} on {host}: {reason}; {remedy}") from error
-
-
-def bind_unix(option: str, path: str, *, backlog: int) -> socket.socket:
-    """A listening socket at `path`, in place of a stale one. Raises OSError with the option."""
-    if problem := unix_socket_problem(path):
-        raise OSError(errno.EADDRINUSE, f"{option} = {path}: {problem}")
-    sock = socket.socket(socket.AF_UNIX)
-    try:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
-        sock.bind(path)
-        sock.listen(backlog)
-        sock.setblocking(False)
-    except OSError as error:
-        sock.close()
-        text = f"{option} = {path}: {error.strerror or error}; choose another path"
-        raise OSError(error.errno, text) from None
-    return sock
-
-
-def unix_socket_problem(path: str) -> str:
-    """The problem of a new unix socket at `path`, and the remedy; "" also for a stale socket."""
-    if problem := unix_path_problem(path):
-        return problem
-    with socket.socket(socket.AF_UNIX) as probe:
-        try:
-            probe.connect(path)
-        except (FileNotFoundError, ConnectionRefusedError):
-            return ""  # or a process that has ended left it there
-        except OSError as error:
-            return f"{error.strerror or error}; choose another path"
-    return "another process listens there; end it, or choose another path"
-
-
-def unix_path_problem(path: str) -> str:
-    """As `unix_socket_problem`, but an existing socket of any process is no problem."""
-    try:
-        found = os.stat(path)
-    except FileNotFoundError:
-        directory = os.path.dirname(path) or "."
-        if not os.path.isdir(directory):
-            return "its directory does not exist; create it, or choose another path"
-        if not os.access(directory, os.W_OK | os.X_OK):
-            return "this user may not write to its directory; choose another path"
-        return ""
-    except (OSError, ValueError) as error:
-        return f"{getattr(error, 'strerror', None) or error}; choose another path"
-    if not stat.S_ISSOCK(found.st_mode):
-        return "there is a file that is not a socket; choose another path"
-    return ""
 
 
 def address_text(name: object) -> str:

@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 
 from tiers import L2, L3, CertificateError, Mappings
 
-from .addresses import bind, unix_path_problem, unix_socket_problem
+from .addresses import bind
 from .config.model import Config
 from .config.option_table import toml_text
 from .masking import mask_option, one_line
+from .socket_file import unix_path_problem, unix_socket_problem
 from .workers.tls import server_context
 
 _LOOPBACK = ("127.", "::1", "localhost")

@@ -75,7 +75,12 @@ class _Service:
         terrace.siblings.on_orphaned = self._on_orphaned
         terrace.siblings.on_taken = self._on_taken
         self._offers = worker is None and bool(config.listen.handover)  # else the parent does
-        self._offering = Offering(Offer(config, self._sockets), self._on_taken)
+        self._offering = Offering(
+            Offer(config, self._sockets),
+            self._on_taken,
+            watch=loop.add_reader,
+            unwatch=loop.remove_reader,
+        )
 
     async def run(self) -> int:
         try:
@@ -167,7 +172,7 @@ class _Service:
         deadline_s = terrace.config.shutdown.deadline_s
         terrace.siblings.report_draining(deadline_s)
         log.info("draining for at most %g s", deadline_s)
-        await self._offering.close()
+        self._offering.close()
         if terrace.listeners.handed_over and admin is not None:
             await admin.close()  # the successor answers there
         tasks = TaskSet("shutdown")

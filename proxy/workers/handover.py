@@ -18,7 +18,6 @@ With several workers their parent does this, on both sides.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import logging
@@ -28,9 +27,7 @@ import struct
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from tiers import TaskSet
-
-from ..addresses import unix_path_problem
+from ..socket_file import SocketFile, unix_path_problem
 from .inherited import Inherited, roles
 
 if TYPE_CHECKING:
@@ -120,7 +117,7 @@ def _receive(connection: socket.socket) -> tuple[bytes, list[int]]:
 
 
 class Offer:
-    """The old process' side of a handover, without an event loop.
+    """The old process' side of a handover: it has the sockets. `Offering` waits with it.
 
     `sockets` are the open sockets by role.
     """
@@ -131,7 +128,7 @@ class Offer:
         self._path = config.listen.handover
         self._identities = dict(roles(config))
         self._sockets = sockets
-        self._inode = 0
+        self._file = SocketFile(self._path)
         self.listening: socket.socket | None = None
 
     def __repr__(self) -> str:
@@ -139,26 +136,12 @@ class Offer:
 
     def open(self) -> socket.socket:
         """Replace the predecessor's socket, without a gap. Raises HandoverError."""
-        listening = socket.socket(socket.AF_UNIX)
-        beside = f"{self._path}.{os.getpid()}"
         try:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(beside)
-            mask = os.umask(0o177)
-            try:
-                listening.bind(beside)
-            finally:
-                os.umask(mask)
-            listening.listen()
-            self._inode = os.stat(beside).st_ino
-            os.rename(beside, self._path)
+            self.listening = self._file.replace()
         except OSError as error:
-            listening.close()
             text = f"{error.strerror or error}; choose another path"
             raise HandoverError(self._path, text) from None
-        listening.setblocking(False)
-        self.listening = listening
-        return listening
+        return self.listening
 
     def close(self, *, remove: bool = True) -> None:
         """`remove`: also the path; false in a child of the process that opened it."""
@@ -166,9 +149,7 @@ class Offer:
         if listening is not None:
             listening.close()
             if remove:
-                with contextlib.suppress(OSError):
-                    if os.stat(self._path).st_ino == self._inode:
-                        os.unlink(self._path)
+                self._file.remove()
 
     def admit(self, connection: socket.socket) -> bool:
         """Send the sockets to a successor of the same user. Raises OSError if it is gone."""
@@ -188,51 +169,90 @@ class Offer:
 
 
 class Offering:
-    """The offer of a process with an event loop; calls `on_taken` once, when a successor
-    serves."""
+    """An offer that waits for its successor; calls `on_taken` once, when one serves.
 
-    def __init__(self, offer: Offer, on_taken: Callable[[], None]) -> None:
+    It has no event loop of its own: `watch` registers a function that is called while a socket
+    has something to read, until `unwatch`. So it also serves a process with a selector.
+    """
+
+    def __init__(
+        self,
+        offer: Offer,
+        on_taken: Callable[[], None],
+        *,
+        watch: Callable[[socket.socket, Callable[[], None]], object],
+        unwatch: Callable[[socket.socket], object],
+    ) -> None:
         self._offer = offer
         self._on_taken = on_taken
-        self._tasks = TaskSet("handover")
+        self._watch, self._unwatch = watch, unwatch
+        self._watched: socket.socket | None = None
+        self._successor: socket.socket | None = None  # one at a time
+        self._said = b""
 
     def __repr__(self) -> str:
         return f"<Offering of {self._offer!r}>"
 
     def open(self) -> None:
         """Raises HandoverError."""
-        self._tasks.start("offer", self._serve(self._offer.open()))
+        self._wait_for(self._offer.open())
 
-    async def close(self) -> None:
-        await self._tasks.close()
-        self._offer.close()
+    def close(self, *, remove: bool = True) -> None:
+        """`remove`: also the path; false in a child of the process that opened it, which watches
+        nothing."""
+        if remove:
+            self._wait_for(None)
+        if self._successor is not None:
+            self._successor.close()
+            self._successor = None
+        self._offer.close(remove=remove)
 
-    async def _serve(self, listening: socket.socket) -> None:
-        """Serve one successor at a time."""
-        loop = asyncio.get_running_loop()
-        while True:
-            connection, _ = await loop.sock_accept(listening)
-            with connection:
-                try:
-                    if not self._offer.admit(connection):
-                        continue
-                    taken = await _says_serving(connection)
-                except OSError:  # it ended before it had read everything
-                    taken = False
-                if taken:
-                    self._on_taken()
-                    return
-                log.warning(NOT_TAKEN)
+    def _wait_for(self, sock: socket.socket | None) -> None:
+        """Watch this socket, and no other."""
+        if self._watched is not None:
+            self._unwatch(self._watched)
+        self._watched = sock
+        if sock is not None:
+            self._watch(sock, self._look)
 
+    def _look(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            if self._successor is not None:
+                self._listen_to(self._successor)
+            elif self._offer.listening is not None:
+                self._admit(self._offer.listening)
 
-async def _says_serving(connection: socket.socket) -> bool:
-    answer = b""
-    while not answer.endswith(b"\n"):
-        data = await asyncio.get_running_loop().sock_recv(connection, len(SERVING))
-        if not data:
-            return False
-        answer += data
-    return answer == SERVING
+    def _admit(self, listening: socket.socket) -> None:
+        connection, _ = listening.accept()
+        try:
+            admitted = self._offer.admit(connection)
+        except OSError:  # it ended before it had read everything
+            log.warning(NOT_TAKEN)
+            admitted = False
+        if not admitted:
+            connection.close()
+            return
+        self._successor, self._said = connection, b""
+        self._wait_for(connection)
+
+    def _listen_to(self, successor: socket.socket) -> None:
+        try:
+            data = successor.recv(len(SERVING))
+        except BlockingIOError:
+            raise
+        except OSError:
+            data = b""
+        self._said += data
+        if data and not self._said.endswith(b"\n"):
+            return
+        self._wait_for(None)
+        successor.close()
+        self._successor = None
+        if self._said == SERVING:
+            self._on_taken()
+            return
+        log.warning(NOT_TAKEN)
+        self._wait_for(self._offer.listening)
 
 
 def _is_ours(connection: socket.socket) -> bool:

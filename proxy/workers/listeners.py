@@ -6,15 +6,14 @@ New certificates apply to later handshakes; open connections keep theirs.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
 import socket
 import ssl
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from typing import TYPE_CHECKING, TypeAlias
 
-from ..addresses import address_text, bind, bind_unix, naming_the_option
+from ..addresses import address_text, bind, naming_the_option
+from ..socket_file import SocketFile
 from .inherited import Inherited
 from .tls import server_context
 from .tls_listener import TlsListener
@@ -43,7 +42,7 @@ class Listeners:
         self._on_failed_handshake = on_failed_handshake
         self._servers: dict[str, list[Server]] = {}  # by role
         self._secure: list[TlsListener] = []  # those for TLS, closed ones included
-        self._unix_inode = 0  # of the path to remove at the end
+        self._unix = SocketFile(config.listen.unix_socket)
         self.handed_over = False
 
     def __repr__(self) -> str:
@@ -102,12 +101,15 @@ class Listeners:
             self._servers["tls"] = list(self._secure)
         if listen.unix_socket:
             given = inherited.take("unix")
-            path, backlog = listen.unix_socket, listen.backlog
-            sock = given[0] if given else bind_unix("listen.unix_socket", path, backlog=backlog)
+            backlog = listen.backlog
+            if not given:
+                sock = self._unix.listen("listen.unix_socket", backlog=backlog)
+            else:
+                sock = given[0]
+                if not inherited.shared:
+                    self._unix.own()
             server = await loop.create_unix_server(self._factory, sock=sock, backlog=backlog)
             self._servers["unix"] = [server]
-            if not (given and inherited.shared):
-                self._unix_inode = os.stat(listen.unix_socket).st_ino
 
     def _speak_tls(
         self, sockets: Iterable[socket.socket], context: ssl.SSLContext
@@ -130,18 +132,14 @@ class Listeners:
     def hand_over(self) -> None:
         """A successor has the sockets: `close` must not remove the path."""
         self.handed_over = True
+        self._unix.disown()
 
     def close(self) -> None:
         """Accept no new clients; connected clients stay."""
         for server in chain.from_iterable(self._servers.values()):
             server.close()
-        if self._unix_inode and not self.handed_over:
-            # Unless the path belongs to another process by now.
-            with contextlib.suppress(OSError):
-                if os.stat(self._listen.unix_socket).st_ino == self._unix_inode:
-                    os.unlink(self._listen.unix_socket)
+        self._unix.remove()
         self._servers = {}
-        self._unix_inode = 0
 
     async def end_handshakes(self) -> None:
         """End pending handshakes, after `close`."""

@@ -7,14 +7,13 @@ those of systemd and those that a successor will get, all accept from the same o
 
 from __future__ import annotations
 
-import contextlib
-import os
 import socket
 import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from ..addresses import bind, bind_unix, bound, naming_the_option
+from ..addresses import bind, bound, naming_the_option
+from ..socket_file import SocketFile
 from .inherited import Inherited, roles
 
 if TYPE_CHECKING:
@@ -31,16 +30,17 @@ class WorkerSockets:
         self._config = config
         self._bound: dict[str, list[socket.socket]] = {}  # not listening: they reserve the ports
         self._shared: dict[str, list[socket.socket]] = {}
-        self._unix_inode = 0
+        self._unix = SocketFile(config.listen.unix_socket)
         self._balances = BALANCES and not config.listen.handover
         try:
             for role, _ in roles(config):
                 if sockets := given.take(role):
                     self._shared[role] = sockets
                     if role == "unix" and not given.shared:
-                        self._unix_inode = os.stat(config.listen.unix_socket).st_ino
+                        self._unix.own()
                 elif role == "unix":
-                    self._shared[role] = [self._listen_unix()]
+                    backlog = config.listen.backlog
+                    self._shared[role] = [self._unix.listen("listen.unix_socket", backlog=backlog)]
                 elif self._balances:
                     self._bound[role] = list(self._bind(role))
                 else:
@@ -60,7 +60,7 @@ class WorkerSockets:
 
     def hand_over(self) -> None:
         """A successor has the sockets: `close` must not remove the path."""
-        self._unix_inode = 0
+        self._unix.disown()
 
     def for_worker(self) -> Inherited:
         """Raises OSError."""
@@ -77,11 +77,8 @@ class WorkerSockets:
         for sockets in (*self._bound.values(), *self._shared.values()):
             for sock in sockets:
                 sock.close()
-        if remove and self._unix_inode:
-            path = self._config.listen.unix_socket
-            with contextlib.suppress(OSError):
-                if os.stat(path).st_ino == self._unix_inode:
-                    os.unlink(path)
+        if remove:
+            self._unix.remove()
 
     def _bind(self, role: str) -> Iterator[socket.socket]:
         listen, admin, tls = self._config.listen, self._config.admin, self._config.tls
@@ -105,9 +102,3 @@ class WorkerSockets:
         for sock in listening:
             sock.listen(self._config.listen.backlog)
         return listening
-
-    def _listen_unix(self) -> socket.socket:
-        listen = self._config.listen
-        sock = bind_unix("listen.unix_socket", listen.unix_socket, backlog=listen.backlog)
-        self._unix_inode = os.stat(listen.unix_socket).st_ino
-        return sock

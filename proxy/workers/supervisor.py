@@ -42,9 +42,8 @@ from .bus import (
     Frame,
     FrameReader,
 )
-from .handover import HandoverError, Offer
+from .handover import HandoverError, Offer, Offering
 from .inherited import from_systemd
-from .parent_offer import ParentOffer
 from .place import BACKOFF_MIN_S, Place
 from .sockets import WorkerSockets
 from .watchdog import Watchdog
@@ -109,8 +108,11 @@ class Supervisor:
         except OSError as failure:
             log.error("cannot listen: %s", failure.strerror or failure)
             return EXIT_FAILED
-        self._offer = ParentOffer(
-            Offer(config, self._sockets.shared), self._selector, self._on_taken
+        self._offering = Offering(
+            Offer(config, self._sockets.shared),
+            self._on_taken,
+            watch=lambda sock, look: self._selector.register(sock, selectors.EVENT_READ, look),
+            unwatch=self._selector.unregister,
         )
         self._waker, woken = socket.socketpair()
         for end in (self._waker, woken):
@@ -126,7 +128,7 @@ class Supervisor:
                 self._wait()
                 self._end_hung()
         finally:
-            self._offer.close()
+            self._offering.close()
             self._sockets.close()
         log.info("all workers have ended")
         return self._exit_code
@@ -242,7 +244,7 @@ class Supervisor:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
             self._selector.close()
             self._sockets.close(remove=False)
-            self._offer.close(remove=False)
+            self._offering.close(remove=False)
             if self._takeover is not None:
                 self._takeover.close()
             for place in self._places:
@@ -295,7 +297,7 @@ class Supervisor:
         if not self._config.listen.handover or self._stopping:
             return
         try:
-            self._offer.open()
+            self._offering.open()
         except HandoverError as failure:
             log.error("%s", failure.strerror or failure)
             self._exit_code = EXIT_FAILED

@@ -13,9 +13,9 @@ from typing import TypeAlias
 
 import pytest
 
-from proxy.addresses import bind_unix, unix_socket_problem
 from proxy.config.load import load
 from proxy.server import Terrace
+from proxy.socket_file import SocketFile, unix_socket_problem
 from proxy.workers.listeners import Listeners
 from tests.certificates import Authority
 from tests.ports import free_port
@@ -180,7 +180,7 @@ def test_a_path_that_no_file_can_have() -> None:
 
 def test_what_cannot_be_bound_names_the_option() -> None:
     with pytest.raises(OSError, match=r"listen\.unix_socket = /proc/x: .*; choose another path"):
-        bind_unix("listen.unix_socket", "/proc/x", backlog=1)
+        SocketFile("/proc/x").listen("listen.unix_socket", backlog=1)
 
 
 # What a client connection is given
