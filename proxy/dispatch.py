@@ -23,7 +23,7 @@ from .flow.guarded import Guarded, looked_at, viewed
 from .flow.load_first import load_first, refuse
 from .flow.mget import MGET_FILL_MAX, MgetSlot
 from .flow.reads import ReadSlot
-from .flow.routing import barrier, route, rule_for, send, send_tombstones, strict_s
+from .flow.routing import barrier, route, rule_for, send, send_tombstones
 from .handlers import HANDLERS
 from .private.blocking import run_alone
 from .private.dispatch import state_command, taken_over
@@ -218,18 +218,14 @@ def write(session: Session, command: Command, request: Request, now: float) -> N
     if session.db and store_writes.reaches_in(session, command, request[0]):
         session.reply(errors.STORE_FROM_AFAR)
         return
-    l1 = session.stack.l1
     if rows := viewed(session, command, request[0]):
-        coherence = l1.coherence if l1 is not None else None
-        make = partial(WriteSlot, rule="", keys=keys, coherence=coherence)
+        make = partial(WriteSlot, rule="", keys=keys)
         _run_guarded(session, command, request, rows, make)
         return
     via = route(session, command, request, tracked=True)
     if via is None:
         return
-    slot = WriteSlot(
-        session, rule_for(session, command, via), keys, l1.coherence if l1 is not None else None
-    )
+    slot = WriteSlot(session, rule_for(session, command, via), keys)
     session.add_slot(slot)
     if via.ready:
         send_tombstones(session, command, via, keys)
@@ -247,20 +243,15 @@ def opaque(session: Session, command: Command, request: Request, now: float) -> 
         store_writes.write(session, command, request, keys, durable)
         return
     if rows := viewed(session, command, request[0]):
-        _run_guarded(session, command, request, rows, partial(_scripted, command, request, keys))
+        plain = session.stack.l2.plain[session.proto]
+        make = partial(barrier, command=command, args=request[0], via=plain, keys=keys)
+        _run_guarded(session, command, request, rows, make)
         return
     via = route(session, command, request)
     if via is not None:
-        slot = barrier(session, command, via, keys)
-        slot.strict_s = strict_s(session, command, request[0])
+        slot = barrier(session, command, request[0], via, keys)
         session.add_slot(slot)
         send(session, via, request, slot)
-
-
-def _scripted(command: Command, request: Request, keys: list[bytes], session: Session) -> Slot:
-    slot = barrier(session, command, session.stack.l2.plain[session.proto], keys)
-    slot.strict_s = strict_s(session, command, request[0])
-    return slot
 
 
 def _run_guarded(
@@ -301,8 +292,7 @@ def flush(session: Session, command: Command, request: Request, now: float) -> N
         return
     via = route(session, command, request)
     if via is not None:
-        slot = barrier(session, command, via, [], flushes=True)
-        slot.strict_s = strict_s(session, command, request[0])
+        slot = barrier(session, command, request[0], via, [], flushes=True)
         session.add_slot(slot)
         send(session, via, request, slot)
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from tiers import Coherence, KeptUpstream
 from tiers.wire.resp import to_resp2
 
 if TYPE_CHECKING:
@@ -53,13 +52,12 @@ class WriteSlot(Slot):
 
     __slots__ = ("coherence", "db", "hot", "keys", "strict_s")
 
-    def __init__(
-        self, session: Session, rule: str, keys: list[bytes], coherence: Coherence | None
-    ) -> None:
+    def __init__(self, session: Session, rule: str, keys: list[bytes]) -> None:
         super().__init__(session, rule)
         session.wrote_at = session.clock()
+        l1 = session.stack.l1
+        coherence = self.coherence = l1.coherence if l1 is not None else None
         self.keys = keys
-        self.coherence = coherence
         self.strict_s = session.stack.namespaces.strict_s(keys)
         self.db = session.db
         self.hot = session.stack.hot(keys, session.db)
@@ -91,68 +89,74 @@ class BarrierSlot(WriteSlot):
 
     Its reply is held until the reply to a later PING on the tracked connection: by then all
     invalidations of the command are parsed, because Redis queues them on that connection when
-    it executes the command.
+    it executes the command. `unknown` false: it writes known keys only, and needs no PING.
     """
 
-    __slots__ = ("_held", "flushes", "tracked")
+    __slots__ = ("_flushes", "_held", "_tracked", "_unknown")
 
     def __init__(
         self,
         session: Session,
         rule: str,
         keys: list[bytes],
-        coherence: Coherence | None,
-        tracked: KeptUpstream | None,
         *,
+        unknown: bool = True,
         flushes: bool = False,
     ) -> None:
-        super().__init__(session, rule, keys, coherence)
-        self.tracked = tracked
+        super().__init__(session, rule, keys)
+        coherence = self.coherence
+        tracked = self._tracked = session.stack.l2.tracked if unknown else None
         # Without tracking the written keys are unknown: any entry of L1 may be wrong.
         untracked = tracked is not None and coherence is not None and not coherence.tracks
-        self.flushes = flushes or untracked
-        flushes = self.flushes
+        self._flushes = flushes or untracked
         self._held: bytes | None = None
-        session.opaque_in_flight += 1
-        if flushes and coherence is not None:
+        self._unknown = unknown
+        session.opaque_in_flight += unknown
+        if self._flushes and coherence is not None:
             coherence.flush()
 
     def on_reply(self, reply: bytes, sent_at: float) -> None:
-        if self._held is not None:
-            self._release(self._held)
-            return
-        if self.coherence is not None:
-            self.coherence.end_write(self.keys)
-            if self.flushes:
-                self.coherence.flush()
-            elif self.tracked is not None:
-                self.coherence.end_opaque_write(self.session.clock())
+        if self._held is None:
+            self._held = to_resp2(reply, self.rule) if self.rule else reply
+            if self.end_writes():
+                return
+        self.release(self._held)
+
+    def end_writes(self) -> bool:
+        """The reply of the command was parsed. Return whether to wait for the reply to a PING."""
+        coherence, tracked = self.coherence, self._tracked
+        if coherence is not None:
+            coherence.end_write(self.keys)
+            if self._flushes:
+                coherence.flush()
+            elif tracked is not None:
+                coherence.end_opaque_write(self.session.clock())
                 self.session.stack.swapdb.suspect()
-        self._held = to_resp2(reply, self.rule) if self.rule else reply
-        if self.tracked is None:  # only known keys
-            self._release(self._held)
-        elif self.tracked.ready:
-            self.tracked.ping(self)
-        else:
-            # Not tracking: no hits before a new epoch, but suspect entries could be served.
-            if self.coherence is not None:
-                self.coherence.flush()
-            self._release(self._held)
+        if tracked is None:
+            return False
+        if tracked.ready:
+            tracked.ping(self)
+            return True
+        self.end_untracked()
+        return False
+
+    def end_untracked(self) -> None:
+        """The tracked connection is lost with its epoch, or takes no more requests: the written
+        keys stay unknown. Entries from before this write must not be hit."""
+        if self.coherence is not None:
+            self.coherence.flush()
 
     def on_lost(self, reason: str, sent: bool) -> None:
         if self._held is not None:
-            # The tracked connection died: the epoch ended with it. Or it accepts no more
-            # requests: then entries from before this write must not be hit.
-            if self.coherence is not None:
-                self.coherence.flush()
-            self._release(self._held)
+            self.end_untracked()
+            self.release(self._held)
             return
         if self.coherence is not None:
             self.coherence.end_write(self.keys)
-            if self.flushes:
+            if self._flushes:
                 self.coherence.flush()
-        self._release(self.session.lost_write(reason, sent))
+        self.release(self.session.lost_write(reason, sent))
 
-    def _release(self, reply: bytes) -> None:
-        self.session.opaque_in_flight -= 1
+    def release(self, reply: bytes) -> None:
+        self.session.opaque_in_flight -= self._unknown
         self.settle(reply)

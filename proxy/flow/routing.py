@@ -70,20 +70,16 @@ def send(session: Session, via: Via, request: Request, slot: Slot) -> None:
 def barrier(
     session: Session,
     command: Command,
+    args: Sequence[bytes],
     via: Via,
     keys: list[bytes],
     *,
     flushes: bool = False,
 ) -> BarrierSlot:
-    l1 = session.stack.l1
-    return BarrierSlot(
-        session,
-        rule_for(session, command, via),
-        keys,
-        l1.coherence if l1 is not None else None,
-        session.stack.l2.tracked,
-        flushes=flushes,
-    )
+    """The slot of a command that may write any key; `keys` are those that are known."""
+    slot = BarrierSlot(session, rule_for(session, command, via), keys, flushes=flushes)
+    slot.strict_s = strict_s(session, command, args)
+    return slot
 
 
 def strict_s(session: Session, command: Command, args: Sequence[bytes]) -> float:

@@ -15,7 +15,6 @@ from tiers import (
     L2,
     L2_REDIS,
     L3,
-    KeptUpstream,
     LineageSnapshot,
     Outcome,
     TierUnavailable,
@@ -25,7 +24,7 @@ from tiers import Kind as OutcomeKind
 from tiers.wire.resp import Request, parse_integer, to_resp2
 
 from .. import errors
-from ..client.slots import WriteSlot
+from ..client.slots import BarrierSlot
 from ..commands.command import Command, Kind
 from .routing import fresh, route, rule_for, send_tombstones, strict_s
 
@@ -35,14 +34,14 @@ if TYPE_CHECKING:
 WRAPPED_REPLIES = 4  # MULTI, the command, the capture, EXEC; one more if it looks
 
 
-class StoreSlot(WriteSlot):
+class StoreSlot(BarrierSlot):
     """Waits for the replies of a wrapped command, then for the commit.
 
     If the command may also write other keys, it also waits for a PING on the tracked
     connection (see `BarrierSlot`).
     """
 
-    __slots__ = ("_answer", "_frames", "_left", "_lost", "_relied_on", "_replies", "_tracked",
+    __slots__ = ("_answer", "_frames", "_left", "_lost", "_relied_on", "_replies",
                  "durable")  # fmt: skip
 
     reply_max_bytes = 0  # it has the values for the table
@@ -56,35 +55,26 @@ class StoreSlot(WriteSlot):
         *,
         relied_on: LineageSnapshot,
         replies: int,
-        tracked: KeptUpstream | None,
+        unknown: bool,
     ) -> None:
-        l1 = session.stack.l1
-        super().__init__(session, rule, keys, l1.coherence if l1 is not None else None)
+        super().__init__(session, rule, keys, unknown=unknown)
         self.durable = durable
         self._relied_on = relied_on
         self._replies = replies
-        self._tracked = tracked
         self._frames: list[bytes] = []
         self._answer = b""
-        self._left = 1
+        self._left = 2  # the commit and the PING
         self._lost = False
-        if tracked is not None:
-            session.opaque_in_flight += 1
 
     def on_reply(self, reply: bytes, sent_at: float) -> None:
         if len(self._frames) == self._replies:
-            self._release()  # the PING
+            self._release_one()  # the PING
             return
         self._frames.append(reply)
         if len(self._frames) < self._replies:
             return
-        if self.coherence is not None:
-            self.coherence.end_write(self.keys)
-            if self._tracked is not None:
-                self.coherence.end_opaque_write(self.session.clock())
-        if self._tracked is not None and self._tracked.ready:
-            self._left += 1
-            self._tracked.ping(self)
+        if not self.end_writes():
+            self._left -= 1
         store = self.session.stack.store
         assert store is not None
         store.unwrap(self.durable, self._frames, self._on_committed, relied_on=self._relied_on)
@@ -95,25 +85,20 @@ class StoreSlot(WriteSlot):
             self._answer = errors.tier_failed(failure)
         else:
             self._answer = to_resp2(reply, self.rule) if self.rule else reply
-        self._release()
+        self._release_one()
 
     def on_lost(self, reason: str, sent: bool) -> None:
-        if len(self._frames) == self._replies:  # the tracked connection was lost: its epoch ended
-            self._release()
+        if len(self._frames) == self._replies:  # the PING
+            self.end_untracked()
+            self._release_one()
         elif not self._lost:  # called once per missing reply
             self._lost = True
-            self._end_opaque()
             super().on_lost(reason, sent or bool(self._frames))
 
-    def _release(self) -> None:
+    def _release_one(self) -> None:
         self._left -= 1
         if not self._left:
-            self._end_opaque()
-            self.settle(self._answer)
-
-    def _end_opaque(self) -> None:
-        if self._tracked is not None:
-            self.session.opaque_in_flight -= 1
+            self.release(self._answer)
 
 
 async def look(session: Session, durable: list[bytes]) -> Outcome | None:
@@ -161,7 +146,7 @@ def write(
         durable,
         relied_on=relied_on,
         replies=replies,
-        tracked=stack.l2.tracked if command.kind is Kind.OPAQUE else None,
+        unknown=command.kind is Kind.OPAQUE,
     )
     if command.kind is Kind.OPAQUE:
         slot.strict_s = strict_s(session, command, args)

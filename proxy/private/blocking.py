@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from tiers.wire.resp import Request
 
 from ..commands.command import Command
-from ..flow.routing import barrier, strict_s
+from ..flow.routing import barrier
 from . import waits
 from .leasing import acquire
 from .states import Event
@@ -34,8 +34,7 @@ def run_alone(
     if is_wait:
         waits.forward(private, request)
     else:
-        slot = barrier(session, command, private.upstream, [])
-        slot.strict_s = strict_s(session, command, request[0])
+        slot = barrier(session, command, request[0], private.upstream, [])
         private.forward(request, slot, db=db)
     if private.upstream.ready:
         session.block_idle()

@@ -158,14 +158,11 @@ class ExecSlot(BarrierSlot):
     def __init__(self, private: PrivateConnection) -> None:
         session, transaction = private.session, private.transaction
         self._captured = b""  # the values of keys of the store, the last result
-        l1 = session.stack.l1
-        unknown = transaction.opaque or transaction.flushes
         super().__init__(
             session,
             "",
             transaction.keys,
-            l1.coherence if l1 is not None else None,
-            session.stack.l2.tracked if unknown else None,
+            unknown=transaction.opaque or transaction.flushes,
             flushes=transaction.flushes,
         )
         self.strict_s = transaction.strict_s
