@@ -48,6 +48,8 @@ class Generations:
         }  # fmt: skip
         self.current = self.start()
         self.current.wait_ready()
+        # Of several workers the first may be ready before their parent has made its offer.
+        wait_until((folder / "handover.sock").exists, "the sockets are offered")
         self._made = [self.current]
 
     def start(self, **changes: object) -> TerraceProcess:
