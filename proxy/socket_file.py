@@ -24,7 +24,7 @@ class SocketFile:
         return f"<SocketFile {self._path}{' (own)' if self._inode else ''}>"
 
     def listen(self, option: str, *, backlog: int) -> socket.socket:
-        """A listening socket at the path, in place of a stale one. Raises OSError with the option."""
+        """A listening socket there, in place of a stale one. Raises OSError with the option."""
         path = self._path
         if problem := unix_socket_problem(path):
             raise OSError(errno.EADDRINUSE, f"{option} = {path}: {problem}")
