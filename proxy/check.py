@@ -9,7 +9,8 @@ import asyncio
 from collections.abc import Awaitable, Iterator
 from dataclasses import dataclass, field
 
-from tiers import L2, L3, CertificateError, Mappings
+from tiers import CertificateError
+from tiers.proxy_door import L2, L3, Mappings
 
 from .addresses import bind
 from .config.model import Config
@@ -40,7 +41,7 @@ async def check(config: Config) -> Findings:
 
 
 async def _check_l2(config: Config) -> Findings:
-    from tiers import check_l2
+    from tiers.proxy_door import check_l2
 
     needs_tracking = config.l1.enabled and config.l1.fallback == "off"
     return Findings(*await check_l2(config.l2, needs_tracking=needs_tracking))

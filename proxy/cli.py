@@ -106,7 +106,7 @@ class _Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         from importlib.metadata import PackageNotFoundError, version
 
-        from tiers import CORE_TEXT
+        from tiers.proxy_door import CORE_TEXT
 
         try:
             print(f"terrace {version('redis-terrace')} ({CORE_TEXT})")

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from tiers import OWN_KEYS, TOO_LARGE, Fill, Via, read_variant, with_pttl
+from tiers.proxy_door import OWN_KEYS, TOO_LARGE, Fill, Via, read_variant, with_pttl
 from tiers.wire.resp import Request, array
 
 from . import errors

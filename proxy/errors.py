@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tiers import L2_REDIS, L3_POSTGRES, TierUnavailable
+from tiers import TierUnavailable
+from tiers.proxy_door import L2_REDIS, L3_POSTGRES
 from tiers.wire.resp import error
 
 SHOWN_BYTES = 128  # of an argument that an error quotes

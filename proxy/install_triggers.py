@@ -7,7 +7,8 @@ import asyncio
 import sys
 from collections.abc import Callable, Sequence
 
-from tiers import L3Options, Mappings, TierError, Triggers, run_triggers
+from tiers import L3Options, TierError
+from tiers.proxy_door import Mappings, Triggers, run_triggers
 
 from .config.model import Config
 

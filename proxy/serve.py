@@ -12,7 +12,8 @@ import socket
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-from tiers import CORE_TEXT, CertificateError, TaskSet
+from tiers import CertificateError
+from tiers.proxy_door import CORE_TEXT, TaskSet
 
 from .addresses import bind
 from .config.model import Config

@@ -11,17 +11,8 @@ from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as package_version
 from typing import Any
 
-from tiers import (
-    CORE,
-    L2_REDIS,
-    Janitor,
-    SharedArena,
-    TaskSet,
-    TieredCache,
-    TierError,
-    TierUnavailable,
-    host_memory_bytes,
-)
+from tiers import TieredCache, TierError, TierUnavailable
+from tiers.proxy_door import CORE, L2_REDIS, Janitor, SharedArena, TaskSet, host_memory_bytes
 from tiers.wire.resp import Request, error
 
 from . import errors

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from tiers import Options, Seconds
+from tiers.proxy_door import Options, Seconds
 
 
 class AclOptions(Options):

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from tiers import glob_matcher
+from tiers.proxy_door import glob_matcher
 
 from .. import errors
 from ..commands.access import READ, WRITE

@@ -12,7 +12,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Protocol
 
-from tiers import L2_REDIS, L2Redis, ServerError, TierUnavailable
+from tiers import L2Redis, ServerError, TierUnavailable
+from tiers.proxy_door import L2_REDIS
 
 from .rules import User, full_user, is_valid_name
 from .selector import RuleError

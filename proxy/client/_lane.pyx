@@ -23,7 +23,7 @@ from libc.string cimport memcmp, memcpy
 
 from tiers.wire._pipe cimport UpstreamPipe
 
-from tiers import Fields
+from tiers.proxy_door import Fields
 
 from ._pipe_py import FLOOD_FACTOR
 from ..commands.command import Kind

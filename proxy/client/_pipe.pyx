@@ -44,9 +44,7 @@ from proxy.client._in_flight cimport (
 from proxy.client._lane cimport CACHED, READ, WRITE, Lane, Row
 from proxy.client._reply_ring cimport KEEP_BYTES, ReplyRing
 
-from tiers.wire.server_limits import LARGE_COMMAND_BYTES
-
-from tiers import OWN_KEYS
+from tiers.proxy_door import LARGE_COMMAND_BYTES, OWN_KEYS
 
 from ._pipe_py import (
     FULL_READ_BYTES,

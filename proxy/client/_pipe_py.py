@@ -11,7 +11,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from tiers import RequestScanner, TieredCache, Via
+from tiers import TieredCache
+from tiers.proxy_door import RequestScanner, Via
 from tiers.wire.resp import NULL2, NULL3, Request
 
 from .backlog import ARGUMENT_BYTES, Backlog

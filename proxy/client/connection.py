@@ -15,7 +15,7 @@ import logging
 import socket
 from typing import TYPE_CHECKING, Protocol, cast
 
-from tiers import set_keepalive
+from tiers.proxy_door import set_keepalive
 
 from ..addresses import address_text
 from .pipe import FLOOD_FACTOR

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tiers import CORE
+from tiers.proxy_door import CORE
 
 from ._pipe_py import FLOOD_FACTOR, FULL_READ_BYTES, LOOK_EVERY, SHARE_S, SPILL_BYTES
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Protocol
 
-from tiers import Upstream
+from tiers.proxy_door import Upstream
 
 if TYPE_CHECKING:
     from ..commands.command import Command

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tiers import ANY_DB, Upstream
+from tiers.proxy_door import ANY_DB, Upstream
 from tiers.wire.resp import NULL2, NULL3, array, bulk, integer
 
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING
 
-from tiers import BLIND, L2_REDIS, RequestScanner, get_variant
+from tiers.proxy_door import BLIND, L2_REDIS, RequestScanner, get_variant
 from tiers.wire.resp import NULL2, NULL3, Request
 
 from .. import errors

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tiers import Fields
+from tiers.proxy_door import Fields
 
 from .access import KeyFinder, KeySpec
 from .facts import NAME_MAX_BYTES, CommandFacts, InMulti, read_facts, word

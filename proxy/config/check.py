@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from tiers import Options
+from tiers.proxy_door import Options
 
 from ..masking import HIDDEN, mask_option
 from .option_table import Row, item_rows

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tiers import Options
+from tiers.proxy_door import Options
 
 from .model import Config
 

@@ -10,17 +10,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from tiers import (
-    CORE,
-    Bytes,
-    L1Options,
-    L2Options,
-    L3Options,
-    NamespaceOptions,
-    Options,
-    Seconds,
-    host_cores,
-)
+from tiers import L1Options, L2Options, L3Options, NamespaceOptions
+from tiers.proxy_door import CORE, Bytes, Options, Seconds, host_cores
 
 from ..acl.options import AclOptions
 

@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from tiers import Options
+from tiers.proxy_door import Options
 
 ENV_PREFIX = "TERRACE_"
 

@@ -12,17 +12,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tiers import (
+from tiers import L2Options, MappingProblem, StoreOptions, ViewOptions
+from tiers.proxy_door import (
     CORE,
     VIEWS_MAX,
     Endpoint,
-    L2Options,
-    MappingProblem,
     Mappings,
     StoreMappings,
-    StoreOptions,
     ViewMapping,
-    ViewOptions,
     host_memory_bytes,
 )
 

@@ -13,7 +13,7 @@ import redis
 from rich.console import Console
 from rich.table import Table
 
-from tiers import L1, L2, L3
+from tiers.proxy_door import L1, L2, L3
 
 from ..masking import mask_option, one_line
 from .endpoints import endpoints_file, read_endpoints

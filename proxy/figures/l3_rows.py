@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tiers import BreakerState
+from tiers.proxy_door import BreakerState
 
 from .l2_rows import size_rows
 from .levels import HITS, MISSES, SECONDS, TIER_UP, breaker_rows

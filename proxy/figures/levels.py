@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeAlias
 
-from tiers import BreakerState, BreakerStatistics
+from tiers.proxy_door import BreakerState, BreakerStatistics
 
 from .reading import Part, Reading
 from .row import Across, Figure, Kind, Row, counter, row

@@ -28,7 +28,7 @@ from .table import ROWS
 from .worker_metrics import Packed, combined, is_total, packed
 
 if TYPE_CHECKING:
-    from tiers import ViewStatus
+    from tiers.proxy_door import ViewStatus
 
     from ..client.host import Host
 

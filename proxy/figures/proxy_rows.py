@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 
-from tiers import CORE
+from tiers.proxy_door import CORE
 
 from ..refusals import CLIENTS, KINDS
 from ..refusals import Kind as Refusal

@@ -8,17 +8,14 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tiers import (
+    from tiers import L1Memory, L2Redis, L3Postgres, Size
+    from tiers.proxy_door import (
         AuditStatistics,
         BreakerStatistics,
         CoalescerStatistics,
         HotKeys,
-        L1Memory,
-        L2Redis,
-        L3Postgres,
         L3Statistics,
         LaneStatistics,
-        Size,
         StoreStatistics,
         Toucher,
         ViewStatus,

@@ -10,7 +10,7 @@ from .reading import Part, Reading
 from .row import Across, Figure, Kind, LabelValues, Row, row
 
 if TYPE_CHECKING:
-    from tiers import LaneStatistics
+    from tiers.proxy_door import LaneStatistics
 
 
 def _of_each(name: str, text: str, attribute: str, *, unit: str = "", worry: str = "") -> Row:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from tiers import (
+from tiers.proxy_door import (
     FIELDS_MAX,
     LARGE_COMMAND_BYTES,
     FieldFill,

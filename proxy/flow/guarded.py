@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from tiers import L2, HeldRow, Outcome, Step, TierUnavailable, Via, Waiter
+from tiers import Outcome, TierUnavailable
+from tiers.proxy_door import L2, HeldRow, Step, Via, Waiter
 
 from .. import errors
 from ..commands.command import Command

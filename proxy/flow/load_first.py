@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tiers import L2, L3
+from tiers.proxy_door import L2, L3
 from tiers.wire.resp import Request
 
 from .. import errors

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tiers import TOO_LARGE, Fill, Mapped, Outcome
 from tiers import Kind as OutcomeKind
+from tiers import Outcome
+from tiers.proxy_door import TOO_LARGE, Fill, Mapped
 from tiers.wire.resp import NULL2, NULL3, Request, array, bulk, pack
 
 from .. import errors

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tiers import Fill, Mapped, Outcome, Via, with_pttl
 from tiers import Kind as OutcomeKind
+from tiers import Outcome
+from tiers.proxy_door import Fill, Mapped, Via, with_pttl
 from tiers.wire.resp import NIL, Request, decode, to_resp2
 
 from .. import errors

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from tiers import DISCARD, TOMBSTONE, Via
+from tiers.proxy_door import DISCARD, TOMBSTONE, Via
 from tiers.wire.resp import Request, pack
 
 from ..client.slots import BarrierSlot, Slot

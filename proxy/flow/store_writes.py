@@ -10,17 +10,9 @@ import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from tiers import (
-    BLIND,
-    L2,
-    L2_REDIS,
-    L3,
-    LineageSnapshot,
-    Outcome,
-    TierUnavailable,
-    Via,
-)
 from tiers import Kind as OutcomeKind
+from tiers import Outcome, TierUnavailable
+from tiers.proxy_door import BLIND, L2, L2_REDIS, L3, LineageSnapshot, Via
 from tiers.wire.resp import Request, parse_integer, to_resp2
 
 from .. import errors

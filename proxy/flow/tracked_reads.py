@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tiers import Fill, with_pttl
+from tiers.proxy_door import Fill, with_pttl
 from tiers.wire.resp import Request, integer, pack, to_resp2
 
 from ..client.redirection import invalidation
@@ -23,7 +23,7 @@ from .mget import MgetSlot
 from .reads import ReadSlot
 
 if TYPE_CHECKING:
-    from tiers import Via
+    from tiers.proxy_door import Via
 
     from ..client.session import Session
 

@@ -10,7 +10,7 @@ import json
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from tiers import PATTERN_MAX_BYTES, glob_matcher, in_turns
+from tiers.proxy_door import PATTERN_MAX_BYTES, glob_matcher, in_turns
 from tiers.wire.resp import Request, bulk, error, mapping
 
 from .. import errors

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from tiers import ANY_DB, Via
+from tiers.proxy_door import ANY_DB, Via
 from tiers.wire.resp import (
     OK,
     PONG,

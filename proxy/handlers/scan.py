@@ -20,7 +20,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tiers import VIEWS_MAX, TierUnavailable, Via, ViewMapping, glob_matcher, literal_prefix
+from tiers import TierUnavailable
+from tiers.proxy_door import VIEWS_MAX, Via, ViewMapping, glob_matcher, literal_prefix
 from tiers.wire.resp import Request, array, bulk, decode, error, parse_integer
 
 from .. import errors

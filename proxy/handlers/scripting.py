@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tiers import ANY_DB
+from tiers.proxy_door import ANY_DB
 from tiers.wire.resp import Request, error
 
 from ..commands.command import Command

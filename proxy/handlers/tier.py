@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from tiers import OWN_KEYS, PATTERN_MAX_BYTES, Audit, MappingProblem, ViewMapping, literal_prefix
+from tiers import MappingProblem
+from tiers.proxy_door import OWN_KEYS, PATTERN_MAX_BYTES, Audit, ViewMapping, literal_prefix
 from tiers.wire.resp import Request, array, bulk, error, integer, mapping, parse_integer
 
 from .. import errors

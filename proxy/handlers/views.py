@@ -10,7 +10,7 @@ from .. import errors
 from ..commands.command import Command
 
 if TYPE_CHECKING:
-    from tiers import ViewStatus
+    from tiers.proxy_door import ViewStatus
 
     from ..client.session import Session
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from tiers import ANY_DB, DISCARD, Upstream
+from tiers.proxy_door import ANY_DB, DISCARD, Upstream
 from tiers.wire.resp import Request, bulk, integer, pack, push
 
 from ..client.slots import Slot

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tiers import LARGE_COMMAND_BYTES
+from tiers.proxy_door import LARGE_COMMAND_BYTES
 from tiers.wire.resp import Request
 
 from .leasing import acquire

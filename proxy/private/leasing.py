@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tiers import NoPlace, ServerError, TierUnavailable, Upstream
+from tiers import ServerError, TierUnavailable
+from tiers.proxy_door import NoPlace, Upstream
 from tiers.wire.resp import OK, Request, error
 
 from .. import errors

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tiers import in_turns
+from tiers.proxy_door import in_turns
 from tiers.wire.resp import Request, bulk, decode, integer, null, push
 
 from .. import errors

@@ -10,7 +10,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from tiers import BLIND
+from tiers.proxy_door import BLIND
 from tiers.wire.resp import OK, Request, pack, parse_integer
 
 from .. import errors

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from tiers import DISCARD
+from tiers.proxy_door import DISCARD
 
 from .. import errors
 from ..commands.command import Command, Kind

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tiers import L2, fill_commands, settle_command
+from tiers.proxy_door import L2, fill_commands, settle_command
 from tiers.wire.resp import QUEUED, Request
 
 from ..commands.command import Command

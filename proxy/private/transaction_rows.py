@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tiers import HeldRow, LineageSnapshot, read_fill, unused_name
+from tiers.proxy_door import HeldRow, LineageSnapshot, read_fill, unused_name
 
 if TYPE_CHECKING:
     from .transactions import Transaction

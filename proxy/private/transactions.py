@@ -11,7 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
-from tiers import BLIND, LineageSnapshot, TierUnavailable
+from tiers import TierUnavailable
+from tiers.proxy_door import BLIND, LineageSnapshot
 from tiers.wire.resp import QUEUED, ReplyScanner, Request, array, pack
 
 from .. import errors

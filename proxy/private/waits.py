@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tiers import DISCARD
+from tiers.proxy_door import DISCARD
 from tiers.wire.resp import ReplyScanner, Request, array, integer, pack
 
 from .. import errors

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
-from tiers import TaskSet
+from tiers.proxy_door import TaskSet
 
 from .bus import (
     ANSWER,

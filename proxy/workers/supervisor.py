@@ -24,7 +24,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NoReturn
 
-from tiers import share_arena
+from tiers.proxy_door import share_arena
 
 from .. import log as log_setup
 from . import handover

@@ -8,7 +8,8 @@ import ssl
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tiers import CertificateError, authorities_problem, key_pair_problems
+from tiers import CertificateError
+from tiers.proxy_door import authorities_problem, key_pair_problems
 
 if TYPE_CHECKING:
     from ..config.model import TlsOptions

@@ -12,7 +12,7 @@ import socket
 import ssl
 from collections.abc import Callable
 
-from tiers import TaskSet
+from tiers.proxy_door import TaskSet
 
 log = logging.getLogger("terrace")
 

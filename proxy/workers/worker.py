@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from .inherited import Inherited
 
 if TYPE_CHECKING:
-    from tiers import SharedArena
+    from tiers.proxy_door import SharedArena
 
 # Counters of the arena (0 and 1 are its own), per worker. The first two minus each other are
 # the connected clients.

@@ -24,7 +24,7 @@ from tests.e2e.terrace_process import ROOT, START_S, TerraceProcess
 from tests.e2e.wire import Wire
 from tests.e2e.worker_processes import needs_workers, worker_pids
 from tests.ports import free_port
-from tiers import CORE
+from tiers.proxy_door import CORE
 
 RESTARTS = 3
 OK, PONG = b"+OK\r\n", b"+PONG\r\n"

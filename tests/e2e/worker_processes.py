@@ -14,7 +14,7 @@ import pytest
 from tests.e2e.polling import wait_until
 from tests.e2e.terrace_process import START_S, TerraceProcess, running_terrace
 from tests.e2e.wire import Wire
-from tiers import CORE
+from tiers.proxy_door import CORE
 from tiers.wire.resp import decode
 
 needs_workers = [

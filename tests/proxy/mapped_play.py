@@ -10,7 +10,8 @@ import pytest
 
 from tests.proxy.session_play import NOWHERE, Play, command
 from tests.proxy.step_play import name_steps_alike
-from tiers import HeldRow, Kind, Outcome, Value, ViewMapping
+from tiers import Kind, Outcome, Value
+from tiers.proxy_door import HeldRow, ViewMapping
 from tiers.wire.resp import bulk, integer
 
 DOWN = Outcome(Kind.UNAVAILABLE, tier="L3", reason="connection refused")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 
 from tests.proxy.session_play import Peer, confirmation, message
-from tiers import RequestScanner
+from tiers.proxy_door import RequestScanner
 from tiers.wire.resp import OK, PONG, QUEUED, array, bulk, error, integer, null, push, simple
 
 _ALLOWED = frozenset(("SUBSCRIBE", "UNSUBSCRIBE", "PSUBSCRIBE", "PUNSUBSCRIBE", "PING", "RESET"))

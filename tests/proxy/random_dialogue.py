@@ -20,8 +20,9 @@ from typing import Any
 
 from tests.proxy.session_play import NOWHERE, Client, Peer, Play, command
 from tests.proxy.step_play import name_steps_alike, stood
-from tiers import HeldRow, Kind, Mapped, Outcome, ViewMapping
+from tiers import Kind, Outcome
 from tiers.l2 import script_lanes
+from tiers.proxy_door import HeldRow, Mapped, ViewMapping
 from tiers.wire.resp import (
     NULL2,
     NULL3,

@@ -6,7 +6,7 @@ from collections.abc import Container, Sequence
 
 import proxy.private.transaction_rows
 import tiers.load.held_rows
-from tiers import Step
+from tiers.proxy_door import Step
 from tiers.wire.resp import OK, QUEUED, array, integer
 
 NAME = b"__terrace:rows:of a test"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-import tiers
+import tiers.proxy_door
 from proxy import check as check_module
 from proxy.check import Findings, busy_ports, check, summary
 from proxy.config.load import load
@@ -44,7 +44,7 @@ def _servers(monkeypatch: pytest.MonkeyPatch) -> None:
     async def check_l2(options: L2Options, **_: object) -> tuple[list[str], list[str]]:
         return [], []
 
-    monkeypatch.setattr(tiers, "check_l2", check_l2, raising=False)
+    monkeypatch.setattr(tiers.proxy_door, "check_l2", check_l2, raising=False)
     monkeypatch.setattr(tiers, "L3Postgres", FakeL3, raising=False)
     monkeypatch.setattr(FakeL3, "answer", ([], []))
     monkeypatch.setattr(FakeL3, "closed", 0)
@@ -67,7 +67,7 @@ async def test_problems_of_all_parts_come_together(
     async def refused(options: L2Options, **_: object) -> tuple[list[str], list[str]]:
         return ["L2 redis://u:hunter2@h: connection refused", "L2: a second one"], []
 
-    monkeypatch.setattr(tiers, "check_l2", refused)
+    monkeypatch.setattr(tiers.proxy_door, "check_l2", refused)
     monkeypatch.setattr(FakeL3, "answer", (["view a: not populated"], []))
     problems = (await check(config(f"listen.port={taken}"))).problems
     assert len(problems) == 4
@@ -92,7 +92,7 @@ async def test_a_server_that_never_answers_is_a_problem(monkeypatch: pytest.Monk
         await asyncio.Event().wait()
         return [], []
 
-    monkeypatch.setattr(tiers, "check_l2", silent)
+    monkeypatch.setattr(tiers.proxy_door, "check_l2", silent)
     monkeypatch.setattr(check_module, "_PROBE_GRACE_S", 0.0)
     quick = config("l2.connect_timeout=1ms", "l2.deadline=1ms")
     (problem,) = (await check(quick)).problems

@@ -14,7 +14,7 @@ from proxy.client.connection import WRITE_HIGH_WATER_BYTES, Connection
 from proxy.client.pipe import SPILL_BYTES
 from proxy.client.session import Session
 from tests.proxy.session_play import Play, Wire, command
-from tiers import TaskSet
+from tiers.proxy_door import TaskSet
 from tiers.wire.resp import PONG, Request, bulk, integer
 
 KiB, MiB = 1024, 1024**2

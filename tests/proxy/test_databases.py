@@ -9,8 +9,8 @@ import pytest
 from proxy import errors
 from tests.proxy.private_play import BLPOP, DISCARD, EXEC, MULTI, given_back
 from tests.proxy.session_play import PING, Play, command, fill
-from tiers import get_variant
 from tiers.l2.upstream import Upstream
+from tiers.proxy_door import get_variant
 from tiers.wire.resp import OK, PONG, bulk, integer
 
 GET_K = command("GET", "k")

@@ -8,7 +8,7 @@ import pytest
 
 from tests.proxy.private_play import GET_K, SET_K, given_back
 from tests.proxy.session_play import NOWHERE, Play, command, fill
-from tiers import LARGE_COMMAND_BYTES
+from tiers.proxy_door import LARGE_COMMAND_BYTES
 from tiers.wire.resp import OK, bulk, integer
 from tiers.wire.server_limits import ServerLimits
 

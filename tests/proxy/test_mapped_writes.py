@@ -10,7 +10,8 @@ from proxy import errors
 from tests.proxy.mapped_play import DOWN, L3Play
 from tests.proxy.session_play import PING, Peer, command, fill
 from tests.proxy.step_play import NAME, ran, step, tripped
-from tiers import TierUnavailable, fill_commands, settle_command
+from tiers import TierUnavailable
+from tiers.proxy_door import fill_commands, settle_command
 from tiers.wire.resp import OK, PONG, QUEUED, array, bulk, integer
 
 FAILED = errors.load_failed("connection refused")

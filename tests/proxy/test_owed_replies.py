@@ -15,8 +15,8 @@ from proxy.client.session import RESCUED_MAX_BYTES
 from proxy.client.slots import Slot
 from tests.proxy.session_play import PING, Play, Wire, command, confirmation
 from tests.proxy.test_connection import attach
-from tiers import TOO_LARGE, with_pttl
 from tiers.l2 import script_lanes
+from tiers.proxy_door import TOO_LARGE, with_pttl
 from tiers.wire.resp import OK, PONG, bulk, integer
 
 KiB, MiB = 1024, 1024**2

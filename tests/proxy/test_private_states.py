@@ -16,7 +16,7 @@ from proxy.private.connection import PrivateConnection
 from proxy.private.states import NEVER_TOGETHER, TABLE, TRANSITIONS, Event, State
 from tests.proxy.modelled_connection import ModelledConnection
 from tests.proxy.session_play import NOWHERE, Play, command
-from tiers import LARGE_COMMAND_BYTES
+from tiers.proxy_door import LARGE_COMMAND_BYTES
 
 BITS = {name: bit for name, bit in vars(State).items() if name.isupper()}
 

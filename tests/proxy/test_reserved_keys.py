@@ -6,7 +6,7 @@ import pytest
 
 from proxy import errors
 from tests.proxy.session_play import Play, command
-from tiers import OWN_KEYS
+from tiers.proxy_door import OWN_KEYS
 from tiers.wire.resp import NULL3
 
 OWN = OWN_KEYS.decode() + "epochs"

@@ -13,9 +13,9 @@ from proxy.client.session import Session
 from proxy.handlers import scan as handler
 from proxy.handlers.cursors import VIEW_END, VIEW_FIRST, to_client, to_server, view_cursor
 from proxy.handlers.scan import _first_cursor, _scan_view, parse_options
-from tiers import VIEWS_MAX, ViewMapping
 from tiers.l3.scan import ScanPage
 from tiers.options import ViewOptions
+from tiers.proxy_door import VIEWS_MAX, ViewMapping
 from tiers.wire.resp import array, bulk, decode
 
 TOP = 2**64 - VIEW_FIRST

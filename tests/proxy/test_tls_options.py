@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-import tiers
+import tiers.proxy_door
 from proxy.check import check, summary
 from proxy.config.load import ConfigError, load
 from proxy.config.model import Config
@@ -66,7 +66,7 @@ def authority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Authority:
     async def check_l2(options: L2Options, **_: object) -> tuple[list[str], list[str]]:
         return [], []
 
-    monkeypatch.setattr(tiers, "check_l2", check_l2)
+    monkeypatch.setattr(tiers.proxy_door, "check_l2", check_l2)
     return Authority(tmp_path)
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from proxy.workers.worker import OwnNumbers, SharedNumbers, forget_clients
-from tiers import CORE, L1Options, SharedArena, share_arena
+from tiers import L1Options
+from tiers.proxy_door import CORE, SharedArena, share_arena
 
 WORKERS = 3
 

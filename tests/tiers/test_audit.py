@@ -9,7 +9,8 @@ from typing import cast
 
 import pytest
 
-from tiers import L1Memory, L1Options, L2Redis, NamespaceOptions, Namespaces, TierUnavailable
+from tiers import L1Memory, L1Options, L2Redis, NamespaceOptions, TierUnavailable
+from tiers.l1.namespaces import Namespaces
 from tiers.l1.samples import KEPT, SAMPLE_EVERY_S, HitSamples
 from tiers.l1.variants import Read, get_variant, read_variant
 from tiers.watch.audit import RECHECKS, Audit, AuditStatistics, same

@@ -8,8 +8,10 @@ from math import inf
 
 import pytest
 
-from tiers import Fill, L1Memory, L1Options, NamespaceOptions, Namespaces, with_pttl
+from tiers import L1Memory, L1Options, NamespaceOptions
 from tiers.l1.fill import Refusal
+from tiers.l1.namespaces import Namespaces
+from tiers.proxy_door import Fill, with_pttl
 from tiers.wire.resp import NULL3, bulk, error, integer
 
 NOW = 1000.0

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tiers import host_cores, host_memory_bytes
+from tiers.proxy_door import host_cores, host_memory_bytes
 
 MiB = 1024**2
 SERVICE = "/system.slice/terrace.service"

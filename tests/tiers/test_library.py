@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import tiers
 from tests.e2e.redis_process import running_redis
 from tests.tiers.postgres_fixture import Database, database, postgres
 
@@ -16,6 +18,14 @@ ROOT = Path(__file__).parent.parent.parent
 
 def block(page: str, language: str) -> str:
     return page.split(f"```{language}\n")[1].split("```")[0]
+
+
+def test_the_page_names_what_is_promised() -> None:
+    page = (ROOT / "docs" / "LIBRARY.md").read_text()
+    table = page.split("## The names\n")[1].split("\n## ")[0]
+    assert sorted(re.findall(r"`(\w+)`", table.partition("|---|")[2])) == sorted(tiers.__all__)
+    for name in tiers.__all__:
+        assert hasattr(tiers, name)
 
 
 def test_the_program_prints_what_the_page_shows(database: Database) -> None:

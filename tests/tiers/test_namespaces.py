@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tiers import Fill, L1Memory, L1Options, NamespaceOptions, Namespaces
+from tiers import L1Memory, L1Options, NamespaceOptions
+from tiers.l1.namespaces import Namespaces
+from tiers.proxy_door import Fill
 
 
 def space(match: str, **more: object) -> NamespaceOptions:

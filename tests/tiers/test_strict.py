@@ -7,7 +7,8 @@ from typing import Any, cast
 
 import pytest
 
-from tiers import L1Memory, L1Options, L2Redis, NamespaceOptions, Namespaces, TierUnavailable
+from tiers import L1Memory, L1Options, L2Redis, NamespaceOptions, TierUnavailable
+from tiers.l1.namespaces import Namespaces
 from tiers.watch.strict import KEPT_S, LEASE_S, UNKNOWN, Peers, StrictWrites
 
 BOUND_S = 0.2  # enough for a busy machine to tell "not held" from "held"

@@ -7,7 +7,8 @@ from typing import Any, cast
 
 import pytest
 
-from tiers import Coherence, L2Redis, TierUnavailable
+from tiers import L2Redis, TierUnavailable
+from tiers.l1.coherence import Coherence
 from tiers.watch.swapdb import SwapdbWatch
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tiers import Fields
+from tiers.proxy_door import Fields
 
 from ..command import Kind, row
 
