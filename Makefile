@@ -83,9 +83,9 @@ test-asan: $(STAMP)  ## the compiled core under AddressSanitizer and UBSan
 	@LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" \
 	    ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 PYTHONMALLOC=malloc \
 	    TERRACE_CORE=c PYTHONSAFEPATH=1 PYTHONPATH=$(ASAN):. \
-	    $(LIMIT) $(BIN)/python -m pytest -o pythonpath= -p no:cacheprovider tests/tiers/test_arena*.py \
-	    tests/tiers/test_coherence.py tests/tiers/test_pipe.py tests/tiers/test_resp_*.py tests/proxy/test_session*.py \
-	    tests/proxy/test_client_pipe_twins.py tests/fuzz/test_scanners.py $(ARGS)
+	    $(LIMIT) $(BIN)/python -m pytest -o pythonpath= -p no:cacheprovider tests/tiers/l1/test_arena*.py \
+	    tests/tiers/l1/test_coherence.py tests/tiers/wire/test_pipe.py tests/tiers/wire/test_resp_*.py tests/proxy/client/test_session*.py \
+	    tests/proxy/client/test_client_pipe_twins.py tests/fuzz/test_scanners.py $(ARGS)
 
 bench: $(BUILT)  ## side by side with plain Redis; results in bench/results/
 	@$(BIN)/python -m bench $(ARGS)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tests.tiers.scripted_redis import WAIT_S
-from tests.tiers.test_pipe import Recorder
+from tests.tiers.wire.test_pipe import Recorder
 from tiers.options import L2Options
 from tiers.wire.resp import pack
 

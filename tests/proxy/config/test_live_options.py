@@ -129,7 +129,7 @@ ONE_WAY = {"l1.max_bytes"}  # its compiled store reserves its addresses at the s
 ELSEWHERE = {
     # tests/e2e/test_reload.py
     "acl.file", "tls.cert_file", "tls.key_file", "log.level",
-    # read with the certificates (tests/proxy/test_listeners.py)
+    # read with the certificates (tests/proxy/workers/test_listeners.py)
     "tls.client_ca_file", "tls.client_auth", "tls.min_version",
     "log.format",
 }  # fmt: skip

@@ -8,7 +8,7 @@ import pytest
 
 from proxy.commands.table import TABLE
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parents[3]
 TABLE_ROOM = ROOT / "proxy/commands"
 NAMES = frozenset(name.decode() for name in TABLE.rows)
 

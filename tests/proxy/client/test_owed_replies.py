@@ -13,8 +13,8 @@ from proxy.client.connection import WRITE_HIGH_WATER_BYTES, Connection
 from proxy.client.pipe import FLOOD_FACTOR, SPILL_BYTES
 from proxy.client.session import RESCUED_MAX_BYTES
 from proxy.client.slots import Slot
+from tests.proxy.client.test_connection import attach
 from tests.proxy.session_play import PING, Play, Wire, command, confirmation
-from tests.proxy.test_connection import attach
 from tiers.l2 import script_lanes
 from tiers.proxy_door import TOO_LARGE, with_pttl
 from tiers.wire.resp import OK, PONG, bulk, integer

@@ -17,7 +17,7 @@ from proxy.figures.table import FIELDS, METRICS, ROWS
 from proxy.figures.worker_metrics import combined, packed
 from tests.proxy.session_play import Play, command, fill
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parents[3]
 PUBLIC = (Path(__file__).parent / "figure_names.txt").read_text(encoding="utf-8")
 FAMILIES = {figure.metric: figure for figure in METRICS.values()}
 SETTINGS: dict[str, dict[str, Any]] = {

@@ -28,7 +28,7 @@ from proxy.embedded.process import Child, EmbeddedError, end_orphan
 from proxy.embedded.redis import RedisServer, find_redis
 from proxy.embedded.sample import load_sample
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parents[3]
 WAIT_S = 30.0
 
 

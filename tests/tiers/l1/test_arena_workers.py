@@ -13,7 +13,7 @@ from tests.tiers.twins import CArena
 
 pytestmark = pytest.mark.skipif(CArena is None, reason="no compiled core here")
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 NOW = 100.0
 LATER = 200.0
 

@@ -16,7 +16,7 @@ import pytest
 
 from tests.tiers.twins import CArena
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SEEDS = range(1, 41)
 SOAK_SEEDS = range(41, 3001)
 LIMIT_S = 600

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from tests.tiers.scripted_redis import ScriptedRedis, scripted_redis
-from tests.tiers.test_pipe import Recorder
 from tests.tiers.upstream_play import PING, SECRET, Waits
+from tests.tiers.wire.test_pipe import Recorder
 from tiers.errors import TierUnavailable
 from tiers.l2.upstream import Endpoint, Upstream
 from tiers.wire.resp import pack
