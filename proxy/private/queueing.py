@@ -75,15 +75,26 @@ def queue(private: PrivateConnection, command: Command, request: Request) -> Non
         or transaction_fills.queue_rows(private, command, request)
     ):
         return
+    if _is_refused_by_store(private, command, request):
+        return
+    _note_effects(private, command, request, is_edited=edit is not None)
+    if raw:
+        request = (args, raw, 0, len(raw))
+    private.forward(request, QueuedSlot(private, edit))
+
+
+def _is_refused_by_store(private: PrivateConnection, command: Command, request: Request) -> bool:
+    """Whether the command may not be queued because of keys of the store; else note those."""
+    session, transaction, args = private.session, private.transaction, request[0]
     db = 0 if transaction.selects else session.db  # after SELECT it may be any
     durable = session.stack.durable(command.may_touch(args), db)
     if session.db and store_writes.reaches_in(session, command, args):
         abort(private, errors.STORE_FROM_AFAR)
-        return
+        return True
     if durable and command.may_write:
         if refusal := stored.refusal(private, command, args, durable):
             abort(private, refusal)
-            return
+            return True
         transaction_fills.queue_absence_check(private, durable)
         transaction.durable += durable
         if transaction.snapshot == BLIND:
@@ -92,10 +103,7 @@ def queue(private: PrivateConnection, command: Command, request: Request) -> Non
         transaction.kept_bytes += kept_bytes(request)
         for key in durable:
             transaction.rows.stored.setdefault(key, session.snapshot)
-    _note_effects(private, command, request, is_edited=edit is not None)
-    if raw:
-        request = (args, raw, 0, len(raw))
-    private.forward(request, QueuedSlot(private, edit))
+    return False
 
 
 def _note_effects(

@@ -100,7 +100,14 @@ class L1Memory:
         return self.coherence.live and now - self.coherence.asof <= space.max_staleness_s
 
     def read(
-        self, key: bytes, variant: bytes, now: float, proto: int = 3, *, may_serve: bool = True
+        self,
+        key: bytes,
+        variant: bytes,
+        now: float,
+        proto: int = 3,
+        *,
+        may_serve: bool = True,
+        moves_watermark: bool = True,
     ) -> bytes | None:
         """The reply that may be served now, in the form of the protocol; else None.
 
@@ -112,7 +119,8 @@ class L1Memory:
         space = spaces.find(key) if spaces.prefixes else None
         if space is not None and not space.cached:
             return None
-        self.on_read(now, space)
+        if moves_watermark:
+            self.on_read(now, space)
         if not may_serve or not self.is_open(now, space):
             return None
         if space is not None:
@@ -173,9 +181,12 @@ class L1Memory:
         return self.coherence.get_suspect(key, space.variant(variant), now, space.stale_on_error_s)
 
     async def get(self, key: bytes) -> Outcome:
-        reply = self.read(key, get_variant(0), self.clock())
+        # A miss needs no PING: it goes to Redis on the same connection.
+        now = self.clock()
+        reply = self.read(key, get_variant(0), now, moves_watermark=False)
         if reply is None:
             return Outcome(Kind.MISS, tier=self.name)
+        self.on_read(now, self.namespaces.find(key))
         if reply == NULL3:
             return Outcome(Kind.NEGATIVE, tier=self.name)
         return Outcome(Kind.HIT, value=reply[reply.index(b"\n") + 1 : -2], tier=self.name)
