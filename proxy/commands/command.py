@@ -10,7 +10,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TypedDict, Unpack
 
 from tiers.proxy_door import Fields
 
@@ -183,13 +183,41 @@ class Command:
         return self.may_block and any(arg.upper() == b"BLOCK" for arg in args[1:])
 
 
+class Columns(TypedDict, total=False):
+    """The columns that a row may set, beside its name, its kind and the text of Redis."""
+
+    keys: tuple[int, int, int]
+    max_args: int
+    resp2: str
+    portable: bool
+    specs: tuple[KeySpec, ...]
+    acl_keys: bool
+    any_key: bool
+    reads_only: bool
+    keyless: bool
+    overwrites: bool
+    options: tuple[bytes, ...]
+    deletes: bool
+    reads_hidden: bool
+    may_block: bool
+    scripts: bool
+    fields: Fields
+    from_row: str
+    in_multi: InMulti
+    leaves: bool
+    subscription: str
+    held_in_pause: bool
+    handler: str
+    summary: str
+
+
 def row(
     name: str,
     kind: Kind,
     text: str,
     *subcommands: CommandFacts,
     finder: KeyFinder | None = None,
-    **columns: Any,
+    **columns: Unpack[Columns],
 ) -> Command:
     """A row of the table. `text` has Redis' facts about the command (see `facts`)."""
     facts = read_facts(name.lower(), text, subcommands, finder)
