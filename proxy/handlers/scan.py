@@ -21,12 +21,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tiers import TierUnavailable
-from tiers.proxy_door import VIEWS_MAX, Via, ViewMapping, glob_matcher, literal_prefix
+from tiers.proxy_door import VIEWS_MAX, ViewMapping, glob_matcher, literal_prefix
 from tiers.wire.resp import Request, array, bulk, decode, error, parse_integer
 
 from .. import errors
 from ..client.slots import Slot
 from ..commands.command import Command
+from ..flow.routing import route, rule_for, send
 from ..private.large import isolate
 from .cursors import VIEW_FIRST, to_client, to_server, view_cursor
 
@@ -59,21 +60,11 @@ def scan(session: Session, command: Command, request: Request) -> None:
         return
     l3 = session.stack.l3
     if l3 is None or session.db or not any(m.options.scan for m in l3.mappings):
-        via: Via
-        if session.private is not None:
-            via = session.private.upstream
-        elif session.in_flight:
-            session.block_idle(request)
-            return
-        else:
-            via = session.stack.l2.at(session.db, session.proto)
-        slot = Slot(session)
-        session.add_slot(slot)
-        _, buffer, start, end = request
-        if via.ready:
-            via.send(buffer[start:end], slot, session.db)
-        else:
-            slot.on_lost(via.reason, False)
+        via = route(session, command, request)
+        if via is not None:
+            slot = Slot(session, rule_for(session, command, via))
+            session.add_slot(slot)
+            send(session, via, request, slot)
         return
     if session.in_flight:
         session.block_idle(request)
